@@ -1,0 +1,55 @@
+# `make help` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PRESET ?= digits
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help install tables test lint format report schema lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(BIN)/.installed ## make the environment in .venv from requirements.lock
+
+$(BIN)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --progress-bar on --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --no-build-isolation --no-deps -e .
+	@touch $@
+
+tables: install ## the main job: rebuild the paper's tables and figures (PRESET=digits)
+	snakemake --config preset=$(PRESET)
+	@ppap config where $(PRESET)
+
+test: install ## run the tests (under 10 minutes)
+	pytest
+
+lint: install ## check style, types and the workflow
+	ruff check .
+	ruff format --check .
+	mypy
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+
+format: install ## bring the code into shape
+	ruff check --fix .
+	ruff format .
+	snakefmt Snakefile workflow
+
+report: install ## Snakemake's HTML report of a finished preset
+	snakemake --config preset=$(PRESET) --report results/$(PRESET)/report.html
+
+schema: install ## write the JSON schema of presets to workflow/schemas/
+	ppap config schema > workflow/schemas/config.schema.json
+
+lock: ## resolve the dependencies anew into requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet pip-tools
+	$(BIN)/pip-compile --generate-hashes --strip-extras --allow-unsafe --extra test --extra lint \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
+		--output-file requirements.lock pyproject.toml
+
+clean: ## forget unfinished work (checkpoints), nothing else
+	rm -rf scratch

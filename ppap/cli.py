@@ -1,0 +1,233 @@
+"""The command line: `ppap STEP PRESET ...`. Every rule of the workflow is one of these calls."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ppap import config as presets
+from ppap import runs
+from ppap.config import Config
+from ppap.errors import ConfigError, DataError, PPAPError
+from ppap.runs import Layout, Run
+
+app = typer.Typer(
+    help="Off-the-shelf vision models guide pretrained diffusion models (PPAP, CVPR 2023).",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+config_app = typer.Typer(
+    help="Show or check a preset, or print its JSON schema.", no_args_is_help=True
+)
+app.add_typer(config_app, name="config")
+
+Preset = Annotated[str, typer.Argument(help="a name in config/, or the path of a preset file")]
+Guide = Annotated[str, typer.Argument(help="a key of `guides`; `unguided` with method none")]
+Sampler = Annotated[str, typer.Argument(help="a key of `samplers`")]
+Method = Annotated[str, typer.Argument(help="a key of `methods`")]
+Methods = Annotated[list[str], typer.Argument(help="keys of `methods`")]
+ShardIndex = Annotated[int, typer.Option(help="which shard, counted from 0")]
+
+
+class Table(enum.StrEnum):
+    main = "main"
+    capacity = "capacity"
+    data_free = "data_free"
+
+
+class Roots:
+    results = Path("results")
+    scratch = Path("scratch")
+
+
+@app.callback()
+def roots(
+    results: Annotated[Path, typer.Option(help="where results/PRESET lies")] = Path("results"),
+    scratch: Annotated[Path, typer.Option(help="where unfinished jobs keep checkpoints")] = Path(
+        "scratch"
+    ),
+) -> None:
+    Roots.results, Roots.scratch = results, scratch
+
+
+@app.command()
+def pretrain(
+    preset: Preset,
+    model: Annotated[str, typer.Argument(help="diffusion, evaluator, or a key of `guides`")],
+) -> None:
+    """Train the diffusion model, the evaluator or an off-the-shelf guide on real images.
+
+    Resumes from its checkpoint. Steps, batch size and learning rate are the preset's.
+    """
+    from ppap.pretrain import pretrain as run_step
+
+    run_step(*_open(preset), model)
+
+
+@app.command()
+def generate(preset: Preset, shard: ShardIndex = 0) -> None:
+    """Draw one shard of clean images from the diffusion model, without guidance (uint8 pixels)."""
+    from ppap.sampling import generate as run_step
+
+    run_step(*_open(preset), shard)
+
+
+@app.command()
+def label(preset: Preset, guide: Guide) -> None:
+    """Compute an off-the-shelf guide's answers (logits) on all clean images."""
+    from ppap.labelling import label as run_step
+
+    config, layout = _open(preset)
+    _known(config, "guides", guide)
+    run_step(config, layout, guide)
+
+
+@app.command()
+def train_expert(
+    preset: Preset,
+    guide: Guide,
+    method: Method,
+    part: Annotated[
+        str, typer.Argument(help="expert 1 (least noise) to N, or `warm` for the shared start")
+    ],
+) -> None:
+    """Train one noise-aware expert of a guide on its range of timesteps.
+
+    Resumes from its checkpoint. The preset's `experts.steps` of the guide are the total of all
+    experts of the method, the shared start included.
+    """
+    from ppap.train_expert import train_expert as run_step
+
+    config, layout = _open(preset)
+    _known(config, "guides", guide)
+    _known(config, "methods", method)
+    run_step(config, layout, runs.ExpertJob(guide, method, part))
+
+
+@app.command()
+def sample(
+    preset: Preset, sampler: Sampler, guide: Guide, method: Method, shard: ShardIndex = 0
+) -> None:
+    """Draw one shard of guided samples (uint8 pixels). Resumes from its checkpoint."""
+    from ppap.sampling import sample as run_step
+
+    config, layout = _open(preset)
+    run_step(config, layout, _run(config, sampler, guide, method), shard)
+
+
+@app.command()
+def features(
+    preset: Preset,
+    sampler: Annotated[str, typer.Argument(help="a key of `samplers`, or `reference`")],
+    guide: Annotated[str, typer.Argument(help="a key of `guides`, or `unguided`")] = "",
+    methods: Annotated[list[str] | None, typer.Argument(help="keys of `methods`")] = None,
+) -> None:
+    """Extract the evaluator's features of runs' samples, or of the reference images."""
+    from ppap import evaluate
+
+    config, layout = _open(preset)
+    if sampler == "reference":
+        evaluate.write_reference(config, layout)
+    for method in methods or []:
+        evaluate.write_features(config, layout, _run(config, sampler, guide, method))
+
+
+@app.command()
+def metrics(preset: Preset, sampler: Sampler, guide: Guide, methods: Methods) -> None:
+    """Compute FID, Inception Score, precision, recall and target-class rate of runs."""
+    from ppap.evaluate import write_metrics
+
+    config, layout = _open(preset)
+    for method in methods:
+        write_metrics(config, layout, _run(config, sampler, guide, method))
+
+
+@app.command()
+def table(
+    preset: Preset, name: Annotated[Table, typer.Argument(help="which of the paper's tables")]
+) -> None:
+    """Rebuild one of the paper's tables: CSV, Markdown, LaTeX and JSON, beside the printed values."""
+    from ppap.tables import write_table
+
+    write_table(*_open(preset), name.value)
+
+
+@app.command()
+def figure(
+    preset: Preset, name: Annotated[str, typer.Argument(help="samples, confidence or gradients")]
+) -> None:
+    """Draw one of the figures."""
+    from ppap.figures import write_figure
+
+    write_figure(*_open(preset), name)
+
+
+@config_app.command("show")
+def config_show(preset: Preset) -> None:
+    """Print a preset with every default filled in, as YAML."""
+    import yaml
+
+    config, _ = _open(preset)
+    print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), end="")
+
+
+@config_app.command("check")
+def config_check(preset: Preset) -> None:
+    """Check a preset; exit code 2 and one line for each thing that is wrong."""
+    config, _ = _open(preset)
+    print(f"{presets.find(preset)}: fine ({len(runs.all_runs(config))} sample sets)")
+
+
+@config_app.command("where")
+def config_where(preset: Preset) -> None:
+    """Say where a preset's tables and figures lie, and which are missing."""
+    config, layout = _open(preset)
+    tables = [layout.table(name, "md") for name in config.tables]
+    missing = [str(path) for path in tables if not path.exists()]
+    if missing:
+        raise DataError(f"{', '.join(missing)}: not computed yet")
+    print(f"The tables are in {layout.root / 'tables'}, the figures in {layout.root / 'figures'}:")
+    print("\n".join(f"  {path}" for path in tables))
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Print the JSON schema of a preset (kept in workflow/schemas/config.schema.json)."""
+    print(presets.json_schema(), end="")
+
+
+def main() -> None:
+    """Run the command line; what a user can put right is one line on standard error, exit code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        app()
+    except PPAPError as error:
+        print(f"ppap: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _open(preset: str) -> tuple[Config, Layout]:
+    config = presets.load(presets.find(preset))
+    return config, Layout(config, Roots.results, Roots.scratch)
+
+
+def _known(config: Config, kind: str, name: str) -> None:
+    names = getattr(config, kind)
+    if name not in names:
+        raise ConfigError(
+            f"{kind}: preset {config.preset} has no '{name}' (it has {', '.join(names)})"
+        )
+
+
+def _run(config: Config, sampler: str, guide: str, method: str) -> Run:
+    _known(config, "samplers", sampler)
+    _known(config, "methods", method)
+    if config.methods[method].guidance != "none":
+        _known(config, "guides", guide)
+    return runs.stored_as(config, Run(sampler, guide, method))

@@ -1,0 +1,52 @@
+"""Real images with labels."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ppap.config import DatasetConfig
+from ppap.seeds import Stream, mix
+
+Split = Literal["train", "holdout"]
+
+
+class LabelledImages(NamedTuple):
+    """images: uint8 (N, H, W, C); labels: int64 (N,)."""
+
+    images: NDArray[np.uint8]
+    labels: Tensor
+
+
+def load(config: DatasetConfig, split: Split) -> LabelledImages:
+    """The training or the held-out part of the data set; which is which never changes."""
+    images, labels = _digits()
+    order = np.random.default_rng(mix(Stream.SPLIT)).permutation(len(images))
+    held = round(config.holdout * len(images))
+    chosen = order[held:] if split == "train" else order[:held]
+    return LabelledImages(images[chosen], torch.from_numpy(labels[chosen]))
+
+
+def to_tensor(images: NDArray[np.uint8] | Tensor) -> Tensor:
+    """uint8 (B, H, W, C) to float32 (B, C, H, W) in [-1, 1]."""
+    tensor = torch.as_tensor(images).permute(0, 3, 1, 2).contiguous()
+    return tensor.float() / 127.5 - 1
+
+
+def to_uint8(x: Tensor) -> NDArray[np.uint8]:
+    """float (B, C, H, W) in [-1, 1] to uint8 (B, H, W, C); values beyond are clipped."""
+    pixels = ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def _digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """UCI handwritten digits (Alpaydin & Kaynak 1998): 1,797 grey images, 8x8, values 0 to 16."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    images = np.rint(data.images * (255 / 16)).astype(np.uint8)[..., None]
+    return images, data.target.astype(np.int64)

@@ -1,0 +1,17 @@
+"""The errors a user can cause; the command line prints them as one line and exits with code 2."""
+
+
+class PPAPError(Exception):
+    """Something the user can put right. The message names the file or the key."""
+
+
+class ConfigError(PPAPError):
+    """A config file that cannot be used."""
+
+
+class DataError(PPAPError):
+    """A file that is missing, truncated, tampered with, or made for another run."""
+
+
+class NumericalError(PPAPError):
+    """NaN or infinity in a loss or a sample."""

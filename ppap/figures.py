@@ -1,0 +1,215 @@
+"""The paper's figures, redrawn from this preset's own runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ppap import datasets, files, models, runtime
+from ppap.config import Config
+from ppap.errors import ConfigError
+from ppap.pretrain import add_noise
+from ppap.runs import Layout, Run, figure_names, main_guides, stored_as, table_runs
+from ppap.samplers import SAMPLERS, State
+from ppap.sampling import guidance_for
+from ppap.seeds import StepNoise, balanced_classes, initial_noise
+from ppap.tables import method_title, sampler_title, table
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.figure import Figure
+
+_PALETTE = "colorblind"
+_COLUMN = 7.0  # inches: the width of a page's text
+
+
+def write_figure(config: Config, layout: Layout, name: str) -> None:
+    """Draw results/PRESET/figures/NAME.png, for a NAME that `figure_names` lists."""
+    kind, _, guide = name.partition("_")
+    if name not in figure_names(config):
+        raise ConfigError(f"no figure '{name}' (there are {', '.join(figure_names(config))})")
+    sns.set_theme("paper", "whitegrid", _PALETTE)
+    if kind == "samples":
+        figure = samples(config, layout, guide)
+    else:
+        makers: dict[str, Callable[[Config, Layout], Figure]] = {
+            "metrics": metrics,
+            "confidence": confidence,
+            "gradients": gradients,
+        }
+        figure = makers[kind](config, layout)
+    with files.whole(layout.figure(name)) as temporary:
+        figure.savefig(temporary, dpi=200, bbox_inches="tight", metadata={"Software": ""})
+    plt.close(figure)
+
+
+def samples(config: Config, layout: Layout, guide: str) -> Figure:
+    """Guided samples: a row per method, a column per target class, all from the same x_T."""
+    runs = _main_runs(config, guide)
+    first = layout.samples(stored_as(config, runs[0]), 0)
+    targets = files.read_tensors(first.with_suffix(".safetensors"))["target"]
+    classes = targets.unique().tolist()[:10]
+    columns = [int((targets == c).nonzero()[0]) for c in classes]
+    figure, axes = plt.subplots(
+        len(runs), len(columns), figsize=(_COLUMN, 0.62 * len(runs)), squeeze=False
+    )
+    for row, run in zip(axes, runs, strict=True):
+        images = files.map_array(layout.samples(stored_as(config, run), 0))
+        for axis, index in zip(row, columns, strict=True):
+            _show(axis, images[index])
+        row[0].set_ylabel(method_title(run.method), rotation=0, ha="right", va="center")
+    for axis, target in zip(axes[0], classes, strict=True):
+        axis.set_title(config.dataset.class_names[target] if config.dataset.class_names else target)
+    sampler = sampler_title(config.figures.sampler)
+    figure.suptitle(f"Target class, {sampler}, guided by {guide}", y=1.02)
+    figure.subplots_adjust(wspace=0.05, hspace=0.05)
+    return figure
+
+
+def metrics(config: Config, layout: Layout) -> Figure:
+    """FID, Inception Score and target-class rate of every row of the main table."""
+    frame = table(config, layout, "main")
+    panels = {
+        "fid": "FID (lower is better)",
+        "is": "Inception Score",
+        "target_rate": "Target class (%)",
+    }
+    methods = [method_title(name) for name in dict.fromkeys(frame["method"])]
+    samplers = list(dict.fromkeys(frame["sampler"]))
+    figure, axes = plt.subplots(
+        len(samplers),
+        len(panels),
+        figsize=(_COLUMN, 2.3 * len(samplers)),
+        squeeze=False,
+        sharey=True,
+    )
+    guides = main_guides(config)
+    for row, sampler in zip(axes, samplers, strict=True):
+        for axis, (metric, title) in zip(row, panels.items(), strict=True):
+            factor = 100 if metric == "target_rate" else 1
+            for i, guide in enumerate(guides):
+                part = frame[(frame["sampler"] == sampler) & (frame["guide"] == guide)]
+                y = np.array([methods.index(method_title(m)) for m in part["method"]])
+                axis.errorbar(
+                    factor * part[metric].astype(float), y + 0.16 * (i - (len(guides) - 1) / 2),
+                    xerr=factor * part[f"{metric}_std"].astype(float), fmt="os^Dv"[i % 5],
+                    color=sns.color_palette(_PALETTE)[i], markersize=4, label=guide,
+                )  # fmt: skip
+            if metric == "fid":
+                axis.set_xscale("log")
+            axis.set_yticks(range(len(methods)), methods)
+            axis.set_ylim(len(methods) - 0.5, -0.5)
+            axis.set_xlabel(title)
+        row[1].set_title(sampler_title(sampler))
+    axes[0][-1].legend(title="guide", loc="best", fontsize=7, title_fontsize=7)
+    figure.tight_layout()
+    return figure
+
+
+def confidence(config: Config, layout: Layout) -> Figure:
+    """What each guide believes of its target class along its own reverse process."""
+    guides = main_guides(config)
+    figure, axes = plt.subplots(1, len(guides), figsize=(_COLUMN, 2.6), squeeze=False, sharey=True)
+    for axis, guide in zip(axes[0], guides, strict=True):
+        rows = []
+        for run in _main_runs(config, guide):
+            if config.methods[run.method].guidance in ("off_the_shelf", "experts"):
+                rows += _confidence_of(config, layout, run)
+        frame = pd.DataFrame(rows)
+        sns.lineplot(
+            frame, x="timestep", y="p", hue="guidance", style="guidance", errorbar=None, ax=axis,
+            palette=_PALETTE,
+        )  # fmt: skip
+        axis.invert_xaxis()
+        axis.set(xlabel="timestep t (noise to image)", title=guide, ylim=(0, 1.02))
+        axis.set_ylabel("mean p(target class | x_t)")
+        axis.legend(fontsize=6, title=None)
+    figure.tight_layout()
+    return figure
+
+
+def gradients(config: Config, layout: Layout) -> Figure:
+    """Guidance gradients at several timesteps, towards one class, for one noised image."""
+    guide, chosen = main_guides(config)[0], config.figures
+    runs = [r for r in _main_runs(config, guide) if config.methods[r.method].guidance != "none"]
+    data = datasets.load(config.dataset, "holdout")
+    index = int((data.labels == chosen.target_class).nonzero()[0])
+    x0 = datasets.to_tensor(data.images[index : index + 1])
+    denoiser = models.load_denoiser(config, layout, chosen.sampler)
+    kept = np.array(denoiser.schedule.timesteps)
+    steps = [int(np.abs(kept - t).argmin()) for t in chosen.timesteps]
+    target = torch.tensor([chosen.target_class])
+    device = runtime.device(config.runtime)
+    noisy = [_noised(x0, float(denoiser.schedule.alphas_cumprod[s]), s).to(device) for s in steps]
+    figure, axes = plt.subplots(
+        len(runs) + 1, len(steps), figsize=(0.8 * _COLUMN, 0.95 * (len(runs) + 1)), squeeze=False
+    )
+    for axis, x, step in zip(axes[0], noisy, steps, strict=True):
+        _show(axis, datasets.to_uint8(x)[0])
+        axis.set_title(f"t = {kept[step]}")
+    axes[0][0].set_ylabel("x_t", rotation=0, ha="right", va="center")
+    for row, run in zip(axes[1:], runs, strict=True):
+        guidance = guidance_for(config, layout, run)(target.to(device))
+        for axis, x, step in zip(row, noisy, steps, strict=True):
+            _, gradient = guidance(denoiser, x, step)
+            assert gradient is not None
+            values = gradient[0].sum(dim=0).cpu().numpy()
+            limit = np.abs(values).max() or 1.0
+            axis.imshow(values, cmap="PuOr", vmin=-limit, vmax=limit)
+            axis.set(xticks=[], yticks=[])
+        row[0].set_ylabel(method_title(run.method), rotation=0, ha="right", va="center")
+    title = (
+        f"Gradient of log p({chosen.target_class} | x_t), guide {guide}; each map on its own scale"
+    )
+    figure.suptitle(title, y=0.96)
+    figure.subplots_adjust(wspace=0.05, hspace=0.05)
+    return figure
+
+
+def _confidence_of(config: Config, layout: Layout, run: Run) -> list[dict[str, object]]:
+    """Sample with the run's guidance; p(target | x_t) of the guide itself after every step."""
+    count, seed = config.figures.samples, config.sampling.seeds[0]
+    denoiser = models.load_denoiser(config, layout, run.sampler)
+    device = runtime.device(config.runtime)
+    targets = balanced_classes(seed, count, config.target_classes).to(device)
+    guidance = guidance_for(config, layout, run)(targets)
+    seeds = [(seed, i) for i in range(count)]
+    size = config.dataset.image_size
+    shape = (config.dataset.channels, size, size)
+    sampler = config.samplers[run.sampler]
+    state = State(len(denoiser.schedule), initial_noise(seeds, shape).to(device))
+    states = SAMPLERS[sampler.kind](
+        denoiser, guidance, state, StepNoise(seeds, shape, device), sampler.eta
+    )
+    rows: list[dict[str, object]] = []
+    for _, x in (state, *states):
+        if len(rows) == len(denoiser.schedule):
+            break
+        t = denoiser.schedule.timesteps[len(denoiser.schedule) - 1 - len(rows)]
+        with torch.no_grad():
+            p = guidance.guide(x, t).softmax(dim=1).gather(1, targets[:, None])  # type: ignore[attr-defined]
+        rows.append({"timestep": t, "p": float(p.mean()), "guidance": method_title(run.method)})
+    return rows
+
+
+def _main_runs(config: Config, guide: str) -> list[Run]:
+    sampler = config.figures.sampler
+    return [r for r in table_runs(config, "main") if (r.guide, r.sampler) == (guide, sampler)]
+
+
+def _noised(x0: Tensor, abar: float, seed: int) -> Tensor:
+    eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed))
+    return add_noise(x0, eps, torch.tensor([abar]))
+
+
+def _show(axis: Axes, image: NDArray[np.uint8]) -> None:
+    axis.imshow(image.squeeze(), cmap="gray" if image.shape[-1] == 1 else None, vmin=0, vmax=255)
+    axis.set(xticks=[], yticks=[])

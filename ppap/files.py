@@ -1,0 +1,108 @@
+"""Reading and writing files: whole or not at all, and never unpickled."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ppap.errors import DataError
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary name to write to; renamed to `path` when the block ends, removed when it fails.
+
+    DataError if the file system refuses (no space, no permission).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise DataError(f"{path}: cannot be written: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_tensors(
+    path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Write tensors as safetensors."""
+    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with whole(path) as temporary:
+        save_file(ready, temporary, metadata)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read safetensors; DataError if the file is missing, truncated or of another format."""
+    with _readable(path):
+        return load_file(path)
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file."""
+    with _readable(path), safe_open(path, "pt") as file:
+        return file.metadata() or {}
+
+
+def write_array(path: Path, array: NDArray[Any]) -> None:
+    with whole(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
+    """Write an uncompressed .npz."""
+    with whole(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def map_array(path: Path) -> NDArray[Any]:
+    """Memory-map a .npy file."""
+    with _readable(path):
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def write_json(path: Path, value: Any) -> None:
+    with whole(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    with _readable(path):
+        return json.loads(path.read_text())
+
+
+def write_text(path: Path, text: str) -> None:
+    with whole(path) as temporary:
+        temporary.write_text(text)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with _readable(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (OSError, ValueError, EOFError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: truncated or not in the expected format ({reason})") from None

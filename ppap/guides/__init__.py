@@ -1,0 +1,93 @@
+"""Guides: vision models by name, behind one call that takes images in [-1, 1]."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ppap.errors import ConfigError
+
+LIBRARIES = {"timm": "ppap.guides.timm_models", "torchvision": "ppap.guides.torchvision_models"}
+
+
+class Guide(nn.Module):
+    """A network behind its own resizing and normalisation.
+
+    Call it with images (B, C, H, W) in [-1, 1]; it returns what the network returns. The resize is
+    bilinear, antialiased when it shrinks, and differentiable.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, network: nn.Module, input_size: int, mean: Sequence[float], std: Sequence[float]
+    ) -> None:
+        super().__init__()
+        self.network, self.input_size = network, input_size
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(self.prepare(images))
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Resize and normalise images in [-1, 1] for the network."""
+        size = images.shape[-1]
+        if size != self.input_size:
+            images = F.interpolate(
+                images,
+                size=(self.input_size, self.input_size),
+                mode="bilinear",
+                align_corners=False,
+                antialias=size > self.input_size,
+            )
+        return ((images + 1) / 2 - self.mean) / self.std
+
+
+def build_network(model: str, options: dict[str, Any], channels: int, classes: int) -> nn.Module:
+    """The network named LIBRARY:NAME or user:MODULE.FUNCTION, with untrained weights.
+
+    `options` go to the model's class, after `channels` and `classes` in the library's own words.
+    ConfigError if there is no such model, or it does not take these options.
+    """
+    library, _, name = model.partition(":")
+    builder: Callable[..., nn.Module]
+    if library in LIBRARIES:
+        builder = importlib.import_module(LIBRARIES[library]).build
+    elif library == "user":
+        builder = _user_function(model, name)
+    else:
+        known = ", ".join([*LIBRARIES, "user"])
+        raise ConfigError(f"model '{model}': unknown library '{library}' (known: {known})")
+    try:
+        return builder(name, channels, classes, options)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise ConfigError(f"model '{model}': {' '.join(str(error).split())}") from None
+
+
+def features_and_logits(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Penultimate features (B, D) and logits (B, K) of a timm classifier."""
+    features = network.forward_head(network.forward_features(images), pre_logits=True)  # type: ignore[operator]
+    return features, network.get_classifier()(features)  # type: ignore[operator]
+
+
+def _user_function(model: str, dotted: str) -> Callable[..., nn.Module]:
+    module, _, function = dotted.rpartition(".")
+    try:
+        builder = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"model '{model}': {error}") from None
+    wanted = list(inspect.signature(builder).parameters)
+
+    def build(name: str, channels: int, classes: int, options: dict[str, Any]) -> nn.Module:
+        given = {"channels": channels, "classes": classes}
+        return builder(**{k: v for k, v in given.items() if k in wanted}, **options)
+
+    return build

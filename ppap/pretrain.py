@@ -1,0 +1,109 @@
+"""Training, by the workflow itself, of what a preset does not take from elsewhere."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ppap import datasets, files, models, runtime
+from ppap.config import Config, Training
+from ppap.errors import ConfigError
+from ppap.guides import Guide
+from ppap.runs import Layout, fingerprint
+from ppap.schedules import Schedule
+from ppap.seeds import Stream, mix, name_seed
+from ppap.training import Job, finish, train
+
+log = logging.getLogger(__name__)
+
+
+def pretrain(config: Config, layout: Layout, name: str) -> None:
+    """Train `diffusion`, `evaluator` or a guide on real images, and write its weights."""
+    if name not in (models.DIFFUSION, models.EVALUATOR, *config.guides):
+        raise ConfigError(f"{config.preset}: no model '{name}' to pretrain")
+    key = name if name in (models.DIFFUSION, models.EVALUATOR) else f"guides.{name}"
+    mark = fingerprint(config, "seed", "dataset", key)
+    job = Job(name, name_seed(config.seed, name), layout.scratch("models", name), mark)
+    torch.manual_seed(mix(job.seed, Stream.INITIAL_WEIGHTS))
+    with runtime.autocast(config.runtime):
+        if name == models.DIFFUSION:
+            metadata, network = _train_diffusion(config, job)
+        else:
+            metadata, network = _train_classifier(config, name, job)
+    files.write_tensors(layout.model(name), network.state_dict(), metadata | {"config": mark})
+    finish(job)
+
+
+def _train_diffusion(config: Config, job: Job) -> tuple[dict[str, str], torch.nn.Module]:
+    """Minimise |eps - eps_theta(x_t, t)|^2 (Ho et al. 2020, equation 14)."""
+    device = runtime.device(config.runtime)
+    network = runtime.place(models.new_diffusion(config), config.runtime)
+    schedule = Schedule.create(config.diffusion.noise_schedule, config.diffusion.timesteps)
+    abar = torch.tensor(schedule.alphas_cumprod, dtype=torch.float32, device=device)
+    images = datasets.to_tensor(datasets.load(config.dataset, "train").images).to(device)
+    training = config.diffusion.train
+
+    def loss_at() -> Tensor:
+        x0 = images[torch.randint(len(images), (training.batch_size,))]
+        t = torch.randint(len(schedule), (len(x0),), device=device)
+        eps = torch.randn_like(x0)
+        return F.mse_loss(network(add_noise(x0, eps, abar[t]), t).float(), eps)
+
+    summary = train(network, loss_at, training, job)
+    return {key: f"{value:.6g}" for key, value in summary.items()}, network
+
+
+def _train_classifier(
+    config: Config, name: str, job: Job
+) -> tuple[dict[str, str], torch.nn.Module]:
+    """Cross-entropy on clean images, shifted at random: an ordinary off-the-shelf classifier."""
+    device = runtime.device(config.runtime)
+    guide = models.new_guide(config, name)
+    runtime.place(guide.train(), config.runtime)
+    data = datasets.load(config.dataset, "train")
+    images, labels = datasets.to_tensor(data.images).to(device), data.labels.to(device)
+    spec = config.evaluator if name == models.EVALUATOR else config.guides[name]
+    training: Training = spec.train
+
+    def loss_at() -> Tensor:
+        chosen = torch.randint(len(images), (training.batch_size,))
+        return F.cross_entropy(guide(shifted(images[chosen], training.shift)), labels[chosen])
+
+    summary = train(guide.network, loss_at, training, job)
+    accuracy = holdout_accuracy(config, guide.eval())
+    log.info("%s: %.1f%% of held-out images right", name, 100 * accuracy)
+    return {
+        **{k: f"{v:.6g}" for k, v in summary.items()},
+        "holdout": f"{accuracy:.4f}",
+    }, guide.network
+
+
+def add_noise(x0: Tensor, eps: Tensor, abar: Tensor) -> Tensor:
+    """x_t = sqrt(abar) x0 + sqrt(1 - abar) eps, for abar (B,) (Ho et al. 2020, equation 4)."""
+    abar = abar[:, None, None, None]
+    return abar.sqrt() * x0 + (1 - abar).sqrt() * eps
+
+
+def shifted(images: Tensor, largest: int) -> Tensor:
+    """Images (B, C, H, W), each moved by up to `largest` pixels both ways, its edge repeated."""
+    if not largest:
+        return images
+    b, _, h, w = images.shape
+    padded = F.pad(images, [largest] * 4, mode="replicate")
+    rows = torch.randint(2 * largest + 1, (b, 1)) + torch.arange(h)  # (B, H)
+    columns = torch.randint(2 * largest + 1, (b, 1)) + torch.arange(w)  # (B, W)
+    batch = torch.arange(b)[:, None, None]
+    picked = padded.movedim(1, -1)[batch, rows[:, :, None], columns[:, None, :]]
+    return picked.movedim(-1, 1).contiguous()
+
+
+@torch.inference_mode()
+def holdout_accuracy(config: Config, guide: Guide) -> float:
+    """Share of held-out real images whose class the guide finds."""
+    data = datasets.load(config.dataset, "holdout")
+    device = runtime.device(config.runtime)
+    answers = guide(datasets.to_tensor(data.images).to(device)).argmax(1).cpu()
+    return float((answers == data.labels).float().mean())

@@ -1,0 +1,168 @@
+"""What a preset consists of: guided runs, expert files, fingerprints, and where each file lies."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ppap.config import UNGUIDED, Config, MethodConfig
+from ppap.shards import shard_name, shard_sizes
+
+WARM = "warm"
+
+
+class Run(NamedTuple):
+    """One guided sample set. A run without guidance has the guide `unguided`."""
+
+    sampler: str
+    guide: str
+    method: str
+
+
+class ExpertJob(NamedTuple):
+    """One expert's training. `part` is 1 to N, or "warm" for the shared start."""
+
+    guide: str
+    method: str
+    part: str
+
+
+def table_runs(config: Config, table: str) -> list[Run]:
+    """The table's rows: guide by guide, sampler by sampler, method by method."""
+    return [
+        Run(sampler, guide, method)
+        for grid in config.tables[table]  # type: ignore[index]
+        for guide in grid.guides
+        for sampler in grid.samplers
+        for method in grid.methods
+    ]
+
+
+def stored_as(config: Config, run: Run) -> Run:
+    """The run that holds a row's samples: without guidance, all guides share one."""
+    unguided = config.methods[run.method].guidance == "none"
+    return run._replace(guide=UNGUIDED) if unguided else run
+
+
+def all_runs(config: Config) -> list[Run]:
+    """Every sample set of the preset, each once."""
+    rows = (run for table in config.tables for run in table_runs(config, table))
+    return list(dict.fromkeys(stored_as(config, run) for run in rows))
+
+
+def used_guides(config: Config) -> list[str]:
+    """Guides that appear in a run, each once."""
+    return list(dict.fromkeys(run.guide for run in all_runs(config) if run.guide != UNGUIDED))
+
+
+def teachers(config: Config) -> list[str]:
+    """Guides whose answers on clean images some expert is taught."""
+    runs = [r for r in all_runs(config) if config.methods[r.method].supervision == "teacher"]
+    return list(dict.fromkeys(run.guide for run in runs))
+
+
+def warm_name(method: MethodConfig) -> str:
+    """The shared start of all methods that learn the same parameters from the same supervision."""
+    return f"{WARM}_{method.supervision}_{method.trainable}"
+
+
+def has_warm_start(config: Config, method: MethodConfig) -> bool:
+    return config.experts.warm_start == "shared" and (method.experts or 0) > 1
+
+
+def expert_steps(config: Config, guide: str, method: MethodConfig) -> tuple[int, int]:
+    """Steps of the shared start, and of each expert; their sum over the row is its total."""
+    total = config.guides[guide].experts.steps
+    warm = round(config.experts.warm_share * total) if has_warm_start(config, method) else 0
+    return warm, (total - warm) // (method.experts or 1)
+
+
+def figure_names(config: Config) -> list[str]:
+    """The figures of the preset."""
+    guides = main_guides(config)
+    return [*(f"samples_{guide}" for guide in guides), "metrics", "confidence", "gradients"]
+
+
+def main_guides(config: Config) -> list[str]:
+    """The guides of the main table."""
+    return list(dict.fromkeys(run.guide for run in table_runs(config, "main")))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a preset's files lie, under `root` (results/PRESET) and `scratch` (unfinished work)."""
+
+    config: Config
+    results: Path = Path("results")
+    scratch_root: Path = Path("scratch")
+
+    @property
+    def root(self) -> Path:
+        return self.results / self.config.preset
+
+    def scratch(self, *parts: str) -> Path:
+        return self.scratch_root.joinpath(self.config.preset, *parts).with_suffix(".ckpt")
+
+    def model(self, name: str) -> Path:
+        return self.root / "models" / f"{name}.safetensors"
+
+    @property
+    def clean_sizes(self) -> list[int]:
+        return shard_sizes(self.config.clean_images.count, self.config.clean_images.shard_size)
+
+    @property
+    def sample_sizes(self) -> list[int]:
+        return shard_sizes(self.config.sampling.total, self.config.sampling.shard_size)
+
+    def clean(self, shard: int) -> Path:
+        return self.root / "clean" / f"{shard_name(shard)}.npy"
+
+    def labels(self, guide: str, shard: int) -> Path:
+        return self.root / "labels" / guide / f"{shard_name(shard)}.safetensors"
+
+    def expert(self, guide: str, method: str, part: int) -> Path:
+        return self.root / "experts" / guide / method / f"expert_{part}.safetensors"
+
+    def warm(self, guide: str, name: str) -> Path:
+        return self.root / "experts" / guide / f"{name}.safetensors"
+
+    def experts(self, guide: str, method: str) -> list[Path]:
+        count = self.config.methods[method].experts or 0
+        return [self.expert(guide, method, part) for part in range(1, count + 1)]
+
+    def samples(self, run: Run, shard: int) -> Path:
+        return self.root / "samples" / Path(*run) / f"{shard_name(shard)}.npy"
+
+    def archive(self, run: Run) -> Path:
+        """All samples of a run in the format of ADM's evaluator."""
+        return self.root / "samples" / Path(*run) / "samples.npz"
+
+    def features(self, run: Run) -> Path:
+        return self.root / "features" / Path(*run).with_suffix(".safetensors")
+
+    @property
+    def reference(self) -> Path:
+        return self.root / "features" / "reference.safetensors"
+
+    def metrics(self, run: Run) -> Path:
+        return self.root / "metrics" / Path(*run).with_suffix(".json")
+
+    def table(self, name: str, suffix: str) -> Path:
+        return self.root / "tables" / f"{name}.{suffix}"
+
+    def figure(self, name: str) -> Path:
+        return self.root / "figures" / f"{name}.png"
+
+
+def fingerprint(config: Config, *keys: str) -> str:
+    """A short hash of these parts of the preset ("guides.vit.train"), to tell stale work from current."""
+    values: dict[str, Any] = {}
+    for key in keys:
+        value: Any = config.model_dump(mode="json")
+        for part in key.split("."):
+            value = value[part]
+        values[key] = value
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]

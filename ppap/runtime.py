@@ -1,0 +1,57 @@
+"""Where and how networks run: device, precision, memory layout."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from ppap.config import Runtime
+from ppap.errors import DataError, PPAPError
+
+
+def device(runtime: Runtime) -> torch.device:
+    """The device to use; PPAPError if a GPU is asked for and there is none."""
+    if runtime.device == "cuda" and not torch.cuda.is_available():
+        raise PPAPError("runtime.device: cuda, but torch sees no GPU")
+    if runtime.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(runtime.device)
+
+
+def place(network: nn.Module, runtime: Runtime) -> nn.Module:
+    """Move a network to its device and memory layout, compiled if asked for."""
+    network = network.to(device(runtime))
+    if runtime.channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    if runtime.compile:
+        network.compile()
+    return network
+
+
+@contextlib.contextmanager
+def autocast(runtime: Runtime) -> Iterator[None]:
+    """The runtime's precision for whatever runs inside."""
+    where = device(runtime).type
+    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    with torch.autocast(where, dtype[runtime.precision], enabled=runtime.precision != "float32"):
+        yield
+
+
+def load_weights(network: nn.Module, tensors: dict[str, Tensor], source: object) -> None:
+    """Load weights whose names and shapes must be the network's; DataError names the first differences."""
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    problems = [f"lacks {name}" for name in wanted.keys() - found.keys()]
+    problems += [f"has an unknown {name}" for name in found.keys() - wanted.keys()]
+    problems += [
+        f"{name} is {found[name]}, not {wanted[name]}"
+        for name in wanted.keys() & found.keys()
+        if found[name] != wanted[name]
+    ]
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise DataError(f"{source}: {'; '.join(sorted(problems)[:3])}{more}")
+    network.load_state_dict(tensors)

@@ -1,0 +1,192 @@
+"""Drawing images shard by shard: clean ones without guidance, and the samples of guided runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from ppap import datasets, files, models, runtime
+from ppap.config import Config, SamplerConfig
+from ppap.denoiser import Denoiser
+from ppap.errors import ConfigError, NumericalError
+from ppap.experts import ExpertBank, bank_identity, check_experts, read_expert
+from ppap.guidance import (
+    Guidance,
+    GuideAt,
+    NoGuidance,
+    NoisyInputGuidance,
+    X0Gradient,
+    class_log_probability,
+)
+from ppap.runs import Layout, Run, fingerprint
+from ppap.samplers import SAMPLERS, State
+from ppap.seeds import StepNoise, balanced_classes, initial_noise
+from ppap.training import load_checkpoint
+
+GuidanceFor = Callable[[Tensor], Guidance]
+"""Target classes (B,) of a batch to its guidance."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Images to draw in one job: a (seed, index) each, and the classes (n,) they are guided to."""
+
+    name: str
+    seeds: list[tuple[int, int]]
+    targets: Tensor
+    shape: tuple[int, int, int]
+    batch_size: int
+    checkpoint: Path
+    checkpoint_every: int
+    fingerprint: str
+
+
+def generate(config: Config, layout: Layout, index: int) -> None:
+    """Draw one shard of clean images, without guidance, and write it."""
+    clean = config.clean_images
+    size = _size(layout.clean_sizes, index)
+    first = index * clean.shard_size
+    shard = Shard(
+        name=f"clean images {index}",
+        seeds=[(clean.seed, first + i) for i in range(size)],
+        targets=torch.zeros(size, dtype=torch.int64),
+        shape=_shape(config),
+        batch_size=clean.batch_size,
+        checkpoint=layout.scratch("clean", str(index)),
+        checkpoint_every=config.sampling.checkpoint_every,
+        fingerprint=fingerprint(config, *UPSTREAM),
+    )
+    denoiser = models.load_denoiser(config, layout, clean.sampler)
+    images = _draw(config, shard, denoiser, clean.sampler, lambda targets: NoGuidance())
+    files.write_array(layout.clean(index), images)
+    shard.checkpoint.unlink(missing_ok=True)
+
+
+def sample(config: Config, layout: Layout, run: Run, index: int) -> None:
+    """Draw one shard of a guided run; write its images, and their target classes beside them."""
+    sampling, method = config.sampling, config.methods[run.method]
+    size = _size(layout.sample_sizes, index)
+    samples = range(index * sampling.shard_size, index * sampling.shard_size + size)
+    guided = method.guidance != "none"
+    parts = [*UPSTREAM, "experts", "methods", "sampling", *([f"guides.{run.guide}"] * guided)]
+    shard = Shard(
+        name=f"{run.guide} {run.method} {run.sampler} {index}",
+        seeds=[(sampling.seeds[i // sampling.samples], i % sampling.samples) for i in samples],
+        targets=target_classes(config)[samples.start : samples.stop],
+        shape=_shape(config),
+        batch_size=sampling.batch_size,
+        checkpoint=layout.scratch("samples", *run, str(index)),
+        checkpoint_every=sampling.checkpoint_every,
+        fingerprint=fingerprint(config, *parts),
+    )
+    denoiser = models.load_denoiser(config, layout, run.sampler)
+    images = _draw(config, shard, denoiser, run.sampler, guidance_for(config, layout, run))
+    path = layout.samples(run, index)
+    files.write_tensors(path.with_suffix(".safetensors"), {"target": shard.targets})
+    files.write_array(path, images)
+    shard.checkpoint.unlink(missing_ok=True)
+
+
+UPSTREAM = ("seed", "dataset", "diffusion", "samplers", "clean_images")
+
+
+def target_classes(config: Config) -> Tensor:
+    """The class each sample of a run is guided to, balanced within each sampling seed: (total,)."""
+    sampling = config.sampling
+    return torch.cat(
+        [balanced_classes(s, sampling.samples, config.target_classes) for s in sampling.seeds]
+    )
+
+
+def guidance_for(config: Config, layout: Layout, run: Run) -> GuidanceFor:
+    """The run's guidance, its networks loaded."""
+    method, scale = config.methods[run.method], config.samplers[run.sampler].scale
+    if method.guidance == "none":
+        return lambda targets: NoGuidance()
+    guide = models.load_guide(config, layout, run.guide)
+    at: GuideAt = lambda images, timestep: guide(images)  # noqa: E731
+    if method.guidance == "experts":
+        experts = [read_expert(path) for path in layout.experts(run.guide, run.method)]
+        identity = bank_identity(config, run.guide, layout.model(run.guide))
+        check_experts(experts, identity, config.ranges(method))
+        at = ExpertBank(guide, experts)
+    kind = X0Gradient if method.guidance == "x0_gradient" else NoisyInputGuidance
+    return lambda targets: kind(at, class_log_probability(targets), scale)
+
+
+def draw(
+    shard: Shard,
+    denoiser: Denoiser,
+    sampler: SamplerConfig,
+    guidance: GuidanceFor,
+    device: torch.device,
+) -> NDArray[np.uint8]:
+    """Draw a shard batch by batch, from its checkpoint if there is one: uint8 (n, H, W, C).
+
+    An image depends on its seed, index and target only. NumericalError if a sample is not finite.
+    """
+    done, state = _resume(shard, device)
+    steps = len(denoiser.schedule)
+    batches = -(-len(shard.seeds) // shard.batch_size)
+    initial = len(done) * steps + (steps - state.steps_left if state else 0)
+    bar = tqdm(total=batches * steps, desc=shard.name, initial=initial, mininterval=2, unit="step")
+    for batch in range(len(done), batches):
+        chosen = slice(batch * shard.batch_size, (batch + 1) * shard.batch_size)
+        seeds = shard.seeds[chosen]
+        if state is None:
+            state = State(steps, initial_noise(seeds, shard.shape).to(device))
+        eta = 1.0 if sampler.kind == "ddpm" else sampler.eta
+        noise = StepNoise(seeds, shard.shape, device)
+        states = SAMPLERS[sampler.kind](
+            denoiser, guidance(shard.targets[chosen].to(device)), state, noise, eta
+        )
+        for state in states:
+            bar.update()
+            if not torch.isfinite(state.x).all():
+                t = denoiser.schedule.timesteps[state.steps_left]
+                raise NumericalError(f"{shard.name}: a sample is not finite at timestep {t}")
+            if state.steps_left and (steps - state.steps_left) % shard.checkpoint_every == 0:
+                _save(shard, done, state)
+        done.append(torch.from_numpy(datasets.to_uint8(state.x)))
+        state = None
+    bar.close()
+    return torch.cat(done).numpy()
+
+
+def _draw(
+    config: Config, shard: Shard, denoiser: Denoiser, sampler: str, guidance: GuidanceFor
+) -> NDArray[np.uint8]:
+    with runtime.autocast(config.runtime):
+        device = runtime.device(config.runtime)
+        return draw(shard, denoiser, config.samplers[sampler], guidance, device)
+
+
+def _save(shard: Shard, done: list[Tensor], state: State) -> None:
+    saved = {"done": done, "x": state.x, "steps_left": state.steps_left}
+    with files.whole(shard.checkpoint) as temporary:
+        torch.save(saved | {"fingerprint": shard.fingerprint}, temporary)
+
+
+def _resume(shard: Shard, device: torch.device) -> tuple[list[Tensor], State | None]:
+    saved = load_checkpoint(shard.checkpoint, shard.fingerprint)
+    if saved is None:
+        return [], None
+    return saved["done"], State(saved["steps_left"], saved["x"].to(device))
+
+
+def _shape(config: Config) -> tuple[int, int, int]:
+    size = config.dataset.image_size
+    return config.dataset.channels, size, size
+
+
+def _size(sizes: list[int], index: int) -> int:
+    if not 0 <= index < len(sizes):
+        raise ConfigError(f"no shard {index}: there are {len(sizes)}, counted from 0")
+    return sizes[index]

@@ -1,0 +1,127 @@
+"""Noise schedules (betas) and timestep respacing, as in ADM (Dhariwal & Nichol 2021, arXiv 2105.05233)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ppap.errors import ConfigError
+
+Array = NDArray[np.float64]
+ScheduleName = Literal["linear", "cosine"]
+SamplerKind = Literal["ddim", "ddpm"]
+VarianceName = Literal["learned_range", "fixed_small", "fixed_large"]
+
+
+def betas(name: ScheduleName, timesteps: int = 1000) -> Array:
+    """Betas of the forward process, shape (timesteps,), each in (0, 1).
+
+    linear: Ho et al. 2020, section 4, rescaled to any number of steps as in ADM.
+    cosine: Nichol & Dhariwal 2021 (arXiv 2102.09672), equation 17.
+    """
+    if name == "linear":
+        scale = 1000 / timesteps
+        return np.linspace(scale * 1e-4, scale * 0.02, timesteps, dtype=np.float64)
+    if name == "cosine":
+
+        def alpha_bar(u: float) -> float:
+            return math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
+
+        steps = [
+            1 - alpha_bar((i + 1) / timesteps) / alpha_bar(i / timesteps) for i in range(timesteps)
+        ]
+        return np.minimum(np.array(steps), 0.999)
+    raise ConfigError(f"unknown noise schedule '{name}' (known: linear, cosine)")
+
+
+def ddim_timesteps(timesteps: int, steps: int) -> list[int]:
+    """`steps` timesteps at one integer stride from 0 (ADM's "ddimN"): 25 of 1000 are 0, 40, ..., 960."""
+    for stride in range(1, timesteps + 1):
+        kept = list(range(0, timesteps, stride))
+        if len(kept) == steps:
+            return kept
+    raise ConfigError(f"no integer stride keeps {steps} of {timesteps} timesteps")
+
+
+def ddpm_timesteps(timesteps: int, steps: int) -> list[int]:
+    """`steps` timesteps spread evenly from 0 to the last one (ADM's `space_timesteps` with one section)."""
+    if not 1 <= steps <= timesteps:
+        raise ConfigError(f"cannot keep {steps} of {timesteps} timesteps")
+    stride = 1.0 if steps == 1 else (timesteps - 1) / (steps - 1)
+    kept, position = [], 0.0
+    for _ in range(steps):
+        kept.append(round(position))
+        position += stride
+    return kept
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The kept timesteps of a schedule, with the coefficients of its posterior (Ho et al. 2020, eqs. 6-7).
+
+    `timesteps[i]` is the training timestep of sampling step i; every array has shape (len(timesteps),).
+    """
+
+    timesteps: tuple[int, ...]
+    betas: Array
+    train_timesteps: int
+
+    @classmethod
+    def create(cls, name: ScheduleName, timesteps: int, kept: list[int] | None = None) -> Schedule:
+        """The full schedule, or the one respaced to the timesteps in `kept` (increasing)."""
+        full = betas(name, timesteps)
+        if kept is None:
+            return cls(tuple(range(timesteps)), full, timesteps)
+        abar = np.cumprod(1 - full)[kept]
+        previous = np.append(1.0, abar[:-1])
+        return cls(tuple(kept), 1 - abar / previous, timesteps)
+
+    @classmethod
+    def respaced(
+        cls, name: ScheduleName, timesteps: int, kind: SamplerKind, steps: int
+    ) -> Schedule:
+        """The schedule of a sampler with `steps` steps."""
+        keep = ddim_timesteps if kind == "ddim" else ddpm_timesteps
+        return cls.create(name, timesteps, keep(timesteps, steps))
+
+    def __len__(self) -> int:
+        return len(self.timesteps)
+
+    @cached_property
+    def alphas_cumprod(self) -> Array:
+        """Product of (1 - beta) up to and including each step: signal power of x_t, decreasing in (0, 1)."""
+        return np.cumprod(1 - self.betas, dtype=np.float64)
+
+    @cached_property
+    def alphas_cumprod_prev(self) -> Array:
+        return np.append(1.0, self.alphas_cumprod[:-1])
+
+    @cached_property
+    def posterior_variance(self) -> Array:
+        return self.betas * (1 - self.alphas_cumprod_prev) / (1 - self.alphas_cumprod)
+
+    @cached_property
+    def posterior_log_variance_clipped(self) -> Array:
+        """log of the posterior variance; the first is 0 there, so the second stands in for it."""
+        variance = self.posterior_variance
+        return np.log(np.append(variance[1] if len(variance) > 1 else self.betas[0], variance[1:]))
+
+    @cached_property
+    def posterior_mean_coef1(self) -> Array:
+        """Weight of x0 in the posterior mean."""
+        return self.betas * np.sqrt(self.alphas_cumprod_prev) / (1 - self.alphas_cumprod)
+
+    @cached_property
+    def posterior_mean_coef2(self) -> Array:
+        """Weight of x_t in the posterior mean."""
+        return (1 - self.alphas_cumprod_prev) * np.sqrt(1 - self.betas) / (1 - self.alphas_cumprod)
+
+    @cached_property
+    def log_snr(self) -> Array:
+        """log(abar / (1 - abar)) of each step, decreasing."""
+        return np.log(self.alphas_cumprod) - np.log1p(-self.alphas_cumprod)

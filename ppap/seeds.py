@@ -1,0 +1,76 @@
+"""Random numbers that depend on what they are for, not on batch, shard, job or restart."""
+
+from __future__ import annotations
+
+import math
+from enum import IntEnum
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_BLOCK_NUMBERS = 1 << 14
+
+
+class Stream(IntEnum):
+    """What a number is for; streams never share numbers."""
+
+    TRAINING = 0
+    INITIAL_WEIGHTS = 1
+    INITIAL_NOISE = 2
+    STEP_NOISE = 3
+    CLASSES = 4
+    SPLIT = 5
+
+
+def mix(*parts: int) -> int:
+    """One 64-bit seed from several whole numbers."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def name_seed(seed: int, name: str) -> int:
+    """A seed of its own for each named thing of a run."""
+    return mix(seed, *name.encode())
+
+
+def initial_noise(seeds: list[tuple[int, int]], shape: tuple[int, ...]) -> Tensor:
+    """x_T for samples (run seed, index), each from its own generator: (len(seeds), *shape)."""
+    return torch.stack(
+        [torch.randn(shape, generator=_generator(Stream.INITIAL_NOISE, *s)) for s in seeds]
+    )
+
+
+class StepNoise:
+    """The noise of every sampling step: sample i's at step k depends on its seed, i and k only.
+
+    Steps are drawn in blocks, so that small images need few draws and large ones little memory.
+    """
+
+    def __init__(
+        self, seeds: list[tuple[int, int]], shape: tuple[int, ...], device: torch.device
+    ) -> None:
+        self.seeds, self.shape, self.device = seeds, shape, device
+        self.steps_per_block = max(1, _BLOCK_NUMBERS // math.prod(shape))
+        self._block = -1
+        self._noise = torch.empty(0)
+
+    def __call__(self, step: int) -> Tensor:
+        block, offset = divmod(step, self.steps_per_block)
+        if block != self._block:
+            shape = (self.steps_per_block, *self.shape)
+            draws = [
+                torch.randn(shape, generator=_generator(Stream.STEP_NOISE, *s, block))
+                for s in self.seeds
+            ]
+            self._noise, self._block = torch.stack(draws, dim=1), block
+        return self._noise[offset].to(self.device)
+
+
+def balanced_classes(seed: int, count: int, classes: list[int]) -> Tensor:
+    """`count` of these classes, each as often as any other (but for a remainder), in a seeded order: (count,)."""
+    generator = _generator(Stream.CLASSES, seed)
+    return torch.tensor(classes)[torch.randperm(count, generator=generator) % len(classes)]
+
+
+def _generator(*parts: int) -> torch.Generator:
+    return torch.Generator().manual_seed(mix(*parts))

@@ -1,0 +1,181 @@
+"""The paper's three tables, rebuilt: measured values beside the printed ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from ppap import files
+from ppap.config import UNGUIDED, Config
+from ppap.paper import PRINTED, PrintedRow, printed
+from ppap.runs import Layout, Run, expert_steps, stored_as, table_runs
+
+TITLES = {
+    "main": "Guidance methods (main table of the paper)",
+    "capacity": "Supervised experts of several sizes (capacity table of the paper)",
+    "data_free": "Label-free experts beside supervised single models (data-free table of the paper)",
+}
+METHODS = {
+    "none": "none",
+    "naive": "naive off-the-shelf",
+    "x0_gradient": "x0-gradient",
+    "single_noise_aware": "single noise-aware",
+    "multi_experts_5": "multi-experts-5",
+    "ppap_5": "PPAP-5",
+    "ppap_10": "PPAP-10",
+}
+HEADINGS = {"fid": "FID ↓", "is": "IS ↑", "precision": "Precision ↑", "recall": "Recall ↑"}
+RATE = "target_rate"
+
+
+def method_title(name: str) -> str:
+    return METHODS.get(name, name)
+
+
+def write_table(config: Config, layout: Layout, name: str) -> None:
+    """Write results/PRESET/tables/NAME.{csv,md,tex,json}. What was not computed stays empty."""
+    frame = table(config, layout, name)
+    files.write_text(layout.table(name, "csv"), frame.to_csv(index=False, float_format="%.6g"))
+    readable = for_people(frame)
+    body = readable.to_markdown(index=False, disable_numparse=True, stralign="left")
+    text = f"# {TITLES[name]}\n\n{body}\n\n{note(config)}\n"
+    files.write_text(layout.table(name, "md"), text)
+    files.write_text(layout.table(name, "tex"), latex(readable, TITLES[name], name))
+    files.write_json(layout.table(name, "json"), nested(frame))
+
+
+def table(config: Config, layout: Layout, name: str) -> pd.DataFrame:
+    """One row a run, one column a quantity; `paper_*` columns hold what the paper prints for its own model."""
+    known = printed(name)
+    rows = []
+    for run in table_runs(config, name):
+        spec = config.guides[run.guide]
+        row: dict[str, Any] = {
+            "guide": run.guide,
+            "stands_for": spec.stands_for,
+            "sampler": run.sampler,
+            "method": run.method,
+            **effort(config, layout, run),
+        }
+        measured = _measured(layout, stored_as(config, run))
+        paper = known.get(PrintedRow(spec.stands_for or "", run.sampler, run.method), {})
+        for metric in (*PRINTED, RATE):
+            row[metric] = measured.get(metric, {}).get("mean")
+            row[f"{metric}_std"] = measured.get(metric, {}).get("std")
+            if metric in PRINTED:
+                row[f"paper_{metric}"] = paper.get(metric)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def effort(config: Config, layout: Layout, run: Run) -> dict[str, Any]:
+    """What a row's experts cost: parameters trained (and as a share of the guide's), supervision, steps."""
+    method = config.methods[run.method]
+    paths = [p for p in layout.experts(run.guide, run.method) if p.exists()]
+    if method.guidance != "experts" or len(paths) < (method.experts or 0):
+        return {
+            "trainable_parameters": None,
+            "trainable_share": None,
+            "supervision": None,
+            "steps": None,
+        }
+    about = [files.read_metadata(path) for path in paths]
+    trained = sum(int(m["trainable_parameters"]) for m in about)
+    warm, each = expert_steps(config, run.guide, method)
+    return {
+        "trainable_parameters": trained,
+        "trainable_share": trained / int(about[0]["guide_parameters"]),
+        "supervision": "labels" if method.supervision == "labels" else "data-free",
+        "steps": warm + each * len(paths),
+    }
+
+
+def for_people(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table as text: mean ± spread, empty where nothing was computed."""
+    out = pd.DataFrame()
+    out["Guide"] = [
+        f"{g} ({s})" if s else g for g, s in zip(frame["guide"], frame["stands_for"], strict=True)
+    ]
+    out["Sampler"] = frame["sampler"].map(sampler_title)
+    out["Guidance"] = frame["method"].map(method_title)
+    out["Trained parameters"] = [
+        f"{int(n):,} ({share:.0%})" if pd.notna(n) else ""
+        for n, share in zip(frame["trainable_parameters"], frame["trainable_share"], strict=True)
+    ]
+    out["Supervision"] = frame["supervision"].fillna("")
+    out["Steps"] = [f"{int(n):,}" if pd.notna(n) else "" for n in frame["steps"]]
+    digits = {"fid": 2, "is": 2, "precision": 3, "recall": 3}
+    for metric, heading in HEADINGS.items():
+        out[heading] = _spread(frame, metric, digits[metric])
+        out[f"{heading[:-2]} in print"] = [
+            f"{v:.{digits[metric] + (metric in ('precision', 'recall'))}f}" if pd.notna(v) else ""
+            for v in frame[f"paper_{metric}"]
+        ]
+    out["Target class ↑"] = _spread(frame, RATE, 1, 100, "%")
+    return out
+
+
+def note(config: Config) -> str:
+    """What the columns mean."""
+    sampling = config.sampling
+    scales = ", ".join(f"{sampler_title(n)} {s.scale:g}" for n, s in config.samplers.items())
+    return (
+        f"Preset `{config.preset}`. Mean ± standard deviation over {len(sampling.seeds)} sampling seeds of "
+        f"{sampling.samples:,} samples each. Guidance scale: {scales}. "
+        "“In print”: what the paper reports for the architecture in brackets, on ImageNet 256x256 "
+        "(another data set and another feature extractor: compare the order of rows, not the values). "
+        "Trained parameters: of all experts together, and as a share of the guide's own. "
+        "Steps: training steps of the row in all, shared start included. "
+        "Target class: how often an independent classifier sees the class that was asked for. "
+        "An empty cell was not computed."
+    )
+
+
+def latex(readable: pd.DataFrame, title: str, name: str) -> str:
+    """The table in LaTeX, for booktabs."""
+    symbols = {"±": r"$\pm$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "%": r"\%", "_": r"\_"}
+
+    def escape(text: str) -> str:
+        for symbol, command in symbols.items():
+            text = text.replace(symbol, command)
+        return text
+
+    escaped = readable.map(escape).rename(columns=escape)
+    columns = "lll" + "r" * (len(escaped.columns) - 3)
+    return escaped.to_latex(
+        index=False, escape=False, column_format=columns, caption=title, label=f"tab:{name}"
+    )
+
+
+def nested(frame: pd.DataFrame) -> dict[str, Any]:
+    """The measured values as {guide: {sampler: {method: {metric: mean}}}}, for `dvc metrics`."""
+    tree: dict[str, Any] = {}
+    for row in frame.to_dict("records"):
+        values = {m: row[m] for m in (*PRINTED, RATE) if pd.notna(row[m])}
+        guide = UNGUIDED if row["method"] == "none" else row["guide"]
+        tree.setdefault(guide, {}).setdefault(row["sampler"], {})[row["method"]] = values
+    return tree
+
+
+def _measured(layout: Layout, run: Run) -> dict[str, Any]:
+    path = layout.metrics(run)
+    return files.read_json(path) if path.exists() else {}
+
+
+def _spread(
+    frame: pd.DataFrame, metric: str, digits: int, factor: float = 1, unit: str = ""
+) -> list[str]:
+    cells = []
+    for mean, std in zip(frame[metric], frame[f"{metric}_std"], strict=True):
+        cell = f"{factor * mean:.{digits}f}" if pd.notna(mean) else ""
+        cell += f" ± {factor * std:.{digits}f}" if pd.notna(std) else ""
+        cells.append(cell + unit if cell else "")
+    return cells
+
+
+def sampler_title(name: str) -> str:
+    for kind in ("ddim", "ddpm"):
+        if name.startswith(kind):
+            return f"{kind.upper()}-{name.removeprefix(kind)}"
+    return name

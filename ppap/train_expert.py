@@ -1,0 +1,170 @@
+"""Training of one expert: the off-the-shelf model, adapted to one noise range (paper, section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ppap import adapters, datasets, files, models, runtime
+from ppap.config import Config, MethodConfig
+from ppap.distill import class_kl
+from ppap.errors import ConfigError
+from ppap.experts import bank_identity
+from ppap.guides import Guide
+from ppap.pretrain import add_noise
+from ppap.runs import WARM, ExpertJob, Layout, expert_steps, fingerprint, has_warm_start, warm_name
+from ppap.sampling import UPSTREAM
+from ppap.schedules import Schedule
+from ppap.seeds import Stream, mix, name_seed
+from ppap.shards import ShardedImages, ShardedTargets
+from ppap.training import Job, finish, train
+
+
+class Lesson(NamedTuple):
+    """A batch to learn from: clean images (B, C, H, W), and what the student should say of them."""
+
+    x0: Tensor
+    answers: Tensor
+
+
+def train_expert(config: Config, layout: Layout, expert: ExpertJob) -> None:
+    """Train one expert (or, for part "warm", the shared start) and write what it changes."""
+    method = config.methods[expert.method]
+    timesteps = expert_range(config, method, expert.part)
+    guide = models.load_guide(config, layout, expert.guide)
+    parameters = sum(p.numel() for p in guide.network.parameters())
+    base = {name: value.clone() for name, value in guide.network.state_dict().items()}
+    spec = config.guides[expert.guide]
+    name, out, start, steps = place(config, layout, expert)
+    mark = fingerprint(config, *UPSTREAM, "experts", f"guides.{expert.guide}")
+    job = Job(name, name_seed(config.seed, name), layout.scratch("experts", name), mark)
+    torch.manual_seed(mix(job.seed, Stream.INITIAL_WEIGHTS))
+    lora_scale = spec.adapter.alpha / spec.adapter.rank
+    if method.trainable == "adapter":
+        adapters.attach(guide.network, spec.adapter)
+    else:
+        guide.network.requires_grad_(True)
+    if start is not None:
+        adapters.load_delta(guide.network, files.read_tensors(start))
+    guide.to(runtime.device(config.runtime)).train()
+    training = spec.experts.model_copy(update={"steps": steps})
+    if method.trainable == "adapter" and spec.adapter.learning_rate:
+        training = training.model_copy(update={"learning_rate": spec.adapter.learning_rate})
+    lesson = _lessons(config, layout, expert.guide, method, training.batch_size)
+    with runtime.autocast(config.runtime):
+        summary = train(
+            guide.network, _loss(config, guide, lesson, timesteps, method), training, job
+        )
+    metadata = {
+        **bank_identity(config, expert.guide, layout.model(expert.guide)),
+        "range_start": str(timesteps.start),
+        "range_stop": str(timesteps.stop),
+        "lora_scale": repr(lora_scale),
+        "trainable_parameters": str(adapters.trainable_parameters(guide.network)),
+        "guide_parameters": str(parameters),
+        "config": mark,
+        **{key: f"{value:.6g}" for key, value in summary.items()},
+    }
+    files.write_tensors(out, adapters.delta(guide.network, base), metadata)
+    finish(job)
+
+
+def expert_range(config: Config, method: MethodConfig, part: str) -> range:
+    """The timesteps of expert `part` (1 to N); all of them for the shared start."""
+    if part == WARM:
+        return range(config.diffusion.timesteps)
+    ranges = config.ranges(method)
+    if not (part.isdigit() and 1 <= int(part) <= len(ranges)):
+        raise ConfigError(f"no expert '{part}': there are {len(ranges)}, counted from 1")
+    return ranges[int(part) - 1]
+
+
+class Place(NamedTuple):
+    """Name, output file, file to start from (if any) and steps of an expert's training."""
+
+    name: str
+    out: Path
+    start: Path | None
+    steps: int
+
+
+def place(config: Config, layout: Layout, expert: ExpertJob) -> Place:
+    """Where an expert's training fits in."""
+    method = config.methods[expert.method]
+    warm_steps, steps = expert_steps(config, expert.guide, method)
+    warm = layout.warm(expert.guide, warm_name(method))
+    if expert.part == WARM:
+        return Place(f"{expert.guide}.{warm_name(method)}", warm, None, warm_steps)
+    part = int(expert.part)
+    name = f"{expert.guide}.{expert.method}.{part}"
+    start = warm if has_warm_start(config, method) else None
+    if config.experts.warm_start == "sequential" and part > 1:
+        start = layout.expert(expert.guide, expert.method, part - 1)
+    return Place(name, layout.expert(expert.guide, expert.method, part), start, steps)
+
+
+def _loss(
+    config: Config,
+    guide: Guide,
+    lesson: Callable[[], Lesson],
+    timesteps: range,
+    method: MethodConfig,
+) -> Callable[[], Tensor]:
+    schedule = Schedule.create(config.diffusion.noise_schedule, config.diffusion.timesteps)
+    device = runtime.device(config.runtime)
+    abar = torch.tensor(schedule.alphas_cumprod, dtype=torch.float32, device=device)
+    experts = config.experts
+
+    def loss_at() -> Tensor:
+        x0, answers = lesson()
+        t = torch.randint(timesteps.start, timesteps.stop, (len(x0),), device=device)
+        student = guide(add_noise(x0, torch.randn_like(x0), abar[t]))
+        if method.supervision == "labels":
+            return F.cross_entropy(student.float(), answers)
+        return class_kl(student, answers, experts.tau, experts.reduction)
+
+    return loss_at
+
+
+def _lessons(
+    config: Config, layout: Layout, guide: str, method: MethodConfig, batch_size: int
+) -> Callable[[], Lesson]:
+    """A source of random batches: real images with labels, or clean images with a teacher's answers."""
+    device = runtime.device(config.runtime)
+    mirror = config.dataset.mirror
+    if method.supervision == "labels":
+        data = datasets.load(config.dataset, "train")
+        real, labels = datasets.to_tensor(data.images).to(device), data.labels.to(device)
+
+        def supervised() -> Lesson:
+            chosen = torch.randint(len(real), (batch_size,))
+            return Lesson(_mirrored(real[chosen], _coin(batch_size, mirror)), labels[chosen])
+
+        return supervised
+
+    size = config.dataset.image_size
+    shards = range(len(layout.clean_sizes))
+    shape = (size, size, config.dataset.channels)
+    images = ShardedImages([layout.clean(s) for s in shards], layout.clean_sizes, shape)
+    targets = ShardedTargets([layout.labels(guide, s) for s in shards], layout.clean_sizes)
+
+    def distilled() -> Lesson:
+        chosen = torch.randint(len(images), (batch_size,))
+        coin = _coin(batch_size, mirror)
+        x0 = datasets.to_tensor(images.take(chosen)).to(device)
+        return Lesson(_mirrored(x0, coin), targets.take(chosen, coin).to(device))
+
+    return distilled
+
+
+def _coin(batch_size: int, mirror: bool) -> Tensor:
+    return torch.rand(batch_size) < (0.5 if mirror else 0.0)
+
+
+def _mirrored(x: Tensor, coin: Tensor) -> Tensor:
+    return torch.where(coin.to(x.device)[:, None, None, None], x.flip(-1), x)

@@ -1,0 +1,193 @@
+"""What the rule files ask: the checked preset, inputs of a rule, fingerprints that tell Snakemake to rerun."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ppap import config as presets
+from ppap.config import Config
+from ppap.errors import ConfigError
+from ppap.runs import (
+    WARM,
+    Layout,
+    Run,
+    all_runs,
+    figure_names,
+    fingerprint,
+    has_warm_start,
+    stored_as,
+    table_runs,
+    teachers,
+    used_guides,
+    warm_name,
+)
+from ppap.shards import shard_name
+
+Wildcards = Any
+Inputs = Callable[[Wildcards], list[str]]
+
+
+def load_preset(options: dict[str, Any]) -> tuple[str, Config]:
+    """The preset that `--config preset=` names and its file; one line and exit code 2 if it is wrong."""
+    path = presets.find(str(options.get("preset", "digits")))
+    try:
+        return str(path), presets.load(path)
+    except ConfigError as error:
+        print(f"ppap: {error}", file=sys.stderr, flush=True)
+        # Snakemake would turn any exception into a traceback and exit code 1.
+        os._exit(2)
+
+
+class Graph:
+    """A preset's graph: each method gives a rule's inputs or parameters for its wildcards."""
+
+    def __init__(self, config: Config) -> None:
+        self.config, self.layout = config, Layout(config)
+        self.root = str(self.layout.root)
+        self.gpu = 0 if config.runtime.device == "cpu" else 1
+
+    # -- names, for wildcard constraints ---------------------------------------------------------
+
+    @property
+    def guides(self) -> list[str]:
+        return used_guides(self.config)
+
+    @property
+    def models(self) -> list[str]:
+        return ["diffusion", "evaluator", *self.guides]
+
+    @property
+    def shards(self) -> list[str]:
+        return [shard_name(i) for i in range(len(self.layout.clean_sizes))]
+
+    # -- inputs ----------------------------------------------------------------------------------
+
+    @property
+    def clean(self) -> list[str]:
+        return [str(self.layout.clean(i)) for i in range(len(self.layout.clean_sizes))]
+
+    def lesson(self, wildcards: Wildcards) -> list[str]:
+        """What an expert learns from: clean images with the teacher's labels, or nothing but the data set."""
+        method = getattr(wildcards, "method", None)
+        taught = self.config.methods[method].supervision if method else wildcards.supervision
+        if taught == "labels":
+            return []
+        labels = [self.layout.labels(wildcards.guide, i) for i in range(len(self.clean))]
+        return self.clean + [str(path) for path in labels]
+
+    def start(self, wildcards: Wildcards) -> list[str]:
+        """The expert that this one starts from, if any."""
+        method, part = self.config.methods[wildcards.method], int(wildcards.part)
+        if has_warm_start(self.config, method):
+            return [str(self.layout.warm(wildcards.guide, warm_name(method)))]
+        if self.config.experts.warm_start == "sequential" and part > 1:
+            return [str(self.layout.expert(wildcards.guide, wildcards.method, part - 1))]
+        return []
+
+    def warm_method(self, wildcards: Wildcards) -> str:
+        """A method that uses this shared start."""
+        wanted = f"{WARM}_{wildcards.supervision}_{wildcards.trainable}"
+        return next(
+            name
+            for name, method in self.config.methods.items()
+            if has_warm_start(self.config, method) and warm_name(method) == wanted
+        )
+
+    def guiding(self, wildcards: Wildcards) -> list[str]:
+        """The networks that guide a run."""
+        method = self.config.methods[wildcards.method]
+        if method.guidance == "none":
+            return []
+        experts = self.layout.experts(wildcards.guide, wildcards.method)
+        return [str(path) for path in (self.layout.model(wildcards.guide), *experts)]
+
+    def methods(self, sampler: str, guide: str) -> list[str]:
+        """The methods of the runs with this sampler and guide."""
+        runs = all_runs(self.config)
+        return [run.method for run in runs if (run.sampler, run.guide) == (sampler, guide)]
+
+    @property
+    def groups(self) -> list[tuple[str, str]]:
+        """Every pair of sampler and guide that runs have; each pair is evaluated in one job."""
+        return list(dict.fromkeys((run.sampler, run.guide) for run in all_runs(self.config)))
+
+    def samples(self, sampler: str, guide: str) -> list[str]:
+        """All shards, and the target classes beside them, of these runs."""
+        runs = [Run(sampler, guide, method) for method in self.methods(sampler, guide)]
+        shards = range(len(self.layout.sample_sizes))
+        images = [self.layout.samples(run, shard) for run in runs for shard in shards]
+        return [
+            str(path) for image in images for path in (image, image.with_suffix(".safetensors"))
+        ]
+
+    def table_metrics(self, wildcards: Wildcards) -> list[str]:
+        stored = [stored_as(self.config, run) for run in table_runs(self.config, wildcards.table)]
+        return list(dict.fromkeys(str(self.layout.metrics(run)) for run in stored))
+
+    def table_experts(self, wildcards: Wildcards) -> list[str]:
+        runs = table_runs(self.config, wildcards.table)
+        experts = [p for run in runs for p in self.layout.experts(run.guide, run.method)]
+        return list(dict.fromkeys(str(path) for path in experts))
+
+    def figure_inputs(self, wildcards: Wildcards) -> list[str]:
+        """Samples, metrics and experts of the main table's runs."""
+        stored = [stored_as(self.config, run) for run in table_runs(self.config, "main")]
+        needed = [
+            p for run in stored for p in (self.layout.metrics(run), self.layout.samples(run, 0))
+        ]
+        experts = [p for run in stored for p in self.layout.experts(run.guide, run.method)]
+        return list(dict.fromkeys(str(path) for path in (*needed, *experts)))
+
+    # -- targets ---------------------------------------------------------------------------------
+
+    @property
+    def tables(self) -> list[str]:
+        suffixes = ("csv", "md", "tex", "json")
+        return [str(self.layout.table(t, s)) for t in self.config.tables for s in suffixes]
+
+    @property
+    def figures(self) -> list[str]:
+        return [str(self.layout.figure(name)) for name in figure_names(self.config)]
+
+    def targets(self, phase: str) -> list[Path]:
+        """The files at the end of a phase."""
+        layout, runs = self.layout, all_runs(self.config)
+        guides = teachers(self.config)
+        by_phase: dict[str, list[Path]] = {
+            "pretrain": [layout.model(name) for name in self.models],
+            "generate": [Path(path) for path in self.clean],
+            "label": [layout.labels(g, i) for g in guides for i in range(len(self.clean))],
+            "experts": list(
+                dict.fromkeys(p for r in runs for p in layout.experts(r.guide, r.method))
+            ),
+            "sample": [layout.samples(r, i) for r in runs for i in range(len(layout.sample_sizes))],
+            "evaluate": [layout.metrics(run) for run in runs],
+        }
+        return by_phase[phase]
+
+    # -- parameters: a change of these makes a rule's outputs stale ------------------------------
+
+    def depends(self, *keys: str) -> str:
+        return fingerprint(self.config, *keys)
+
+    def pretraining(self, wildcards: Wildcards) -> str:
+        own = wildcards.model
+        key = own if own in ("diffusion", "evaluator") else f"guides.{own}"
+        parts = [f"{key}.{p}" for p in ("model", "options", "input_size", "mean", "std", "train")]
+        return self.depends("seed", "dataset", *([key] if own == "diffusion" else parts))
+
+    def expert_training(self, wildcards: Wildcards) -> str:
+        parts = [f"guides.{wildcards.guide}.{p}" for p in ("adapter", "experts")]
+        return self.depends("seed", "dataset", "experts", *parts)
+
+    def sampling(self, wildcards: Wildcards) -> str:
+        parts = ("samples", "seeds", "classes", "shard_size")
+        return self.depends(
+            *(f"sampling.{part}" for part in parts),
+            f"samplers.{wildcards.sampler}",
+            f"methods.{wildcards.method}",
+        )

@@ -1,0 +1,54 @@
+# Noise-aware experts: one job per range, after the start that all ranges share.
+
+
+rule warm_start:
+    input:
+        f"{ROOT}/models/{{guide}}.safetensors",
+        GRAPH.lesson,
+    output:
+        f"{ROOT}/experts/{{guide}}/warm_{{supervision}}_{{trainable}}.safetensors",
+    log:
+        f"{ROOT}/logs/experts/{{guide}}/warm_{{supervision}}_{{trainable}}.log",
+    benchmark:
+        f"{ROOT}/benchmarks/experts/{{guide}}/warm_{{supervision}}_{{trainable}}.tsv"
+    params:
+        preset=PRESET_FILE,
+        method=GRAPH.warm_method,
+        depends=GRAPH.expert_training,
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+        gpu=GRAPH.gpu,
+    conda:
+        ENVIRONMENT
+    priority: 30
+    shell:
+        "ppap train-expert {params.preset} {wildcards.guide} {params.method} warm > {log} 2>&1"
+
+
+rule train_expert:
+    input:
+        f"{ROOT}/models/{{guide}}.safetensors",
+        GRAPH.lesson,
+        GRAPH.start,
+    output:
+        f"{ROOT}/experts/{{guide}}/{{method}}/expert_{{part}}.safetensors",
+    log:
+        f"{ROOT}/logs/experts/{{guide}}/{{method}}/expert_{{part}}.log",
+    benchmark:
+        f"{ROOT}/benchmarks/experts/{{guide}}/{{method}}/expert_{{part}}.tsv"
+    params:
+        preset=PRESET_FILE,
+        depends=GRAPH.expert_training,
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+        gpu=GRAPH.gpu,
+    conda:
+        ENVIRONMENT
+    priority: 20
+    shell:
+        "ppap train-expert {params.preset} {wildcards.guide} {wildcards.method} {wildcards.part}"
+        " > {log} 2>&1"

@@ -1,0 +1,26 @@
+# Clean images, drawn by the diffusion model without guidance.
+
+
+rule generate:
+    input:
+        f"{ROOT}/models/diffusion.safetensors",
+    output:
+        f"{ROOT}/clean/{{shard}}.npy",
+    log:
+        f"{ROOT}/logs/generate/{{shard}}.log",
+    benchmark:
+        f"{ROOT}/benchmarks/generate/{{shard}}.tsv"
+    params:
+        preset=PRESET_FILE,
+        shard=lambda wildcards: int(wildcards.shard),
+        depends=GRAPH.depends("diffusion", "clean_images", "samplers"),
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+        gpu=GRAPH.gpu,
+    conda:
+        ENVIRONMENT
+    priority: 40
+    shell:
+        "ppap generate {params.preset} --shard {params.shard} > {log} 2>&1"

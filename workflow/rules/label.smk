@@ -1,0 +1,25 @@
+# A teacher's answers on the clean images.
+
+
+rule label:
+    input:
+        f"{ROOT}/models/{{guide}}.safetensors",
+        GRAPH.clean,
+    output:
+        expand(f"{ROOT}/labels/{{{{guide}}}}/{{shard}}.safetensors", shard=GRAPH.shards),
+    log:
+        f"{ROOT}/logs/label/{{guide}}.log",
+    benchmark:
+        f"{ROOT}/benchmarks/label/{{guide}}.tsv"
+    params:
+        preset=PRESET_FILE,
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+        gpu=GRAPH.gpu,
+    conda:
+        ENVIRONMENT
+    priority: 30
+    shell:
+        "ppap label {params.preset} {wildcards.guide} > {log} 2>&1"

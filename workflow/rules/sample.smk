@@ -1,0 +1,29 @@
+# Guided samples, shard by shard.
+
+
+rule sample:
+    input:
+        f"{ROOT}/models/diffusion.safetensors",
+        GRAPH.guiding,
+    output:
+        f"{ROOT}/samples/{{sampler}}/{{guide}}/{{method}}/{{shard}}.npy",
+        f"{ROOT}/samples/{{sampler}}/{{guide}}/{{method}}/{{shard}}.safetensors",
+    log:
+        f"{ROOT}/logs/sample/{{sampler}}/{{guide}}/{{method}}/{{shard}}.log",
+    benchmark:
+        f"{ROOT}/benchmarks/sample/{{sampler}}/{{guide}}/{{method}}/{{shard}}.tsv"
+    params:
+        preset=PRESET_FILE,
+        shard=lambda wildcards: int(wildcards.shard),
+        depends=GRAPH.sampling,
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
+        gpu=GRAPH.gpu,
+    conda:
+        ENVIRONMENT
+    priority: 10
+    shell:
+        "ppap sample {params.preset} {wildcards.sampler} {wildcards.guide} {wildcards.method}"
+        " --shard {params.shard} > {log} 2>&1"
