@@ -77,7 +77,7 @@ def delta(network: nn.Module, base: dict[str, Tensor]) -> dict[str, Tensor]:
             changed[name.replace(_ADAPTER, ".weight.")] = value.detach().clone()
             continue
         plain = name.replace(_ORIGINAL, ".weight")
-        if not torch.equal(value, base[plain]):
+        if not plain.endswith("num_batches_tracked") and not torch.equal(value, base[plain]):
             changed[plain] = value.detach().clone()
     return changed
 

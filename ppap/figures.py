@@ -24,7 +24,7 @@ from ppap.tables import method_title, sampler_title, table
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
-from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 _PALETTE = "colorblind"

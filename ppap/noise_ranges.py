@@ -17,7 +17,7 @@ def noise_ranges(schedule: Schedule, experts: int, allocation: Allocation) -> li
     """Divide the T training timesteps among `experts`, from the least noise to the most.
 
     uniform: expert n of N (from 1) owns (n-1)T/N <= t < nT/N (paper, section 4.1).
-    log_snr: ranges of equal width in log(abar / (1 - abar)).
+    log_snr: ranges of equal width in log(abar / (1 - abar)), to the nearest timestep.
     The ranges partition range(T); ConfigError if one would be empty.
     """
     total = schedule.train_timesteps
@@ -25,7 +25,7 @@ def noise_ranges(schedule: Schedule, experts: int, allocation: Allocation) -> li
         bounds = [-(-n * total // experts) for n in range(experts + 1)]
     else:
         edges = np.linspace(schedule.log_snr[0], schedule.log_snr[-1], experts + 1)[1:-1]
-        inner = [int((schedule.log_snr > edge).sum()) for edge in edges]
+        inner = [int(np.abs(schedule.log_snr - edge).argmin()) for edge in edges]
         bounds = [0, *inner, total]
     ranges = [range(low, high) for low, high in itertools.pairwise(bounds)]
     if not all(ranges):

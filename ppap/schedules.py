@@ -26,6 +26,8 @@ def betas(name: ScheduleName, timesteps: int = 1000) -> Array:
     """
     if name == "linear":
         scale = 1000 / timesteps
+        if scale * 0.02 >= 1:
+            raise ConfigError(f"the linear schedule needs more than 20 timesteps, not {timesteps}")
         return np.linspace(scale * 1e-4, scale * 0.02, timesteps, dtype=np.float64)
     if name == "cosine":
 

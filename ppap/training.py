@@ -76,10 +76,11 @@ def train(
             decay = min(training.ema, (1 + step) / (10 + step))
             torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - decay)
         done = step + 1
-        if done % _WATCHED == 0 or done == training.steps:
+        checkpoint_due = done % training.checkpoint_every == 0 and done < training.steps
+        if done % _WATCHED == 0 or done == training.steps or checkpoint_due:
             _check(losses, step, job)
             bar.set_postfix(loss=f"{_mean(losses, done):.4f}", refresh=False)
-        if done % training.checkpoint_every == 0 and done < training.steps:
+        if checkpoint_due:
             _save(parts, average, losses, done, job)
     for parameter, averaged in zip(parameters, average, strict=False):
         parameter.data.copy_(averaged)
@@ -107,9 +108,9 @@ def _mean(losses: Tensor, done: int) -> float:
 
 
 def _check(losses: Tensor, step: int, job: Job) -> None:
-    bad = (~torch.isfinite(losses)).nonzero()
-    if len(bad):
-        first = step - (step - int(bad[0])) % _WATCHED
+    bad = (~torch.isfinite(losses)).nonzero().flatten().tolist()
+    if bad:
+        first = min(step - (step - slot) % _WATCHED for slot in bad)
         kept = f"; the last good checkpoint is {job.checkpoint}" if job.checkpoint.exists() else ""
         raise NumericalError(f"{job.name}: the loss is not finite at step {first}{kept}")
 

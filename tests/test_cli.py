@@ -1,0 +1,221 @@
+"""The command line: help, and what bad input gets (one line, exit code 2, nothing half-written)."""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ppap import files
+from tests.conftest import SMOKE, ppap
+
+RUN = ("sample", SMOKE, "ddim25", "resnet")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """A results folder with everything a guided run of the smoke preset needs."""
+    where = tmp_path_factory.mktemp("made")
+    for model in ("diffusion", "evaluator", "resnet"):
+        ppap("pretrain", SMOKE, model, cwd=where)
+    for shard in (0, 1):
+        ppap("generate", SMOKE, "--shard", shard, cwd=where)
+    ppap("label", SMOKE, "resnet", cwd=where)
+    for part in ("warm", "1", "2"):
+        ppap("train-expert", SMOKE, "resnet", "ppap_5", part, cwd=where)
+    return where
+
+
+@pytest.fixture
+def copy(made: Path, tmp_path: Path) -> Path:
+    """A copy of it to spoil."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def refused(*arguments: object, cwd: Path) -> str:
+    """The one line that a refused command prints; it must have written nothing."""
+    before = snapshot(cwd)
+    done = ppap(*arguments, cwd=cwd, check=False)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("ppap: ")]
+    assert done.returncode == 2, done.stderr
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert snapshot(cwd) == before
+    return lines[0]
+
+
+def snapshot(folder: Path) -> dict[str, int]:
+    results = folder / "results"
+    return {str(p): p.stat().st_mtime_ns for p in results.rglob("*") if p.is_file()}
+
+
+def test_help_lists_the_steps_and_each_explains_itself() -> None:
+    steps = ["pretrain", "generate", "label", "train-expert", "sample", "features", "metrics", "table",
+             "figure", "config"]  # fmt: skip
+    text = ppap("--help").stdout
+    assert all(step in text for step in steps)
+    from typer.testing import CliRunner
+
+    from ppap.cli import app
+
+    for step in steps:
+        shown = CliRunner().invoke(app, [step, "--help"])
+        assert shown.exit_code == 0
+        assert len(shown.output) > 200
+
+
+def test_every_step_works_without_snakemake(made: Path) -> None:
+    for shard in (0, 1):
+        ppap(*RUN, "ppap_5", "--shard", shard, cwd=made)
+    ppap("features", SMOKE, "reference", cwd=made)
+    ppap("features", SMOKE, "ddim25", "resnet", "ppap_5", cwd=made)
+    ppap("metrics", SMOKE, "ddim25", "resnet", "ppap_5", cwd=made)
+    ppap("table", SMOKE, "data_free", cwd=made)
+    root = made / "results" / "smoke"
+    archive = np.load(root / "samples" / "ddim25" / "resnet" / "ppap_5" / "samples.npz")
+    assert archive["arr_0"].shape == (60, 8, 8, 1) and archive["arr_0"].dtype == np.uint8
+    assert np.bincount(archive["arr_1"]).tolist() == [6] * 10
+    metrics = json.loads((root / "metrics" / "ddim25" / "resnet" / "ppap_5.json").read_text())
+    assert len(metrics["fid"]["values"]) == 2
+    table = (root / "tables" / "data_free.md").read_text()
+    assert "PPAP-5" in table and "29.65" in table  # the paper's FID of that row
+    ppap("table", SMOKE, "main", cwd=made)  # most of it was not computed: those cells stay empty
+    rows = (root / "tables" / "main.csv").read_text().splitlines()
+    assert any("naive,,,," in row for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("config", "check", "config/nowhere.yaml"), "config/nowhere.yaml: No such file"),
+        (("sample", SMOKE, "ddim25", "vgg", "naive"), "guides: preset smoke has no 'vgg'"),
+        (("sample", SMOKE, "ddim9", "resnet", "naive"), "samplers: preset smoke has no 'ddim9'"),
+        (("generate", SMOKE, "--shard", 7), "no shard 7: there are 2"),
+        (("train-expert", SMOKE, "resnet", "ppap_5", "3"), "no expert '3': there are 2"),
+        (("pretrain", SMOKE, "gpt"), "no model 'gpt' to pretrain"),
+        (("metrics", SMOKE, "ddim25", "resnet", "naive"), "naive.safetensors: no such file"),
+    ],
+)  # fmt: skip
+def test_what_does_not_exist_is_named(made: Path, arguments, message) -> None:
+    assert message in refused(*arguments, cwd=made)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("timm:resnet19", "timm has no model 'resnet19'"),
+        ("keras:vgg", "unknown library 'keras'"),
+        ("torchvision:resnet18", "takes 3 channels, the images have 1"),
+        ("user:nowhere.build", "model 'user:nowhere.build': No module named 'nowhere'"),
+    ],
+)
+def test_an_unknown_guide_is_named(made: Path, preset_file, model: str, message: str) -> None:
+    assert message in refused(
+        "pretrain", preset_file(guides__resnet__model=model), "resnet", cwd=made
+    )
+
+
+def model_of(folder: Path, name: str = "resnet") -> Path:
+    return folder / "results" / "smoke" / "models" / f"{name}.safetensors"
+
+
+def test_a_truncated_checkpoint_is_refused(copy: Path) -> None:
+    path = model_of(copy, "diffusion")
+    path.write_bytes(path.read_bytes()[:1000])
+    assert "diffusion.safetensors: truncated" in refused(*RUN, "naive", cwd=copy)
+
+
+def test_a_missing_checkpoint_is_named(copy: Path) -> None:
+    model_of(copy).unlink()
+    assert "models/resnet.safetensors: no such file" in refused(*RUN, "naive", cwd=copy)
+
+
+def test_a_checkpoint_of_another_architecture_names_the_first_differences(copy: Path) -> None:
+    path = model_of(copy)
+    tensors = files.read_tensors(path)
+    tensors["fc.weight"] = torch.zeros(7, 8)
+    tensors["extra"] = tensors.pop("bn1.bias")
+    files.write_tensors(path, tensors)
+    line = refused(*RUN, "naive", cwd=copy)
+    assert "fc.weight is (7, 8), not (10, 8)" in line
+    assert "has an unknown extra" in line and "lacks bn1.bias" in line
+
+
+def test_experts_of_a_tampered_guide_are_refused(copy: Path) -> None:
+    path = model_of(copy)
+    tensors = files.read_tensors(path)
+    tensors["fc.bias"] += 1
+    files.write_tensors(path, tensors)
+    assert "expert_1.safetensors: made for guide_sha256" in refused(*RUN, "ppap_5", cwd=copy)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"diffusion__timesteps": 500}, "made for timesteps 1000, the run has 500"),
+        ({"diffusion__noise_schedule": "linear"}, "made for noise_schedule cosine"),
+        ({"experts__allocation": "log_snr"}, "covers timesteps [0, 500), the run needs [0, "),
+    ],
+)
+def test_experts_of_another_run_are_refused(copy: Path, preset_file, changes, message) -> None:
+    preset = preset_file(**changes)
+    assert message in refused("sample", preset, "ddim25", "resnet", "ppap_5", cwd=copy)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((50, 9, 9, 1), np.uint8), "expected uint8 (50, 8, 8, 1)"),
+        (np.zeros((49, 8, 8, 1), np.uint8), "expected uint8 (50, 8, 8, 1)"),
+        (np.zeros((50, 8, 8, 1), np.float32), "holds float32"),
+        (np.array([{"a": 1}], dtype=object), "not in the expected format"),
+    ],
+)
+def test_a_shard_of_the_wrong_shape_count_or_type_is_refused(copy: Path, array, message) -> None:
+    path = copy / "results" / "smoke" / "clean" / "0001.npy"
+    np.save(path, array, allow_pickle=True)
+    line = refused("train-expert", SMOKE, "resnet", "ppap_5", "1", cwd=copy)
+    assert "clean/0001.npy" in line and message in line
+
+
+def test_labels_of_the_wrong_count_are_refused(copy: Path) -> None:
+    path = copy / "results" / "smoke" / "labels" / "resnet" / "0000.safetensors"
+    files.write_tensors(path, {"image": torch.zeros(3, 10)})
+    line = refused("train-expert", SMOKE, "resnet", "ppap_5", "1", cwd=copy)
+    assert "labels/resnet/0000.safetensors: does not hold the answers for 50 images" in line
+
+
+def test_a_loss_that_is_not_finite_names_the_step(copy: Path, preset_file) -> None:
+    preset = preset_file(guides__resnet__train__learning_rate=1e30)
+    line = refused("pretrain", preset, "resnet", cwd=copy)
+    assert "resnet: the loss is not finite at step" in line
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_named(copy: Path, preset_file) -> None:
+    preset = preset_file(runtime={"device": "cuda"})
+    assert "runtime.device: cuda, but torch sees no GPU" in refused(
+        "label", preset, "resnet", cwd=copy
+    )
+
+
+def test_a_full_disk_leaves_nothing_half_written(copy: Path) -> None:
+    path = model_of(copy)
+    before = path.read_bytes()
+    # A limit on the size of files fails a write as a full disk does: an OSError half way.
+    done = subprocess.run(
+        [sys.executable, "-c", "from ppap.cli import main; main()", "pretrain", str(SMOKE), "resnet"],
+        cwd=copy, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)),
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "cannot be written" in done.stderr and "Traceback" not in done.stderr
+    assert path.read_bytes() == before
+    assert not list(copy.rglob("*.part*"))

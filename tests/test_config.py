@@ -1,0 +1,106 @@
+"""Presets: what is refused and how, and that schema, locks and documentation agree with the code."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from ppap import config as presets
+from ppap.errors import ConfigError
+from tests.conftest import DIGITS, ROOT, SMOKE, ppap
+
+PRESETS = [*sorted((ROOT / "config").glob("*.yaml")), SMOKE]
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_presets_are_valid_under_the_models_and_under_the_schema(path: Path) -> None:
+    presets.load(path)
+    jsonschema.validate(yaml.safe_load(path.read_text()), json.loads(presets.json_schema()))
+
+
+def test_the_committed_schema_is_the_models() -> None:
+    committed = (ROOT / "workflow" / "schemas" / "config.schema.json").read_text()
+    assert committed == presets.json_schema(), "run `make schema`"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sead": 1}, "sead: unknown key"),
+        ({"sampling__smaples": 3}, "sampling.smaples: unknown key"),
+        ({"seed": "many"}, "seed: Input should be a valid integer"),
+        ({"sampling__samples": 0}, "sampling.samples: Input should be greater than 0"),
+        ({"diffusion__timesteps": 5}, r"samplers.ddpm250.steps: cannot keep 10 of 5 timesteps"),
+        ({"samplers__ddim25__steps": 300}, "samplers.ddim25.steps: no integer stride keeps 300 of 1000"),
+        ({"methods__ppap_5__experts": 1001}, "methods.ppap_5.experts: 1001 experts over 1000 timesteps"),
+        ({"methods__ppap_5__experts": None}, "methods.ppap_5: supervision, experts and trainable belong"),
+        ({"figures__target_class": 10}, "figures.target_class: there is no class 10"),
+        ({"sampling__classes": [3, 12]}, "sampling.classes: there is no class 12; the classes are 0 to 9"),
+        ({"clean_images__sampler": "ddim9"}, "clean_images.sampler: samplers has no 'ddim9'"),
+        ({"tables__capacity": [{"guides": ["vgg"], "samplers": ["ddim25"], "methods": ["none"]}]},
+         "tables.capacity: guides has no 'vgg'"),
+        ({"diffusion__architecture__in_channels": 3}, "in_channels: 3, but dataset.channels is 1"),
+        ({"diffusion__variance": "learned_range"}, "learned_range goes with"),
+        ({"dataset__kind": "mnist"}, "dataset.kind: Input should be 'digits'"),
+    ],
+)  # fmt: skip
+def test_a_wrong_key_is_named_with_its_file(preset_file, changes, message) -> None:
+    path = preset_file(**changes)
+    with pytest.raises(ConfigError, match=re.escape(str(path)) + ".*" + message):
+        presets.load(path)
+
+
+def test_seven_experts_over_five_timesteps_are_refused(preset_file) -> None:
+    path = preset_file(
+        diffusion__timesteps=5,
+        samplers={"ddim25": {"kind": "ddim", "steps": 5, "scale": 1.0}, "ddpm250": {"kind": "ddpm", "steps": 5, "scale": 1.0}},
+        methods__ppap_5__experts=7,
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="methods.ppap_5.experts: 7 experts over 5 timesteps"):
+        presets.load(path)
+
+
+@pytest.mark.parametrize("text", ["preset: [", "- 1", ""])
+def test_a_file_that_is_no_preset_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="broken.yaml"):
+        presets.load(path)
+
+
+def test_config_show_prints_a_preset_that_loads_to_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "shown.yaml"
+    path.write_text(ppap("config", "show", DIGITS).stdout)
+    assert presets.load(path) == presets.load(DIGITS)
+
+
+def test_every_key_is_explained_in_the_readme_of_config() -> None:
+    text = (ROOT / "config" / "README.md").read_text()
+    schema = json.loads(presets.json_schema())
+    models = [schema, *schema["$defs"].values()]
+    keys = {key for model in models for key in model.get("properties", {})}
+    assert not {key for key in keys if f"`{key}`" not in text}
+
+
+def test_locks_and_environment_agree_with_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lock = (ROOT / "requirements.lock").read_text()
+    pinned = dict(re.findall(r"^([a-z0-9_.-]+)==(\S+)", lock, re.M))
+    extras = project["optional-dependencies"]
+    for requirement in [*project["dependencies"], *extras["test"], *extras["lint"]]:
+        name, _, least = requirement.partition(">=")
+        assert name in pinned, f"{name} is not in requirements.lock; run `make lock`"
+        if least:
+            wanted, has = (
+                [int(n) for n in re.findall(r"\d+", v)[:3]] for v in (least, pinned[name])
+            )
+            assert has >= wanted, f"{name} {pinned[name]} is older than {least}"
+    assert lock.count("--hash=sha256:") >= len(pinned)
+    assert "://" not in re.sub(r"^\s*#.*", "", lock, flags=re.M)
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert {"pip": ["-r requirements.lock"]} in environment["dependencies"]
+    assert f"python {project['requires-python']}" in environment["dependencies"]

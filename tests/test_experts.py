@@ -1,0 +1,161 @@
+"""Adapters and experts: parameter counts of the paper, merging, files, the bank."""
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from ppap import adapters, files
+from ppap.config import AdapterConfig
+from ppap.errors import ConfigError, DataError
+from ppap.experts import ExpertBank, check_experts, read_expert
+from ppap.guides import Guide
+
+RESNET = AdapterConfig(
+    rank=16, alpha=8, layers=("conv1", "layer*.conv1", "layer*.conv2"),
+    train=("*.bias", "*bn?.weight"), freeze=("fc.*",),
+)  # fmt: skip
+DEIT = AdapterConfig(rank=32, alpha=8, layers=("*.attn.qkv", "*.attn.proj"), freeze=("*norm*",))
+
+
+@pytest.mark.parametrize(
+    ("name", "adapter", "count", "five", "ten"),
+    [
+        ("resnet50", RESNET, 1_459_632, 7.30, 14.60),
+        ("deit_small_patch16_224", DEIT, 927_592, 4.64, 9.28),
+    ],
+)
+def test_adapters_train_the_papers_number_of_parameters(name, adapter, count, five, ten) -> None:
+    network = timm.create_model(name)
+    adapters.attach(network, adapter)
+    assert adapters.trainable_parameters(network) == count
+    assert round(5 * count / 1e6, 2) == five
+    assert round(10 * count / 1e6, 2) == ten
+
+
+@pytest.mark.parametrize(
+    ("name", "copies", "millions"),
+    [
+        ("resnet50", 1, 25.56),
+        ("deit_small_patch16_224", 1, 22.05),
+        ("resnet18", 5, 58.45),
+        ("resnet152", 1, 60.19),
+    ],
+)
+def test_full_fine_tunes_train_the_papers_number_of_parameters(name, copies, millions) -> None:
+    with torch.device("meta"):
+        network = timm.create_model(name)
+    assert round(copies * adapters.trainable_parameters(network) / 1e6, 2) == millions
+
+
+@given(
+    kernel=st.sampled_from([0, 1, 3, 7]), rank=st.integers(1, 4), alpha=st.floats(0.5, 16),
+    channels=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+)  # fmt: skip
+@settings(max_examples=30, deadline=None)
+def test_lora_starts_as_the_identity_and_merges_to_the_same_layer(
+    kernel, rank, alpha, channels
+) -> None:
+    inputs, out = channels
+    layer: nn.Module = nn.Conv2d(inputs, out, kernel) if kernel else nn.Linear(inputs, out)
+    network = nn.Sequential(layer)
+    x = torch.randn(2, inputs, 8, 8) if kernel else torch.randn(2, inputs)
+    base = {k: v.clone() for k, v in network.state_dict().items()}
+    before = network(x)
+    adapters.attach(network, AdapterConfig(rank=rank, alpha=alpha, layers=("0",), freeze=()))
+    torch.testing.assert_close(network(x), before)
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            nn.init.normal_(parameter)
+    after = network(x)
+    changed = adapters.delta(network, base)
+    assert set(changed) == {"0.weight.lora_A", "0.weight.lora_B", "0.bias"}
+    plain = nn.Sequential(nn.Conv2d(inputs, out, kernel) if kernel else nn.Linear(inputs, out))
+    plain.load_state_dict(base | adapters.merge(base, changed, alpha / rank))
+    torch.testing.assert_close(plain(x), after, rtol=1e-4, atol=1e-4)
+
+
+def test_a_pattern_that_matches_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"adapter.layers: 'blocks\.\*' matches no"):
+        adapters.attach(timm.create_model("resnet18"), AdapterConfig(layers=("blocks.*",)))
+
+
+@pytest.fixture
+def bank(tmp_path: Path) -> tuple[Guide, dict[str, torch.Tensor], list[Path]]:
+    """A small ResNet with three trained experts on disk, and the weights it started from."""
+    torch.manual_seed(0)
+    adapter = RESNET.model_copy(update={"rank": 2})
+    network = timm.create_model("resnet18", channels=(8, 8, 8, 8), num_classes=5)
+    base = {k: v.clone() for k, v in network.state_dict().items()}
+    paths = []
+    for n in range(3):
+        student = timm.create_model("resnet18", channels=(8, 8, 8, 8), num_classes=5)
+        student.load_state_dict(base)
+        adapters.attach(student, adapter)
+        optimizer = torch.optim.SGD([p for p in student.parameters() if p.requires_grad], 0.1)
+        for _ in range(2):
+            student.train()(torch.randn(4, 3, 32, 32)).square().mean().backward()
+            optimizer.step()
+        metadata = {
+            "range_start": str(10 * n), "range_stop": str(10 * n + 10), "lora_scale": "4.0",
+            "guide": "timm:resnet18", "timesteps": "30", "noise_schedule": "linear",
+        }  # fmt: skip
+        paths.append(tmp_path / f"expert_{n + 1}.safetensors")
+        files.write_tensors(paths[-1], adapters.delta(student, base), metadata)
+        torch.save(student.state_dict(), tmp_path / f"student_{n + 1}.pt")
+    network.requires_grad_(False).eval()
+    return Guide(network, 32, (0.5,) * 3, (0.5,) * 3), base, paths
+
+
+def test_the_bank_gives_each_timestep_its_expert_in_any_order(bank, tmp_path: Path) -> None:
+    guide, base, paths = bank
+    experts = ExpertBank(guide, [read_expert(path) for path in paths])
+    x = torch.randn(2, 3, 32, 32)
+    for timestep in (29, 25, 15, 3, 22, 0, 10, 9):
+        n = timestep // 10 + 1
+        student = timm.create_model("resnet18", channels=(8, 8, 8, 8), num_classes=5)
+        student.load_state_dict(base)
+        adapters.attach(student, RESNET.model_copy(update={"rank": 2}))
+        student.load_state_dict(torch.load(tmp_path / f"student_{n}.pt", weights_only=True))
+        torch.testing.assert_close(experts(x, timestep), student.eval()(x), rtol=1e-4, atol=1e-4)
+    with pytest.raises(DataError, match="no expert covers timestep 30"):
+        experts(x, 30)
+
+
+def test_an_expert_file_holds_only_what_differs(bank) -> None:
+    guide, base, paths = bank
+    for path in paths:
+        kept = files.read_tensors(path)
+        frozen = {"fc.weight", "fc.bias", "layer2.0.downsample.0.weight", "layer1.0.conv1.weight"}
+        assert not frozen & set(kept)
+        assert {"conv1.weight.lora_A", "bn1.weight", "bn1.running_mean"} <= set(kept)
+        assert not any(name.endswith("num_batches_tracked") for name in kept)
+
+
+@pytest.mark.parametrize(
+    ("expected", "ranges", "message"),
+    [
+        (
+            {"guide": "timm:resnet50"},
+            (10, 20, 30),
+            "made for guide timm:resnet18, the run has timm:resnet50",
+        ),
+        ({"timesteps": "1000"}, (10, 20, 30), "made for timesteps 30"),
+        ({"noise_schedule": "cosine"}, (10, 20, 30), "made for noise_schedule linear"),
+        (
+            {},
+            (10, 25, 30),
+            r"expert_2.safetensors: covers timesteps \[10, 20\), the run needs \[10, 25\)",
+        ),
+        ({}, (10, 20, 30, 40), "3 expert files for 4 noise ranges"),
+    ],
+)
+def test_experts_of_another_run_are_refused(bank, expected, ranges, message) -> None:
+    experts = [read_expert(path) for path in bank[2]]
+    wanted = [range(low, high) for low, high in zip((0, *ranges), ranges, strict=False)]
+    with pytest.raises(DataError, match=message):
+        check_experts(experts, expected, wanted)

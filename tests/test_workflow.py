@@ -1,0 +1,124 @@
+"""The whole graph, on the smoke preset, under the real Snakemake."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import DIGITS, ROOT, SMOKE
+
+SNAKEMAKE = [
+    sys.executable,
+    "-m",
+    "snakemake",
+    "--snakefile",
+    str(ROOT / "Snakefile"),
+    "--cores",
+    "2",
+]
+
+
+def snakemake(
+    where: Path, *arguments: str, preset: Path = SMOKE
+) -> subprocess.CompletedProcess[str]:
+    """Run the workflow in a folder of its own."""
+    command = [*SNAKEMAKE, "--directory", str(where), *arguments, "--config", f"preset={preset}"]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PATH": path}
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A folder in which the smoke preset has run from nothing to its tables."""
+    where = tmp_path_factory.mktemp("workflow")
+    done = snakemake(where)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return where
+
+
+def test_the_smoke_preset_makes_every_table_and_figure(finished: Path) -> None:
+    root = finished / "results" / "smoke"
+    for table in ("main", "capacity", "data_free"):
+        for suffix in ("csv", "md", "tex", "json"):
+            assert (root / "tables" / f"{table}.{suffix}").stat().st_size > 100
+    main = pd.read_csv(root / "tables" / "main.csv")
+    assert len(main) == 12
+    assert main[["fid", "is", "precision", "recall", "paper_fid"]].notna().all(axis=None)
+    assert (main["target_rate"].isna() == (main["method"] == "none")).all()
+    experts = main[main["method"].isin(["single_noise_aware", "multi_experts_5", "ppap_5"])]
+    assert experts["steps"].tolist() == [40, 40, 40]
+    shares = dict(zip(experts["method"], experts["trainable_share"], strict=True))
+    assert shares["single_noise_aware"] == 1 and shares["multi_experts_5"] == 2
+    assert shares["ppap_5"] < 1
+    names = {path.name for path in (root / "figures").glob("*.png")}
+    assert names == {
+        "samples_resnet.png",
+        "samples_vit.png",
+        "metrics.png",
+        "confidence.png",
+        "gradients.png",
+    }
+
+
+def test_jobs_leave_logs_benchmarks_and_no_checkpoints(finished: Path) -> None:
+    root = finished / "results" / "smoke"
+    assert len(list((root / "benchmarks").rglob("*.tsv"))) == len(
+        list((root / "logs").rglob("*.log"))
+    )
+    assert not [path for path in (finished / "scratch").rglob("*") if path.is_file()]
+    assert not list(root.rglob("*.part*"))
+
+
+def test_a_second_run_does_nothing(finished: Path) -> None:
+    assert "Nothing to be done" in snakemake(finished).stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "rerun", "kept"),
+    [
+        ({"guides__resnet__experts__steps": 60}, "train_expert", "generate"),
+        ({"samplers__ddpm250__scale": 1.0}, "sample", "train_expert"),
+        ({"sampling__batch_size": 7, "runtime__device": "auto"}, None, "sample"),
+    ],
+)
+def test_a_changed_key_reruns_what_depends_on_it_and_no_more(
+    finished, preset_file, changes, rerun, kept
+) -> None:
+    planned = snakemake(finished, "--dry-run", preset=preset_file(**changes)).stderr
+    planned += snakemake(finished, "--dry-run", preset=preset_file(**changes)).stdout
+    counts = {line.split()[0] for line in planned.splitlines() if len(line.split()) == 2}
+    assert kept not in counts
+    assert rerun is None or rerun in counts
+
+
+def test_a_wrong_preset_stops_before_the_graph_with_one_line(tmp_path, preset_file) -> None:
+    preset = preset_file(sampling__smaples=3)
+    done = snakemake(tmp_path, preset=preset)
+    assert done.returncode == 2
+    assert f"ppap: {preset}: sampling.smaples: unknown key" in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_the_digits_graph_has_a_job_per_range_and_all_28_rows(tmp_path) -> None:
+    done = snakemake(tmp_path, "--dry-run", "--quiet", "rules", preset=DIGITS)
+    done = snakemake(tmp_path, "--dry-run", preset=DIGITS)
+    counts = dict(
+        line.split() for line in (done.stdout + done.stderr).splitlines() if len(line.split()) == 2
+    )
+    assert counts["train_expert"] == str(2 * (1 + 5 + 5 + 10) + 5 + 1 + 5)
+    assert counts["sample"] == str(2 * (1 + 2 * 6) + 1 + 3)
+
+
+def test_the_workflow_lints() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--lint"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert "Congratulations" in done.stderr + done.stdout
+    assert shutil.which("snakefmt", path=str(Path(sys.executable).parent))
