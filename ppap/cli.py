@@ -204,7 +204,7 @@ def config_schema() -> None:
 
 def main() -> None:
     """Run the command line; what a user can put right is one line on standard error, exit code 2."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
     try:
         app()
     except PPAPError as error:

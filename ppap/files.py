@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -74,6 +75,15 @@ def map_array(path: Path) -> NDArray[Any]:
     """Memory-map a .npy file."""
     with _readable(path):
         return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write the state of an unfinished job; `training.load_checkpoint` reads it back."""
+    with whole(path) as temporary:
+        try:
+            torch.save(state, temporary)
+        except RuntimeError as error:  # what torch makes of an OSError
+            raise DataError(f"{path}: cannot be written: {str(error).splitlines()[0]}") from error
 
 
 def write_json(path: Path, value: Any) -> None:

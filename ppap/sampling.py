@@ -170,8 +170,7 @@ def _draw(
 
 def _save(shard: Shard, done: list[Tensor], state: State) -> None:
     saved = {"done": done, "x": state.x, "steps_left": state.steps_left}
-    with files.whole(shard.checkpoint) as temporary:
-        torch.save(saved | {"fingerprint": shard.fingerprint}, temporary)
+    files.write_checkpoint(shard.checkpoint, saved | {"fingerprint": shard.fingerprint})
 
 
 def _resume(shard: Shard, device: torch.device) -> tuple[list[Tensor], State | None]:

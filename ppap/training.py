@@ -120,8 +120,7 @@ def _save(
 ) -> None:
     state = {name: part.state_dict() for name, part in parts.items()}
     state |= {"average": average, "losses": losses, "step": step, "fingerprint": job.fingerprint}
-    with files.whole(job.checkpoint) as temporary:
-        torch.save(state, temporary)
+    files.write_checkpoint(job.checkpoint, state)
 
 
 def _resume(parts: dict[str, Any], average: list[Tensor], job: Job) -> tuple[int, Tensor]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import contextlib
+import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from unittest import mock
 
 import pytest
 import torch
 import yaml
 
 from ppap import config as presets
+from ppap.cli import main
 from ppap.config import Config
 
 ROOT = Path(__file__).parent.parent
@@ -47,13 +48,26 @@ def preset_file(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-def ppap(
-    *arguments: object, cwd: Path | None = None, check: bool = True
-) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a user does."""
-    command = [sys.executable, "-c", "from ppap.cli import main; main()", *map(str, arguments)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
-    if check and done.returncode:
-        raise AssertionError(f"ppap {arguments} failed:\n{done.stderr}")
-    return done
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def ppap(*arguments: object, cwd: Path | None = None, check: bool = True) -> Done:
+    """Run the command line as a user does, but without the seconds a new process takes to start."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        contextlib.chdir(cwd or Path.cwd()),
+        mock.patch("sys.argv", ["ppap", *map(str, arguments)]),
+        mock.patch.dict("os.environ", {"COLUMNS": "200"}),
+    ):
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+    if check and code:
+        raise AssertionError(f"ppap {arguments} failed:\n{err.getvalue()}")
+    return Done(code, out.getvalue(), err.getvalue())

@@ -127,8 +127,7 @@ def test_the_bank_gives_each_timestep_its_expert_in_any_order(bank, tmp_path: Pa
 
 
 def test_an_expert_file_holds_only_what_differs(bank) -> None:
-    guide, base, paths = bank
-    for path in paths:
+    for path in bank[2]:
         kept = files.read_tensors(path)
         frozen = {"fc.weight", "fc.bias", "layer2.0.downsample.0.weight", "layer1.0.conv1.weight"}
         assert not frozen & set(kept)

@@ -10,16 +10,16 @@ rule reference_features:
         f"{ROOT}/logs/features/reference.log",
     benchmark:
         f"{ROOT}/benchmarks/features/reference.tsv"
-    params:
-        preset=PRESET_FILE,
-        depends=GRAPH.depends("dataset"),
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
         gpu=GRAPH.gpu,
-    conda:
-        ENVIRONMENT
+    params:
+        preset=PRESET_FILE,
+        depends=GRAPH.depends("dataset"),
     shell:
         "ppap features {params.preset} reference > {log} 2>&1"
 
@@ -46,17 +46,17 @@ for sampler, guide in GRAPH.groups:
             f"{ROOT}/logs/features/{sampler}_{guide}.log",
         benchmark:
             f"{ROOT}/benchmarks/features/{sampler}_{guide}.tsv"
-        params:
-            preset=PRESET_FILE,
-            run=f"{sampler} {guide}",
-            methods=GRAPH.methods(sampler, guide),
+        conda:
+            ENVIRONMENT
         threads: 1
         resources:
             mem_mb=lambda wildcards, attempt: 2000 * attempt,
             runtime=lambda wildcards, attempt: 60 * attempt,
             gpu=GRAPH.gpu,
-        conda:
-            ENVIRONMENT
+        params:
+            preset=PRESET_FILE,
+            run=f"{sampler} {guide}",
+            methods=GRAPH.methods(sampler, guide),
         shell:
             "ppap features {params.preset} {params.run} {params.methods} > {log} 2>&1"
 
@@ -78,16 +78,16 @@ for sampler, guide in GRAPH.groups:
             f"{ROOT}/logs/metrics/{sampler}_{guide}.log",
         benchmark:
             f"{ROOT}/benchmarks/metrics/{sampler}_{guide}.tsv"
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            mem_mb=lambda wildcards, attempt: 2000 * attempt,
+            runtime=lambda wildcards, attempt: 60 * attempt,
         params:
             preset=PRESET_FILE,
             run=f"{sampler} {guide}",
             methods=GRAPH.methods(sampler, guide),
             depends=GRAPH.depends("evaluator.neighbours"),
-        threads: 1
-        resources:
-            mem_mb=lambda wildcards, attempt: 2000 * attempt,
-            runtime=lambda wildcards, attempt: 60 * attempt,
-        conda:
-            ENVIRONMENT
         shell:
             "ppap metrics {params.preset} {params.run} {params.methods} > {log} 2>&1"

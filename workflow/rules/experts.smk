@@ -11,18 +11,18 @@ rule warm_start:
         f"{ROOT}/logs/experts/{{guide}}/warm_{{supervision}}_{{trainable}}.log",
     benchmark:
         f"{ROOT}/benchmarks/experts/{{guide}}/warm_{{supervision}}_{{trainable}}.tsv"
-    params:
-        preset=PRESET_FILE,
-        method=GRAPH.warm_method,
-        depends=GRAPH.expert_training,
+    priority: 30
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
         gpu=GRAPH.gpu,
-    conda:
-        ENVIRONMENT
-    priority: 30
+    params:
+        preset=PRESET_FILE,
+        method=GRAPH.warm_method,
+        depends=GRAPH.expert_training,
     shell:
         "ppap train-expert {params.preset} {wildcards.guide} {params.method} warm > {log} 2>&1"
 
@@ -38,17 +38,17 @@ rule train_expert:
         f"{ROOT}/logs/experts/{{guide}}/{{method}}/expert_{{part}}.log",
     benchmark:
         f"{ROOT}/benchmarks/experts/{{guide}}/{{method}}/expert_{{part}}.tsv"
-    params:
-        preset=PRESET_FILE,
-        depends=GRAPH.expert_training,
+    priority: 20
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
         gpu=GRAPH.gpu,
-    conda:
-        ENVIRONMENT
-    priority: 20
+    params:
+        preset=PRESET_FILE,
+        depends=GRAPH.expert_training,
     shell:
         "ppap train-expert {params.preset} {wildcards.guide} {wildcards.method} {wildcards.part}"
         " > {log} 2>&1"

@@ -10,17 +10,17 @@ rule generate:
         f"{ROOT}/logs/generate/{{shard}}.log",
     benchmark:
         f"{ROOT}/benchmarks/generate/{{shard}}.tsv"
-    params:
-        preset=PRESET_FILE,
-        shard=lambda wildcards: int(wildcards.shard),
-        depends=GRAPH.depends("diffusion", "clean_images", "samplers"),
+    priority: 40
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
         gpu=GRAPH.gpu,
-    conda:
-        ENVIRONMENT
-    priority: 40
+    params:
+        preset=PRESET_FILE,
+        shard=lambda wildcards: int(wildcards.shard),
+        depends=GRAPH.depends("diffusion", "clean_images", "samplers"),
     shell:
         "ppap generate {params.preset} --shard {params.shard} > {log} 2>&1"

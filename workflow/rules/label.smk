@@ -11,15 +11,15 @@ rule label:
         f"{ROOT}/logs/label/{{guide}}.log",
     benchmark:
         f"{ROOT}/benchmarks/label/{{guide}}.tsv"
-    params:
-        preset=PRESET_FILE,
+    priority: 30
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
         gpu=GRAPH.gpu,
-    conda:
-        ENVIRONMENT
-    priority: 30
+    params:
+        preset=PRESET_FILE,
     shell:
         "ppap label {params.preset} {wildcards.guide} > {log} 2>&1"

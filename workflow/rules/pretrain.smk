@@ -8,16 +8,16 @@ rule pretrain:
         f"{ROOT}/logs/pretrain/{{model}}.log",
     benchmark:
         f"{ROOT}/benchmarks/pretrain/{{model}}.tsv"
-    params:
-        preset=PRESET_FILE,
-        depends=GRAPH.pretraining,
+    priority: 50
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
         gpu=GRAPH.gpu,
-    conda:
-        ENVIRONMENT
-    priority: 50
+    params:
+        preset=PRESET_FILE,
+        depends=GRAPH.pretraining,
     shell:
         "ppap pretrain {params.preset} {wildcards.model} > {log} 2>&1"

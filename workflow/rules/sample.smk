@@ -12,18 +12,18 @@ rule sample:
         f"{ROOT}/logs/sample/{{sampler}}/{{guide}}/{{method}}/{{shard}}.log",
     benchmark:
         f"{ROOT}/benchmarks/sample/{{sampler}}/{{guide}}/{{method}}/{{shard}}.tsv"
-    params:
-        preset=PRESET_FILE,
-        shard=lambda wildcards: int(wildcards.shard),
-        depends=GRAPH.sampling,
+    priority: 10
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
         gpu=GRAPH.gpu,
-    conda:
-        ENVIRONMENT
-    priority: 10
+    params:
+        preset=PRESET_FILE,
+        shard=lambda wildcards: int(wildcards.shard),
+        depends=GRAPH.sampling,
     shell:
         "ppap sample {params.preset} {wildcards.sampler} {wildcards.guide} {wildcards.method}"
         " --shard {params.shard} > {log} 2>&1"

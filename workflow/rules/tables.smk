@@ -6,20 +6,23 @@ rule table:
         GRAPH.table_metrics,
         GRAPH.table_experts,
     output:
-        expand(f"{ROOT}/tables/{{{{table}}}}.{{suffix}}", suffix=["csv", "md", "tex", "json"]),
+        expand(
+            f"{ROOT}/tables/{{{{table}}}}.{{suffix}}",
+            suffix=["csv", "md", "tex", "json"],
+        ),
     log:
         f"{ROOT}/logs/tables/{{table}}.log",
     benchmark:
         f"{ROOT}/benchmarks/tables/{{table}}.tsv"
-    params:
-        preset=PRESET_FILE,
-        depends=GRAPH.depends("tables", "guides"),
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 1000 * attempt,
         runtime=10,
-    conda:
-        ENVIRONMENT
+    params:
+        preset=PRESET_FILE,
+        depends=GRAPH.depends("tables", "guides"),
     shell:
         "ppap table {params.preset} {wildcards.table} > {log} 2>&1"
 
@@ -33,15 +36,15 @@ rule figure:
         f"{ROOT}/logs/figures/{{figure}}.log",
     benchmark:
         f"{ROOT}/benchmarks/figures/{{figure}}.tsv"
-    params:
-        preset=PRESET_FILE,
-        depends=GRAPH.depends("tables", "guides"),
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=30,
         gpu=GRAPH.gpu,
-    conda:
-        ENVIRONMENT
+    params:
+        preset=PRESET_FILE,
+        depends=GRAPH.depends("tables", "guides"),
     shell:
         "ppap figure {params.preset} {wildcards.figure} > {log} 2>&1"
