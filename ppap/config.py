@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -26,6 +29,28 @@ from ppap.schedules import SamplerKind, Schedule, ScheduleName, VarianceName
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="letters, digits and _")]
 UNGUIDED = "unguided"
+
+
+LIBRARIES = ("timm", "torchvision")
+
+
+def _known_model(model: str) -> str:
+    """Check LIBRARY:NAME without importing the library, which would take seconds."""
+    library, _, name = model.partition(":")
+    if library == "user" and "." in name:
+        return model
+    if library not in LIBRARIES:
+        raise ValueError(f"'{model}': write timm:NAME, torchvision:NAME or user:MODULE.FUNCTION")
+    package = importlib.util.find_spec(library)
+    assert package is not None and package.origin is not None
+    entry = re.compile(rf"^def {re.escape(name.partition('.')[0])}\(", re.MULTILINE)
+    sources = (Path(package.origin).parent / "models").rglob("*.py")
+    if not any(entry.search(source.read_text()) for source in sources):
+        raise ValueError(f"{library} has no model '{name}'")
+    return model
+
+
+ModelName = Annotated[str, AfterValidator(_known_model)]
 
 
 class Section(BaseModel):
@@ -119,7 +144,7 @@ class AdapterConfig(Section):
 class GuideConfig(Section):
     """An off-the-shelf model that guides, and how it is adapted to noise."""
 
-    model: str = Field(description="timm:NAME, torchvision:NAME or user:MODULE.FUNCTION")
+    model: ModelName = Field(description="timm:NAME, torchvision:NAME or user:MODULE.FUNCTION")
     options: dict[str, Any] = Field(
         default_factory=dict, description="arguments of the model's class"
     )
@@ -135,7 +160,7 @@ class GuideConfig(Section):
 class EvaluatorConfig(Section):
     """An independent classifier; its features give FID, IS, precision and recall."""
 
-    model: str
+    model: ModelName
     options: dict[str, Any] = Field(default_factory=dict)
     input_size: PositiveInt
     mean: tuple[float, ...] = (0.5,)

@@ -33,6 +33,9 @@ from ppap.training import load_checkpoint
 GuidanceFor = Callable[[Tensor], Guidance]
 """Target classes (B,) of a batch to its guidance."""
 
+UPSTREAM = ("seed", "dataset", "diffusion", "samplers", "clean_images")
+"""Parts of a preset that decide what its clean images are."""
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -92,9 +95,6 @@ def sample(config: Config, layout: Layout, run: Run, index: int) -> None:
     files.write_tensors(path.with_suffix(".safetensors"), {"target": shard.targets})
     files.write_array(path, images)
     shard.checkpoint.unlink(missing_ok=True)
-
-
-UPSTREAM = ("seed", "dataset", "diffusion", "samplers", "clean_images")
 
 
 def target_classes(config: Config) -> Tensor:

@@ -133,7 +133,6 @@ def _resume(parts: dict[str, Any], average: list[Tensor], job: Job) -> tuple[int
         part.load_state_dict(state[name])
     for mine, saved in zip(average, state["average"], strict=True):
         mine.copy_(saved)
-    log.info("%s: resumed at step %d from %s", job.name, state["step"], job.checkpoint)
     return state["step"], state["losses"]
 
 
@@ -144,6 +143,7 @@ def load_checkpoint(path: Path, fingerprint: str) -> dict[str, Any] | None:
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
         if state["fingerprint"] == fingerprint:
+            log.info("resumed from %s", path)
             return state
         log.warning("%s: made under another configuration; starting anew", path)
     except (RuntimeError, EOFError, KeyError, OSError, ValueError) as error:

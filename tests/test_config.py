@@ -45,6 +45,9 @@ def test_the_committed_schema_is_the_models() -> None:
          "tables.capacity: guides has no 'vgg'"),
         ({"diffusion__architecture__in_channels": 3}, "in_channels: 3, but dataset.channels is 1"),
         ({"diffusion__variance": "learned_range"}, "learned_range goes with"),
+        ({"guides__vit__model": "timm:resnet19"}, "guides.vit.model: timm has no model 'resnet19'"),
+        ({"evaluator__model": "torchvision:vgg"}, "evaluator.model: torchvision has no model 'vgg'"),
+        ({"guides__vit__model": "keras:vgg"}, "guides.vit.model: 'keras:vgg': write timm:NAME"),
         ({"dataset__kind": "mnist"}, "dataset.kind: Input should be 'digits'"),
     ],
 )  # fmt: skip

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -96,28 +97,30 @@ def checkpoints(scratch: Path) -> list[Path]:
     return [path for path in scratch.rglob("*.ckpt") if not path.name.startswith(".")]
 
 
-@pytest.mark.parametrize(
-    "step", [("pretrain", "resnet"), ("train-expert", "resnet", "ppap_5", "warm")]
-)
+KILLED = {
+    ("pretrain", "resnet"): "models/resnet.safetensors",
+    ("train-expert", "resnet", "ppap_5", "warm"): "experts/resnet/warm_teacher_adapter.safetensors",
+    ("sample", "ddpm250", "resnet", "naive"): "samples/ddpm250/resnet/naive/0000.npy",
+}
+
+
+@pytest.mark.parametrize("step", KILLED, ids=lambda step: step[0])
 def test_a_job_killed_by_sigkill_resumes_to_the_same_weights(
     step, preset_file, tmp_path: Path
 ) -> None:
     preset = preset_file(
         guides__resnet__train__steps=400, guides__resnet__train__checkpoint_every=20,
         guides__resnet__experts__steps=1200, guides__resnet__experts__checkpoint_every=20,
+        samplers__ddpm250__steps=100, sampling__checkpoint_every=4,
     )  # fmt: skip
     command, *rest = step
 
-    def prepare(results: str) -> list[str]:
-        roots = [
-            "--results",
-            str(tmp_path / results),
-            "--scratch",
-            str(tmp_path / f"{results}-scratch"),
-        ]
-        if command == "train-expert":
+    def prepare(name: str) -> list[str]:
+        roots = ["--results", str(tmp_path / name), "--scratch", str(tmp_path / f"{name}-scratch")]
+        if command != "pretrain":
             ppap(*roots, "pretrain", preset, "diffusion")
             ppap(*roots, "pretrain", preset, "resnet")
+        if command == "train-expert":
             ppap(*roots, "generate", preset, "--shard", 0)
             ppap(*roots, "generate", preset, "--shard", 1)
             ppap(*roots, "label", preset, "resnet")
@@ -134,15 +137,19 @@ def test_a_job_killed_by_sigkill_resumes_to_the_same_weights(
         time.sleep(0.005)
     child.send_signal(signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL, "the job ended before it could be killed"
-    name = "models/resnet" if command == "pretrain" else "experts/resnet/warm_teacher_adapter"
-    assert not (tmp_path / "killed" / "smoke" / f"{name}.safetensors").exists()
-    resumed = ppap(*two, command, preset, *rest)
-    assert "resumed at step" in resumed.stderr
-    expected = files.read_tensors(tmp_path / "undisturbed" / "smoke" / f"{name}.safetensors")
-    found = files.read_tensors(tmp_path / "killed" / "smoke" / f"{name}.safetensors")
+    result = tmp_path / "killed" / "smoke" / KILLED[step]
+    assert not result.exists()
+    assert "resumed from" in ppap(*two, command, preset, *rest).stderr
+    expected, found = contents(tmp_path / "undisturbed" / "smoke" / KILLED[step]), contents(result)
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[k], found[k]) for k in expected)
     assert not checkpoints(scratch)
+
+
+def contents(path: Path) -> dict[str, torch.Tensor]:
+    if path.suffix == ".npy":
+        return {"images": torch.from_numpy(np.load(path))}
+    return files.read_tensors(path)
 
 
 def test_distillation_losses_against_their_formulas() -> None:

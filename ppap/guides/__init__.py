@@ -13,8 +13,6 @@ from torch import Tensor, nn
 
 from ppap.errors import ConfigError
 
-LIBRARIES = {"timm": "ppap.guides.timm_models", "torchvision": "ppap.guides.torchvision_models"}
-
 
 class Guide(nn.Module):
     """A network behind its own resizing and normalisation.
@@ -58,14 +56,10 @@ def build_network(model: str, options: dict[str, Any], channels: int, classes: i
     ConfigError if there is no such model, or it does not take these options.
     """
     library, _, name = model.partition(":")
-    builder: Callable[..., nn.Module]
-    if library in LIBRARIES:
-        builder = importlib.import_module(LIBRARIES[library]).build
-    elif library == "user":
+    if library == "user":
         builder = _user_function(model, name)
     else:
-        known = ", ".join([*LIBRARIES, "user"])
-        raise ConfigError(f"model '{model}': unknown library '{library}' (known: {known})")
+        builder = importlib.import_module(f"ppap.guides.{library}_models").build
     try:
         return builder(name, channels, classes, options)
     except (TypeError, ValueError, AssertionError) as error:

@@ -11,8 +11,7 @@ from ppap.errors import ConfigError
 
 
 def build(name: str, channels: int, classes: int, options: dict[str, Any]) -> nn.Module:
-    if name not in models.list_models():
-        raise ConfigError(f"torchvision has no model '{name}'")
+    """The torchvision model `name`; `options` are arguments of its class."""
     if channels != 3:
         raise ConfigError(f"torchvision:{name} takes 3 channels, the images have {channels}")
     return models.get_model(name, weights=None, num_classes=classes, **options)
