@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ppap import adapters, datasets, files, models, runtime
-from ppap.config import Config, MethodConfig
+from ppap.config import Config, MethodConfig, Training
 from ppap.distill import class_kl
 from ppap.errors import ConfigError
 from ppap.experts import bank_identity
@@ -35,38 +35,27 @@ class Lesson(NamedTuple):
 def train_expert(config: Config, layout: Layout, expert: ExpertJob) -> None:
     """Train one expert (or, for part "warm", the shared start) and write what it changes."""
     method = config.methods[expert.method]
-    timesteps = expert_range(config, method, expert.part)
+    timesteps = expert_range(config, expert)
     guide = models.load_guide(config, layout, expert.guide)
-    parameters = sum(p.numel() for p in guide.network.parameters())
     base = {name: value.clone() for name, value in guide.network.state_dict().items()}
-    spec = config.guides[expert.guide]
+    size = sum(p.numel() for p in guide.network.parameters())
     name, out, start, steps = place(config, layout, expert)
     mark = fingerprint(config, *UPSTREAM, "experts", f"guides.{expert.guide}")
     job = Job(name, name_seed(config.seed, name), layout.scratch("experts", name), mark)
     torch.manual_seed(mix(job.seed, Stream.INITIAL_WEIGHTS))
-    lora_scale = spec.adapter.alpha / spec.adapter.rank
-    if method.trainable == "adapter":
-        adapters.attach(guide.network, spec.adapter)
-    else:
-        guide.network.requires_grad_(True)
-    if start is not None:
-        adapters.load_delta(guide.network, files.read_tensors(start))
-    guide.to(runtime.device(config.runtime)).train()
-    training = spec.experts.model_copy(update={"steps": steps})
-    if method.trainable == "adapter" and spec.adapter.learning_rate:
-        training = training.model_copy(update={"learning_rate": spec.adapter.learning_rate})
+    training = _make_student(config, guide, expert, start, steps)
     lesson = _lessons(config, layout, expert.guide, method, training.batch_size)
+    loss_at = _loss(config, guide, lesson, timesteps, method)
     with runtime.autocast(config.runtime):
-        summary = train(
-            guide.network, _loss(config, guide, lesson, timesteps, method), training, job
-        )
+        summary = train(guide.network, loss_at, training, job)
+    adapter = config.guides[expert.guide].adapter
     metadata = {
         **bank_identity(config, expert.guide, layout.model(expert.guide)),
         "range_start": str(timesteps.start),
         "range_stop": str(timesteps.stop),
-        "lora_scale": repr(lora_scale),
+        "lora_scale": repr(adapter.alpha / adapter.rank),
         "trainable_parameters": str(adapters.trainable_parameters(guide.network)),
-        "guide_parameters": str(parameters),
+        "guide_parameters": str(size),
         "config": mark,
         **{key: f"{value:.6g}" for key, value in summary.items()},
     }
@@ -74,14 +63,41 @@ def train_expert(config: Config, layout: Layout, expert: ExpertJob) -> None:
     finish(job)
 
 
-def expert_range(config: Config, method: MethodConfig, part: str) -> range:
-    """The timesteps of expert `part` (1 to N); all of them for the shared start."""
-    if part == WARM:
+def expert_range(config: Config, expert: ExpertJob) -> range:
+    """The timesteps of the expert; all of them for the shared start. ConfigError if there is none such."""
+    method = config.methods[expert.method]
+    if method.guidance != "experts":
+        raise ConfigError(f"methods.{expert.method}: has no experts to train")
+    if expert.part == WARM and has_warm_start(config, method):
         return range(config.diffusion.timesteps)
     ranges = config.ranges(method)
-    if not (part.isdigit() and 1 <= int(part) <= len(ranges)):
-        raise ConfigError(f"no expert '{part}': there are {len(ranges)}, counted from 1")
-    return ranges[int(part) - 1]
+    if not (expert.part.isdigit() and 1 <= int(expert.part) <= len(ranges)):
+        raise ConfigError(
+            f"methods.{expert.method}: no expert '{expert.part}': there are {len(ranges)}, counted from 1"
+        )
+    return ranges[int(expert.part) - 1]
+
+
+def _make_student(
+    config: Config, guide: Guide, expert: ExpertJob, start: Path | None, steps: int
+) -> Training:
+    """Make the guide the student, in place, from the delta in `start`; return how it is trained."""
+    spec, method = config.guides[expert.guide], config.methods[expert.method]
+    if steps < 1:
+        raise ConfigError(
+            f"guides.{expert.guide}.experts.steps: too few for each expert to have one"
+        )
+    training = spec.experts.model_copy(update={"steps": steps})
+    if method.trainable == "adapter":
+        adapters.attach(guide.network, spec.adapter)
+        rate = spec.adapter.learning_rate or training.learning_rate
+        training = training.model_copy(update={"learning_rate": rate})
+    else:
+        guide.network.requires_grad_(True)
+    if start is not None:
+        adapters.load_delta(guide.network, files.read_tensors(start))
+    guide.to(runtime.device(config.runtime)).train()
+    return training
 
 
 class Place(NamedTuple):

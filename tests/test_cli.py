@@ -99,6 +99,8 @@ def test_every_step_works_without_snakemake(made: Path) -> None:
         (("sample", SMOKE, "ddim9", "resnet", "naive"), "samplers: preset smoke has no 'ddim9'"),
         (("generate", SMOKE, "--shard", 7), "no shard 7: there are 2"),
         (("train-expert", SMOKE, "resnet", "ppap_5", "3"), "no expert '3': there are 2"),
+        (("train-expert", SMOKE, "resnet", "single_noise_aware", "warm"), "no expert 'warm'"),
+        (("train-expert", SMOKE, "resnet", "naive", "1"), "methods.naive: has no experts to train"),
         (("pretrain", SMOKE, "gpt"), "no model 'gpt' to pretrain"),
         (("metrics", SMOKE, "ddim25", "resnet", "naive"), "naive.safetensors: no such file"),
     ],
