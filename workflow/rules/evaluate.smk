@@ -20,6 +20,8 @@ rule reference_features:
     params:
         preset=PRESET_FILE,
         depends=GRAPH.depends("dataset"),
+    message:
+        "Extracting the features of the real images"
     shell:
         "ppap features {params.preset} reference > {log} 2>&1"
 
@@ -57,6 +59,8 @@ for sampler, guide in GRAPH.groups:
             preset=PRESET_FILE,
             run=f"{sampler} {guide}",
             methods=GRAPH.methods(sampler, guide),
+        message:
+            f"Extracting the features of {sampler}, guide {guide}"
         shell:
             "ppap features {params.preset} {params.run} {params.methods} > {log} 2>&1"
 
@@ -89,5 +93,7 @@ for sampler, guide in GRAPH.groups:
             run=f"{sampler} {guide}",
             methods=GRAPH.methods(sampler, guide),
             depends=GRAPH.depends("evaluator.neighbours"),
+        message:
+            f"Computing the metrics of {sampler}, guide {guide}"
         shell:
             "ppap metrics {params.preset} {params.run} {params.methods} > {log} 2>&1"

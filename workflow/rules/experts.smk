@@ -23,6 +23,8 @@ rule warm_start:
         preset=PRESET_FILE,
         method=GRAPH.warm_method,
         depends=GRAPH.expert_training,
+    message:
+        "Training the shared start of {wildcards.guide}'s experts ({wildcards.supervision}, {wildcards.trainable})"
     shell:
         "ppap train-expert {params.preset} {wildcards.guide} {params.method} warm > {log} 2>&1"
 
@@ -49,6 +51,8 @@ rule train_expert:
     params:
         preset=PRESET_FILE,
         depends=GRAPH.expert_training,
+    message:
+        "Training expert {wildcards.part} of {wildcards.guide}, {wildcards.method}"
     shell:
         "ppap train-expert {params.preset} {wildcards.guide} {wildcards.method} {wildcards.part}"
         " > {log} 2>&1"

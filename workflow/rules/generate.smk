@@ -22,5 +22,7 @@ rule generate:
         preset=PRESET_FILE,
         shard=lambda wildcards: int(wildcards.shard),
         depends=GRAPH.depends("diffusion", "clean_images", "samplers"),
+    message:
+        "Drawing clean images, shard {wildcards.shard}"
     shell:
         "ppap generate {params.preset} --shard {params.shard} > {log} 2>&1"

@@ -21,5 +21,7 @@ rule label:
         gpu=GRAPH.gpu,
     params:
         preset=PRESET_FILE,
+    message:
+        "Labelling the clean images with {wildcards.guide}"
     shell:
         "ppap label {params.preset} {wildcards.guide} > {log} 2>&1"

@@ -19,5 +19,7 @@ rule pretrain:
     params:
         preset=PRESET_FILE,
         depends=GRAPH.pretraining,
+    message:
+        "Training {wildcards.model} on real images"
     shell:
         "ppap pretrain {params.preset} {wildcards.model} > {log} 2>&1"

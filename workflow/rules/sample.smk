@@ -24,6 +24,8 @@ rule sample:
         preset=PRESET_FILE,
         shard=lambda wildcards: int(wildcards.shard),
         depends=GRAPH.sampling,
+    message:
+        "Sampling {wildcards.sampler}, guide {wildcards.guide}, {wildcards.method}, shard {wildcards.shard}"
     shell:
         "ppap sample {params.preset} {wildcards.sampler} {wildcards.guide} {wildcards.method}"
         " --shard {params.shard} > {log} 2>&1"

@@ -23,6 +23,8 @@ rule table:
     params:
         preset=PRESET_FILE,
         depends=GRAPH.depends("tables", "guides"),
+    message:
+        "Writing table {wildcards.table}"
     shell:
         "ppap table {params.preset} {wildcards.table} > {log} 2>&1"
 
@@ -46,5 +48,7 @@ rule figure:
     params:
         preset=PRESET_FILE,
         depends=GRAPH.depends("tables", "guides"),
+    message:
+        "Drawing figure {wildcards.figure}"
     shell:
         "ppap figure {params.preset} {wildcards.figure} > {log} 2>&1"

@@ -1,0 +1,117 @@
+"""Speed of guided sampling: ours beside diffusers' DDIM loop, and the effect of each runtime option.
+
+Same network, same number of steps, same batch, in one run; every line is a ratio to the first.
+    python benchmarks/sampling.py [--preset config/digits.yaml] [--batch 250]
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from diffusers import DDIMScheduler
+
+from ppap import adapters, config, runtime
+from ppap.config import Runtime, SamplerConfig
+from ppap.denoiser import Denoiser
+from ppap.diffusion_models.adm import ADM
+from ppap.guidance import NoGuidance, NoisyInputGuidance, class_log_probability
+from ppap.guides import Guide, build_network
+from ppap.sampling import Shard, draw
+from ppap.schedules import Schedule
+from ppap.seeds import balanced_classes
+
+STEPS = 25
+
+
+def seconds(work: Callable[[], object], repeats: int = 3) -> float:
+    """The best of a few runs, after one to warm up."""
+    work()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--preset", default="config/digits.yaml")
+    parser.add_argument("--batch", type=int, default=250)
+    arguments = parser.parse_args()
+    preset = config.load(arguments.preset)
+    size, channels = preset.dataset.image_size, preset.dataset.channels
+    shape = (channels, size, size)
+    schedule = Schedule.respaced("cosine", 1000, "ddim", STEPS)
+    sampler = SamplerConfig(kind="ddim", steps=STEPS, scale=4.0)
+    targets = balanced_classes(0, arguments.batch, list(range(preset.dataset.classes)))
+    spec = next(iter(preset.guides.values()))
+
+    def guide_network(adapted: bool) -> Guide:
+        network = build_network(spec.model, spec.options, channels, preset.dataset.classes)
+        if adapted:
+            adapters.attach(network, spec.adapter)
+        guide = Guide(network, spec.input_size, spec.mean, spec.std)
+        return guide.eval().requires_grad_(False)
+
+    def ours(options: Runtime, guide: Guide | None = None) -> float:
+        network = ADM(preset.diffusion.architecture).eval().requires_grad_(False)
+        denoiser = Denoiser(runtime.place(network, options), schedule, "fixed_small")
+        device = runtime.device(options)
+        if guide is not None:
+            runtime.place(guide, options)
+
+        def guidance(y: torch.Tensor) -> NoGuidance | NoisyInputGuidance:
+            if guide is None:
+                return NoGuidance()
+            return NoisyInputGuidance(lambda x, t: guide(x), class_log_probability(y), 4.0)
+
+        with tempfile.TemporaryDirectory() as folder:
+            shard = Shard(
+                "bench", [(0, i) for i in range(arguments.batch)], targets, shape, arguments.batch,
+                Path(folder) / "x", 10**6, "",
+            )  # fmt: skip
+            with runtime.autocast(options):
+                return seconds(lambda: draw(shard, denoiser, sampler, guidance, device))
+
+    def peer(options: Runtime) -> float:
+        network = ADM(preset.diffusion.architecture).eval().requires_grad_(False)
+        runtime.place(network, options)
+        theirs = DDIMScheduler(trained_betas=Schedule.create("cosine", 1000).betas)
+        theirs.set_timesteps(STEPS)
+
+        @torch.no_grad()
+        def loop() -> None:
+            x = torch.randn(arguments.batch, *shape, device=runtime.device(options))
+            for t in theirs.timesteps:
+                x = theirs.step(network(x, t.repeat(len(x)).to(x.device)), t, x).prev_sample
+
+        return seconds(loop)
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    plain = Runtime(device=device)
+    base = peer(plain)
+    print(
+        f"{arguments.batch} images {size}x{size}, DDIM-{STEPS}, {device}, torch {torch.__version__}"
+    )
+    print(
+        f"{'diffusers DDIMScheduler, no guidance':<48} {arguments.batch / base:9.1f} images/s  1.00"
+    )
+
+    def show(title: str, taken: float) -> None:
+        print(f"{title:<48} {arguments.batch / taken:9.1f} images/s  {base / taken:.2f}")
+
+    show("ours, no guidance", ours(plain))
+    show("ours, guided, merged weights", ours(plain, guide_network(False)))
+    show("ours, guided, adapters left unmerged", ours(plain, guide_network(True)))
+    for option in ({"channels_last": True}, {"precision": "bfloat16"}, {"compile": True}):
+        show(f"ours, no guidance, {option}", ours(plain.model_copy(update=option)))
+
+
+if __name__ == "__main__":
+    main()
