@@ -26,6 +26,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 _PALETTE = "colorblind"
 _COLUMN = 7.0  # inches: the width of a page's text
@@ -69,7 +70,7 @@ def samples(config: Config, layout: Layout, guide: str) -> Figure:
     for axis, target in zip(axes[0], classes, strict=True):
         axis.set_title(config.dataset.class_names[target] if config.dataset.class_names else target)
     sampler = sampler_title(config.figures.sampler)
-    figure.suptitle(f"Target class, {sampler}, guided by {guide}", y=1.02)
+    figure.suptitle(f"Samples by target class ({sampler}, guide {guide})", y=1.0)
     figure.subplots_adjust(wspace=0.05, hspace=0.05)
     return figure
 
@@ -105,6 +106,9 @@ def metrics(config: Config, layout: Layout) -> Figure:
                 )  # fmt: skip
             if metric == "fid":
                 axis.set_xscale("log")
+                axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+                axis.xaxis.set_minor_formatter(NullFormatter())
             axis.set_yticks(range(len(methods)), methods)
             axis.set_ylim(len(methods) - 0.5, -0.5)
             axis.set_xlabel(title)

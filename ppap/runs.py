@@ -166,3 +166,11 @@ def fingerprint(config: Config, *keys: str) -> str:
             value = value[part]
         values[key] = value
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def upstream(config: Config) -> list[str]:
+    """The parts of a preset that decide what its clean images are."""
+    clean = config.clean_images
+    own = [f"clean_images.{part}" for part in ("count", "sampler", "seed", "shard_size")]
+    sampler = [f"samplers.{clean.sampler}.{part}" for part in ("kind", "steps", "eta")]
+    return ["seed", "dataset", "diffusion", *own, *sampler]

@@ -25,16 +25,13 @@ from ppap.guidance import (
     X0Gradient,
     class_log_probability,
 )
-from ppap.runs import Layout, Run, fingerprint
+from ppap.runs import Layout, Run, fingerprint, upstream
 from ppap.samplers import SAMPLERS, State
 from ppap.seeds import StepNoise, balanced_classes, initial_noise
 from ppap.training import load_checkpoint
 
 GuidanceFor = Callable[[Tensor], Guidance]
 """Target classes (B,) of a batch to its guidance."""
-
-UPSTREAM = ("seed", "dataset", "diffusion", "samplers", "clean_images")
-"""Parts of a preset that decide what its clean images are."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ def generate(config: Config, layout: Layout, index: int) -> None:
         batch_size=clean.batch_size,
         checkpoint=layout.scratch("clean", str(index)),
         checkpoint_every=config.sampling.checkpoint_every,
-        fingerprint=fingerprint(config, *UPSTREAM),
+        fingerprint=fingerprint(config, *upstream(config)),
     )
     denoiser = models.load_denoiser(config, layout, clean.sampler)
     images = _draw(config, shard, denoiser, clean.sampler, lambda targets: NoGuidance())
@@ -78,7 +75,13 @@ def sample(config: Config, layout: Layout, run: Run, index: int) -> None:
     size = _size(layout.sample_sizes, index)
     samples = range(index * sampling.shard_size, index * sampling.shard_size + size)
     guided = method.guidance != "none"
-    parts = [*UPSTREAM, "experts", "methods", "sampling", *([f"guides.{run.guide}"] * guided)]
+    parts = [
+        *upstream(config),
+        "sampling",
+        f"samplers.{run.sampler}",
+        f"methods.{run.method}",
+        *(["experts", f"guides.{run.guide}"] if guided else []),
+    ]
     shard = Shard(
         name=f"{run.guide} {run.method} {run.sampler} {index}",
         seeds=[(sampling.seeds[i // sampling.samples], i % sampling.samples) for i in samples],

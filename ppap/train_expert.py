@@ -17,8 +17,16 @@ from ppap.errors import ConfigError
 from ppap.experts import bank_identity
 from ppap.guides import Guide
 from ppap.pretrain import add_noise
-from ppap.runs import WARM, ExpertJob, Layout, expert_steps, fingerprint, has_warm_start, warm_name
-from ppap.sampling import UPSTREAM
+from ppap.runs import (
+    WARM,
+    ExpertJob,
+    Layout,
+    expert_steps,
+    fingerprint,
+    has_warm_start,
+    upstream,
+    warm_name,
+)
 from ppap.schedules import Schedule
 from ppap.seeds import Stream, mix, name_seed
 from ppap.shards import ShardedImages, ShardedTargets
@@ -40,7 +48,7 @@ def train_expert(config: Config, layout: Layout, expert: ExpertJob) -> None:
     base = {name: value.clone() for name, value in guide.network.state_dict().items()}
     size = sum(p.numel() for p in guide.network.parameters())
     name, out, start, steps = place(config, layout, expert)
-    mark = fingerprint(config, *UPSTREAM, "experts", f"guides.{expert.guide}")
+    mark = fingerprint(config, *upstream(config), "experts", f"guides.{expert.guide}")
     job = Job(name, name_seed(config.seed, name), layout.scratch("experts", name), mark)
     torch.manual_seed(mix(job.seed, Stream.INITIAL_WEIGHTS))
     training = _make_student(config, guide, expert, start, steps)

@@ -22,6 +22,7 @@ from ppap.runs import (
     stored_as,
     table_runs,
     teachers,
+    upstream,
     used_guides,
     warm_name,
 )
@@ -173,6 +174,10 @@ class Graph:
 
     def depends(self, *keys: str) -> str:
         return fingerprint(self.config, *keys)
+
+    @property
+    def generating(self) -> str:
+        return self.depends(*upstream(self.config))
 
     def pretraining(self, wildcards: Wildcards) -> str:
         own = wildcards.model
