@@ -18,11 +18,12 @@ rule reference_features:
         runtime=lambda wildcards, attempt: 60 * attempt,
         gpu=GRAPH.gpu,
     params:
+        preset=PRESET_FILE,
         depends=GRAPH.depends("dataset"),
     message:
         "Extracting the features of the real images"
     shell:
-        "ppap features {PRESET_FILE} reference > {log} 2>&1"
+        "ppap features {params.preset} reference > {log} 2>&1"
 
 
 # One job evaluates all methods of a sampler and guide: a set takes seconds, a process's start as long.
@@ -55,12 +56,13 @@ for sampler, guide in GRAPH.groups:
             runtime=lambda wildcards, attempt: 60 * attempt,
             gpu=GRAPH.gpu,
         params:
+            preset=PRESET_FILE,
             run=f"{sampler} {guide}",
             methods=GRAPH.methods(sampler, guide),
         message:
             f"Extracting the features of {sampler}, guide {guide}"
         shell:
-            "ppap features {PRESET_FILE} {params.run} {params.methods} > {log} 2>&1"
+            "ppap features {params.preset} {params.run} {params.methods} > {log} 2>&1"
 
     rule:
         name:
@@ -87,10 +89,11 @@ for sampler, guide in GRAPH.groups:
             mem_mb=lambda wildcards, attempt: 2000 * attempt,
             runtime=lambda wildcards, attempt: 60 * attempt,
         params:
+            preset=PRESET_FILE,
             run=f"{sampler} {guide}",
             methods=GRAPH.methods(sampler, guide),
             depends=GRAPH.depends("evaluator.neighbours"),
         message:
             f"Computing the metrics of {sampler}, guide {guide}"
         shell:
-            "ppap metrics {PRESET_FILE} {params.run} {params.methods} > {log} 2>&1"
+            "ppap metrics {params.preset} {params.run} {params.methods} > {log} 2>&1"

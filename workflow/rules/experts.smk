@@ -20,12 +20,13 @@ rule warm_start:
         runtime=lambda wildcards, attempt: 60 * attempt,
         gpu=GRAPH.gpu,
     params:
+        preset=PRESET_FILE,
         method=GRAPH.warm_method,
         depends=GRAPH.expert_training,
     message:
         "Training the shared start of {wildcards.guide}'s experts ({wildcards.supervision}, {wildcards.trainable})"
     shell:
-        "ppap train-expert {PRESET_FILE} {wildcards.guide} {params.method} warm > {log} 2>&1"
+        "ppap train-expert {params.preset} {wildcards.guide} {params.method} warm > {log} 2>&1"
 
 
 rule train_expert:
@@ -48,9 +49,10 @@ rule train_expert:
         runtime=lambda wildcards, attempt: 60 * attempt,
         gpu=GRAPH.gpu,
     params:
+        preset=PRESET_FILE,
         depends=GRAPH.expert_training,
     message:
         "Training expert {wildcards.part} of {wildcards.guide}, {wildcards.method}"
     shell:
-        "ppap train-expert {PRESET_FILE} {wildcards.guide} {wildcards.method} {wildcards.part}"
+        "ppap train-expert {params.preset} {wildcards.guide} {wildcards.method} {wildcards.part}"
         " > {log} 2>&1"

@@ -19,9 +19,10 @@ rule generate:
         runtime=lambda wildcards, attempt: 60 * attempt,
         gpu=GRAPH.gpu,
     params:
+        preset=PRESET_FILE,
         shard=lambda wildcards: int(wildcards.shard),
         depends=GRAPH.generating,
     message:
         "Drawing clean images, shard {wildcards.shard}"
     shell:
-        "ppap generate {PRESET_FILE} --shard {params.shard} > {log} 2>&1"
+        "ppap generate {params.preset} --shard {params.shard} > {log} 2>&1"

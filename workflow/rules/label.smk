@@ -19,7 +19,9 @@ rule label:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
         gpu=GRAPH.gpu,
+    params:
+        preset=PRESET_FILE,
     message:
         "Labelling the clean images with {wildcards.guide}"
     shell:
-        "ppap label {PRESET_FILE} {wildcards.guide} > {log} 2>&1"
+        "ppap label {params.preset} {wildcards.guide} > {log} 2>&1"

@@ -17,8 +17,9 @@ rule pretrain:
         runtime=lambda wildcards, attempt: 60 * attempt,
         gpu=GRAPH.gpu,
     params:
+        preset=PRESET_FILE,
         depends=GRAPH.pretraining,
     message:
         "Training {wildcards.model} on real images"
     shell:
-        "ppap pretrain {PRESET_FILE} {wildcards.model} > {log} 2>&1"
+        "ppap pretrain {params.preset} {wildcards.model} > {log} 2>&1"

@@ -21,10 +21,11 @@ rule sample:
         runtime=lambda wildcards, attempt: 120 * attempt,
         gpu=GRAPH.gpu,
     params:
+        preset=PRESET_FILE,
         shard=lambda wildcards: int(wildcards.shard),
         depends=GRAPH.sampling,
     message:
         "Sampling {wildcards.sampler}, guide {wildcards.guide}, {wildcards.method}, shard {wildcards.shard}"
     shell:
-        "ppap sample {PRESET_FILE} {wildcards.sampler} {wildcards.guide} {wildcards.method}"
+        "ppap sample {params.preset} {wildcards.sampler} {wildcards.guide} {wildcards.method}"
         " --shard {params.shard} > {log} 2>&1"

@@ -21,11 +21,12 @@ rule table:
         mem_mb=lambda wildcards, attempt: 1000 * attempt,
         runtime=10,
     params:
+        preset=PRESET_FILE,
         depends=GRAPH.depends("tables", "guides"),
     message:
         "Writing table {wildcards.table}"
     shell:
-        "ppap table {PRESET_FILE} {wildcards.table} > {log} 2>&1"
+        "ppap table {params.preset} {wildcards.table} > {log} 2>&1"
 
 
 rule figure:
@@ -45,8 +46,9 @@ rule figure:
         runtime=30,
         gpu=GRAPH.gpu,
     params:
+        preset=PRESET_FILE,
         depends=GRAPH.depends("tables", "guides"),
     message:
         "Drawing figure {wildcards.figure}"
     shell:
-        "ppap figure {PRESET_FILE} {wildcards.figure} > {log} 2>&1"
+        "ppap figure {params.preset} {wildcards.figure} > {log} 2>&1"
