@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from ppap import config as presets
@@ -154,21 +153,19 @@ class Graph:
     def figures(self) -> list[str]:
         return [str(self.layout.figure(name)) for name in figure_names(self.config)]
 
-    def targets(self, phase: str) -> list[Path]:
-        """The files at the end of a phase."""
+    @property
+    def everything(self) -> list[str]:
+        """Every result, not the last ones only: a fresh clone has tables, but nothing they were made of."""
         layout, runs = self.layout, all_runs(self.config)
-        guides = teachers(self.config)
-        by_phase: dict[str, list[Path]] = {
-            "pretrain": [layout.model(name) for name in self.models],
-            "generate": [Path(path) for path in self.clean],
-            "label": [layout.labels(g, i) for g in guides for i in range(len(self.clean))],
-            "experts": list(
-                dict.fromkeys(p for r in runs for p in layout.experts(r.guide, r.method))
-            ),
-            "sample": [layout.samples(r, i) for r in runs for i in range(len(layout.sample_sizes))],
-            "evaluate": [layout.metrics(run) for run in runs],
-        }
-        return by_phase[phase]
+        files = [
+            *(layout.model(name) for name in self.models),
+            *(p for run in runs for p in layout.experts(run.guide, run.method)),
+            *(layout.samples(r, i) for r in runs for i in range(len(layout.sample_sizes))),
+            *(layout.features(run) for run in runs),
+            *(layout.metrics(run) for run in runs),
+        ]
+        unique = dict.fromkeys(str(path) for path in files)
+        return [*self.clean, *unique, *self.tables, *self.figures]
 
     # -- parameters: a change of these makes a rule's outputs stale ------------------------------
 

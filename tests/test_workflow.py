@@ -105,6 +105,16 @@ def test_a_changed_key_reruns_what_depends_on_it_and_no_more(
         assert "Nothing to be done" in done.stderr
 
 
+def test_committed_tables_do_not_pass_for_finished_work(finished: Path, tmp_path: Path) -> None:
+    kept = Path("results", "smoke", "tables")
+    shutil.copytree(finished / kept, tmp_path / kept)
+    shutil.copytree(finished / kept.with_name("metrics"), tmp_path / kept.with_name("metrics"))
+    shutil.copy(SMOKE, tmp_path)
+    planned = snakemake(tmp_path, "--dry-run").stdout
+    for rule in ("pretrain", "train_expert", "sample", "table"):
+        assert re.search(rf"^{rule} +\d+$", planned, re.MULTILINE)
+
+
 def test_a_wrong_preset_stops_before_the_graph_with_one_line(tmp_path, preset_file) -> None:
     preset = preset_file(sampling__smaples=3)
     done = snakemake(tmp_path, preset=preset)
