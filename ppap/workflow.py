@@ -20,7 +20,6 @@ from ppap.runs import (
     has_warm_start,
     stored_as,
     table_runs,
-    teachers,
     upstream,
     used_guides,
     warm_name,
