@@ -174,3 +174,11 @@ def upstream(config: Config) -> list[str]:
     own = [f"clean_images.{part}" for part in ("count", "sampler", "seed", "shard_size")]
     sampler = [f"samplers.{clean.sampler}.{part}" for part in ("kind", "steps", "eta")]
     return ["seed", "dataset", "diffusion", *own, *sampler]
+
+
+def expert_parts(config: Config, expert: ExpertJob) -> list[str]:
+    """The parts of a preset that decide, beside its input files, what an expert is."""
+    schedule = ["diffusion.noise_schedule", "diffusion.timesteps"]
+    guide = [f"guides.{expert.guide}.{part}" for part in ("adapter", "experts")]
+    method = [] if expert.part == WARM else [f"methods.{expert.method}"]
+    return ["seed", "dataset", "experts", *schedule, *guide, *method]

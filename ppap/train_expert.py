@@ -21,6 +21,7 @@ from ppap.runs import (
     WARM,
     ExpertJob,
     Layout,
+    expert_parts,
     expert_steps,
     fingerprint,
     has_warm_start,
@@ -48,7 +49,8 @@ def train_expert(config: Config, layout: Layout, expert: ExpertJob) -> None:
     base = {name: value.clone() for name, value in guide.network.state_dict().items()}
     size = sum(p.numel() for p in guide.network.parameters())
     name, out, start, steps = place(config, layout, expert)
-    mark = fingerprint(config, *upstream(config), "experts", f"guides.{expert.guide}")
+    parts = [*upstream(config), f"guides.{expert.guide}", *expert_parts(config, expert)]
+    mark = fingerprint(config, *parts)
     job = Job(name, name_seed(config.seed, name), layout.scratch("experts", name), mark)
     torch.manual_seed(mix(job.seed, Stream.INITIAL_WEIGHTS))
     training = _make_student(config, guide, expert, start, steps)

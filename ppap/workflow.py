@@ -12,9 +12,11 @@ from ppap.config import Config
 from ppap.errors import ConfigError
 from ppap.runs import (
     WARM,
+    ExpertJob,
     Layout,
     Run,
     all_runs,
+    expert_parts,
     figure_names,
     fingerprint,
     has_warm_start,
@@ -181,9 +183,13 @@ class Graph:
         parts = [f"{key}.{p}" for p in ("model", "options", "input_size", "mean", "std", "train")]
         return self.depends("seed", "dataset", *([key] if own == "diffusion" else parts))
 
+    def warm_training(self, wildcards: Wildcards) -> str:
+        expert = ExpertJob(wildcards.guide, self.warm_method(wildcards), WARM)
+        return self.depends(*expert_parts(self.config, expert))
+
     def expert_training(self, wildcards: Wildcards) -> str:
-        parts = [f"guides.{wildcards.guide}.{p}" for p in ("adapter", "experts")]
-        return self.depends("seed", "dataset", "experts", *parts)
+        expert = ExpertJob(wildcards.guide, wildcards.method, wildcards.part)
+        return self.depends(*expert_parts(self.config, expert))
 
     def sampling(self, wildcards: Wildcards) -> str:
         parts = ("samples", "seeds", "classes", "shard_size")

@@ -22,7 +22,7 @@ rule warm_start:
     params:
         preset=PRESET_FILE,
         method=GRAPH.warm_method,
-        depends=GRAPH.expert_training,
+        depends=GRAPH.warm_training,
     message:
         "Training the shared start of {wildcards.guide}'s experts ({wildcards.supervision}, {wildcards.trainable})"
     shell:

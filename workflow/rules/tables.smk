@@ -47,7 +47,7 @@ rule figure:
         gpu=GRAPH.gpu,
     params:
         preset=PRESET_FILE,
-        depends=GRAPH.depends("tables", "guides"),
+        depends=GRAPH.depends("tables", "guides", "figures"),
     message:
         "Drawing figure {wildcards.figure}"
     shell:
