@@ -6,7 +6,7 @@ PRESET ?= digits
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install tables test lint format report schema lock clean
+.PHONY: help install tables test test-slurm lint format report schema lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ tables: install ## the main job: rebuild the paper's tables and figures (PRESET=
 
 test: install ## run the tests (under 10 minutes)
 	pytest
+
+test-slurm: install ## run the workflow under a real, private Slurm (needs slurm-wlm and munge)
+	pytest -m slurm
 
 lint: install ## check style, types and the workflow
 	ruff check .

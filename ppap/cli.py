@@ -213,7 +213,10 @@ def main() -> None:
 
 
 def _open(preset: str) -> tuple[Config, Layout]:
+    from ppap.runtime import keep_freed_memory
+
     config = presets.load(presets.find(preset))
+    keep_freed_memory()
     return config, Layout(config, Roots.results, Roots.scratch)
 
 

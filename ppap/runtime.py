@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 from collections.abc import Iterator
 
 import torch
@@ -10,6 +11,26 @@ from torch import Tensor, nn
 
 from ppap.config import Runtime
 from ppap.errors import DataError, PPAPError
+
+
+# from glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep what tensors free, instead of handing it back to the kernel at every step.
+
+    On a CPU the pages of a loop's tensors are otherwise mapped and zeroed anew each time: an eighth of
+    the time of guided sampling with the small networks of `digits`. Elsewhere than glibc: nothing.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for option, value in (
+            (_M_TRIM_THRESHOLD, 1 << 30),
+            (_M_TOP_PAD, 1 << 26),
+            (_M_MMAP_THRESHOLD, 1 << 25),
+        ):
+            mallopt(option, value)
 
 
 def device(runtime: Runtime) -> torch.device:
