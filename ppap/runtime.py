@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from ppap.config import Runtime
 from ppap.errors import DataError, PPAPError
 
-
 # from glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
