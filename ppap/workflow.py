@@ -107,9 +107,9 @@ class Graph:
         return [str(path) for path in (self.layout.model(wildcards.guide), *experts)]
 
     def methods(self, sampler: str, guide: str) -> list[str]:
-        """The methods of the runs with this sampler and guide."""
+        """The methods of the runs with this sampler and guide, in an order that no preset's changes."""
         runs = all_runs(self.config)
-        return [run.method for run in runs if (run.sampler, run.guide) == (sampler, guide)]
+        return sorted(run.method for run in runs if (run.sampler, run.guide) == (sampler, guide))
 
     @property
     def groups(self) -> list[tuple[str, str]]:
