@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import re
@@ -350,11 +349,6 @@ class Config(Section):
         """The noise range of each of the method's experts, from the least noise to the most."""
         schedule = Schedule.create(self.diffusion.noise_schedule, self.diffusion.timesteps)
         return noise_ranges(schedule, method.experts or 1, self.experts.allocation)
-
-    def hash(self) -> str:
-        """A short fingerprint of all that decides results (not of `runtime`)."""
-        text = json.dumps(self.model_dump(mode="json", exclude={"runtime"}), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def load(path: str | Path) -> Config:

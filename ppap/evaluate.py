@@ -24,7 +24,6 @@ from ppap.runs import Layout, Run
 from ppap.shards import ShardedImages
 
 FEATURES, LOGITS = "features", "logits"
-METRICS = ("fid", "is", "precision", "recall", "target_rate")
 
 
 def register_classifier(name: str, guide: Guide) -> None:

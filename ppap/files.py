@@ -87,8 +87,7 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    with whole(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n")
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def read_json(path: Path) -> Any:

@@ -58,12 +58,6 @@ def used_guides(config: Config) -> list[str]:
     return list(dict.fromkeys(run.guide for run in all_runs(config) if run.guide != UNGUIDED))
 
 
-def teachers(config: Config) -> list[str]:
-    """Guides whose answers on clean images some expert is taught."""
-    runs = [r for r in all_runs(config) if config.methods[r.method].supervision == "teacher"]
-    return list(dict.fromkeys(run.guide for run in runs))
-
-
 def warm_name(method: MethodConfig) -> str:
     """The shared start of all methods that learn the same parameters from the same supervision."""
     return f"{WARM}_{method.supervision}_{method.trainable}"
