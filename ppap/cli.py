@@ -31,7 +31,6 @@ Preset = Annotated[str, typer.Argument(help="a name in config/, or the path of a
 Guide = Annotated[str, typer.Argument(help="a key of `guides`; `unguided` with method none")]
 Sampler = Annotated[str, typer.Argument(help="a key of `samplers`")]
 Method = Annotated[str, typer.Argument(help="a key of `methods`")]
-Methods = Annotated[list[str], typer.Argument(help="keys of `methods`")]
 ShardIndex = Annotated[int, typer.Option(help="which shard, counted from 0")]
 
 
@@ -126,7 +125,9 @@ def features(
     preset: Preset,
     sampler: Annotated[str, typer.Argument(help="a key of `samplers`, or `reference`")],
     guide: Annotated[str, typer.Argument(help="a key of `guides`, or `unguided`")] = "",
-    methods: Annotated[list[str] | None, typer.Argument(help="keys of `methods`")] = None,
+    methods: Annotated[
+        list[str] | None, typer.Argument(help="keys of `methods`; all of the tables' if left out")
+    ] = None,
 ) -> None:
     """Extract the evaluator's features of runs' samples, or of the reference images."""
     from ppap import evaluate
@@ -134,18 +135,22 @@ def features(
     config, layout = _open(preset)
     if sampler == "reference":
         evaluate.write_reference(config, layout)
-    for method in methods or []:
-        evaluate.write_features(config, layout, _run(config, sampler, guide, method))
+        return
+    named = [_run(config, sampler, guide, method) for method in methods or []]
+    chosen = named or runs.group(config, sampler, guide)
+    if not chosen:
+        raise ConfigError(f"preset {config.preset} has no runs with {sampler} and {guide}")
+    evaluate.write_features(config, layout, chosen)
 
 
 @app.command()
-def metrics(preset: Preset, sampler: Sampler, guide: Guide, methods: Methods) -> None:
-    """Compute FID, Inception Score, precision, recall and target-class rate of runs."""
+def metrics(preset: Preset, sampler: Sampler, guide: Guide) -> None:
+    """Compute FID, Inception Score, precision, recall and target-class rate from features."""
     from ppap.evaluate import write_metrics
 
     config, layout = _open(preset)
-    for method in methods:
-        write_metrics(config, layout, _run(config, sampler, guide, method))
+    _known(config, "samplers", sampler)
+    write_metrics(config, layout, sampler, guide)
 
 
 @app.command()

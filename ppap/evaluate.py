@@ -23,7 +23,7 @@ from ppap.guides import Guide, features_and_logits
 from ppap.runs import Layout, Run
 from ppap.shards import ShardedImages
 
-FEATURES, LOGITS = "features", "logits"
+FEATURES, LOGITS, TARGET = "features", "logits", "target"
 
 
 def register_classifier(name: str, guide: Guide) -> None:
@@ -59,8 +59,19 @@ def register_classifier(name: str, guide: Guide) -> None:
     register_feature_extractor(name, Classifier)
 
 
-def write_features(config: Config, layout: Layout, run: Run) -> None:
-    """Extract and write the features of a run's samples; also write them as .npz for ADM's evaluator."""
+def write_features(config: Config, layout: Layout, runs: list[Run]) -> None:
+    """Extract and write the features of runs of one sampler and guide.
+
+    Their samples are also written as .npz, the format of ADM's evaluator.
+    """
+    found: dict[str, Tensor] = {}
+    for run in runs:
+        for name, value in _features_of(config, layout, run).items():
+            found[f"{run.method}/{name}"] = value
+    files.write_tensors(layout.features(runs[0].sampler, runs[0].guide), found)
+
+
+def _features_of(config: Config, layout: Layout, run: Run) -> dict[str, Tensor]:
     shape = (config.dataset.image_size, config.dataset.image_size, config.dataset.channels)
     paths = [layout.samples(run, shard) for shard in range(len(layout.sample_sizes))]
     images = ShardedImages(paths, layout.sample_sizes, shape)
@@ -72,9 +83,9 @@ def write_features(config: Config, layout: Layout, run: Run) -> None:
             f"{paths[0].parent}: {len(targets)} target classes for {len(images)} images"
         )
     extracted = _extract(config, layout, images)
-    files.write_tensors(layout.features(run), extracted | {"target": targets})
     everything = images.take(torch.arange(len(images)))
     files.write_arrays(layout.archive(run), arr_0=everything, arr_1=targets.numpy())
+    return extracted | {TARGET: targets}
 
 
 def write_reference(config: Config, layout: Layout) -> None:
@@ -114,31 +125,37 @@ def _extract(
     return {name: torch.cat(values) for name, values in parts.items()}
 
 
-def write_metrics(config: Config, layout: Layout, run: Run) -> None:
-    """Compute and write the metrics of a run: one value per sampling seed, their mean and deviation."""
-    found = files.read_tensors(layout.features(run))
-    reference = files.read_tensors(layout.reference)
-    if len(found[FEATURES]) != config.sampling.total:
-        raise DataError(
-            f"{layout.features(run)}: features of {len(found[FEATURES])} images, not {config.sampling.total}"
-        )
-    guided = config.methods[run.method].guidance != "none"
-    per_seed = [
-        metrics_of(
-            {name: part[i] for name, part in split.items()},
-            reference,
-            config.evaluator.neighbours,
-        )
-        for split in [{k: v.split(config.sampling.samples) for k, v in found.items()}]
-        for i in range(len(config.sampling.seeds))
-    ]
-    if not guided:
-        for values in per_seed:
-            values.pop("target_rate")
-    summary = {name: summarise([values[name] for values in per_seed]) for name in per_seed[0]}
-    about = {"sampler": run.sampler, "guide": run.guide, "method": run.method}
-    counts = {"samples_per_seed": config.sampling.samples, "seeds": list(config.sampling.seeds)}
-    files.write_json(layout.metrics(run), about | counts | summary)
+def write_metrics(config: Config, layout: Layout, sampler: str, guide: str) -> None:
+    """Compute and write the metrics of every run in the features file of a sampler and guide.
+
+    Each metric has a value per sampling seed, their mean and standard deviation.
+    """
+    path = layout.features(sampler, guide)
+    found, reference = files.read_tensors(path), files.read_tensors(layout.reference)
+    sampling, methods = config.sampling, {}
+    for method in sorted({name.partition("/")[0] for name in found} & config.methods.keys()):
+        parts = {n: found[f"{method}/{n}"] for n in (FEATURES, LOGITS, TARGET)}
+        if len(parts[FEATURES]) != sampling.total:
+            raise DataError(
+                f"{path}: features of {len(parts[FEATURES])} images of {method}, not {sampling.total}"
+            )
+        guided = config.methods[method].guidance != "none"
+        methods[method] = _over_seeds(config, parts, reference, guided)
+    about = {"sampler": sampler, "guide": guide}
+    counts = {"samples_per_seed": sampling.samples, "seeds": list(sampling.seeds)}
+    files.write_json(layout.metrics(sampler, guide), about | counts | {"methods": methods})
+
+
+def _over_seeds(
+    config: Config, parts: dict[str, Tensor], reference: dict[str, Tensor], guided: bool
+) -> dict[str, Any]:
+    split = {name: part.split(config.sampling.samples) for name, part in parts.items()}
+    per_seed = []
+    for i in range(len(config.sampling.seeds)):
+        one = {name: part[i] for name, part in split.items()}
+        values = metrics_of(one, reference, config.evaluator.neighbours)
+        per_seed.append({k: v for k, v in values.items() if guided or k != "target_rate"})
+    return {name: summarise([values[name] for values in per_seed]) for name in per_seed[0]}
 
 
 def metrics_of(
@@ -159,7 +176,7 @@ def metrics_of(
     isc = isc_features_to_metric(
         samples[LOGITS], splits=max(1, len(samples[LOGITS]) // 5000), shuffle=False
     )
-    hits = samples[LOGITS].argmax(dim=1) == samples["target"]
+    hits = samples[LOGITS].argmax(dim=1) == samples[TARGET]
     return {
         "fid": fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"],
         "is": isc["inception_score_mean"],

@@ -53,6 +53,11 @@ def all_runs(config: Config) -> list[Run]:
     return list(dict.fromkeys(stored_as(config, run) for run in rows))
 
 
+def group(config: Config, sampler: str, guide: str) -> list[Run]:
+    """The runs with this sampler and guide, in an order that the preset's does not change."""
+    return sorted(run for run in all_runs(config) if (run.sampler, run.guide) == (sampler, guide))
+
+
 def used_guides(config: Config) -> list[str]:
     """Guides that appear in a run, each once."""
     return list(dict.fromkeys(run.guide for run in all_runs(config) if run.guide != UNGUIDED))
@@ -132,17 +137,18 @@ class Layout:
 
     def archive(self, run: Run) -> Path:
         """All samples of a run in the format of ADM's evaluator."""
-        return self.root / "samples" / Path(*run) / "samples.npz"
+        return self.root / "archives" / Path(*run).with_suffix(".npz")
 
-    def features(self, run: Run) -> Path:
-        return self.root / "features" / Path(*run).with_suffix(".safetensors")
+    def features(self, sampler: str, guide: str) -> Path:
+        """The features of all methods' samples."""
+        return self.root / "features" / sampler / f"{guide}.safetensors"
 
     @property
     def reference(self) -> Path:
         return self.root / "features" / "reference.safetensors"
 
-    def metrics(self, run: Run) -> Path:
-        return self.root / "metrics" / Path(*run).with_suffix(".json")
+    def metrics(self, sampler: str, guide: str) -> Path:
+        return self.root / "metrics" / sampler / f"{guide}.json"
 
     def table(self, name: str, suffix: str) -> Path:
         return self.root / "tables" / f"{name}.{suffix}"

@@ -159,8 +159,8 @@ def nested(frame: pd.DataFrame) -> dict[str, Any]:
 
 
 def _measured(layout: Layout, run: Run) -> dict[str, Any]:
-    path = layout.metrics(run)
-    return files.read_json(path) if path.exists() else {}
+    path = layout.metrics(run.sampler, run.guide)
+    return files.read_json(path)["methods"].get(run.method, {}) if path.exists() else {}
 
 
 def _spread(

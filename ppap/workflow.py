@@ -14,11 +14,11 @@ from ppap.runs import (
     WARM,
     ExpertJob,
     Layout,
-    Run,
     all_runs,
     expert_parts,
     figure_names,
     fingerprint,
+    group,
     has_warm_start,
     stored_as,
     table_runs,
@@ -106,19 +106,13 @@ class Graph:
         experts = self.layout.experts(wildcards.guide, wildcards.method)
         return [str(path) for path in (self.layout.model(wildcards.guide), *experts)]
 
-    def methods(self, sampler: str, guide: str) -> list[str]:
-        """The methods of the runs with this sampler and guide, in an order that no preset's changes."""
-        runs = all_runs(self.config)
-        return sorted(run.method for run in runs if (run.sampler, run.guide) == (sampler, guide))
+    def methods(self, wildcards: Wildcards) -> list[str]:
+        """The methods that are evaluated in one job."""
+        return [run.method for run in group(self.config, wildcards.sampler, wildcards.guide)]
 
-    @property
-    def groups(self) -> list[tuple[str, str]]:
-        """Every pair of sampler and guide that runs have; each pair is evaluated in one job."""
-        return list(dict.fromkeys((run.sampler, run.guide) for run in all_runs(self.config)))
-
-    def samples(self, sampler: str, guide: str) -> list[str]:
-        """All shards, and the target classes beside them, of these runs."""
-        runs = [Run(sampler, guide, method) for method in self.methods(sampler, guide)]
+    def samples(self, wildcards: Wildcards) -> list[str]:
+        """All shards, and the target classes beside them, of the runs with a sampler and guide."""
+        runs = group(self.config, wildcards.sampler, wildcards.guide)
         shards = range(len(self.layout.sample_sizes))
         images = [self.layout.samples(run, shard) for run in runs for shard in shards]
         return [
@@ -127,7 +121,8 @@ class Graph:
 
     def table_metrics(self, wildcards: Wildcards) -> list[str]:
         stored = [stored_as(self.config, run) for run in table_runs(self.config, wildcards.table)]
-        return list(dict.fromkeys(str(self.layout.metrics(run)) for run in stored))
+        found = (self.layout.metrics(run.sampler, run.guide) for run in stored)
+        return list(dict.fromkeys(str(path) for path in found))
 
     def table_experts(self, wildcards: Wildcards) -> list[str]:
         runs = table_runs(self.config, wildcards.table)
@@ -138,7 +133,12 @@ class Graph:
         """Samples, metrics and experts of the main table's runs."""
         stored = [stored_as(self.config, run) for run in table_runs(self.config, "main")]
         needed = [
-            p for run in stored for p in (self.layout.metrics(run), self.layout.samples(run, 0))
+            path
+            for run in stored
+            for path in (
+                self.layout.metrics(run.sampler, run.guide),
+                self.layout.samples(run, 0),
+            )
         ]
         experts = [p for run in stored for p in self.layout.experts(run.guide, run.method)]
         return list(dict.fromkeys(str(path) for path in (*needed, *experts)))
@@ -162,8 +162,8 @@ class Graph:
             *(layout.model(name) for name in self.models),
             *(p for run in runs for p in layout.experts(run.guide, run.method)),
             *(layout.samples(r, i) for r in runs for i in range(len(layout.sample_sizes))),
-            *(layout.features(run) for run in runs),
-            *(layout.metrics(run) for run in runs),
+            *(layout.features(run.sampler, run.guide) for run in runs),
+            *(layout.metrics(run.sampler, run.guide) for run in runs),
         ]
         unique = dict.fromkeys(str(path) for path in files)
         return [*self.clean, *unique, *self.tables, *self.figures]

@@ -76,14 +76,14 @@ def test_every_step_works_without_snakemake(made: Path) -> None:
         ppap(*RUN, "ppap_5", "--shard", shard, cwd=made)
     ppap("features", SMOKE, "reference", cwd=made)
     ppap("features", SMOKE, "ddim25", "resnet", "ppap_5", cwd=made)
-    ppap("metrics", SMOKE, "ddim25", "resnet", "ppap_5", cwd=made)
+    ppap("metrics", SMOKE, "ddim25", "resnet", cwd=made)
     ppap("table", SMOKE, "data_free", cwd=made)
     root = made / "results" / "smoke"
-    archive = np.load(root / "samples" / "ddim25" / "resnet" / "ppap_5" / "samples.npz")
+    archive = np.load(root / "archives" / "ddim25" / "resnet" / "ppap_5.npz")
     assert archive["arr_0"].shape == (60, 8, 8, 1) and archive["arr_0"].dtype == np.uint8
     assert np.bincount(archive["arr_1"]).tolist() == [6] * 10
-    metrics = json.loads((root / "metrics" / "ddim25" / "resnet" / "ppap_5.json").read_text())
-    assert len(metrics["fid"]["values"]) == 2
+    metrics = json.loads((root / "metrics" / "ddim25" / "resnet.json").read_text())
+    assert len(metrics["methods"]["ppap_5"]["fid"]["values"]) == 2
     table = (root / "tables" / "data_free.md").read_text()
     assert "PPAP-5" in table and "29.65" in table  # the paper's FID of that row
     ppap("table", SMOKE, "main", cwd=made)  # most of it was not computed: those cells stay empty
@@ -102,7 +102,7 @@ def test_every_step_works_without_snakemake(made: Path) -> None:
         (("train-expert", SMOKE, "resnet", "single_noise_aware", "warm"), "no expert 'warm'"),
         (("train-expert", SMOKE, "resnet", "naive", "1"), "methods.naive: has no experts to train"),
         (("pretrain", SMOKE, "gpt"), "no model 'gpt' to pretrain"),
-        (("metrics", SMOKE, "ddim25", "resnet", "naive"), "naive.safetensors: no such file"),
+        (("metrics", SMOKE, "ddpm250", "resnet"), "resnet.safetensors: no such file"),
     ],
 )  # fmt: skip
 def test_what_does_not_exist_is_named(made: Path, arguments, message) -> None:

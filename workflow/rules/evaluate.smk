@@ -1,4 +1,5 @@
-# Features, once a sample set, and the metrics made of them.
+# Features, once a sample set, and the metrics made of them. One job evaluates all methods of a sampler
+# and guide: a set takes seconds, a process's start as long.
 
 
 rule reference_features:
@@ -26,74 +27,53 @@ rule reference_features:
         "ppap features {params.preset} reference > {log} 2>&1"
 
 
-# One job evaluates all methods of a sampler and guide: a set takes seconds, a process's start as long.
-for sampler, guide in GRAPH.groups:
+rule features:
+    input:
+        f"{ROOT}/models/evaluator.safetensors",
+        GRAPH.samples,
+    output:
+        f"{ROOT}/features/{{sampler}}/{{guide}}.safetensors",
+        directory(f"{ROOT}/archives/{{sampler}}/{{guide}}"),
+    log:
+        f"{ROOT}/logs/features/{{sampler}}_{{guide}}.log",
+    benchmark:
+        f"{ROOT}/benchmarks/features/{{sampler}}_{{guide}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+        gpu=GRAPH.gpu,
+    params:
+        preset=PRESET_FILE,
+        methods=GRAPH.methods,
+    message:
+        "Extracting the features of {wildcards.sampler}, guide {wildcards.guide}"
+    shell:
+        "ppap features {params.preset} {wildcards.sampler} {wildcards.guide} {params.methods} > {log} 2>&1"
 
-    rule:
-        name:
-            f"features_{sampler}_{guide}"
-        input:
-            f"{ROOT}/models/evaluator.safetensors",
-            GRAPH.samples(sampler, guide),
-        output:
-            expand(
-                f"{ROOT}/features/{sampler}/{guide}/{{method}}.safetensors",
-                method=GRAPH.methods(sampler, guide),
-            ),
-            expand(
-                f"{ROOT}/samples/{sampler}/{guide}/{{method}}/samples.npz",
-                method=GRAPH.methods(sampler, guide),
-            ),
-        log:
-            f"{ROOT}/logs/features/{sampler}_{guide}.log",
-        benchmark:
-            f"{ROOT}/benchmarks/features/{sampler}_{guide}.tsv"
-        conda:
-            ENVIRONMENT
-        threads: 1
-        resources:
-            mem_mb=lambda wildcards, attempt: 2000 * attempt,
-            runtime=lambda wildcards, attempt: 60 * attempt,
-            gpu=GRAPH.gpu,
-        params:
-            preset=PRESET_FILE,
-            run=f"{sampler} {guide}",
-            methods=GRAPH.methods(sampler, guide),
-        message:
-            f"Extracting the features of {sampler}, guide {guide}"
-        shell:
-            "ppap features {params.preset} {params.run} {params.methods} > {log} 2>&1"
 
-    rule:
-        name:
-            f"metrics_{sampler}_{guide}"
-        input:
-            f"{ROOT}/features/reference.safetensors",
-            expand(
-                f"{ROOT}/features/{sampler}/{guide}/{{method}}.safetensors",
-                method=GRAPH.methods(sampler, guide),
-            ),
-        output:
-            expand(
-                f"{ROOT}/metrics/{sampler}/{guide}/{{method}}.json",
-                method=GRAPH.methods(sampler, guide),
-            ),
-        log:
-            f"{ROOT}/logs/metrics/{sampler}_{guide}.log",
-        benchmark:
-            f"{ROOT}/benchmarks/metrics/{sampler}_{guide}.tsv"
-        conda:
-            ENVIRONMENT
-        threads: 1
-        resources:
-            mem_mb=lambda wildcards, attempt: 2000 * attempt,
-            runtime=lambda wildcards, attempt: 60 * attempt,
-        params:
-            preset=PRESET_FILE,
-            run=f"{sampler} {guide}",
-            methods=GRAPH.methods(sampler, guide),
-            depends=GRAPH.depends("evaluator.neighbours"),
-        message:
-            f"Computing the metrics of {sampler}, guide {guide}"
-        shell:
-            "ppap metrics {params.preset} {params.run} {params.methods} > {log} 2>&1"
+rule metrics:
+    input:
+        f"{ROOT}/features/reference.safetensors",
+        f"{ROOT}/features/{{sampler}}/{{guide}}.safetensors",
+    output:
+        f"{ROOT}/metrics/{{sampler}}/{{guide}}.json",
+    log:
+        f"{ROOT}/logs/metrics/{{sampler}}_{{guide}}.log",
+    benchmark:
+        f"{ROOT}/benchmarks/metrics/{{sampler}}_{{guide}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        preset=PRESET_FILE,
+        depends=GRAPH.depends("evaluator.neighbours", "sampling.samples", "sampling.seeds"),
+    message:
+        "Computing the metrics of {wildcards.sampler}, guide {wildcards.guide}"
+    shell:
+        "ppap metrics {params.preset} {wildcards.sampler} {wildcards.guide} > {log} 2>&1"
