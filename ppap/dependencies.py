@@ -13,8 +13,6 @@ from typing import Any
 from ppap.config import Config
 from ppap.runs import WARM, ExpertJob, Layout, Run, all_runs, taught_guides, used_guides
 
-SEEDS = ("sampling.samples", "sampling.seeds")
-
 
 def values(config: Config, *parts: str) -> dict[str, Any]:
     """These parts of the preset, by their keys."""
@@ -62,11 +60,15 @@ def of_samples(run: Run) -> list[str]:
 
 
 def of_metrics() -> list[str]:
-    return ["dataset", "evaluator.neighbours", *SEEDS]
+    return ["evaluator.neighbours", "sampling.samples", "sampling.seeds"]
 
 
 def of_tables() -> list[str]:
-    return ["tables", "guides", "figures"]
+    return ["tables", "guides"]
+
+
+def of_figures() -> list[str]:
+    return [*of_tables(), "figures"]
 
 
 def phases(config: Config) -> dict[str, dict[str, Any]]:
@@ -81,8 +83,8 @@ def phases(config: Config) -> dict[str, dict[str, Any]]:
         "label": ["dataset"],
         "experts": [part for expert in experts for part in of_expert(expert)],
         "sample": [part for run in runs for part in of_samples(run)],
-        "evaluate": of_metrics(),
-        "tables": of_tables(),
+        "evaluate": ["dataset", *of_metrics()],
+        "tables": of_figures(),
     }
     jobs = {
         "label": taught_guides(config),

@@ -9,7 +9,16 @@ from typing import Any
 
 from ppap import config as presets
 from ppap.config import Config
-from ppap.dependencies import fingerprint, of_clean_images, of_expert, of_model, of_samples
+from ppap.dependencies import (
+    fingerprint,
+    of_clean_images,
+    of_expert,
+    of_figures,
+    of_metrics,
+    of_model,
+    of_samples,
+    of_tables,
+)
 from ppap.errors import ConfigError
 from ppap.runs import (
     WARM,
@@ -209,6 +218,22 @@ class Graph:
         return self.depends(
             *of_expert(ExpertJob(wildcards.guide, wildcards.method, wildcards.part))
         )
+
+    @property
+    def labelling(self) -> str:
+        return self.depends("dataset")
+
+    @property
+    def evaluating(self) -> str:
+        return self.depends(*of_metrics())
+
+    @property
+    def tabulating(self) -> str:
+        return self.depends(*of_tables())
+
+    @property
+    def drawing(self) -> str:
+        return self.depends(*of_figures())
 
     def sampling(self, wildcards: Wildcards) -> str:
         return self.depends(*of_samples(Run(wildcards.sampler, wildcards.guide, wildcards.method)))

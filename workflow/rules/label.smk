@@ -26,7 +26,7 @@ rule label:
         gpu=GRAPH.gpu,
     params:
         preset=PRESET_FILE,
-        depends=GRAPH.depends("dataset"),
+        depends=GRAPH.labelling,
     message:
         "Labelling the clean images with {wildcards.guide}"
     shell:

@@ -28,7 +28,7 @@ rule table:
         runtime=10,
     params:
         preset=PRESET_FILE,
-        depends=GRAPH.depends("tables", "guides"),
+        depends=GRAPH.tabulating,
     message:
         "Writing table {wildcards.table}"
     shell:
@@ -53,7 +53,7 @@ rule figure:
         gpu=GRAPH.gpu,
     params:
         preset=PRESET_FILE,
-        depends=GRAPH.depends("tables", "guides", "figures"),
+        depends=GRAPH.drawing,
     message:
         "Drawing figure {wildcards.figure}"
     shell:
