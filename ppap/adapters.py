@@ -19,21 +19,31 @@ _ADAPTER = ".parametrizations.weight.0."
 class LoRA(nn.Module):
     """W + scale * B A, where scale = alpha / rank.
 
-    For a k x k convolution A is (rank k, in k) and B (out k, rank k), their product viewed as
-    (out, in, k, k), as in the authors' code; for a linear layer k = 1. B starts at 0.
+    B A is viewed as a weight; `lora_shapes` says how. B starts at 0.
     """
 
     def __init__(self, weight: Tensor, rank: int, scale: float) -> None:
         super().__init__()
-        out, inputs = weight.shape[:2]
-        k = weight.shape[2] if weight.dim() == 4 else 1
+        a, b = lora_shapes(weight.shape, rank)
         self.scale = scale
-        self.lora_A = nn.Parameter(torch.empty(rank * k, inputs * k))
-        self.lora_B = nn.Parameter(torch.zeros(out * k, rank * k))
+        self.lora_A = nn.Parameter(torch.empty(a))
+        self.lora_B = nn.Parameter(torch.zeros(b))
         nn.init.kaiming_uniform_(self.lora_A, a=5**0.5)
 
     def forward(self, weight: Tensor) -> Tensor:
         return weight + lora_update(self.lora_A, self.lora_B, self.scale, weight.shape)
+
+
+def lora_shapes(weight: torch.Size, rank: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Shapes of A and B for the weight of a linear layer (out, in) or a convolution (out, in / groups, h, w).
+
+    A is (rank k, in w / groups) and B (out h, rank k), where k = min(h, w) and 1 for a linear layer: for a
+    k x k convolution as in the authors' code.
+    """
+    out, inputs = weight[:2]
+    height, width = weight[2:] or (1, 1)
+    inner = rank * min(height, width)
+    return (inner, inputs * width), (out * height, inner)
 
 
 def lora_update(a: Tensor, b: Tensor, scale: float, shape: torch.Size) -> Tensor:
@@ -44,7 +54,8 @@ def lora_update(a: Tensor, b: Tensor, scale: float, shape: torch.Size) -> Tensor
 def attach(network: nn.Module, adapter: AdapterConfig) -> None:
     """Freeze the network but for LoRA on the adapter's layers and the parameters it trains besides.
 
-    ConfigError if a pattern of `layers` matches no convolution or linear layer.
+    What `freeze` matches is never trained, whatever `layers` and `train` say. ConfigError if a pattern
+    of `layers` matches no convolution or linear layer.
     """
     network.requires_grad_(False)
     for name, parameter in network.named_parameters():
@@ -55,7 +66,7 @@ def attach(network: nn.Module, adapter: AdapterConfig) -> None:
         if not any(fnmatchcase(name, pattern) for name in layers):
             raise ConfigError(f"adapter.layers: '{pattern}' matches no convolution or linear layer")
     for name, layer in layers.items():
-        if _matches(name, adapter.layers):
+        if _matches(name, adapter.layers) and not _matches(f"{name}.weight", adapter.freeze):
             layer.weight.requires_grad_(False)
             lora = LoRA(layer.weight, adapter.rank, adapter.alpha / adapter.rank)
             parametrize.register_parametrization(layer, "weight", lora)
