@@ -1,4 +1,4 @@
-"""Adapters by patterns on a dozen families of timm: where they land, what training moves, merging."""
+"""Adapters by patterns on families of timm and torchvision: where they land, what training moves, merging."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,6 +10,8 @@ from timm.layers import BatchNormAct2d, StdConv2d
 from timm.models.mlp_mixer import MlpMixer
 from timm.models.resnetv2 import ResNetV2
 from torch import nn
+from torch.nn.utils import parametrize
+from torchvision.models import VisionTransformer
 
 from ppap import adapters
 from ppap.config import AdapterConfig
@@ -27,6 +29,7 @@ class Family(NamedTuple):
     freeze: tuple[str, ...]
     adapted: set[str]  # layers that get LoRA
     besides: Callable[[str], bool]  # parameters trained besides, but for the head's
+    weight: Callable[[str], str] = "{}.weight".format  # what is adapted of a layer
 
 
 def made(name: str, **options: object) -> Callable[[], nn.Module]:
@@ -146,6 +149,13 @@ FAMILIES = {
         ATTENTION, ("*.bias", "*_bias"), NO_NORM,
         blocks("layers.{i}.blocks.{j}.{leaf}", 1, 1, leaf=("attn.qkv", "attn.proj")), is_attention_bias,
     ),
+    "torchvision_vit": Family(  # PyTorch's own attention: q, k and v are a parameter, not a layer
+        lambda: VisionTransformer(SIZE, 16, num_layers=2, num_heads=2, hidden_dim=24, mlp_dim=48, num_classes=5),
+        ("*.self_attention", "*.self_attention.out_proj"), ("*.bias", "*_bias"), ("head*", "*ln*"),
+        {f"encoder.layers.encoder_layer_{i}.self_attention{p}" for i in (0, 1) for p in ("", ".out_proj")},
+        lambda name: name.endswith(("_bias", ".bias")) and ".ln" not in name,
+        lambda layer: f"{layer}.{'weight' if layer.endswith('out_proj') else 'in_proj_weight'}",
+    ),
     "mixer": Family(
         lambda: MlpMixer(num_classes=5, img_size=SIZE, patch_size=16, num_blocks=2, embed_dim=24),
         ("*.mlp_tokens.fc?", "*.mlp_channels.fc?"), BIAS, NO_NORM,
@@ -158,7 +168,7 @@ FAMILIES = {
 def heads(network: nn.Module) -> set[str]:
     """The parameters of the classification heads, as timm tells them."""
     names = getattr(network, "default_cfg", {}).get("classifier", "head")
-    prefixes = tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
+    prefixes = tuple([names] if isinstance(names, str) else names)
     return {name for name, _ in network.named_parameters() if name.startswith(prefixes)}
 
 
@@ -182,11 +192,9 @@ def test_adapters_land_where_they_are_meant_to(name: str) -> None:
     adapters.attach(network, config)
     torch.testing.assert_close(network(x), before)
 
-    adapted = {
-        weight.removesuffix(".weight") for weight, _ in adapters.parametrized_weights(network)
-    }
+    adapted = {name for name, m in network.named_modules() if parametrize.is_parametrized(m)}
     assert adapted == family.adapted
-    factors = {f"{layer}.weight.{f}" for layer in adapted for f in ("lora_A", "lora_B")}
+    factors = {f"{family.weight(layer)}.{f}" for layer in adapted for f in ("lora_A", "lora_B")}
     trained = {plain(n) for n, p in network.named_parameters() if p.requires_grad}
     assert trained == factors | besides
 
@@ -223,16 +231,25 @@ def one_step(network: nn.Module, x: torch.Tensor) -> None:
 
 
 def plain(name: str) -> str:
-    return name.replace(".parametrizations.weight.0.", ".weight.")
+    module, parametrized, rest = name.partition(".parametrizations.")
+    return f"{module}.{rest.replace('.0.', '.')}" if parametrized else module
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_no_head_is_trained_unless_one_asks_for_it(name: str) -> None:
+    network = FAMILIES[name].build()
+    adapters.attach(network, AdapterConfig(layers=("*",)))
+    trained = {plain(n) for n, p in network.named_parameters() if p.requires_grad}
+    assert trained and not any(n.startswith(tuple(heads(network))) for n in trained)
 
 
 def test_what_is_frozen_gets_no_adapter_even_where_a_pattern_reaches_it() -> None:
     network = FAMILIES["vit"].build()
     config = AdapterConfig(rank=2, layers=("*",), freeze=("head.*", "patch_embed.*"))
     adapters.attach(network, config)
-    adapted = {name for name, _ in adapters.parametrized_weights(network)}
-    assert not {"head.weight", "patch_embed.proj.weight"} & adapted
-    assert {"blocks.0.mlp.fc1.weight", "blocks.1.attn.qkv.weight"} <= adapted
+    adapted = {name for name, m in network.named_modules() if parametrize.is_parametrized(m)}
+    assert not {"head", "patch_embed.proj"} & adapted
+    assert {"blocks.0.mlp.fc1", "blocks.1.attn.qkv"} <= adapted
     assert not any(p.requires_grad for p in network.head.parameters())
 
 
