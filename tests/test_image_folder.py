@@ -78,6 +78,15 @@ def test_batches_do_not_depend_on_workers_or_restarts(folder: Path, workers: int
     assert not torch.equal(batches(folder, seed=8)(0).images, expected[0].images)
 
 
+def test_an_image_is_cropped_anew_whenever_it_is_drawn(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a" / "only.png")
+    drawn = TrainingBatches(list_files(tmp_path, 1), 32, 6, 0, True, 0)
+    crops = torch.cat([drawn(0).images, drawn(1).images]).flatten(1)
+    assert len(torch.unique(crops, dim=0)) > 9  # of 12
+
+
 def test_random_numbers_of_the_training_are_left_alone(folder: Path) -> None:
     torch.manual_seed(1), np.random.seed(1), random.seed(1)  # noqa: NPY002
     states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002

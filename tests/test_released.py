@@ -280,6 +280,16 @@ def test_trained_experts_are_not_replaced_unasked(place: Place) -> None:
     )  # imported ones: as one likes
 
 
+def test_all_experts_are_written_or_none(place: Place) -> None:
+    one, two = place.layout.experts("resnet", "ppap_5")
+    (two / "in the way").mkdir(parents=True)
+    paths = [place.released(0), place.released(1)]
+    assert "expert_2.safetensors: cannot be written" in place.refused(
+        "ppap_5", *paths, "--overwrite"
+    )
+    assert not one.exists() and not list(one.parent.glob(".*"))
+
+
 def test_a_bank_whose_experts_see_different_input_is_refused(place: Place) -> None:
     paths = [place.released(0), place.released(1)]
     place.run("import-experts", place.preset, "resnet", "ppap_5", *paths)
