@@ -22,6 +22,7 @@ from ppap.errors import DataError
 from ppap.seeds import Stream, mix
 
 _MIN_CROP, _MAX_CROP = 0.8, 1.0
+_CPU = torch.device("cpu")
 
 
 class LabelledFiles(NamedTuple):
@@ -64,8 +65,8 @@ class TrainingBatches:
     """Random batches by step: `batches(step)` depends on the seed and the step, not on workers or restarts.
 
     Every image is seen once an epoch, in an order of its own, cropped at random and, if `mirror`, mirrored
-    half of the time. Worker processes prepare the steps to come; asking for a step out of order starts
-    them anew. DataError if a file cannot be decoded.
+    half of the time. Worker processes (by default one for each core) prepare the steps to come; asking for
+    a step out of order starts them anew. DataError if a file cannot be decoded.
     """
 
     def __init__(
@@ -76,10 +77,12 @@ class TrainingBatches:
         seed: int,
         mirror: bool = True,
         workers: int | None = None,
+        device: torch.device = _CPU,
     ) -> None:
         self._crops = _RandomCrops(image_size, seed, mirror)
         self.files, self.batch_size, self.seed = files, batch_size, seed
         self.workers = available_cores() if workers is None else workers
+        self.device = device
         self._next = -1
         self._loaded: Iterator[LabelledBatch | DataError] = iter(())
 
@@ -90,7 +93,8 @@ class TrainingBatches:
         self._next = step + 1
         if isinstance(batch, DataError):
             raise batch
-        return LabelledBatch(to_tensor(batch.images), batch.labels)
+        pixels, labels = (part.to(self.device, non_blocking=True) for part in batch)
+        return LabelledBatch(to_tensor(pixels), labels)
 
     def _load(self, first: int) -> Iterator[LabelledBatch | DataError]:
         loader = DataLoader(
@@ -100,6 +104,7 @@ class TrainingBatches:
             num_workers=self.workers,
             generator=torch.Generator(),  # or the global one would be drawn from at every restart
             collate_fn=_as_it_is,
+            pin_memory=self.device.type == "cuda",
         )
         return iter(loader)
 
