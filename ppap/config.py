@@ -135,7 +135,9 @@ class AdapterConfig(Section):
     alpha: PositiveFloat = Field(8.0, description="the update is (alpha / rank) B A")
     layers: tuple[str, ...] = Field(description="convolutions and linear layers that get LoRA")
     train: tuple[str, ...] = Field(("*.bias",), description="parameters trained besides")
-    freeze: tuple[str, ...] = Field(("fc.*", "head.*"), description="never trained")
+    freeze: tuple[str, ...] = Field(
+        ("fc.*", "head*", "classifier.*"), description="never trained; by default the heads"
+    )
     learning_rate: PositiveFloat | None = Field(
         None, description="of adapter training; the guide's experts.learning_rate if left out"
     )
@@ -183,6 +185,7 @@ class MethodConfig(Section):
     supervision: Literal["labels", "teacher"] | None = Field(None, description="of the experts")
     experts: PositiveInt | None = Field(None, description="number of noise ranges")
     trainable: Literal["all", "adapter"] | None = None
+    imported: bool = Field(False, description="its experts come from `ppap import-experts`")
 
     @model_validator(mode="after")
     def experts_are_complete(self) -> MethodConfig:
@@ -191,6 +194,8 @@ class MethodConfig(Section):
             raise ValueError(
                 "supervision, experts and trainable belong to guidance: experts, all three"
             )
+        if self.imported and self.guidance != "experts":
+            raise ValueError("imported belongs to guidance: experts")
         return self
 
 

@@ -71,6 +71,11 @@ class Graph:
         return ["diffusion", "evaluator", *self.guides]
 
     @property
+    def trained(self) -> list[str]:
+        """The methods whose experts the workflow trains."""
+        return [name for name, method in self.config.methods.items() if not method.imported]
+
+    @property
     def shards(self) -> list[str]:
         return [shard_name(i) for i in range(len(self.layout.clean_sizes))]
 
