@@ -12,6 +12,8 @@ from torch import Tensor
 from ppap import files
 from ppap.errors import DataError
 
+_RESIDENT = 1 << 27  # bytes read before they are handed back
+
 
 def shard_sizes(total: int, shard_size: int) -> list[int]:
     """Number of images in each shard; the last one holds what is left."""
@@ -24,7 +26,7 @@ def shard_name(index: int) -> str:
 
 
 class ShardedImages:
-    """Shards of images read as one; nothing is loaded before it is asked for.
+    """Shards of images read as one; nothing is loaded before it is asked for, and little stays in memory.
 
     DataError if a shard is not uint8 (n, height, width, channels), or holds another number of images
     than `sizes` says.
@@ -38,6 +40,7 @@ class ShardedImages:
                     f"{path}: holds {array.dtype} {array.shape}, expected uint8 {(size, *shape)}"
                 )
         self.starts = np.cumsum([0, *sizes])
+        self._pages = _Pages([torch.from_numpy(array) for array in self.maps])
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -50,18 +53,20 @@ class ShardedImages:
         for s in np.unique(shard):
             mine = shard == s
             out[mine] = self.maps[s][wanted[mine] - self.starts[s]]
+        self._pages.touched(out.nbytes)
         return out
 
 
 class ShardedTargets:
-    """A teacher's answers, shard by shard beside the images: `take(i, mirrored)` gives (B, ...)."""
+    """A teacher's answers on the images, memory-mapped: `take(i, mirrored)` gives float32 (B, ...)."""
 
     def __init__(self, paths: list[Path], sizes: list[int]) -> None:
-        self.shards = [files.read_tensors(path) for path in paths]
+        self.shards = [files.map_tensors(path) for path in paths]
         for path, shard, size in zip(paths, self.shards, sizes, strict=True):
             if any(len(tensor) != size for tensor in shard.values()) or "image" not in shard:
                 raise DataError(f"{path}: does not hold the answers for {size} images")
         self.starts = np.cumsum([0, *sizes])
+        self._pages = _Pages([tensor for shard in self.shards for tensor in shard.values()])
 
     def take(self, indices: Tensor, mirrored: Tensor) -> Tensor:
         """Answers for these images, for the mirror image where `mirrored` (B,) is true."""
@@ -74,4 +79,22 @@ class ShardedTargets:
                 if mine.any():
                     rows = indices[mine] - int(self.starts[s])
                     out[mine] = self.shards[s][side][rows].float()
+        self._pages.touched(out.nbytes)
         return out
+
+
+class _Pages:
+    """Keeps what is resident of memory-mapped tensors small: pages that were read are handed back in time.
+
+    They stay in the kernel's cache, which is nobody's; a job's own memory is what a cluster limits.
+    """
+
+    def __init__(self, mapped: list[Tensor]) -> None:
+        self.mapped, self.read = mapped, 0
+
+    def touched(self, size: int) -> None:
+        self.read += size
+        if self.read > _RESIDENT:
+            for tensor in self.mapped:
+                files.release(tensor)
+            self.read = 0

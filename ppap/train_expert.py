@@ -164,7 +164,7 @@ def _lessons(
     device = runtime.device(config.runtime)
     mirror = config.dataset.mirror
     if method.supervision == "labels":
-        data = datasets.load(config.dataset, "train")
+        data = datasets.load(config, layout, "train")
         real, labels = datasets.to_tensor(data.images).to(device), data.labels.to(device)
 
         def supervised() -> Lesson:
@@ -177,7 +177,8 @@ def _lessons(
     shards = range(len(layout.clean_sizes))
     shape = (size, size, config.dataset.channels)
     images = ShardedImages([layout.clean(s) for s in shards], layout.clean_sizes, shape)
-    targets = ShardedTargets([layout.labels(guide, s) for s in shards], layout.clean_sizes)
+    parts = range(len(layout.label_sizes))
+    targets = ShardedTargets([layout.labels(guide, p) for p in parts], layout.label_sizes)
 
     def distilled() -> Lesson:
         chosen = torch.randint(len(images), (batch_size,))

@@ -5,23 +5,26 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 from ppap import config as presets
-from ppap.config import Config
+from ppap.config import CLASSIFIER, DATASET, DIFFUSION, EVALUATOR, REFERENCE, Config
 from ppap.errors import ConfigError
 from ppap.runs import (
     WARM,
     ExpertJob,
     Layout,
     all_runs,
+    computed_runs,
     expert_parts,
+    fetched_models,
     figure_names,
     fingerprint,
     group,
     has_warm_start,
     stored_as,
-    table_runs,
+    trained_models,
     upstream,
     used_guides,
     warm_name,
@@ -57,27 +60,58 @@ class Graph:
     def guides(self) -> list[str]:
         return used_guides(self.config)
 
-    @property
-    def models(self) -> list[str]:
-        return ["diffusion", "evaluator", *self.guides]
+    @cached_property
+    def trained(self) -> list[str]:
+        return trained_models(self.config)
+
+    @cached_property
+    def fetched(self) -> list[str]:
+        return fetched_models(self.config)
 
     @property
-    def shards(self) -> list[str]:
-        return [shard_name(i) for i in range(len(self.layout.clean_sizes))]
+    def models(self) -> list[str]:
+        return [*self.trained, *self.fetched]
+
+    @property
+    def parts(self) -> list[str]:
+        """Files of labels."""
+        return [shard_name(i) for i in range(len(self.layout.label_sizes))]
 
     # -- inputs ----------------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def clean(self) -> list[str]:
         return [str(self.layout.clean(i)) for i in range(len(self.layout.clean_sizes))]
 
+    @property
+    def data(self) -> list[str]:
+        """The file of real images, where they are fetched into one."""
+        return [str(self.layout.model(DATASET))] if DATASET in self.fetched else []
+
+    @property
+    def reference(self) -> list[str]:
+        """The real images that samples are compared with."""
+        return [str(self.layout.model(REFERENCE))] if REFERENCE in self.fetched else self.data
+
+    @property
+    def judges(self) -> list[str]:
+        """The evaluator's networks."""
+        return [str(self.layout.model(m)) for m in (EVALUATOR, CLASSIFIER) if m in self.models]
+
+    def labelled(self, wildcards: Wildcards) -> list[str]:
+        """The clean images of one file of labels."""
+        each, part = self.config.clean_images.label_shards, int(wildcards.shard)
+        return self.clean[part * each : (part + 1) * each]
+
     def lesson(self, wildcards: Wildcards) -> list[str]:
-        """What an expert learns from: clean images with the teacher's labels, or nothing but the data set."""
+        """What an expert learns from: real images, or clean ones with the teacher's labels."""
         method = getattr(wildcards, "method", None)
         taught = self.config.methods[method].supervision if method else wildcards.supervision
         if taught == "labels":
-            return []
-        labels = [self.layout.labels(wildcards.guide, i) for i in range(len(self.clean))]
+            return self.data
+        labels = [
+            self.layout.labels(wildcards.guide, i) for i in range(len(self.layout.label_sizes))
+        ]
         return self.clean + [str(path) for path in labels]
 
     def start(self, wildcards: Wildcards) -> list[str]:
@@ -120,18 +154,19 @@ class Graph:
         ]
 
     def table_metrics(self, wildcards: Wildcards) -> list[str]:
-        stored = [stored_as(self.config, run) for run in table_runs(self.config, wildcards.table)]
+        runs = computed_runs(self.config, wildcards.table)
+        stored = [stored_as(self.config, run) for run in runs]
         found = (self.layout.metrics(run.sampler, run.guide) for run in stored)
         return list(dict.fromkeys(str(path) for path in found))
 
     def table_experts(self, wildcards: Wildcards) -> list[str]:
-        runs = table_runs(self.config, wildcards.table)
+        runs = computed_runs(self.config, wildcards.table)
         experts = [p for run in runs for p in self.layout.experts(run.guide, run.method)]
         return list(dict.fromkeys(str(path) for path in experts))
 
     def figure_inputs(self, wildcards: Wildcards) -> list[str]:
         """Samples, metrics and experts of the main table's runs."""
-        stored = [stored_as(self.config, run) for run in table_runs(self.config, "main")]
+        stored = [stored_as(self.config, run) for run in computed_runs(self.config, "main")]
         needed = [
             path
             for run in stored
@@ -141,7 +176,8 @@ class Graph:
             )
         ]
         experts = [p for run in stored for p in self.layout.experts(run.guide, run.method)]
-        return list(dict.fromkeys(str(path) for path in (*needed, *experts)))
+        unique = dict.fromkeys(str(path) for path in (*needed, *experts))
+        return [*unique, *self.clean[:1], *self.data]
 
     # -- targets ---------------------------------------------------------------------------------
 
@@ -178,10 +214,24 @@ class Graph:
         return self.depends(*upstream(self.config))
 
     def pretraining(self, wildcards: Wildcards) -> str:
-        own = wildcards.model
-        key = own if own in ("diffusion", "evaluator") else f"guides.{own}"
-        parts = [f"{key}.{p}" for p in ("model", "options", "input_size", "mean", "std", "train")]
-        return self.depends("seed", "dataset", *([key] if own == "diffusion" else parts))
+        return self.depends("seed", "dataset", *self._made_by(wildcards.model))
+
+    def fetching(self, wildcards: Wildcards) -> str:
+        if wildcards.model == DATASET:
+            return self.depends("dataset")
+        if wildcards.model == REFERENCE:
+            return self.depends("evaluator.reference", "dataset.image_size")
+        return self.depends("dataset.channels", "dataset.classes", *self._made_by(wildcards.model))
+
+    def _made_by(self, model: str) -> list[str]:
+        """The parts of the preset that decide what a network's weights are."""
+        key = self.config.key(model)
+        if model == DIFFUSION:
+            return [key]
+        if self.config.network(model) is None:
+            return [f"{key}.weights"]
+        parts = ("model", "options", "input_size", "mean", "std", "train", "weights")
+        return [f"{key}.{part}" for part in parts]
 
     def warm_training(self, wildcards: Wildcards) -> str:
         expert = ExpertJob(wildcards.guide, self.warm_method(wildcards), WARM)
