@@ -16,12 +16,13 @@ from ppap.config import (
     EVALUATOR,
     REFERENCE,
     Config,
+    Download,
     InceptionEvaluator,
 )
 from ppap.downloads import Downloads
 from ppap.errors import ConfigError
 from ppap.guides import build_network, load_pretrained
-from ppap.guides.library import has_library_weights, pretrained
+from ppap.guides.library import Pretrained, has_library_weights, pretrained
 from ppap.runs import Layout, fetched_models
 
 
@@ -81,10 +82,21 @@ def _classifier(config: Config, downloads: Downloads, name: str) -> Fetched:
         network = build_network(spec.model, spec.options, channels, classes)
         return Fetched(network.state_dict(), {})
     known = pretrained(spec.model)
-    path = downloads.get(spec.weights or known.source)
+    path = downloads.get(spec.weights or _published(known, spec.model, config.key(name), classes))
     network = load_pretrained(spec, channels, classes, path)
     names = {"class_names": json.dumps(known.class_names)} if known.class_names else {}
     return Fetched(network.state_dict(), _source(path) | names)
+
+
+def _published(known: Pretrained, model: str, key: str, classes: int) -> Download:
+    """Where the library keeps the weights, if it has any and they tell the preset's classes apart."""
+    if known.source is None:
+        raise ConfigError(f"{key}: there are no weights of {model}; give `train` or `weights`")
+    if known.classes != classes:
+        raise ConfigError(
+            f"{key}: the weights of {model} know {known.classes} classes, the preset has {classes}"
+        )
+    return known.source
 
 
 def _source(path: Path) -> dict[str, str]:

@@ -55,9 +55,9 @@ def read_pipeline(
             f"diffusion.pipeline: '{pipeline}' cannot be read ({reason}). Without network: save the "
             "pipeline's folder elsewhere, copy it here and set diffusion.pipeline to its path"
         ) from None
-    unet: Any = getattr(loaded, "unet", None)
-    if not isinstance(unet, UNet2DModel):
+    if not isinstance(getattr(loaded, "unet", None), UNet2DModel):
         raise ConfigError(f"diffusion.pipeline: '{pipeline}' has no unconditional U-Net of pixels")
+    unet: Any = loaded.unet
     _check_network(unet, config)
     _check_scheduler(loaded.scheduler.config, config)
     about = {k: v for k, v in unet.config.items() if not k.startswith("_")}

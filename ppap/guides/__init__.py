@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ppap.config import NetworkConfig
 from ppap.errors import ConfigError
-from ppap.guides.library import module_of, pretrained
+from ppap.guides.library import module_of
 
 
 class Guide(nn.Module):
@@ -69,15 +69,7 @@ def build_network(model: str, options: dict[str, Any], channels: int, classes: i
 
 
 def load_pretrained(spec: NetworkConfig, channels: int, classes: int, weights: Path) -> nn.Module:
-    """A library's network with the weights in a file of the library's format.
-
-    ConfigError if the library's weights tell other classes apart, DataError if the file holds others.
-    """
-    known = pretrained(spec.model)
-    if spec.weights is None and known.classes != classes:
-        raise ConfigError(
-            f"model '{spec.model}': its weights know {known.classes} classes, the preset has {classes}"
-        )
+    """A library's network with the weights in a file of the library's format; DataError if they are others."""
     module, name = module_of(spec.model)
     with _refused_options(spec.model):
         return module.load(name, channels, classes, spec.options, weights)

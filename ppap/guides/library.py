@@ -10,9 +10,10 @@ from ppap.config import Download, NetworkConfig
 
 
 class Pretrained(NamedTuple):
-    """Weights of a library: their file, the input they were trained on (mean and std in [0, 1]), the classes."""
+    """Weights of a library: their file (if there are any), the input they are for (mean and std in [0, 1]),
+    their classes."""
 
-    source: Download
+    source: Download | None
     input_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]

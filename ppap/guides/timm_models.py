@@ -8,7 +8,7 @@ from typing import Any
 import timm
 from huggingface_hub import hf_hub_url
 from timm.data.imagenet_info import ImageNetInfo
-from timm.models import get_pretrained_cfg
+from timm.models import PretrainedCfg, get_pretrained_cfg
 from torch import nn
 
 from ppap.config import Download
@@ -29,25 +29,27 @@ def pretrained(name: str) -> Pretrained:
         known = get_pretrained_cfg(name)
     except RuntimeError as error:
         raise ConfigError(f"timm:{name}: {error}") from None
-    if known is None or not (known.hf_hub_id or known.url):
-        raise ConfigError(f"timm:{name}: timm has no weights for it; give `train` or `weights`")
+    if known is None:
+        raise ConfigError(f"timm:{name}: timm does not say what its input is")
+    names = ImageNetInfo().label_descriptions() if known.num_classes == _IMAGENET else ()
+    return Pretrained(
+        _source(known), known.input_size[-1], known.mean, known.std, tuple(names), known.num_classes
+    )
+
+
+def _source(known: PretrainedCfg) -> Download | None:
     if known.hf_hub_id:
         file = known.hf_hub_filename or "model.safetensors"
         named = f"{known.hf_hub_id.replace('/', '--')}--{file}"
-        source = Download(url=hf_hub_url(known.hf_hub_id, file), file=named)
-    else:
-        source = Download(url=str(known.url))
-    names = ImageNetInfo().label_descriptions() if known.num_classes == _IMAGENET else ()
-    return Pretrained(
-        source, known.input_size[-1], known.mean, known.std, tuple(names), known.num_classes
-    )
+        return Download(url=hf_hub_url(known.hf_hub_id, file), file=named)
+    return Download(url=str(known.url)) if known.url else None
 
 
 def load(
     name: str, channels: int, classes: int, options: dict[str, Any], weights: Path
 ) -> nn.Module:
     """The timm model with weights from a file in timm's own format, converted as timm does."""
-    overlay = {"file": str(weights)}
+    overlay = {"file": str(weights), "num_classes": classes}  # or timm would make up another head
     try:
         return timm.create_model(
             name, pretrained=True, pretrained_cfg_overlay=overlay, in_chans=channels,
