@@ -61,16 +61,16 @@ class Graph:
         return used_guides(self.config)
 
     @cached_property
-    def trained(self) -> list[str]:
+    def trained_models(self) -> list[str]:
         return trained_models(self.config)
 
     @cached_property
-    def fetched(self) -> list[str]:
+    def fetched_models(self) -> list[str]:
         return fetched_models(self.config)
 
     @property
     def models(self) -> list[str]:
-        return [*self.trained, *self.fetched]
+        return [*self.trained_models, *self.fetched_models]
 
     @property
     def parts(self) -> list[str]:
@@ -86,12 +86,12 @@ class Graph:
     @property
     def data(self) -> list[str]:
         """The file of real images, where they are fetched into one."""
-        return [str(self.layout.model(DATASET))] if DATASET in self.fetched else []
+        return [str(self.layout.model(DATASET))] if DATASET in self.fetched_models else []
 
     @property
     def reference(self) -> list[str]:
         """The real images that samples are compared with."""
-        return [str(self.layout.model(REFERENCE))] if REFERENCE in self.fetched else self.data
+        return [str(self.layout.model(REFERENCE))] if REFERENCE in self.fetched_models else self.data
 
     @property
     def judges(self) -> list[str]:

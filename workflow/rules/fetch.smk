@@ -12,7 +12,7 @@ rule fetch:
     benchmark:
         f"{ROOT}/benchmarks/fetch/{{model}}.tsv"
     wildcard_constraints:
-        model="|".join(GRAPH.fetched) or "nothing",
+        model="|".join(GRAPH.fetched_models) or "nothing",
     priority: 50
     retries: 3
     conda:

@@ -11,7 +11,7 @@ rule pretrain:
     benchmark:
         f"{ROOT}/benchmarks/pretrain/{{model}}.tsv"
     wildcard_constraints:
-        model="|".join(GRAPH.trained) or "nothing",
+        model="|".join(GRAPH.trained_models) or "nothing",
     priority: 50
     conda:
         ENVIRONMENT
