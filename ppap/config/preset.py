@@ -171,8 +171,8 @@ class Config(Section):
         return self.supervised or self.methods[method].supervision != "labels"
 
     @cached_property
-    def content(self) -> dict[str, Any]:
-        """The preset as plain values, without what differs from site to site."""
+    def plain(self) -> dict[str, Any]:
+        """The whole preset as plain values, but for what differs from site to site."""
         return self.model_dump(mode="json", exclude={"dataset": {"path"}})
 
     def ranges(self, method: MethodConfig) -> list[range]:

@@ -2,6 +2,11 @@
 # and guide: a set takes seconds, a process's start as long.
 
 
+rule evaluation:
+    input:
+        GRAPH.evaluated,
+
+
 rule reference_features:
     input:
         GRAPH.judges,

@@ -1,6 +1,11 @@
 # A teacher's answers on the clean images; a job takes several shards.
 
 
+rule labels:
+    input:
+        GRAPH.labels,
+
+
 rule label:
     input:
         f"{ROOT}/models/{{guide}}.safetensors",
@@ -22,7 +27,7 @@ rule label:
     params:
         preset=PRESET_FILE,
         part=lambda wildcards: int(wildcards.shard),
-        depends=GRAPH.depends("clean_images.label_shards"),
+        depends=GRAPH.depends("dataset", "clean_images.label_shards"),
     message:
         "Labelling clean images with {wildcards.guide}, part {wildcards.shard}"
     shell:
