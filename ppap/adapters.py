@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
@@ -12,28 +13,38 @@ from torch.nn.utils import parametrize
 from ppap.config import AdapterConfig
 from ppap.errors import ConfigError
 
-_ORIGINAL = ".parametrizations.weight.original"
-_ADAPTER = ".parametrizations.weight.0."
+_PARAMETRIZED = re.compile(r"(.+)\.parametrizations\.(\w+)\.(original|0\.lora_[AB])")
+_FACTORS = (".lora_A", ".lora_B")
 
 
 class LoRA(nn.Module):
     """W + scale * B A, where scale = alpha / rank.
 
-    For a k x k convolution A is (rank k, in k) and B (out k, rank k), their product viewed as
-    (out, in, k, k), as in the authors' code; for a linear layer k = 1. B starts at 0.
+    B A is viewed as a weight; `lora_shapes` says how. B starts at 0.
     """
 
     def __init__(self, weight: Tensor, rank: int, scale: float) -> None:
         super().__init__()
-        out, inputs = weight.shape[:2]
-        k = weight.shape[2] if weight.dim() == 4 else 1
+        a, b = lora_shapes(weight.shape, rank)
         self.scale = scale
-        self.lora_A = nn.Parameter(torch.empty(rank * k, inputs * k))
-        self.lora_B = nn.Parameter(torch.zeros(out * k, rank * k))
+        self.lora_A = nn.Parameter(torch.empty(a))
+        self.lora_B = nn.Parameter(torch.zeros(b))
         nn.init.kaiming_uniform_(self.lora_A, a=5**0.5)
 
     def forward(self, weight: Tensor) -> Tensor:
         return weight + lora_update(self.lora_A, self.lora_B, self.scale, weight.shape)
+
+
+def lora_shapes(weight: torch.Size, rank: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Shapes of A and B for the weight of a linear layer (out, in) or a convolution (out, in / groups, h, w).
+
+    A is (rank k, in w / groups) and B (out h, rank k), where k = min(h, w) and 1 for a linear layer: for a
+    k x k convolution as in the authors' code.
+    """
+    out, inputs = weight[:2]
+    height, width = weight[2:] or (1, 1)
+    inner = rank * min(height, width)
+    return (inner, inputs * width), (out * height, inner)
 
 
 def lora_update(a: Tensor, b: Tensor, scale: float, shape: torch.Size) -> Tensor:
@@ -44,21 +55,22 @@ def lora_update(a: Tensor, b: Tensor, scale: float, shape: torch.Size) -> Tensor
 def attach(network: nn.Module, adapter: AdapterConfig) -> None:
     """Freeze the network but for LoRA on the adapter's layers and the parameters it trains besides.
 
-    ConfigError if a pattern of `layers` matches no convolution or linear layer.
+    What `freeze` matches is never trained, whatever `layers` and `train` say. ConfigError if a pattern
+    of `layers` matches no convolution or linear layer.
     """
     network.requires_grad_(False)
     for name, parameter in network.named_parameters():
         trained = _matches(name, adapter.train) and not _matches(name, adapter.freeze)
         parameter.requires_grad_(trained)
-    layers = {n: m for n, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    layers = {n: (m, weight) for n, m in network.named_modules() if (weight := _adaptable(m))}
     for pattern in adapter.layers:
         if not any(fnmatchcase(name, pattern) for name in layers):
             raise ConfigError(f"adapter.layers: '{pattern}' matches no convolution or linear layer")
-    for name, layer in layers.items():
-        if _matches(name, adapter.layers):
-            layer.weight.requires_grad_(False)
-            lora = LoRA(layer.weight, adapter.rank, adapter.alpha / adapter.rank)
-            parametrize.register_parametrization(layer, "weight", lora)
+    for name, (layer, weight) in layers.items():
+        if _matches(name, adapter.layers) and not _matches(f"{name}.{weight}", adapter.freeze):
+            original = getattr(layer, weight).requires_grad_(False)
+            lora = LoRA(original, adapter.rank, adapter.alpha / adapter.rank)
+            parametrize.register_parametrization(layer, weight, lora)
 
 
 def trainable_parameters(network: nn.Module) -> int:
@@ -73,44 +85,24 @@ def delta(network: nn.Module, base: dict[str, Tensor]) -> dict[str, Tensor]:
     """
     changed = {}
     for name, value in network.state_dict().items():
-        if _ADAPTER in name:
-            changed[name.replace(_ADAPTER, ".weight.")] = value.detach().clone()
-            continue
-        plain = name.replace(_ORIGINAL, ".weight")
-        if not plain.endswith("num_batches_tracked") and not torch.equal(value, base[plain]):
+        plain = _plain_name(name)
+        if plain.endswith(_FACTORS) or not (
+            plain.endswith("num_batches_tracked") or torch.equal(value, base[plain])
+        ):
             changed[plain] = value.detach().clone()
     return changed
 
 
 def load_delta(network: nn.Module, changed: dict[str, Tensor]) -> None:
     """Start a network (with adapters attached, or without) from a delta."""
-    adapted = {name for name, _ in parametrized_weights(network)}
-    state = {}
-    for name, value in changed.items():
-        weight, _, factor = name.rpartition(".")
-        if factor in ("lora_A", "lora_B"):
-            state[weight.removesuffix(".weight") + _ADAPTER + factor] = value
-        elif name in adapted:
-            state[name.removesuffix(".weight") + _ORIGINAL] = value
-        else:
-            state[name] = value
-    network.load_state_dict(network.state_dict() | state)
-
-
-def parametrized_weights(network: nn.Module) -> Iterable[tuple[str, nn.Module]]:
-    """Names of the adapted weights, with their layers."""
-    for name, module in network.named_modules():
-        if parametrize.is_parametrized(module, "weight"):
-            yield f"{name}.weight", module
+    state = network.state_dict()
+    names = {_plain_name(name): name for name in state}
+    network.load_state_dict(state | {names.get(n, n): value for n, value in changed.items()})
 
 
 def changed_names(changed: dict[str, Tensor]) -> list[str]:
     """The plain parameters and buffers that a delta changes."""
-    suffixes = (".lora_A", ".lora_B")
-    plain = (
-        name.removesuffix(".lora_A").removesuffix(".lora_B") if name.endswith(suffixes) else name
-        for name in changed
-    )
+    plain = (name.removesuffix(".lora_A").removesuffix(".lora_B") for name in changed)
     return list(dict.fromkeys(plain))
 
 
@@ -124,6 +116,23 @@ def merge(base: dict[str, Tensor], changed: dict[str, Tensor], scale: float) -> 
             weight = weight + lora_update(a, b, scale, weight.shape)
         merged[name] = weight
     return merged
+
+
+def _adaptable(module: nn.Module) -> str | None:
+    """What LoRA adapts of a module, if anything. PyTorch's own attention has q, k and v in one parameter."""
+    if isinstance(module, nn.MultiheadAttention):
+        return None if module.in_proj_weight is None else "in_proj_weight"
+    return "weight" if isinstance(module, nn.Conv2d | nn.Linear) else None
+
+
+def _plain_name(name: str) -> str:
+    """A name of a network with adapters attached, as it is without: NAME, or NAME.lora_A and NAME.lora_B."""
+    found = _PARAMETRIZED.fullmatch(name)
+    if found is None:
+        return name
+    module, parameter, part = found.groups()
+    plain = f"{module}.{parameter}"
+    return plain if part == "original" else plain + part.removeprefix("0")
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:

@@ -40,6 +40,11 @@ class Table(enum.StrEnum):
     data_free = "data_free"
 
 
+class NetworkInput(enum.StrEnum):
+    normalised = "normalised"
+    unnormalised = "unnormalised"
+
+
 class Roots:
     results = Path("results")
     scratch = Path("scratch")
@@ -143,6 +148,42 @@ def train_expert(
     _known(config, "guides", guide)
     _known(config, "methods", method)
     run_step(config, layout, runs.ExpertJob(guide, method, part))
+
+
+@app.command()
+def import_experts(
+    preset: Preset,
+    guide: Guide,
+    method: Method,
+    released: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="the authors' files (.ckpt)")
+    ],
+    ranges: Annotated[
+        list[str] | None,
+        typer.Option("--range", help="timesteps of each file in turn, as 0-200 (200 not included)"),
+    ] = None,
+    network_input: Annotated[
+        NetworkInput | None,
+        typer.Option(
+            "--input", help="what the networks see, if not what the authors' code fed them"
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="replace trained experts")] = False,
+) -> None:
+    """Turn experts that the paper's authors released into the preset's own.
+
+    One file for each expert of the method, from the least noise to the most, or in any order with a
+    --range for each. Needs the off-the-shelf guide's weights; writes all experts or none.
+    """
+    from ppap.released import import_experts as run_step
+    from ppap.released import sources
+
+    config, layout = _open(preset)
+    _known(config, "guides", guide)
+    _known(config, "methods", method)
+    found = sources(config, method, released, ranges or [])
+    for path in run_step(config, layout, guide, method, found, network_input, overwrite):
+        print(path)
 
 
 @app.command()

@@ -13,6 +13,8 @@ from ppap.config import Config
 from ppap.errors import DataError
 from ppap.guides import Guide
 
+NORMALISED, UNNORMALISED = "normalised", "unnormalised"
+
 
 class Expert(NamedTuple):
     """One expert on disk: what differs from the off-the-shelf model, and what it was made for."""
@@ -20,6 +22,11 @@ class Expert(NamedTuple):
     path: Path
     timesteps: range
     metadata: dict[str, str]
+
+    @property
+    def input(self) -> str:
+        """What its network sees: "normalised" like the off-the-shelf model, or "unnormalised" [-1, 1]."""
+        return self.metadata.get("input", NORMALISED)
 
 
 def read_expert(path: Path) -> Expert:
@@ -33,13 +40,17 @@ def read_expert(path: Path) -> Expert:
 
 
 def check_experts(experts: list[Expert], expected: dict[str, str], ranges: list[range]) -> None:
-    """DataError unless the experts were made for this guide, T and schedule, and for these ranges."""
+    """DataError unless all were made for this guide, T and schedule, for these ranges, and see alike input."""
     for expert in experts:
         for key, value in expected.items():
             if expert.metadata.get(key) != value:
                 raise DataError(
                     f"{expert.path}: made for {key} {expert.metadata.get(key)}, the run has {value}"
                 )
+        if expert.input != experts[0].input:
+            raise DataError(
+                f"{expert.path}: sees {expert.input} input, {experts[0].path} {experts[0].input}"
+            )
     for expert, wanted in zip(experts, ranges, strict=False):
         if expert.timesteps != wanted:
             found = f"[{expert.timesteps.start}, {expert.timesteps.stop})"
@@ -64,9 +75,11 @@ class ExpertBank:
         self._active: Expert | None = None
 
     def __call__(self, images: Tensor, timestep: int) -> Tensor:
-        if self._active is None or timestep not in self._active.timesteps:
-            self.activate(self._owner(timestep))
-        return self.guide(images)
+        expert = self._active
+        if expert is None or timestep not in expert.timesteps:
+            expert = self._owner(timestep)
+            self.activate(expert)
+        return self.guide(images, normalise=expert.input == NORMALISED)
 
     @torch.no_grad()
     def activate(self, expert: Expert) -> None:

@@ -11,7 +11,7 @@ import mmap
 import os
 import pickle
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +54,17 @@ def write_tensors(
     path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
 ) -> None:
     """Write tensors as safetensors."""
-    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with whole(path) as temporary:
-        save_file(ready, temporary, metadata)
+    write_tensor_files({path: (tensors, metadata)})
+
+
+def write_tensor_files(
+    contents: Mapping[Path, tuple[dict[str, Tensor], dict[str, str] | None]],
+) -> None:
+    """Write several files of tensors, with their metadata: all of them or none."""
+    with contextlib.ExitStack() as stack:
+        for path, (tensors, metadata) in contents.items():
+            ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+            save_file(ready, stack.enter_context(whole(path)), metadata)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

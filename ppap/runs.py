@@ -113,7 +113,8 @@ def warm_name(method: MethodConfig) -> str:
 
 
 def has_warm_start(config: Config, method: MethodConfig) -> bool:
-    return config.experts.warm_start == "shared" and (method.experts or 0) > 1
+    several = (method.experts or 0) > 1
+    return config.experts.warm_start == "shared" and several and not method.imported
 
 
 def expert_steps(config: Config, guide: str, method: MethodConfig) -> tuple[int, int]:

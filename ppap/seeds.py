@@ -21,6 +21,8 @@ class Stream(IntEnum):
     STEP_NOISE = 3
     CLASSES = 4
     SPLIT = 5
+    EPOCH = 6
+    CROP = 7
 
 
 def mix(*parts: int) -> int:

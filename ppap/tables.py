@@ -87,7 +87,7 @@ def effort(config: Config, layout: Layout, run: Run) -> dict[str, Any]:
         "trainable_parameters": trained,
         "trainable_share": trained / int(about[0]["guide_parameters"]),
         "supervision": "labels" if method.supervision == "labels" else "data-free",
-        "steps": warm + each * len(paths),
+        "steps": None if method.imported else warm + each * len(paths),
     }
 
 

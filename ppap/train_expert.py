@@ -76,6 +76,8 @@ def expert_range(config: Config, expert: ExpertJob) -> range:
     method = config.methods[expert.method]
     if method.guidance != "experts":
         raise ConfigError(f"methods.{expert.method}: has no experts to train")
+    if method.imported:
+        raise ConfigError(f"methods.{expert.method}: its experts are imported, not trained")
     if expert.part == WARM and has_warm_start(config, method):
         return range(config.diffusion.timesteps)
     ranges = config.ranges(method)

@@ -30,7 +30,6 @@ from ppap.runs import (
     figure_names,
     group,
     has_warm_start,
-    shard_name,
     stored_as,
     taught_guides,
     trained_models,
@@ -80,9 +79,9 @@ class Graph:
         return [*self.trained_models, *self.fetched_models]
 
     @property
-    def parts(self) -> list[str]:
-        """Files of labels."""
-        return [shard_name(i) for i in range(len(self.layout.label_sizes))]
+    def trained_methods(self) -> list[str]:
+        """The methods whose experts the workflow trains."""
+        return [name for name, method in self.config.methods.items() if not method.imported]
 
     # -- inputs ----------------------------------------------------------------------------------
 

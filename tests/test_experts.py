@@ -53,16 +53,20 @@ def test_full_fine_tunes_train_the_papers_number_of_parameters(name, copies, mil
 
 
 @given(
-    kernel=st.sampled_from([0, 1, 3, 7]), rank=st.integers(1, 4), alpha=st.floats(0.5, 16),
-    channels=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    kernel=st.sampled_from([0, 1, 3, 7, (1, 7), (7, 1), (3, 5)]), rank=st.integers(1, 4),
+    alpha=st.floats(0.5, 16), channels=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    groups=st.integers(1, 4),
 )  # fmt: skip
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_lora_starts_as_the_identity_and_merges_to_the_same_layer(
-    kernel, rank, alpha, channels
+    kernel, rank, alpha, channels, groups
 ) -> None:
-    inputs, out = channels
-    layer: nn.Module = nn.Conv2d(inputs, out, kernel) if kernel else nn.Linear(inputs, out)
-    network = nn.Sequential(layer)
+    inputs, out = (count * groups if kernel else count for count in channels)
+
+    def new_layer() -> nn.Module:
+        return nn.Conv2d(inputs, out, kernel, groups=groups) if kernel else nn.Linear(inputs, out)
+
+    network = nn.Sequential(new_layer())
     x = torch.randn(2, inputs, 8, 8) if kernel else torch.randn(2, inputs)
     base = {k: v.clone() for k, v in network.state_dict().items()}
     before = network(x)
@@ -74,9 +78,27 @@ def test_lora_starts_as_the_identity_and_merges_to_the_same_layer(
     after = network(x)
     changed = adapters.delta(network, base)
     assert set(changed) == {"0.weight.lora_A", "0.weight.lora_B", "0.bias"}
-    plain = nn.Sequential(nn.Conv2d(inputs, out, kernel) if kernel else nn.Linear(inputs, out))
+    plain = nn.Sequential(new_layer())
     plain.load_state_dict(base | adapters.merge(base, changed, alpha / rank))
     torch.testing.assert_close(plain(x), after, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("layer", "a", "b"),
+    [
+        (nn.Linear(6, 10), (2, 6), (10, 2)),
+        (nn.Conv2d(6, 10, 3), (2 * 3, 6 * 3), (10 * 3, 2 * 3)),  # the authors' shapes
+        (nn.Conv2d(6, 9, 3, groups=3), (2 * 3, 2 * 3), (9 * 3, 2 * 3)),
+        (nn.Conv2d(6, 6, 5, groups=6), (2 * 5, 1 * 5), (6 * 5, 2 * 5)),
+        (nn.Conv2d(6, 10, (1, 7)), (2, 6 * 7), (10, 2)),
+        (nn.Conv2d(6, 10, (7, 1)), (2, 6), (10 * 7, 2)),
+    ],
+)
+def test_lora_factors_have_the_shapes_of_their_layer(layer: nn.Module, a, b) -> None:
+    network = nn.Sequential(layer)
+    adapters.attach(network, AdapterConfig(rank=2, layers=("0",), freeze=()))
+    shapes = {n.rpartition(".")[2]: tuple(p.shape) for n, p in network.named_parameters()}
+    assert (shapes["lora_A"], shapes["lora_B"]) == (a, b)
 
 
 def test_a_pattern_that_matches_nothing_is_refused() -> None:

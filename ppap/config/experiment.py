@@ -32,6 +32,7 @@ class MethodConfig(Section):
     supervision: Literal["labels", "teacher"] | None = Field(None, description="of the experts")
     experts: PositiveInt | None = Field(None, description="number of noise ranges")
     trainable: Literal["all", "adapter"] | None = None
+    imported: bool = Field(False, description="its experts come from `ppap import-experts`")
 
     @model_validator(mode="after")
     def experts_are_complete(self) -> MethodConfig:
@@ -40,6 +41,8 @@ class MethodConfig(Section):
             raise ValueError(
                 "supervision, experts and trainable belong to guidance: experts, all three"
             )
+        if self.imported and self.guidance != "experts":
+            raise ValueError("imported belongs to guidance: experts")
         return self
 
 

@@ -64,7 +64,9 @@ class AdapterConfig(Section):
     alpha: PositiveFloat = Field(8.0, description="the update is (alpha / rank) B A")
     layers: tuple[str, ...] = Field(description="convolutions and linear layers that get LoRA")
     train: tuple[str, ...] = Field(("*.bias",), description="parameters trained besides")
-    freeze: tuple[str, ...] = Field(("fc.*", "head.*"), description="never trained")
+    freeze: tuple[str, ...] = Field(
+        ("fc.*", "head*", "classifier.*"), description="never trained; by default the heads"
+    )
     learning_rate: PositiveFloat | None = Field(
         None, description="of adapter training; the guide's experts.learning_rate if left out"
     )

@@ -36,21 +36,26 @@ class Guide(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.network(self.prepare(images))
+    def forward(self, images: Tensor, normalise: bool = True) -> Tensor:
+        """What the network says; without `normalise` it sees the resized images in [-1, 1] themselves."""
+        return self.network(self.prepare(images) if normalise else self.resize(images))
 
     def prepare(self, images: Tensor) -> Tensor:
         """Resize and normalise images in [-1, 1] for the network."""
+        return ((self.resize(images) + 1) / 2 - self.mean) / self.std
+
+    def resize(self, images: Tensor) -> Tensor:
+        """Images in [-1, 1] at the network's input size."""
         size = images.shape[-1]
-        if size != self.input_size:
-            images = F.interpolate(
-                images,
-                size=(self.input_size, self.input_size),
-                mode="bilinear",
-                align_corners=False,
-                antialias=size > self.input_size,
-            )
-        return ((images + 1) / 2 - self.mean) / self.std
+        if size == self.input_size:
+            return images
+        return F.interpolate(
+            images,
+            size=(self.input_size, self.input_size),
+            mode="bilinear",
+            align_corners=False,
+            antialias=size > self.input_size,
+        )
 
 
 def build_network(model: str, options: dict[str, Any], channels: int, classes: int) -> nn.Module:

@@ -46,6 +46,8 @@ rule train_expert:
         f"{ROOT}/logs/experts/{{guide}}/{{method}}/expert_{{part}}.log",
     benchmark:
         f"{ROOT}/benchmarks/experts/{{guide}}/{{method}}/expert_{{part}}.tsv"
+    wildcard_constraints:
+        method="|".join(GRAPH.trained_methods),
     priority: 20
     conda:
         ENVIRONMENT

@@ -1,0 +1,192 @@
+"""Folders of labelled images: classes, crops against a plain implementation, batches that never change."""
+
+import math
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from ppap.errors import DataError
+from ppap.image_folder import (
+    TrainingBatches,
+    center_crop,
+    list_files,
+    random_crop,
+    read_image,
+)
+
+CLASSES = ("n02123045", "n01440764", "n09999999")  # not in order
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Three classes of four images of many sizes; JPEG and PNG, grey, with a palette, in capitals."""
+    where = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for n, name in enumerate(CLASSES):
+        (where / name).mkdir()
+        for i, size in enumerate([(40, 50), (97, 33), (160, 170), (20, 64)]):
+            pixels = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+            image = Image.fromarray(pixels).convert(["RGB", "L", "P"][n])
+            image.save(where / name / f"{name}_{i}.{['JPEG', 'png', 'png'][n]}")
+    (where / CLASSES[0] / "notes.txt").write_text("no image")
+    return where
+
+
+def batches(folder: Path, workers: int = 0, seed: int = 7, mirror: bool = True) -> TrainingBatches:
+    return TrainingBatches(list_files(folder, 3), 16, 5, seed, mirror, workers)
+
+
+def test_a_class_is_the_place_of_its_sorted_folder(folder: Path) -> None:
+    files = list_files(folder, 3)
+    assert len(files.paths) == 12
+    for path, label in zip(files.paths, files.labels, strict=True):
+        assert sorted(CLASSES)[label] == Path(path).parent.name
+
+
+def test_batches_have_shapes_types_ranges_and_the_images_of_their_labels(folder: Path) -> None:
+    images, labels = batches(folder)(0)
+    assert images.shape == (5, 3, 16, 16) and images.dtype == torch.float32
+    assert labels.shape == (5,) and labels.dtype == torch.int64
+    assert -1 <= images.min() < -0.5 and 0.5 < images.max() <= 1
+    grey = (images[:, 0] == images[:, 1]).flatten(1).all(1)
+    is_grey = torch.tensor([sorted(CLASSES)[label] == CLASSES[1] for label in labels])
+    assert torch.equal(grey, is_grey)
+
+
+def test_every_image_is_drawn_once_an_epoch_in_an_order_of_its_own(folder: Path) -> None:
+    draws = batches(folder)
+    labels = torch.cat([draws(step).labels for step in range(24)])  # ten epochs of twelve
+    epochs = labels.view(10, 12)
+    assert all(torch.bincount(epoch).tolist() == [4, 4, 4] for epoch in epochs)
+    assert len({tuple(epoch.tolist()) for epoch in epochs}) > 5
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_batches_do_not_depend_on_workers_or_restarts(folder: Path, workers: int) -> None:
+    undisturbed, other = batches(folder), batches(folder, workers)
+    expected = [undisturbed(step) for step in range(8)]
+    for step in (0, 1, 2, 5, 6, 7, 3):  # as if killed twice
+        images, labels = other(step)
+        assert torch.equal(images, expected[step].images)
+        assert torch.equal(labels, expected[step].labels)
+    assert not torch.equal(batches(folder, seed=8)(0).images, expected[0].images)
+
+
+def test_an_image_is_cropped_anew_whenever_it_is_drawn(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a" / "only.png")
+    drawn = TrainingBatches(list_files(tmp_path, 1), 32, 6, 0, True, 0)
+    crops = torch.cat([drawn(0).images, drawn(1).images]).flatten(1)
+    assert len(torch.unique(crops, dim=0)) > 9  # of 12
+
+
+def test_random_numbers_of_the_training_are_left_alone(folder: Path) -> None:
+    torch.manual_seed(1), np.random.seed(1), random.seed(1)  # noqa: NPY002
+    states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+    drawn = batches(folder, workers=2)
+    drawn(3), drawn(4), drawn(0)
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert np.random.get_state()[1].tolist() == states[1]  # noqa: NPY002
+    assert random.getstate() == states[2]
+
+
+def by_hand(image: Image.Image, shorter: int) -> np.ndarray:
+    """Resized as ADM's code does it, written down anew."""
+    while image.width >= 2 * shorter and image.height >= 2 * shorter:
+        image = image.resize((image.width // 2, image.height // 2), Image.BOX)
+    if image.width <= image.height:
+        size = (shorter, round(image.height * shorter / image.width))
+    else:
+        size = (round(image.width * shorter / image.height), shorter)
+    return np.array(image.resize(size, Image.BICUBIC))
+
+
+sizes = st.tuples(st.integers(3, 90), st.integers(3, 90))
+
+
+@given(sizes, st.integers(2, 24), st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_random_crops_are_windows_of_the_resized_image(sides, size: int, seed: int) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 256, (*sides, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    crop = random_crop(image, size, random.Random(seed))
+    assert crop.shape == (size, size, 3) and crop.dtype == np.uint8
+    windows = (
+        np.array_equal(resized[top : top + size, left : left + size], crop)
+        for resized in (by_hand(image, n) for n in range(size, math.ceil(size / 0.8) + 1))
+        for top in range(resized.shape[0] - size + 1)
+        for left in range(resized.shape[1] - size + 1)
+    )
+    assert any(windows)
+
+
+def test_random_crops_reach_every_scale_and_both_borders() -> None:
+    ramp = np.arange(40, dtype=np.uint8)
+    image = Image.fromarray(np.stack([ramp[:, None] + 0 * ramp, 0 * ramp[:, None] + ramp, 0 * ramp[:, None] * ramp], -1))  # fmt: skip
+    source = random.Random(0)
+    crops = [random_crop(image, 32, source).astype(int) for _ in range(600)]  # sides 32 to 40
+    assert min(c[0, 0, 0] for c in crops) == min(c[0, 0, 1] for c in crops) == 0
+    assert max(c[-1, -1, 0] for c in crops) == max(c[-1, -1, 1] for c in crops) == 39
+    spans = {int(c[-1, 0, 0] - c[0, 0, 0]) for c in crops}
+    assert min(spans) == 31 and max(spans) == 39
+
+
+@given(sizes, st.integers(2, 24))
+@settings(max_examples=40, deadline=None)
+def test_centre_crops_are_the_middle_of_the_resized_image(sides, size: int) -> None:
+    pixels = np.random.default_rng(size).integers(0, 256, (*sides, 3), dtype=np.uint8)
+    resized = by_hand(Image.fromarray(pixels), size)
+    top, left = (resized.shape[0] - size) // 2, (resized.shape[1] - size) // 2
+    expected = resized[top : top + size, left : left + size]
+    np.testing.assert_array_equal(center_crop(Image.fromarray(pixels), size), expected)
+
+
+def test_half_of_the_crops_are_mirrored_and_none_where_that_changes_the_class(tmp_path) -> None:
+    """White on the left: a crop that is white on the right has been mirrored."""
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        pixels = np.zeros((40, 40, 3), np.uint8)
+        pixels[:, :20] = 255
+        Image.fromarray(pixels).save(tmp_path / name / "half.png")
+    files = list_files(tmp_path, 2)
+    for mirror, low, high in ((True, 70, 130), (False, 0, 0)):
+        images, _ = TrainingBatches(files, 16, 200, 3, mirror, 0)(0)
+        mirrored = int((images[:, 0, 8, -1] > images[:, 0, 8, 0]).sum())
+        assert low <= mirrored <= high
+
+
+def test_missing_folders_and_classes_are_named(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none: no such folder of images"):
+        list_files(tmp_path / "none", 3)
+    with pytest.raises(DataError, match=r"any class folder"):
+        list_files(tmp_path, 3)
+    with pytest.raises(DataError, match=r"holds 3 classes, the preset has 1000"):
+        list_files(folder, 1000)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"no valid file for the classes empty") as caught:
+        list_files(tmp_path, 1)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_file_that_cannot_be_decoded_is_named_in_one_line(tmp_path: Path, workers: int) -> None:
+    (tmp_path / "a").mkdir()
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    path = tmp_path / "a" / "broken.jpeg"
+    image.save(path)
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"<html>not found</html>"):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"a/broken.jpeg: cannot be decoded") as caught:
+            TrainingBatches(list_files(tmp_path, 1), 8, 2, 0, True, workers)(0)
+        assert "\n" not in str(caught.value)
+    path.unlink()
+    with pytest.raises(DataError, match=r"broken.jpeg: cannot be decoded"):
+        read_image(path)

@@ -1,0 +1,402 @@
+"""Experts released by the paper's authors: imported, refused, and used by the sampler."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ppap import config as presets
+from ppap import files, models, sampling
+from ppap.denoiser import Denoiser
+from ppap.diffusion_models.adm import ADM
+from ppap.experts import ExpertBank, read_expert
+from ppap.guidance import NoisyInputGuidance, class_log_probability
+from ppap.runs import Layout, Run
+from tests.conftest import ppap
+from tests.test_workflow import snakemake
+
+GOLDEN = Path(__file__).parent / "golden"
+GOLDEN_TENSORS = load_file(GOLDEN / "released_ppap_tiny_resnet.safetensors")
+RELEASED = {
+    k.removeprefix("released/"): v for k, v in GOLDEN_TENSORS.items() if k.startswith("released/")
+}
+EFFECTIVE = {
+    k.removeprefix("effective/resnet.") + ".weight": v
+    for k, v in GOLDEN_TENSORS.items()
+    if k.startswith("effective/")
+}
+ADAPTER = {
+    "rank": 4,
+    "alpha": 8,
+    "layers": ["conv1", "layer*.conv1", "layer*.conv2"],
+    "freeze": ["fc.*"],
+}
+OPTIONS = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+TRAIN = {"steps": 10}
+
+
+def plain(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The off-the-shelf weights inside a released state dict."""
+    return {
+        name.removeprefix("resnet.").replace(".conv.weight", ".weight"): value
+        for name, value in state.items()
+        if "lora_" not in name
+    }
+
+
+def golden_network() -> torch.nn.Module:
+    """The golden expert, built without this project's code."""
+    network = timm.create_model("resnet50", num_classes=5, **OPTIONS)
+    network.load_state_dict(plain(RELEASED) | EFFECTIVE)
+    return network.eval().requires_grad_(False)
+
+
+class Place:
+    """A preset with a tiny ADM, the golden guide off the shelf, and two ranges; and a folder to work in."""
+
+    def __init__(self, folder: Path, preset: Path) -> None:
+        self.folder, self.preset = folder, preset
+        self.config = presets.load(preset)
+        self.layout = Layout(self.config, folder / "results", folder / "scratch")
+
+    def run(self, *arguments: object, check: bool = True) -> Any:
+        return ppap(*arguments, cwd=self.folder, check=check)
+
+    def released(self, n: int, **changes: Tensor | None) -> Path:
+        """A released file: the golden expert with its biases shifted, so that experts differ; None drops a name."""
+        state = dict(RELEASED)
+        state["resnet.bn1.bias"] = state["resnet.bn1.bias"] + n
+        state |= {k: v for k, v in changes.items() if v is not None}
+        state = {k: v for k, v in state.items() if changes.get(k, v) is not None}
+        path = self.folder / f"{n}_max2.ckpt"
+        torch.save(state, path)
+        return path
+
+    def refused(self, *arguments: object) -> str:
+        """The one line of a refused import; it must have written nothing."""
+        before = sorted((self.folder / "results").rglob("*"))
+        done = self.run("import-experts", self.preset, "resnet", *arguments, check=False)
+        lines = [line for line in done.stderr.splitlines() if line.startswith("ppap: ")]
+        assert done.returncode == 2 and len(lines) == 1, done.stderr
+        assert "Traceback" not in done.stderr
+        assert sorted((self.folder / "results").rglob("*")) == before
+        return lines[0]
+
+
+@pytest.fixture
+def place(tmp_path: Path, preset_file: Callable[..., Path]) -> Place:
+    guide = {"model": "timm:resnet50", "options": OPTIONS, "input_size": 64, **IMAGENET,
+             "adapter": ADAPTER, "train": TRAIN, "experts": TRAIN}  # fmt: skip
+    architecture = {"in_channels": 3, "model_channels": 8, "channel_mult": [1, 1], "num_res_blocks": 1,
+                    "attention_factors": [], "head_channels": 8, "norm_groups": 4,
+                    "learn_sigma": False}  # fmt: skip
+    preset = preset_file(
+        preset="released", guides={"resnet": guide, "vit": guide},
+        dataset={"image_size": 16, "channels": 3, "classes": 5},
+        diffusion__architecture=architecture, diffusion__noise_schedule="linear",
+        figures={"sampler": "ddim25", "target_class": 0},
+        sampling={"samples": 6, "batch_size": 6, "shard_size": 6},
+    )  # fmt: skip
+    made = Place(tmp_path, preset)
+    torch.manual_seed(0)
+    network = ADM(made.config.diffusion.architecture)
+    for parameter in network.parameters():  # the zero-initialised ones too
+        torch.nn.init.normal_(parameter, std=0.05)
+    files.write_tensors(made.layout.model("diffusion"), network.state_dict())
+    files.write_tensors(made.layout.model("resnet"), plain(RELEASED))
+    return made
+
+
+def test_golden_effective_weights_and_logits_come_out(place: Place) -> None:
+    paths = [place.released(0), place.released(1)]
+    done = place.run("import-experts", place.preset, "resnet", "ppap_5", *paths)
+    written = place.layout.experts("resnet", "ppap_5")
+    assert [Path(line).name for line in done.stdout.splitlines()] == [p.name for p in written]
+    experts = [read_expert(path) for path in written]
+    assert [e.timesteps for e in experts] == [range(500), range(500, 1000)]
+    guide = models.load_guide(place.config, place.layout, "resnet")
+    bank = ExpertBank(guide, experts)
+    x = GOLDEN_TENSORS["input/x"]
+    other = bank(x, 999)
+    logits = bank(x, 0)
+    torch.testing.assert_close(logits, GOLDEN_TENSORS["output/logits"], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(other, logits, atol=1e-2)
+    state = guide.network.state_dict()
+    for name, value in EFFECTIVE.items():
+        torch.testing.assert_close(state[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_an_imported_expert_holds_only_what_differs(place: Place) -> None:
+    place.run(
+        "import-experts", place.preset, "resnet", "ppap_5", place.released(0), place.released(1)
+    )
+    one, two = (files.read_tensors(p) for p in place.layout.experts("resnet", "ppap_5"))
+    factors = {name.replace("resnet.", "").replace(".lora", ".weight.lora")
+               for name in RELEASED if "lora_" in name}  # fmt: skip
+    assert set(one) == factors
+    assert set(two) == factors | {"bn1.bias"}
+    metadata = read_expert(place.layout.expert("resnet", "ppap_5", 2)).metadata
+    assert metadata["guide"] == "timm:resnet50" and metadata["input"] == "unnormalised"
+    assert int(metadata["trainable_parameters"]) == sum(v.numel() for v in two.values())
+
+
+def test_a_sampler_with_imported_experts_guides_as_the_golden_weights_do(place: Place) -> None:
+    paths = [place.released(0), place.released(1)]
+    place.run("import-experts", place.preset, "resnet", "ppap_5", *paths)
+    place.run("sample", place.preset, "ddim25", "resnet", "ppap_5")
+    images = np.load(place.layout.samples(Run("ddim25", "resnet", "ppap_5"), 0))
+
+    low, high = golden_network(), golden_network()
+    high.bn1.bias.add_(1)
+
+    def seen(x: Tensor, timestep: int) -> Tensor:
+        x = F.interpolate(x, size=(64, 64), mode="bilinear")
+        return (low if timestep < 500 else high)(x)
+
+    config, layout = place.config, place.layout
+    run = Run("ddim25", "resnet", "ppap_5")
+    denoiser = models.load_denoiser(config, layout, "ddim25")
+    targets = sampling.target_classes(config)
+    direct = lambda y: NoisyInputGuidance(seen, class_log_probability(y), 4.0)  # noqa: E731
+    imported = sampling.guidance_for(config, layout, run)(targets)
+    x = torch.randn(6, 3, 16, 16)
+    for step in reversed(range(len(denoiser.schedule))):
+        _, expected = direct(targets)(denoiser, x, step)
+        _, found = imported(denoiser, x, step)
+        assert expected.abs().max() > 1e-3
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+    shard = sampling.Shard(
+        "direct",
+        [(0, i) for i in range(6)],
+        targets,
+        (3, 16, 16),
+        6,
+        place.folder / "d.ckpt",
+        50,
+        "-",
+    )
+    drawn = sampling.draw(shard, denoiser, config.samplers["ddim25"], direct, torch.device("cpu"))
+    assert np.abs(images.astype(int) - drawn.astype(int)).max() <= 1
+    place.run("sample", place.preset, "ddim25", "resnet", "naive")
+    naive = np.load(layout.samples(Run("ddim25", "resnet", "naive"), 0))
+    assert np.abs(images.astype(int) - naive.astype(int)).max() > 1
+
+
+def test_a_range_for_each_file_puts_them_in_order(place: Place) -> None:
+    place.run("import-experts", place.preset, "resnet", "ppap_5", place.released(1), place.released(0),
+              "--range", "500-1000", "--range", "0-500")  # fmt: skip
+    written = [files.read_tensors(p) for p in place.layout.experts("resnet", "ppap_5")]
+    assert ["bn1.bias" in tensors for tensors in written] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("ranges", "message"),
+    [
+        (("0-500", "400-1000"), "0_max2.ckpt and 1_max2.ckpt both cover timestep 400"),
+        (("0-400", "500-1000"), "no file covers timestep 400"),
+        (("0-400", "400-1000"), "0_max2.ckpt: range 0-400, but the preset's for ppap_5 is 0-500"),
+        (("0-1000",), "--range: 1 for 2 files"),
+        (("0-500", "500"), "--range 500: write FIRST-END"),
+        (("0-500", "900-500"), "--range 900-500: write FIRST-END"),
+    ],
+)
+def test_ranges_that_do_not_fit_are_refused(place: Place, ranges, message) -> None:
+    options = [part for text in ranges for part in ("--range", text)]
+    place.released(0), place.released(1)
+    assert message in place.refused("ppap_5", "0_max2.ckpt", "1_max2.ckpt", *options)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"resnet.layer1.0.conv2.lora_B": None}, "lacks layer1.0.conv2.lora_B"),
+        ({"resnet.conv1.conv.weight": None}, "lacks conv1.weight"),
+        ({"resnet.fc.bias": None}, "lacks fc.bias"),
+        ({"resnet.extra": torch.zeros(2)}, "has an unknown extra"),
+        ({"resnet.fc.bias": torch.zeros(7)}, "fc.bias is (7,), not (5,)"),
+        ({"resnet.conv1.lora_A": torch.zeros(28, 20)}, "conv1.lora_A (28, 20) and lora_B (448, 28) do not fit"),
+        ({"resnet.conv1.lora_A": torch.zeros(()), }, "conv1.lora_A () and lora_B (448, 28) do not fit"),
+        ({"resnet.conv1.lora_A": torch.zeros(14, 21), "resnet.conv1.lora_B": torch.zeros(448, 14)},
+         "adapters of several ranks ([2, 4])"),
+    ],
+)  # fmt: skip
+def test_a_file_with_other_names_or_shapes_is_refused(place: Place, changes, message) -> None:
+    line = place.refused("ppap_5", place.released(0), place.released(1, **changes))
+    assert "1_max2.ckpt: " in line and message in line
+
+
+def test_what_is_no_released_expert_is_refused(place: Place) -> None:
+    good, bad = place.released(0), place.folder / "bad.ckpt"
+    torch.save({"epoch": 3, "state_dict": RELEASED}, bad)
+    assert "bad.ckpt: not a released expert" in place.refused("ppap_5", good, bad)
+    torch.save(plain(RELEASED), bad)
+    assert "bad.ckpt: has no adapters, but methods.ppap_5" in place.refused("ppap_5", good, bad)
+    torch.save(Denoiser, bad)
+    assert "bad.ckpt: truncated, or not a file of torch.save" in place.refused("ppap_5", good, bad)
+    for content in (good.read_bytes()[:5000], b"", b"no checkpoint"):
+        bad.write_bytes(content)
+        assert "bad.ckpt: truncated, or not" in place.refused("ppap_5", good, bad)
+    assert "none.ckpt: no such file" in place.refused("ppap_5", good, "none.ckpt")
+    assert "3 files for the 2 experts of ppap_5" in place.refused("ppap_5", good, good, good)
+    assert "methods.naive: has no experts" in place.refused("naive", good)
+    assert "has adapters, but methods.multi_experts_5.trainable is all" in place.refused(
+        "multi_experts_5", good, good
+    )
+    place.layout.model("resnet").unlink()
+    assert "models/resnet.safetensors: no such file" in place.refused("ppap_5", good, good)
+
+
+def test_fine_tuned_models_without_adapters_are_imported(place: Place) -> None:
+    path = place.folder / "finetuned.ckpt"
+    torch.save(plain(RELEASED) | EFFECTIVE, path)
+    place.run("import-experts", place.preset, "resnet", "single_noise_aware", path)
+    experts = [read_expert(p) for p in place.layout.experts("resnet", "single_noise_aware")]
+    assert set(files.read_tensors(experts[0].path)) == set(EFFECTIVE)
+    bank = ExpertBank(models.load_guide(place.config, place.layout, "resnet"), experts)
+    logits = bank(GOLDEN_TENSORS["input/x"], 500)
+    torch.testing.assert_close(logits, GOLDEN_TENSORS["output/logits"], rtol=1e-4, atol=1e-5)
+
+
+def test_trained_experts_are_not_replaced_unasked(place: Place) -> None:
+    paths = [place.released(0), place.released(1)]
+    trained = place.layout.expert("resnet", "ppap_5", 2)
+    files.write_tensors(
+        trained, {"bn1.bias": torch.zeros(64)}, {"range_start": "0", "range_stop": "9"}
+    )
+    assert "expert_2.safetensors: a trained expert; --overwrite" in place.refused("ppap_5", *paths)
+    place.run("import-experts", place.preset, "resnet", "ppap_5", *paths, "--overwrite")
+    place.run(
+        "import-experts", place.preset, "resnet", "ppap_5", *paths
+    )  # imported ones: as one likes
+
+
+def test_all_experts_are_written_or_none(place: Place) -> None:
+    one, two = place.layout.experts("resnet", "ppap_5")
+    (two / "in the way").mkdir(parents=True)
+    paths = [place.released(0), place.released(1)]
+    assert "expert_2.safetensors: cannot be written" in place.refused(
+        "ppap_5", *paths, "--overwrite"
+    )
+    assert not one.exists() and not list(one.parent.glob(".*"))
+
+
+def test_a_bank_whose_experts_see_different_input_is_refused(place: Place) -> None:
+    paths = [place.released(0), place.released(1)]
+    place.run("import-experts", place.preset, "resnet", "ppap_5", *paths)
+    first = place.layout.expert("resnet", "ppap_5", 1)
+    kept = first.read_bytes()
+    place.run("import-experts", place.preset, "resnet", "ppap_5", *paths, "--input", "normalised")
+    first.write_bytes(kept)
+    done = place.run("sample", place.preset, "ddim25", "resnet", "ppap_5", check=False)
+    assert done.returncode == 2
+    assert "expert_2.safetensors: sees normalised input" in done.stderr
+
+
+def test_a_guide_of_other_off_the_shelf_weights_is_reported_and_harmless(
+    place: Place,
+) -> None:
+    weights = files.read_tensors(place.layout.model("resnet"))
+    files.write_tensors(place.layout.model("resnet"), {k: v + 1 for k, v in weights.items()})
+    done = place.run(
+        "import-experts", place.preset, "resnet", "ppap_5", place.released(0), place.released(1)
+    )
+    assert "made from other off-the-shelf weights than the guide's" in done.stderr
+    experts = [read_expert(path) for path in place.layout.experts("resnet", "ppap_5")]
+    bank = ExpertBank(models.load_guide(place.config, place.layout, "resnet"), experts)
+    logits = bank(GOLDEN_TENSORS["input/x"], 0)
+    torch.testing.assert_close(logits, GOLDEN_TENSORS["output/logits"], rtol=1e-4, atol=1e-5)
+
+
+def test_the_workflow_uses_imported_experts_and_does_not_train_them(
+    place: Place, preset_file
+) -> None:
+    method = {"guidance": "experts", "supervision": "teacher", "experts": 2, "trainable": "adapter"}
+    rows = {"guides": ["resnet"], "samplers": ["ddim25"], "methods": ["ppap_5", "released"]}
+    preset = preset_file(
+        base=place.preset, name="imported.yaml", methods__released=method | {"imported": True},
+        tables={"main": [rows]},
+    )  # fmt: skip
+    missing = snakemake(place.folder, "--dry-run", preset=preset)
+    assert missing.returncode != 0
+    assert "released/expert_1.safetensors" in missing.stdout
+    paths = [place.released(0), place.released(1)]
+    assert (
+        "`imported: true`"
+        not in place.run("import-experts", preset, "resnet", "released", *paths).stderr
+    )
+    assert (
+        "`imported: true`" in place.run("import-experts", preset, "resnet", "ppap_5", *paths).stderr
+    )
+    planned = snakemake(place.folder, "--dry-run", preset=preset).stdout
+    assert "Sampling ddim25, guide resnet, released" in planned
+    assert "expert 1 of resnet, ppap_5" in planned and "of resnet, released" not in planned
+    done = place.run("train-expert", preset, "resnet", "released", "1", check=False)
+    assert done.returncode == 2 and "its experts are imported, not trained" in done.stderr
+
+
+FULL = {
+    "resnet50": ("timm:resnet50", "unnormalised", 0.5, ["conv1", "layer*.conv1", "layer*.conv2"]),
+    "deit_s": ("timm:deit_small_patch16_224", "normalised", 1.0, ["*.attn.qkv", "*.attn.proj"]),
+}
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_full_size_files_with_the_published_names_and_shapes(
+    place: Place, preset_file, name: str
+) -> None:
+    model, sees, scale, layers = FULL[name]
+    keys = json.loads((GOLDEN / f"released_ppap_{name}.keys.json").read_text())
+    generator = torch.Generator().manual_seed(0)
+    state = {
+        key: torch.tensor(7) if key.endswith("num_batches_tracked")
+        else torch.rand(shape, generator=generator)
+        for key, shape in keys.items()
+    }  # fmt: skip
+    path = place.folder / "0_max5.ckpt"
+    torch.save(state, path)
+    inner = "resnet." if name == "resnet50" else "deit.classifier."
+    off_the_shelf = {
+        key.removeprefix(inner).replace(".conv.", ".").replace(".linear.", "."): value
+        for key, value in state.items()
+        if "lora_" not in key
+    }
+    base = yaml_of(place.preset)
+    guide = base["guides"]["resnet"] | {"model": model, "options": {}, "input_size": 224}
+    guide["adapter"] = {"layers": layers}
+    preset = preset_file(
+        base=place.preset, name="full.yaml", guides={"resnet": guide, "vit": guide}, dataset__classes=1000,
+    )  # fmt: skip
+    files.write_tensors(place.layout.model("resnet"), off_the_shelf)
+    before = time.perf_counter()
+    place.run("import-experts", preset, "resnet", "ppap_5", path, path)
+    assert time.perf_counter() - before < 20
+    expert = read_expert(place.layout.expert("resnet", "ppap_5", 1))
+    assert (expert.input, float(expert.metadata["lora_scale"])) == (sees, scale)
+    guide_now = models.load_guide(presets.load(preset), place.layout, "resnet")
+    ExpertBank(guide_now, [expert]).activate(expert)
+    merged = guide_now.network.state_dict()
+    for key in (key for key in state if key.endswith("lora_A")):
+        layer = key.removesuffix(".lora_A")
+        weight = off_the_shelf[layer.removeprefix(inner) + ".weight"]
+        update = state[f"{layer}.lora_B"] @ state[key]
+        expected = weight + scale * update.reshape(weight.shape)
+        torch.testing.assert_close(merged[layer.removeprefix(inner) + ".weight"], expected)
+    assert files.read_tensors(expert.path).keys() == {
+        k.removeprefix(inner).replace(".lora_", ".weight.lora_") for k in state if "lora_" in k
+    }
+
+
+def yaml_of(path: Path) -> Any:
+    import yaml
+
+    return yaml.safe_load(path.read_text())
