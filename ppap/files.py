@@ -24,7 +24,8 @@ from torch import Tensor
 
 from ppap.errors import DataError
 
-_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64}
+_LIBC = ctypes.CDLL(None)
+_DTYPES = {"F32": np.float32, "F16": np.float16, "I64": np.int64}
 _NPY_HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -122,34 +123,33 @@ def map_array(path: Path) -> NDArray[Any]:
         return mapped.numpy()[start:].view(dtype).reshape(shape)
 
 
-def map_tensors(path: Path) -> dict[str, Tensor]:
+def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
     """Memory-map a safetensors file, as `map_array` does."""
     with _readable(path), path.open("rb") as file, safe_open(path, "pt"):  # which checks the header
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
         size = path.stat().st_size
-        mapped = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
+        mapped = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8).numpy()
         data = mapped[8 + length :]
         return {
             name: data[slice(*about["data_offsets"])]
             .view(_DTYPES[about["dtype"]])
-            .view(about["shape"])
+            .reshape(about["shape"])
             for name, about in header.items()
             if name != "__metadata__"
         }
 
 
-def release(mapped: Tensor) -> None:
+def release(mapped: NDArray[Any]) -> None:
     """Hand back the pages of what `map_array` or `map_tensors` gave; they are read again when used.
 
     For nothing else: other memory would be lost.
     """
-    page = mmap.PAGESIZE
-    start = -(-mapped.data_ptr() // page) * page
-    length = mapped.data_ptr() + mapped.nbytes - start
+    page, first = mmap.PAGESIZE, mapped.ctypes.data
+    start = -(-first // page) * page
+    length = first + mapped.nbytes - start
     if length >= page:
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), mmap.MADV_DONTNEED)
+        _LIBC.madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), mmap.MADV_DONTNEED)
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:

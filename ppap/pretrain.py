@@ -49,7 +49,7 @@ def _train_diffusion(
     training = config.diffusion.train
     assert training is not None
 
-    def loss_at() -> Tensor:
+    def loss_at(step: int) -> Tensor:
         x0 = images[torch.randint(len(images), (training.batch_size,))]
         t = torch.randint(len(schedule), (len(x0),), device=device)
         eps = torch.randn_like(x0)
@@ -71,7 +71,7 @@ def _train_classifier(
     training = config.training(name)
     assert training is not None
 
-    def loss_at() -> Tensor:
+    def loss_at(step: int) -> Tensor:
         chosen = torch.randint(len(images), (training.batch_size,))
         return F.cross_entropy(guide(shifted(images[chosen], training.shift)), labels[chosen])
 

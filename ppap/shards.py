@@ -1,8 +1,14 @@
-"""Images in shards: uint8 (n, H, W, C) .npy files, memory-mapped, with tensors beside them."""
+"""Images in shards: uint8 (n, H, W, C) .npy files, memory-mapped, with a teacher's answers beside them.
+
+Pages are handed back after every batch: they stay in the kernel's cache, which is nobody's, and out of the
+job's own memory, which a cluster limits.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +17,6 @@ from torch import Tensor
 
 from ppap import files
 from ppap.errors import DataError
-
-_RESIDENT = 1 << 27  # bytes read before they are handed back
 
 
 class ShardedImages:
@@ -30,61 +34,50 @@ class ShardedImages:
                     f"{path}: holds {array.dtype} {array.shape}, expected uint8 {(size, *shape)}"
                 )
         self.starts = np.cumsum([0, *sizes])
-        self._pages = _Pages([torch.from_numpy(array) for array in self.maps])
 
     def __len__(self) -> int:
         return int(self.starts[-1])
 
     def take(self, indices: Tensor) -> NDArray[np.uint8]:
         """The images at these indices, in this order: (len(indices), H, W, C)."""
-        wanted = indices.cpu().numpy()
-        out = np.empty((len(wanted), *self.maps[0].shape[1:]), np.uint8)
-        shard = np.searchsorted(self.starts, wanted, side="right") - 1
-        for s in np.unique(shard):
-            mine = shard == s
-            out[mine] = self.maps[s][wanted[mine] - self.starts[s]]
-        self._pages.touched(out.nbytes)
+        out = np.empty((len(indices), *self.maps[0].shape[1:]), np.uint8)
+        for shard, mine, rows in _by_shard(indices, self.starts):
+            out[mine] = self.maps[shard][rows]
+            files.release(self.maps[shard])
         return out
 
 
 class ShardedTargets:
-    """A teacher's answers on the images, memory-mapped: `take(i, mirrored)` gives float32 (B, ...)."""
+    """A teacher's answers on the images: `take(i, mirrored)` gives float32 (B, ...).
+
+    DataError if a file does not hold as many answers as `sizes` says.
+    """
 
     def __init__(self, paths: list[Path], sizes: list[int]) -> None:
         self.shards = [files.map_tensors(path) for path in paths]
         for path, shard, size in zip(paths, self.shards, sizes, strict=True):
-            if any(len(tensor) != size for tensor in shard.values()) or "image" not in shard:
+            if any(len(array) != size for array in shard.values()) or "image" not in shard:
                 raise DataError(f"{path}: does not hold the answers for {size} images")
         self.starts = np.cumsum([0, *sizes])
-        self._pages = _Pages([tensor for shard in self.shards for tensor in shard.values()])
 
     def take(self, indices: Tensor, mirrored: Tensor) -> Tensor:
         """Answers for these images, for the mirror image where `mirrored` (B,) is true."""
-        wanted, flipped = indices.numpy(), mirrored.numpy()
-        out = torch.empty(len(wanted), *self.shards[0]["image"].shape[1:])
-        shard = np.searchsorted(self.starts, wanted, side="right") - 1
-        for s in np.unique(shard):
-            for side, of_side in (("image", ~flipped), ("mirror", flipped)):
-                mine = torch.from_numpy((shard == s) & of_side)
-                if mine.any():
-                    rows = indices[mine] - int(self.starts[s])
-                    out[mine] = self.shards[s][side][rows].float()
-        self._pages.touched(out.nbytes)
-        return out
+        flipped = mirrored.numpy()
+        out = np.empty((len(indices), *self.shards[0]["image"].shape[1:]), np.float32)
+        for shard, mine, rows in _by_shard(indices, self.starts):
+            for side, of_side in (("image", ~flipped[mine]), ("mirror", flipped[mine])):
+                if of_side.any():
+                    out[mine[of_side]] = self.shards[shard][side][rows[of_side]]
+                    files.release(self.shards[shard][side])
+        return torch.from_numpy(out)
 
 
-class _Pages:
-    """Keeps what is resident of memory-mapped tensors small: pages that were read are handed back in time.
-
-    They stay in the kernel's cache, which is nobody's; a job's own memory is what a cluster limits.
-    """
-
-    def __init__(self, mapped: list[Tensor]) -> None:
-        self.mapped, self.read = mapped, 0
-
-    def touched(self, size: int) -> None:
-        self.read += size
-        if self.read > _RESIDENT:
-            for tensor in self.mapped:
-                files.release(tensor)
-            self.read = 0
+def _by_shard(
+    indices: Tensor, starts: NDArray[Any]
+) -> Iterator[tuple[int, NDArray[Any], NDArray[Any]]]:
+    """Each shard that is asked for: its number, the places in the batch that want it, and its rows."""
+    wanted = indices.cpu().numpy()
+    shards = np.searchsorted(starts, wanted, side="right") - 1
+    for shard in np.unique(shards):
+        mine = np.flatnonzero(shards == shard)
+        yield int(shard), mine, wanted[mine] - starts[shard]
