@@ -48,6 +48,7 @@ class NetworkInput(enum.StrEnum):
 class Roots:
     results = Path("results")
     scratch = Path("scratch")
+    downloads = Path("downloads")
 
 
 @app.callback()
@@ -56,8 +57,36 @@ def roots(
     scratch: Annotated[Path, typer.Option(help="where unfinished jobs keep checkpoints")] = Path(
         "scratch"
     ),
+    downloads: Annotated[
+        Path,
+        typer.Option(envvar="PPAP_DOWNLOADS", help="where downloaded files lie, for all presets"),
+    ] = Path("downloads"),
 ) -> None:
-    Roots.results, Roots.scratch = results, scratch
+    Roots.results, Roots.scratch, Roots.downloads = results, scratch, downloads
+
+
+@app.command()
+def fetch(
+    preset: Preset,
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="diffusion, evaluator, classifier, reference, dataset, or a key of `guides`"
+        ),
+    ],
+) -> None:
+    """Download what the preset takes from elsewhere (weights, reference images), and check it.
+
+    Goes on where a broken download stopped. A file that lies in downloads/ already is used: on a machine
+    without network, place it there by hand. What a publisher prints no sha256 of is remembered in
+    downloads.lock beside the preset, and checked ever after.
+    """
+    from ppap.downloads import Downloads
+    from ppap.fetch import fetch as run_step
+
+    config, layout = _open(preset)
+    lock = presets.find(preset).with_name("downloads.lock")
+    run_step(config, layout, Downloads(Roots.downloads, lock), name)
 
 
 @app.command()
@@ -83,13 +112,20 @@ def generate(preset: Preset, shard: ShardIndex = 0) -> None:
 
 
 @app.command()
-def label(preset: Preset, guide: Guide) -> None:
-    """Compute an off-the-shelf guide's answers (logits) on all clean images."""
+def label(
+    preset: Preset,
+    guide: Guide,
+    part: Annotated[int, typer.Option(help="which group of shards, counted from 0")] = 0,
+) -> None:
+    """Compute an off-the-shelf guide's answers (logits) on a group of shards of clean images.
+
+    A group has `clean_images.label_shards` shards.
+    """
     from ppap.labelling import label as run_step
 
     config, layout = _open(preset)
     _known(config, "guides", guide)
-    run_step(config, layout, guide)
+    run_step(config, layout, guide, part)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -9,7 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ppap.config import DatasetConfig
+from ppap import files
+from ppap.config import DATASET, Config, DatasetConfig
+from ppap.errors import ConfigError
+from ppap.runs import Layout
 from ppap.seeds import Stream, mix
 
 Split = Literal["train", "holdout"]
@@ -22,11 +26,19 @@ class LabelledImages(NamedTuple):
     labels: Tensor
 
 
-def load(config: DatasetConfig, split: Split) -> LabelledImages:
-    """The training or the held-out part of the data set; which is which never changes."""
-    images, labels = _digits()
+def load(config: Config, layout: Layout, split: Split) -> LabelledImages:
+    """The training or the held-out part of a data set that fits into memory; which is which never changes.
+
+    ConfigError if it has no labels, or not the preset's image size and classes.
+    """
+    if config.dataset.kind == "registered":
+        images, labels = _fetched(layout.model(DATASET), config.dataset)
+    elif config.dataset.kind == "image_folder":
+        raise ConfigError("dataset.kind: a folder of images is not read as a whole")
+    else:
+        images, labels = _digits()
     order = np.random.default_rng(mix(Stream.SPLIT)).permutation(len(images))
-    held = round(config.holdout * len(images))
+    held = round(config.dataset.holdout * len(images))
     chosen = order[held:] if split == "train" else order[:held]
     return LabelledImages(images[chosen], torch.from_numpy(labels[chosen]))
 
@@ -41,6 +53,19 @@ def to_uint8(x: Tensor) -> NDArray[np.uint8]:
     """float (B, C, H, W) in [-1, 1] to uint8 (B, H, W, C); values beyond are clipped."""
     pixels = ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def _fetched(path: Path, config: DatasetConfig) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    tensors = files.read_tensors(path)
+    if "labels" not in tensors:
+        raise ConfigError(f"dataset.name: '{config.name}' has no labels to learn from")
+    images, labels = tensors["images"], tensors["labels"]
+    wanted = (config.image_size, config.image_size, config.channels)
+    if tuple(images.shape[1:]) != wanted:
+        raise ConfigError(f"dataset: its images are {tuple(images.shape[1:])}, not {wanted}")
+    if int(labels.max()) >= config.classes:
+        raise ConfigError(f"dataset.classes: {config.classes}, but there is a class {labels.max()}")
+    return images.numpy(), labels.numpy()
 
 
 def _digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -10,8 +10,17 @@ import hashlib
 import json
 from typing import Any
 
-from ppap.config import Config
-from ppap.runs import WARM, ExpertJob, Layout, Run, all_runs, taught_guides, used_guides
+from ppap.config import DATASET, DIFFUSION, REFERENCE, Config
+from ppap.runs import (
+    WARM,
+    ExpertJob,
+    Layout,
+    Run,
+    all_runs,
+    fetched_models,
+    taught_guides,
+    trained_models,
+)
 
 
 def values(config: Config, *parts: str) -> dict[str, Any]:
@@ -31,13 +40,28 @@ def fingerprint(config: Config, *parts: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def of_model(name: str) -> list[str]:
-    """Of a network that the workflow trains: `diffusion`, `evaluator` or a guide."""
-    if name == "diffusion":
-        return ["seed", "dataset", "diffusion"]
-    key = name if name == "evaluator" else f"guides.{name}"
-    own = ("model", "options", "input_size", "mean", "std", "train")
-    return ["seed", "dataset", *(f"{key}.{part}" for part in own)]
+def of_model(config: Config, name: str) -> list[str]:
+    """Of a network that the workflow trains."""
+    return ["seed", "dataset", *_weights(config, name)]
+
+
+def of_fetched(config: Config, name: str) -> list[str]:
+    """Of a network, or of data, that comes from elsewhere."""
+    if name == DATASET:
+        return ["dataset"]
+    if name == REFERENCE:
+        return ["evaluator.reference", "dataset.image_size"]
+    return ["dataset.channels", "dataset.classes", *_weights(config, name)]
+
+
+def _weights(config: Config, name: str) -> list[str]:
+    key = config.key(name)
+    if name == DIFFUSION:
+        return [key]
+    if config.network(name) is None:  # Inception
+        return [f"{key}.weights"]
+    own = ("model", "options", "input_size", "mean", "std", "train", "weights")
+    return [f"{key}.{part}" for part in own]
 
 
 def of_clean_images(config: Config) -> list[str]:
@@ -64,7 +88,7 @@ def of_metrics() -> list[str]:
 
 
 def of_tables() -> list[str]:
-    return ["tables", "guides"]
+    return ["tables", "guides", "supervised"]
 
 
 def of_figures() -> list[str]:
@@ -73,14 +97,15 @@ def of_figures() -> list[str]:
 
 def phases(config: Config) -> dict[str, dict[str, Any]]:
     """For each phase of the workflow what its jobs depend on, and which jobs there are."""
-    runs, guides = all_runs(config), used_guides(config)
+    runs = all_runs(config)
     taught = [run for run in runs if config.methods[run.method].guidance == "experts"]
     experts = [ExpertJob(run.guide, run.method, "1") for run in taught]
-    models = ("diffusion", "evaluator", *guides)
+    models = [part for name in trained_models(config) for part in of_model(config, name)]
+    fetched = [part for name in fetched_models(config) for part in of_fetched(config, name)]
     parts = {
-        "pretrain": [part for model in models for part in of_model(model)],
+        "pretrain": [*models, *fetched],
         "generate": of_clean_images(config),
-        "label": ["dataset"],
+        "label": ["dataset", "clean_images.label_shards"],
         "experts": [part for expert in experts for part in of_expert(expert)],
         "sample": [part for run in runs for part in of_samples(run)],
         "evaluate": ["dataset", *of_metrics()],

@@ -7,56 +7,20 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch_fidelity import register_feature_extractor
-from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
-from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
-from torch_fidelity.utils import create_feature_extractor
 from tqdm import tqdm
 
-from ppap import datasets, files, models, runtime
-from ppap.config import Config
+from ppap import datasets, extractors, files, runtime
+from ppap.config import REFERENCE, Config, InceptionEvaluator
 from ppap.errors import DataError
-from ppap.guides import Guide, features_and_logits
+from ppap.extractors import FEATURES, LOGITS, PREDICTED
+from ppap.realdata import IMAGES, MU, SIGMA
 from ppap.runs import Layout, Run
 from ppap.shards import ShardedImages
 
-FEATURES, LOGITS, TARGET = "features", "logits", "target"
-
-
-def register_classifier(name: str, guide: Guide) -> None:
-    """Make a classifier known to torch-fidelity: penultimate features, and logits for the Inception Score."""
-
-    class Classifier(FeatureExtractorBase):
-        def __init__(self, name: str, features_list: list[str], **kwargs: Any) -> None:
-            super().__init__(name, features_list)
-            self.guide = guide
-
-        @staticmethod
-        def get_provided_features_list() -> tuple[str, ...]:
-            return FEATURES, LOGITS
-
-        @staticmethod
-        def get_default_feature_layer_for_metric(metric: str) -> str:
-            return LOGITS if metric == "isc" else FEATURES
-
-        @staticmethod
-        def can_be_compiled() -> bool:
-            return False
-
-        def forward(self, input: Tensor) -> tuple[Tensor, ...]:
-            """uint8 (B, C, H, W) to features (B, D) and logits (B, K)."""
-            images = self.guide.prepare(input.float() / 127.5 - 1)
-            outputs = dict(
-                zip(
-                    (FEATURES, LOGITS), features_and_logits(self.guide.network, images), strict=True
-                )
-            )
-            return tuple(outputs[name].float() for name in self.features_list)
-
-    register_feature_extractor(name, Classifier)
+TARGET = "target"
 
 
 def write_features(config: Config, layout: Layout, runs: list[Run]) -> None:
@@ -89,9 +53,17 @@ def _features_of(config: Config, layout: Layout, run: Run) -> dict[str, Tensor]:
 
 
 def write_reference(config: Config, layout: Layout) -> None:
-    """Extract and write the features of the real images that samples are compared with."""
-    data = datasets.load(config.dataset, "train")
-    files.write_tensors(layout.reference, _extract(config, layout, _InMemory(data.images)))
+    """Extract and write the features of the real images that samples are compared with.
+
+    Beside them the mean and covariance that FID uses, where their publisher gives them.
+    """
+    if isinstance(config.evaluator, InceptionEvaluator):
+        fetched = files.read_tensors(layout.model(REFERENCE))
+        images = fetched[IMAGES].numpy()
+        stored = {name: fetched[name] for name in (MU, SIGMA) if name in fetched}
+    else:
+        images, stored = datasets.load(config, layout, "train").images, {}
+    files.write_tensors(layout.reference, _extract(config, layout, _InMemory(images)) | stored)
 
 
 class _InMemory:
@@ -110,18 +82,13 @@ def _extract(
     config: Config, layout: Layout, images: ShardedImages | _InMemory
 ) -> dict[str, Tensor]:
     device = runtime.device(config.runtime)
-    name = f"ppap-{files.sha256(layout.model(models.EVALUATOR))}"
-    if name not in FEATURE_EXTRACTORS_REGISTRY:
-        register_classifier(name, models.load_guide(config, layout, models.EVALUATOR))
-    extractor = create_feature_extractor(
-        name, [FEATURES, LOGITS], cuda=device.type == "cuda", verbose=False
-    )
-    parts: dict[str, list[Tensor]] = {FEATURES: [], LOGITS: []}
+    extractor = extractors.create(config, layout)
+    parts: dict[str, list[Tensor]] = {}
     batches = torch.arange(len(images)).split(config.sampling.batch_size)
     for chosen in tqdm(batches, "features", unit="batch", mininterval=2):
         batch = torch.from_numpy(images.take(chosen)).permute(0, 3, 1, 2).to(device)
-        for name, value in zip((FEATURES, LOGITS), extractor(batch), strict=True):
-            parts[name].append(value.cpu())
+        for name, value in extractor(batch).items():
+            parts.setdefault(name, []).append(value.cpu())
     return {name: torch.cat(values) for name, values in parts.items()}
 
 
@@ -134,12 +101,16 @@ def write_metrics(config: Config, layout: Layout, sampler: str, guide: str) -> N
     found, reference = files.read_tensors(path), files.read_tensors(layout.reference)
     sampling, methods = config.sampling, {}
     for method in sorted({name.partition("/")[0] for name in found} & config.methods.keys()):
-        parts = {n: found[f"{method}/{n}"] for n in (FEATURES, LOGITS, TARGET)}
+        parts = {
+            name.partition("/")[2]: value
+            for name, value in found.items()
+            if name.startswith(f"{method}/")
+        }
         if len(parts[FEATURES]) != sampling.total:
             raise DataError(
                 f"{path}: features of {len(parts[FEATURES])} images of {method}, not {sampling.total}"
             )
-        guided = config.methods[method].guidance != "none"
+        guided = config.methods[method].guidance != "none" and _says_classes(config)
         methods[method] = _over_seeds(config, parts, reference, guided)
     about = {"sampler": sampler, "guide": guide}
     counts = {"samples_per_seed": sampling.samples, "seeds": list(sampling.seeds)}
@@ -158,17 +129,21 @@ def _over_seeds(
     return {name: summarise([values[name] for values in per_seed]) for name in per_seed[0]}
 
 
+def _says_classes(config: Config) -> bool:
+    """Whether the evaluator can tell the target class: Inception's own classes are not the data set's."""
+    judge = config.evaluator
+    return not isinstance(judge, InceptionEvaluator) or judge.classifier is not None
+
+
 def metrics_of(
     samples: dict[str, Tensor], reference: dict[str, Tensor], neighbours: int
 ) -> dict[str, float]:
     """FID, Inception Score, precision, recall and target-class rate of one set of samples.
 
-    Both hold features (N, D); samples also logits (N, K) and target classes (N,). Precision, recall
-    and the rate are in [0, 1].
+    Both hold features (N, D); samples also logits (N, K) and target classes (N,), and may hold
+    `predicted` classes (N,) to use instead of the logits'; the reference may hold `mu` (D,) and `sigma`
+    (D, D) to use instead of its features' own. Precision, recall and the rate are in [0, 1].
     """
-    statistics = [
-        fid_features_to_statistics(part[FEATURES].double()) for part in (samples, reference)
-    ]
     prc = prc_features_to_metric(
         samples[FEATURES], reference[FEATURES], prc_neighborhood=neighbours,
         prc_batch_size=10_000, save_cpu_ram=len(samples[FEATURES]) > 20_000, verbose=False,
@@ -176,14 +151,22 @@ def metrics_of(
     isc = isc_features_to_metric(
         samples[LOGITS], splits=max(1, len(samples[LOGITS]) // 5000), shuffle=False
     )
-    hits = samples[LOGITS].argmax(dim=1) == samples[TARGET]
+    predicted = samples[PREDICTED] if PREDICTED in samples else samples[LOGITS].argmax(dim=1)
+    statistics = [_statistics(part) for part in (samples, reference)]
     return {
         "fid": fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"],
         "is": isc["inception_score_mean"],
         "precision": prc["precision"],
         "recall": prc["recall"],
-        "target_rate": float(hits.double().mean()),
+        "target_rate": float((predicted == samples[TARGET]).double().mean()),
     }
+
+
+def _statistics(part: dict[str, Tensor]) -> dict[str, Any]:
+    """Mean and covariance of a set's features, as torch-fidelity has them."""
+    if MU in part:
+        return {name: part[name].double().numpy() for name in (MU, SIGMA)}
+    return fid_features_to_statistics(part[FEATURES].double())
 
 
 def summarise(values: list[float]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import matplotlib
@@ -16,7 +17,7 @@ from ppap import datasets, files, models, runtime
 from ppap.config import Config
 from ppap.errors import ConfigError
 from ppap.pretrain import add_noise
-from ppap.runs import Layout, Run, figure_names, main_guides, stored_as, table_runs
+from ppap.runs import Layout, Run, computed_runs, figure_names, main_guides, needs_data, stored_as
 from ppap.samplers import SAMPLERS, State
 from ppap.sampling import guidance_for
 from ppap.seeds import StepNoise, balanced_classes, initial_noise
@@ -67,8 +68,9 @@ def samples(config: Config, layout: Layout, guide: str) -> Figure:
         for axis, index in zip(row, columns, strict=True):
             _show(axis, images[index])
         row[0].set_ylabel(method_title(run.method), rotation=0, ha="right", va="center")
+    names = class_names(config, layout, guide)
     for axis, target in zip(axes[0], classes, strict=True):
-        axis.set_title(config.dataset.class_names[target] if config.dataset.class_names else target)
+        axis.set_title(names[target] if names else target)
     sampler = sampler_title(config.figures.sampler)
     figure.suptitle(f"Samples by target class ({sampler}, guide {guide})", y=1.0)
     figure.subplots_adjust(wspace=0.05, hspace=0.05)
@@ -144,9 +146,7 @@ def gradients(config: Config, layout: Layout) -> Figure:
     """Guidance gradients at several timesteps, towards one class, for one noised image."""
     guide, chosen = main_guides(config)[0], config.figures
     runs = [r for r in _main_runs(config, guide) if config.methods[r.method].guidance != "none"]
-    data = datasets.load(config.dataset, "holdout")
-    index = int((data.labels == chosen.target_class).nonzero()[0])
-    x0 = datasets.to_tensor(data.images[index : index + 1])
+    x0 = datasets.to_tensor(_image_of(config, layout, chosen.target_class))
     denoiser = models.load_denoiser(config, layout, chosen.sampler)
     kept = np.array(denoiser.schedule.timesteps)
     steps = [int(np.abs(kept - t).argmin()) for t in chosen.timesteps]
@@ -170,12 +170,29 @@ def gradients(config: Config, layout: Layout) -> Figure:
             axis.imshow(values, cmap="PuOr", vmin=-limit, vmax=limit)
             axis.set(xticks=[], yticks=[])
         row[0].set_ylabel(method_title(run.method), rotation=0, ha="right", va="center")
-    title = (
-        f"Gradient of log p({chosen.target_class} | x_t), guide {guide}; each map on its own scale"
-    )
+    names = class_names(config, layout, guide)
+    target_name = names[chosen.target_class] if names else chosen.target_class
+    title = f"Gradient of log p({target_name} | x_t), guide {guide}; each map on its own scale"
     figure.suptitle(title, y=0.96)
     figure.subplots_adjust(wspace=0.05, hspace=0.05)
     return figure
+
+
+def class_names(config: Config, layout: Layout, guide: str) -> list[str]:
+    """What the classes are called: the preset's word, else the guide's library's; empty if neither has one."""
+    if config.dataset.class_names:
+        return list(config.dataset.class_names)
+    names = json.loads(files.read_metadata(layout.model(guide)).get("class_names", "[]"))
+    return [str(name).partition(",")[0] for name in names]
+
+
+def _image_of(config: Config, layout: Layout, target: int) -> NDArray[np.uint8]:
+    """A held-out real image of the class, (1, H, W, C); a drawn one where real images are not at hand."""
+    if not needs_data(config) or config.dataset.kind == "image_folder":
+        return files.map_array(layout.clean(0))[:1]
+    data = datasets.load(config, layout, "holdout")
+    index = int((data.labels == target).nonzero()[0])
+    return data.images[index : index + 1]
 
 
 def _confidence_of(config: Config, layout: Layout, run: Run) -> list[dict[str, object]]:
@@ -206,7 +223,7 @@ def _confidence_of(config: Config, layout: Layout, run: Run) -> list[dict[str, o
 
 def _main_runs(config: Config, guide: str) -> list[Run]:
     sampler = config.figures.sampler
-    return [r for r in table_runs(config, "main") if (r.guide, r.sampler) == (guide, sampler)]
+    return [r for r in computed_runs(config, "main") if (r.guide, r.sampler) == (guide, sampler)]
 
 
 def _noised(x0: Tensor, abar: float, seed: int) -> Tensor:

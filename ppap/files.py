@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import json
+import math
+import mmap
 import os
+import pickle
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +23,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ppap.errors import DataError
+
+_LIBC = ctypes.CDLL(None)
+_DTYPES = {"F32": np.float32, "F16": np.float16, "I64": np.int64}
+_NPY_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 @contextlib.contextmanager
@@ -62,6 +74,18 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
 
 
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """A state dict of somebody else's: safetensors, or PyTorch's format, which is never unpickled."""
+    if path.suffix == ".safetensors":
+        return read_tensors(path)
+    with _readable(path):
+        mapped = zipfile.is_zipfile(path)  # older files cannot be memory-mapped
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        if not (isinstance(state, dict) and all(isinstance(v, Tensor) for v in state.values())):
+            raise ValueError("not a mapping of names to tensors")
+        return state
+
+
 def read_metadata(path: Path) -> dict[str, str]:
     """The metadata of a safetensors file."""
     with _readable(path), safe_open(path, "pt") as file:
@@ -79,10 +103,53 @@ def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
         np.savez(file, allow_pickle=False, **arrays)
 
 
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read all arrays of an .npz."""
+    with _readable(path), np.load(path, allow_pickle=False) as archive:
+        return dict(archive)
+
+
 def map_array(path: Path) -> NDArray[Any]:
-    """Memory-map a .npy file."""
-    with _readable(path):
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+    """Memory-map a .npy file; no file stays open, so there may be thousands. Not for writing."""
+    with _readable(path), path.open("rb") as file:
+        read_header = _NPY_HEADERS[np.lib.format.read_magic(file)]
+        shape, fortran, dtype = read_header(file)
+        if fortran or dtype.hasobject:
+            raise ValueError("Fortran order, or Python objects")
+        start, size = file.tell(), path.stat().st_size
+        if size - start != dtype.itemsize * math.prod(shape):
+            raise ValueError(f"{size} bytes for {dtype} {shape}")
+        mapped = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
+        return mapped.numpy()[start:].view(dtype).reshape(shape)
+
+
+def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
+    """Memory-map a safetensors file, as `map_array` does."""
+    with _readable(path), path.open("rb") as file, safe_open(path, "pt"):  # which checks the header
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        size = path.stat().st_size
+        mapped = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8).numpy()
+        data = mapped[8 + length :]
+        return {
+            name: data[slice(*about["data_offsets"])]
+            .view(_DTYPES[about["dtype"]])
+            .reshape(about["shape"])
+            for name, about in header.items()
+            if name != "__metadata__"
+        }
+
+
+def release(mapped: NDArray[Any]) -> None:
+    """Hand back the pages of what `map_array` or `map_tensors` gave; they are read again when used.
+
+    For nothing else: other memory would be lost.
+    """
+    page, first = mmap.PAGESIZE, mapped.ctypes.data
+    start = -(-first // page) * page
+    length = first + mapped.nbytes - start
+    if length >= page:
+        _LIBC.madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), mmap.MADV_DONTNEED)
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -120,6 +187,9 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError, SafetensorError) as error:
+    except (
+        *(OSError, ValueError, EOFError, RuntimeError),
+        *(SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile),
+    ) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: truncated or not in the expected format ({reason})") from None

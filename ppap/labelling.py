@@ -8,25 +8,34 @@ from tqdm import tqdm
 
 from ppap import datasets, files, models, runtime
 from ppap.config import Config
+from ppap.errors import ConfigError
 from ppap.runs import Layout
 from ppap.shards import ShardedImages
 
 
 @torch.inference_mode()
-def label(config: Config, layout: Layout, guide_name: str) -> None:
-    """Write the guide's answers beside every shard: `image`, and `mirror` where a mirror image is valid."""
+def label(config: Config, layout: Layout, guide_name: str, part: int) -> None:
+    """Write the guide's answers on some shards: `image`, and `mirror` where a mirror image is valid.
+
+    In half precision, unless the networks run in float32.
+    """
+    if not 0 <= part < len(layout.label_sizes):
+        raise ConfigError(f"no part {part}: there are {len(layout.label_sizes)}, counted from 0")
     guide = models.load_guide(config, layout, guide_name)
     device = runtime.device(config.runtime)
+    kept = torch.float32 if config.runtime.precision == "float32" else torch.float16
+    clean = config.clean_images
     shape = (config.dataset.image_size, config.dataset.image_size, config.dataset.channels)
-    for index, size in enumerate(tqdm(layout.clean_sizes, f"labels of {guide_name}", unit="shard")):
-        images = ShardedImages([layout.clean(index)], [size], shape)
-        answers: dict[str, list[Tensor]] = {"image": [], "mirror": []}
-        for chosen in torch.arange(size).split(config.clean_images.batch_size):
+    shards = range(len(layout.clean_sizes))[part * clean.label_shards :][: clean.label_shards]
+    answers: dict[str, list[Tensor]] = {"image": [], "mirror": []}
+    for index in tqdm(shards, f"labels of {guide_name}", unit="shard"):
+        images = ShardedImages([layout.clean(index)], [layout.clean_sizes[index]], shape)
+        for chosen in torch.arange(len(images)).split(clean.batch_size):
             batch = datasets.to_tensor(images.take(chosen)).to(device)
             with runtime.autocast(config.runtime):
-                answers["image"].append(guide(batch).cpu())
+                answers["image"].append(guide(batch).to("cpu", kept))
                 if config.dataset.mirror:
-                    answers["mirror"].append(guide(batch.flip(-1)).cpu())
-        files.write_tensors(
-            layout.labels(guide_name, index), {k: torch.cat(v) for k, v in answers.items() if v}
-        )
+                    answers["mirror"].append(guide(batch.flip(-1)).to("cpu", kept))
+    files.write_tensors(
+        layout.labels(guide_name, part), {k: torch.cat(v) for k, v in answers.items() if v}
+    )

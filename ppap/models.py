@@ -2,39 +2,64 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from ppap import files, runtime
-from ppap.config import Config
+from ppap.config import DIFFUSION, Config
 from ppap.denoiser import Denoiser
 from ppap.diffusion_models.adm import ADM
+from ppap.errors import ConfigError
 from ppap.guides import Guide, build_network
+from ppap.guides.library import input_of
 from ppap.runs import Layout
 from ppap.schedules import Schedule
 
-DIFFUSION = "diffusion"
-EVALUATOR = "evaluator"
-
 
 def new_diffusion(config: Config) -> nn.Module:
-    """The diffusion network with untrained weights."""
+    """The ADM U-Net with untrained weights."""
+    assert config.diffusion.architecture is not None
     return ADM(config.diffusion.architecture)
+
+
+def as_guide(config: Config, name: str, network: nn.Module) -> Guide:
+    """A classifier of the preset behind its resizing and normalisation."""
+    spec = config.network(name)
+    assert spec is not None
+    return Guide(network, *input_of(spec))
 
 
 def new_guide(config: Config, name: str) -> Guide:
     """A guide, or the evaluator, with untrained weights."""
-    spec = config.evaluator if name == EVALUATOR else config.guides[name]
+    spec = config.network(name)
+    if spec is None:
+        raise ConfigError(f"{config.preset}: no model '{name}'")
     network = build_network(
         spec.model, spec.options, config.dataset.channels, config.dataset.classes
     )
-    return Guide(network, spec.input_size, spec.mean, spec.std)
+    return as_guide(config, name, network)
+
+
+def load_diffusion(config: Config, layout: Layout) -> nn.Module:
+    """The pretrained diffusion network, in float32, called as network(x_t, t)."""
+    path = layout.model(DIFFUSION)
+    tensors = files.read_tensors(path)
+    if config.diffusion.pipeline:
+        from ppap.diffusion_models.diffusers_models import build
+
+        unet = build(files.read_metadata(path), path)
+        runtime.load_weights(unet, tensors, path)
+        return unet
+    with torch.device("meta"):  # no time for initial weights that nobody needs
+        network = new_diffusion(config)
+    copies = {name: value.to(torch.float32, copy=True) for name, value in tensors.items()}
+    runtime.load_weights(network, copies, path, assign=True)
+    return network
 
 
 def load_denoiser(config: Config, layout: Layout, sampler: str) -> Denoiser:
-    """The trained diffusion model on a sampler's schedule, on the preset's device, frozen."""
-    network = new_diffusion(config)
-    path = layout.model(DIFFUSION)
-    runtime.load_weights(network, files.read_tensors(path), path)
+    """The pretrained diffusion model on a sampler's schedule, on the preset's device, frozen."""
+    network = load_diffusion(config, layout)
     network = runtime.place(network.eval().requires_grad_(False), config.runtime)
     chosen = config.samplers[sampler]
     schedule = Schedule.respaced(

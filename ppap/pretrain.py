@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ppap import datasets, files, models, runtime
-from ppap.config import Config, Training
+from ppap.config import DIFFUSION, Config
 from ppap.dependencies import fingerprint, of_model
 from ppap.errors import ConfigError
 from ppap.guides import Guide
@@ -23,30 +23,33 @@ log = logging.getLogger(__name__)
 
 def pretrain(config: Config, layout: Layout, name: str) -> None:
     """Train `diffusion`, `evaluator` or a guide on real images, and write its weights."""
-    if name not in (models.DIFFUSION, models.EVALUATOR, *config.guides):
+    if config.training(name) is None:
         raise ConfigError(f"{config.preset}: no model '{name}' to pretrain")
-    mark = fingerprint(config, *of_model(name))
+    mark = fingerprint(config, *of_model(config, name))
     job = Job(name, name_seed(config.seed, name), layout.scratch("models", name), mark)
     torch.manual_seed(mix(job.seed, Stream.INITIAL_WEIGHTS))
     with runtime.autocast(config.runtime):
-        if name == models.DIFFUSION:
-            metadata, network = _train_diffusion(config, job)
+        if name == DIFFUSION:
+            metadata, network = _train_diffusion(config, layout, job)
         else:
-            metadata, network = _train_classifier(config, name, job)
+            metadata, network = _train_classifier(config, layout, name, job)
     files.write_tensors(layout.model(name), network.state_dict(), metadata | {"config": mark})
     finish(job)
 
 
-def _train_diffusion(config: Config, job: Job) -> tuple[dict[str, str], torch.nn.Module]:
+def _train_diffusion(
+    config: Config, layout: Layout, job: Job
+) -> tuple[dict[str, str], torch.nn.Module]:
     """Minimise |eps - eps_theta(x_t, t)|^2 (Ho et al. 2020, equation 14)."""
     device = runtime.device(config.runtime)
     network = runtime.place(models.new_diffusion(config), config.runtime)
     schedule = Schedule.create(config.diffusion.noise_schedule, config.diffusion.timesteps)
     abar = torch.tensor(schedule.alphas_cumprod, dtype=torch.float32, device=device)
-    images = datasets.to_tensor(datasets.load(config.dataset, "train").images).to(device)
+    images = datasets.to_tensor(datasets.load(config, layout, "train").images).to(device)
     training = config.diffusion.train
+    assert training is not None
 
-    def loss_at() -> Tensor:
+    def loss_at(step: int) -> Tensor:
         x0 = images[torch.randint(len(images), (training.batch_size,))]
         t = torch.randint(len(schedule), (len(x0),), device=device)
         eps = torch.randn_like(x0)
@@ -57,23 +60,23 @@ def _train_diffusion(config: Config, job: Job) -> tuple[dict[str, str], torch.nn
 
 
 def _train_classifier(
-    config: Config, name: str, job: Job
+    config: Config, layout: Layout, name: str, job: Job
 ) -> tuple[dict[str, str], torch.nn.Module]:
     """Cross-entropy on clean images, shifted at random: an ordinary off-the-shelf classifier."""
     device = runtime.device(config.runtime)
     guide = models.new_guide(config, name)
     runtime.place(guide.train(), config.runtime)
-    data = datasets.load(config.dataset, "train")
+    data = datasets.load(config, layout, "train")
     images, labels = datasets.to_tensor(data.images).to(device), data.labels.to(device)
-    spec = config.evaluator if name == models.EVALUATOR else config.guides[name]
-    training: Training = spec.train
+    training = config.training(name)
+    assert training is not None
 
-    def loss_at() -> Tensor:
+    def loss_at(step: int) -> Tensor:
         chosen = torch.randint(len(images), (training.batch_size,))
         return F.cross_entropy(guide(shifted(images[chosen], training.shift)), labels[chosen])
 
     summary = train(guide.network, loss_at, training, job)
-    accuracy = holdout_accuracy(config, guide.eval())
+    accuracy = holdout_accuracy(config, layout, guide.eval())
     log.info("%s: %.1f%% of held-out images right", name, 100 * accuracy)
     return {
         **{k: f"{v:.6g}" for k, v in summary.items()},
@@ -101,9 +104,9 @@ def shifted(images: Tensor, largest: int) -> Tensor:
 
 
 @torch.inference_mode()
-def holdout_accuracy(config: Config, guide: Guide) -> float:
+def holdout_accuracy(config: Config, layout: Layout, guide: Guide) -> float:
     """Share of held-out real images whose class the guide finds."""
-    data = datasets.load(config.dataset, "holdout")
+    data = datasets.load(config, layout, "holdout")
     device = runtime.device(config.runtime)
     answers = guide(datasets.to_tensor(data.images).to(device)).argmax(1).cpu()
     return float((answers == data.labels).float().mean())

@@ -6,7 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ppap.config import UNGUIDED, Config, MethodConfig
+from ppap.config import (
+    CLASSIFIER,
+    DATASET,
+    DIFFUSION,
+    EVALUATOR,
+    REFERENCE,
+    UNGUIDED,
+    Config,
+    InceptionEvaluator,
+    MethodConfig,
+)
 
 WARM = "warm"
 
@@ -38,6 +48,12 @@ def table_runs(config: Config, table: str) -> list[Run]:
     ]
 
 
+def computed_runs(config: Config, *tables: str) -> list[Run]:
+    """The rows of these tables that are computed: all, but for the supervised ones if those are left out."""
+    rows = (run for table in tables for run in table_runs(config, table))
+    return [run for run in rows if config.computed(run.method)]
+
+
 def stored_as(config: Config, run: Run) -> Run:
     """The run that holds a row's samples: without guidance, all guides share one."""
     unguided = config.methods[run.method].guidance == "none"
@@ -45,8 +61,8 @@ def stored_as(config: Config, run: Run) -> Run:
 
 
 def all_runs(config: Config) -> list[Run]:
-    """Every sample set of the preset, each once."""
-    rows = (run for table in config.tables for run in table_runs(config, table))
+    """Every sample set that the preset computes, each once."""
+    rows = computed_runs(config, *config.tables)
     return list(dict.fromkeys(stored_as(config, run) for run in rows))
 
 
@@ -65,6 +81,30 @@ def taught_guides(config: Config) -> list[str]:
     methods = config.methods
     runs = (run for run in all_runs(config) if methods[run.method].supervision == "teacher")
     return list(dict.fromkeys(run.guide for run in runs))
+
+
+def trained_models(config: Config) -> list[str]:
+    """Networks that the workflow trains on real images (`ppap pretrain`)."""
+    names = (DIFFUSION, EVALUATOR, CLASSIFIER, *used_guides(config))
+    return [name for name in names if config.training(name) is not None]
+
+
+def fetched_models(config: Config) -> list[str]:
+    """Networks and data that come from elsewhere (`ppap fetch`)."""
+    needed = [DIFFUSION, EVALUATOR, *used_guides(config)]
+    if isinstance(config.evaluator, InceptionEvaluator):
+        needed += [REFERENCE] + [CLASSIFIER] * (config.evaluator.classifier is not None)
+    if config.dataset.kind == "registered" and needs_data(config):
+        needed.append(DATASET)
+    trained = trained_models(config)
+    return [name for name in needed if name not in trained]
+
+
+def needs_data(config: Config) -> bool:
+    """Whether anything is trained on the real images, or compared with them."""
+    taught = any(config.methods[run.method].supervision == "labels" for run in all_runs(config))
+    judged = not isinstance(config.evaluator, InceptionEvaluator)
+    return taught or judged or bool(trained_models(config))
 
 
 def warm_name(method: MethodConfig) -> str:
@@ -137,8 +177,14 @@ class Layout:
     def clean(self, shard: int) -> Path:
         return self.root / "clean" / f"{shard_name(shard)}.npy"
 
-    def labels(self, guide: str, shard: int) -> Path:
-        return self.root / "labels" / guide / f"{shard_name(shard)}.safetensors"
+    @property
+    def label_sizes(self) -> list[int]:
+        """Number of images that each file of labels holds the answers for."""
+        clean = self.config.clean_images
+        return shard_sizes(clean.count, clean.shard_size * clean.label_shards)
+
+    def labels(self, guide: str, part: int) -> Path:
+        return self.root / "labels" / guide / f"{shard_name(part)}.safetensors"
 
     def expert(self, guide: str, method: str, part: int) -> Path:
         return self.root / "experts" / guide / method / f"expert_{part}.safetensors"

@@ -60,8 +60,16 @@ def autocast(runtime: Runtime) -> Iterator[None]:
         yield
 
 
-def load_weights(network: nn.Module, tensors: dict[str, Tensor], source: object) -> None:
-    """Load weights whose names and shapes must be the network's; DataError names the first differences."""
+def load_weights(
+    network: nn.Module, tensors: dict[str, Tensor], source: object, assign: bool = False
+) -> None:
+    """Load weights whose names and shapes must be the network's; `assign` them instead of copying."""
+    check_weights(network, tensors, source)
+    network.load_state_dict(tensors, assign=assign)
+
+
+def check_weights(network: nn.Module, tensors: dict[str, Tensor], source: object) -> None:
+    """DataError, naming the first differences, unless names and shapes are the network's."""
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in tensors.items()}
     problems = [f"lacks {name}" for name in wanted.keys() - found.keys()]
@@ -74,4 +82,3 @@ def load_weights(network: nn.Module, tensors: dict[str, Tensor], source: object)
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise DataError(f"{source}: {'; '.join(sorted(problems)[:3])}{more}")
-    network.load_state_dict(tensors)

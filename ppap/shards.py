@@ -1,8 +1,14 @@
-"""Images in shards: uint8 (n, H, W, C) .npy files, memory-mapped, with tensors beside them."""
+"""Images in shards: uint8 (n, H, W, C) .npy files, memory-mapped, with a teacher's answers beside them.
+
+Pages are handed back after every batch: they stay in the kernel's cache, which is nobody's, and out of the
+job's own memory, which a cluster limits.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +20,7 @@ from ppap.errors import DataError
 
 
 class ShardedImages:
-    """Shards of images read as one; nothing is loaded before it is asked for.
+    """Shards of images read as one; nothing is loaded before it is asked for, and little stays in memory.
 
     DataError if a shard is not uint8 (n, height, width, channels), or holds another number of images
     than `sizes` says.
@@ -34,34 +40,44 @@ class ShardedImages:
 
     def take(self, indices: Tensor) -> NDArray[np.uint8]:
         """The images at these indices, in this order: (len(indices), H, W, C)."""
-        wanted = indices.cpu().numpy()
-        out = np.empty((len(wanted), *self.maps[0].shape[1:]), np.uint8)
-        shard = np.searchsorted(self.starts, wanted, side="right") - 1
-        for s in np.unique(shard):
-            mine = shard == s
-            out[mine] = self.maps[s][wanted[mine] - self.starts[s]]
+        out = np.empty((len(indices), *self.maps[0].shape[1:]), np.uint8)
+        for shard, mine, rows in _by_shard(indices, self.starts):
+            out[mine] = self.maps[shard][rows]
+            files.release(self.maps[shard])
         return out
 
 
 class ShardedTargets:
-    """A teacher's answers, shard by shard beside the images: `take(i, mirrored)` gives (B, ...)."""
+    """A teacher's answers on the images: `take(i, mirrored)` gives float32 (B, ...).
+
+    DataError if a file does not hold as many answers as `sizes` says.
+    """
 
     def __init__(self, paths: list[Path], sizes: list[int]) -> None:
-        self.shards = [files.read_tensors(path) for path in paths]
+        self.shards = [files.map_tensors(path) for path in paths]
         for path, shard, size in zip(paths, self.shards, sizes, strict=True):
-            if any(len(tensor) != size for tensor in shard.values()) or "image" not in shard:
+            if any(len(array) != size for array in shard.values()) or "image" not in shard:
                 raise DataError(f"{path}: does not hold the answers for {size} images")
         self.starts = np.cumsum([0, *sizes])
 
     def take(self, indices: Tensor, mirrored: Tensor) -> Tensor:
         """Answers for these images, for the mirror image where `mirrored` (B,) is true."""
-        wanted, flipped = indices.numpy(), mirrored.numpy()
-        out = torch.empty(len(wanted), *self.shards[0]["image"].shape[1:])
-        shard = np.searchsorted(self.starts, wanted, side="right") - 1
-        for s in np.unique(shard):
-            for side, of_side in (("image", ~flipped), ("mirror", flipped)):
-                mine = torch.from_numpy((shard == s) & of_side)
-                if mine.any():
-                    rows = indices[mine] - int(self.starts[s])
-                    out[mine] = self.shards[s][side][rows].float()
-        return out
+        flipped = mirrored.numpy()
+        out = np.empty((len(indices), *self.shards[0]["image"].shape[1:]), np.float32)
+        for shard, mine, rows in _by_shard(indices, self.starts):
+            for side, of_side in (("image", ~flipped[mine]), ("mirror", flipped[mine])):
+                if of_side.any():
+                    out[mine[of_side]] = self.shards[shard][side][rows[of_side]]
+                    files.release(self.shards[shard][side])
+        return torch.from_numpy(out)
+
+
+def _by_shard(
+    indices: Tensor, starts: NDArray[Any]
+) -> Iterator[tuple[int, NDArray[Any], NDArray[Any]]]:
+    """Each shard that is asked for: its number, the places in the batch that want it, and its rows."""
+    wanted = indices.cpu().numpy()
+    shards = np.searchsorted(starts, wanted, side="right") - 1
+    for shard in np.unique(shards):
+        mine = np.flatnonzero(shards == shard)
+        yield int(shard), mine, wanted[mine] - starts[shard]

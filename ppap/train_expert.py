@@ -14,9 +14,10 @@ from ppap import adapters, datasets, files, models, runtime
 from ppap.config import Config, MethodConfig, Training
 from ppap.dependencies import fingerprint, of_clean_images, of_expert
 from ppap.distill import class_kl
-from ppap.errors import ConfigError
+from ppap.errors import ConfigError, DataError
 from ppap.experts import bank_identity
 from ppap.guides import Guide
+from ppap.image_folder import TrainingBatches, list_files
 from ppap.pretrain import add_noise
 from ppap.runs import (
     WARM,
@@ -52,7 +53,7 @@ def train_expert(config: Config, layout: Layout, expert: ExpertJob) -> None:
     job = Job(name, name_seed(config.seed, name), layout.scratch("experts", name), mark)
     torch.manual_seed(mix(job.seed, Stream.INITIAL_WEIGHTS))
     training = _make_student(config, guide, expert, start, steps)
-    lesson = _lessons(config, layout, expert.guide, method, training.batch_size)
+    lesson = _lessons(config, layout, expert, training.batch_size, job.seed)
     loss_at = _loss(config, guide, lesson, timesteps, method)
     with runtime.autocast(config.runtime):
         summary = train(guide.network, loss_at, training, job)
@@ -137,17 +138,17 @@ def place(config: Config, layout: Layout, expert: ExpertJob) -> Place:
 def _loss(
     config: Config,
     guide: Guide,
-    lesson: Callable[[], Lesson],
+    lesson: Callable[[int], Lesson],
     timesteps: range,
     method: MethodConfig,
-) -> Callable[[], Tensor]:
+) -> Callable[[int], Tensor]:
     schedule = Schedule.create(config.diffusion.noise_schedule, config.diffusion.timesteps)
     device = runtime.device(config.runtime)
     abar = torch.tensor(schedule.alphas_cumprod, dtype=torch.float32, device=device)
     experts = config.experts
 
-    def loss_at() -> Tensor:
-        x0, answers = lesson()
+    def loss_at(step: int) -> Tensor:
+        x0, answers = lesson(step)
         t = torch.randint(timesteps.start, timesteps.stop, (len(x0),), device=device)
         student = guide(add_noise(x0, torch.randn_like(x0), abar[t]))
         if method.supervision == "labels":
@@ -158,34 +159,59 @@ def _loss(
 
 
 def _lessons(
-    config: Config, layout: Layout, guide: str, method: MethodConfig, batch_size: int
-) -> Callable[[], Lesson]:
-    """A source of random batches: real images with labels, or clean images with a teacher's answers."""
+    config: Config, layout: Layout, expert: ExpertJob, batch_size: int, seed: int
+) -> Callable[[int], Lesson]:
+    """A source of random batches by step: real images with labels, or clean ones with a teacher's answers."""
+    if config.methods[expert.method].supervision == "teacher":
+        return _distilled(config, layout, expert.guide, batch_size)
+    if config.dataset.kind == "image_folder":
+        return _streamed(config, batch_size, seed)
+    return _supervised(config, layout, batch_size)
+
+
+def _supervised(config: Config, layout: Layout, batch_size: int) -> Callable[[int], Lesson]:
     device = runtime.device(config.runtime)
-    mirror = config.dataset.mirror
-    if method.supervision == "labels":
-        data = datasets.load(config.dataset, "train")
-        real, labels = datasets.to_tensor(data.images).to(device), data.labels.to(device)
+    data = datasets.load(config, layout, "train")
+    real, labels = datasets.to_tensor(data.images).to(device), data.labels.to(device)
 
-        def supervised() -> Lesson:
-            chosen = torch.randint(len(real), (batch_size,))
-            return Lesson(_mirrored(real[chosen], _coin(batch_size, mirror)), labels[chosen])
+    def lesson(step: int) -> Lesson:
+        chosen = torch.randint(len(real), (batch_size,))
+        coin = _coin(batch_size, config.dataset.mirror)
+        return Lesson(_mirrored(real[chosen], coin), labels[chosen])
 
-        return supervised
+    return lesson
 
-    size = config.dataset.image_size
-    shards = range(len(layout.clean_sizes))
+
+def _streamed(config: Config, batch_size: int, seed: int) -> Callable[[int], Lesson]:
+    data = config.dataset
+    try:
+        found = list_files(Path(data.path or ""), data.classes)
+    except DataError as error:
+        raise DataError(
+            f"dataset.path: {error}; `supervised: false` leaves out the rows that need it"
+        ) from None
+    device = runtime.device(config.runtime)
+    batches = TrainingBatches(found, data.image_size, batch_size, seed, data.mirror, device=device)
+    return lambda step: Lesson(*batches(step))
+
+
+def _distilled(
+    config: Config, layout: Layout, guide: str, batch_size: int
+) -> Callable[[int], Lesson]:
+    device = runtime.device(config.runtime)
+    size, mirror = config.dataset.image_size, config.dataset.mirror
     shape = (size, size, config.dataset.channels)
+    shards, parts = range(len(layout.clean_sizes)), range(len(layout.label_sizes))
     images = ShardedImages([layout.clean(s) for s in shards], layout.clean_sizes, shape)
-    targets = ShardedTargets([layout.labels(guide, s) for s in shards], layout.clean_sizes)
+    targets = ShardedTargets([layout.labels(guide, p) for p in parts], layout.label_sizes)
 
-    def distilled() -> Lesson:
+    def lesson(step: int) -> Lesson:
         chosen = torch.randint(len(images), (batch_size,))
         coin = _coin(batch_size, mirror)
         x0 = datasets.to_tensor(images.take(chosen)).to(device)
         return Lesson(_mirrored(x0, coin), targets.take(chosen, coin).to(device))
 
-    return distilled
+    return lesson
 
 
 def _coin(batch_size: int, mirror: bool) -> Tensor:

@@ -36,11 +36,11 @@ class Job(NamedTuple):
 
 
 def train(
-    network: nn.Module, loss_at: Callable[[], Tensor], training: Training, job: Job
+    network: nn.Module, loss_at: Callable[[int], Tensor], training: Training, job: Job
 ) -> dict[str, float]:
     """Train the network's trainable parameters in place, from its checkpoint if there is one.
 
-    `loss_at()` returns a batch's loss; its random numbers come from torch's global generator. Returns
+    `loss_at(step)` returns a batch's loss; its random numbers come from torch's global generator. Returns
     the mean loss over the last steps. NumericalError, naming the step, if a loss is not finite.
     """
     parameters = [p for p in network.parameters() if p.requires_grad]
@@ -62,7 +62,7 @@ def train(
     )
     for step in bar:
         torch.manual_seed(mix(job.seed, Stream.TRAINING, step))
-        loss = loss_at()
+        loss = loss_at(step)
         losses[step % _WATCHED] = loss.detach()
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(loss).backward()

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 from ppap import config as presets
-from ppap.config import Config
+from ppap.config import CLASSIFIER, DATASET, EVALUATOR, REFERENCE, Config
 from ppap.dependencies import (
     fingerprint,
     of_clean_images,
     of_expert,
+    of_fetched,
     of_figures,
     of_metrics,
     of_model,
@@ -26,13 +28,14 @@ from ppap.runs import (
     Layout,
     Run,
     all_runs,
+    computed_runs,
+    fetched_models,
     figure_names,
     group,
     has_warm_start,
-    shard_name,
     stored_as,
-    table_runs,
     taught_guides,
+    trained_models,
     used_guides,
     warm_name,
 )
@@ -66,32 +69,60 @@ class Graph:
     def guides(self) -> list[str]:
         return used_guides(self.config)
 
-    @property
-    def models(self) -> list[str]:
-        return ["diffusion", "evaluator", *self.guides]
+    @cached_property
+    def trained_models(self) -> list[str]:
+        return trained_models(self.config)
+
+    @cached_property
+    def fetched_models(self) -> list[str]:
+        return fetched_models(self.config)
 
     @property
-    def trained(self) -> list[str]:
+    def models(self) -> list[str]:
+        return [*self.trained_models, *self.fetched_models]
+
+    @property
+    def trained_methods(self) -> list[str]:
         """The methods whose experts the workflow trains."""
         return [name for name, method in self.config.methods.items() if not method.imported]
 
-    @property
-    def shards(self) -> list[str]:
-        return [shard_name(i) for i in range(len(self.layout.clean_sizes))]
-
     # -- inputs ----------------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def clean(self) -> list[str]:
         return [str(self.layout.clean(i)) for i in range(len(self.layout.clean_sizes))]
 
+    @property
+    def data(self) -> list[str]:
+        """The file of real images, where they are fetched into one."""
+        return [str(self.layout.model(DATASET))] if DATASET in self.fetched_models else []
+
+    @property
+    def reference(self) -> list[str]:
+        """The real images that samples are compared with."""
+        return (
+            [str(self.layout.model(REFERENCE))] if REFERENCE in self.fetched_models else self.data
+        )
+
+    @property
+    def judges(self) -> list[str]:
+        """The evaluator's networks."""
+        return [str(self.layout.model(m)) for m in (EVALUATOR, CLASSIFIER) if m in self.models]
+
+    def labelled(self, wildcards: Wildcards) -> list[str]:
+        """The clean images of one file of labels."""
+        each, part = self.config.clean_images.label_shards, int(wildcards.shard)
+        return self.clean[part * each : (part + 1) * each]
+
     def lesson(self, wildcards: Wildcards) -> list[str]:
-        """What an expert learns from: clean images with the teacher's labels, or nothing but the data set."""
+        """What an expert learns from: real images, or clean ones with the teacher's labels."""
         method = getattr(wildcards, "method", None)
         taught = self.config.methods[method].supervision if method else wildcards.supervision
         if taught == "labels":
-            return []
-        labels = [self.layout.labels(wildcards.guide, i) for i in range(len(self.clean))]
+            return self.data
+        labels = [
+            self.layout.labels(wildcards.guide, i) for i in range(len(self.layout.label_sizes))
+        ]
         return self.clean + [str(path) for path in labels]
 
     def start(self, wildcards: Wildcards) -> list[str]:
@@ -134,18 +165,19 @@ class Graph:
         ]
 
     def table_metrics(self, wildcards: Wildcards) -> list[str]:
-        stored = [stored_as(self.config, run) for run in table_runs(self.config, wildcards.table)]
+        runs = computed_runs(self.config, wildcards.table)
+        stored = [stored_as(self.config, run) for run in runs]
         found = (self.layout.metrics(run.sampler, run.guide) for run in stored)
         return list(dict.fromkeys(str(path) for path in found))
 
     def table_experts(self, wildcards: Wildcards) -> list[str]:
-        runs = table_runs(self.config, wildcards.table)
+        runs = computed_runs(self.config, wildcards.table)
         experts = [p for run in runs for p in self.layout.experts(run.guide, run.method)]
         return list(dict.fromkeys(str(path) for path in experts))
 
     def figure_inputs(self, wildcards: Wildcards) -> list[str]:
         """Samples, metrics and experts of the main table's runs."""
-        stored = [stored_as(self.config, run) for run in table_runs(self.config, "main")]
+        stored = [stored_as(self.config, run) for run in computed_runs(self.config, "main")]
         needed = [
             path
             for run in stored
@@ -155,7 +187,8 @@ class Graph:
             )
         ]
         experts = [p for run in stored for p in self.layout.experts(run.guide, run.method)]
-        return list(dict.fromkeys(str(path) for path in (*needed, *experts)))
+        unique = dict.fromkeys(str(path) for path in (*needed, *experts))
+        return [*unique, *self.clean[:1], *self.data]
 
     # -- targets ---------------------------------------------------------------------------------
 
@@ -165,8 +198,8 @@ class Graph:
 
     @property
     def labels(self) -> list[str]:
-        taught, shards = taught_guides(self.config), range(len(self.layout.clean_sizes))
-        return [str(self.layout.labels(g, i)) for g in taught for i in shards]
+        taught, parts = taught_guides(self.config), range(len(self.layout.label_sizes))
+        return [str(self.layout.labels(g, i)) for g in taught for i in parts]
 
     @property
     def experts(self) -> list[str]:
@@ -212,7 +245,10 @@ class Graph:
         return self.depends(*of_clean_images(self.config))
 
     def pretraining(self, wildcards: Wildcards) -> str:
-        return self.depends(*of_model(wildcards.model))
+        return self.depends(*of_model(self.config, wildcards.model))
+
+    def fetching(self, wildcards: Wildcards) -> str:
+        return self.depends(*of_fetched(self.config, wildcards.model))
 
     def warm_training(self, wildcards: Wildcards) -> str:
         return self.depends(
@@ -226,7 +262,7 @@ class Graph:
 
     @property
     def labelling(self) -> str:
-        return self.depends("dataset")
+        return self.depends("dataset", "clean_images.label_shards")
 
     @property
     def evaluating(self) -> str:

@@ -192,7 +192,7 @@ def test_labels_of_the_wrong_count_are_refused(copy: Path) -> None:
     path = copy / "results" / "smoke" / "labels" / "resnet" / "0000.safetensors"
     files.write_tensors(path, {"image": torch.zeros(3, 10)})
     line = refused("train-expert", SMOKE, "resnet", "ppap_5", "1", cwd=copy)
-    assert "labels/resnet/0000.safetensors: does not hold the answers for 50 images" in line
+    assert "labels/resnet/0000.safetensors: does not hold the answers for 100 images" in line
 
 
 def test_a_loss_that_is_not_finite_names_the_step(copy: Path, preset_file) -> None:

@@ -37,7 +37,7 @@ def weights_of(network: nn.Module) -> list[torch.Tensor]:
 def noisy_loss(network: nn.Module, fail_at: int = -1):
     count = 0
 
-    def loss() -> torch.Tensor:
+    def loss(step: int) -> torch.Tensor:
         nonlocal count
         count += 1
         if count == fail_at:
@@ -79,7 +79,7 @@ def test_a_loss_that_is_not_finite_names_its_step_and_keeps_the_checkpoint(tmp_p
     network, training, job = linear_job(tmp_path)
     count = 0
 
-    def loss() -> torch.Tensor:
+    def loss(step: int) -> torch.Tensor:
         nonlocal count
         count += 1
         return network(torch.randn(8, 4)).mean() * (float("nan") if count > 23 else 1)

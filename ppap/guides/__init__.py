@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ppap.config import NetworkConfig
 from ppap.errors import ConfigError
+from ppap.guides.library import module_of
 
 
 class Guide(nn.Module):
@@ -60,15 +64,20 @@ def build_network(model: str, options: dict[str, Any], channels: int, classes: i
     `options` go to the model's class, after `channels` and `classes` in the library's own words.
     ConfigError if there is no such model, or it does not take these options.
     """
-    library, _, name = model.partition(":")
-    if library == "user":
-        builder = _user_function(model, name)
+    if model.startswith("user:"):
+        builder, name = _user_function(model), model
     else:
-        builder = importlib.import_module(f"ppap.guides.{library}_models").build
-    try:
+        module, name = module_of(model)
+        builder = module.build
+    with _refused_options(model):
         return builder(name, channels, classes, options)
-    except (TypeError, ValueError, AssertionError) as error:
-        raise ConfigError(f"model '{model}': {' '.join(str(error).split())}") from None
+
+
+def load_pretrained(spec: NetworkConfig, channels: int, classes: int, weights: Path) -> nn.Module:
+    """A library's network with the weights in a file of the library's format; DataError if they are others."""
+    module, name = module_of(spec.model)
+    with _refused_options(spec.model):
+        return module.load(name, channels, classes, spec.options, weights)
 
 
 def features_and_logits(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,8 +86,16 @@ def features_and_logits(network: nn.Module, images: Tensor) -> tuple[Tensor, Ten
     return features, network.get_classifier()(features)  # type: ignore[operator]
 
 
-def _user_function(model: str, dotted: str) -> Callable[..., nn.Module]:
-    module, _, function = dotted.rpartition(".")
+@contextlib.contextmanager
+def _refused_options(model: str) -> Iterator[None]:
+    try:
+        yield
+    except (TypeError, ValueError, AssertionError) as error:
+        raise ConfigError(f"model '{model}': {' '.join(str(error).split())}") from None
+
+
+def _user_function(model: str) -> Callable[..., nn.Module]:
+    module, _, function = model.partition(":")[2].rpartition(".")
     try:
         builder = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:

@@ -1,17 +1,53 @@
-"""Models of torchvision by name."""
+"""Models of torchvision by name; their weights stand after a slash (resnet50/IMAGENET1K_V2)."""
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 from torchvision import models
 
+from ppap import files
+from ppap.config import Download
 from ppap.errors import ConfigError
+from ppap.guides.library import Pretrained
+from ppap.runtime import load_weights
 
 
 def build(name: str, channels: int, classes: int, options: dict[str, Any]) -> nn.Module:
-    """The torchvision model `name`; `options` are arguments of its class."""
+    """The torchvision model `name`, untrained; `options` are arguments of its class."""
     if channels != 3:
         raise ConfigError(f"torchvision:{name} takes 3 channels, the images have {channels}")
-    return models.get_model(name, weights=None, num_classes=classes, **options)
+    model = name.partition("/")[0]
+    return models.get_model(model, weights=None, num_classes=classes, **options)
+
+
+def pretrained(name: str) -> Pretrained:
+    """What torchvision says of the weights of NAME/WEIGHTS, its best ones without WEIGHTS."""
+    model, _, wanted = name.partition("/")
+    known = models.get_model_weights(model)
+    if wanted and wanted not in known.__members__:
+        there = ", ".join(known.__members__) or "none"
+        raise ConfigError(f"torchvision:{model} has no weights '{wanted}' (it has {there})")
+    weights = known[wanted or "DEFAULT"]
+    transforms = weights.transforms()
+    digits = re.search(r"-([0-9a-f]{8,64})\.", weights.url)  # torchvision's file names carry a hash
+    return Pretrained(
+        Download(url=weights.url, sha256=digits[1] if digits else None),
+        transforms.crop_size[0],
+        tuple(transforms.mean),
+        tuple(transforms.std),
+        tuple(weights.meta["categories"]),
+        len(weights.meta["categories"]),
+    )
+
+
+def load(
+    name: str, channels: int, classes: int, options: dict[str, Any], weights: Path
+) -> nn.Module:
+    """The torchvision model with weights from a file; DataError names the first differences."""
+    network = build(name, channels, classes, options)
+    load_weights(network, files.read_weights(weights), weights)
+    return network

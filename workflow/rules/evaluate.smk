@@ -9,7 +9,8 @@ rule evaluation:
 
 rule reference_features:
     input:
-        f"{ROOT}/models/evaluator.safetensors",
+        GRAPH.judges,
+        GRAPH.reference,
     output:
         f"{ROOT}/features/reference.safetensors",
     log:
@@ -18,10 +19,10 @@ rule reference_features:
         f"{ROOT}/benchmarks/features/reference.tsv"
     conda:
         ENVIRONMENT
-    threads: 1
+    threads: PRESET.resources.features.threads
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        mem_mb=lambda wildcards, attempt: PRESET.resources.features.mem_mb * attempt,
+        runtime=lambda wildcards, attempt: PRESET.resources.features.runtime * attempt,
         gpu=GRAPH.gpu,
     params:
         preset=PRESET_FILE,
@@ -34,7 +35,7 @@ rule reference_features:
 
 rule features:
     input:
-        f"{ROOT}/models/evaluator.safetensors",
+        GRAPH.judges,
         GRAPH.samples,
     output:
         f"{ROOT}/features/{{sampler}}/{{guide}}.safetensors",
@@ -45,10 +46,10 @@ rule features:
         f"{ROOT}/benchmarks/features/{{sampler}}_{{guide}}.tsv"
     conda:
         ENVIRONMENT
-    threads: 1
+    threads: PRESET.resources.features.threads
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        mem_mb=lambda wildcards, attempt: PRESET.resources.features.mem_mb * attempt,
+        runtime=lambda wildcards, attempt: PRESET.resources.features.runtime * attempt,
         gpu=GRAPH.gpu,
     params:
         preset=PRESET_FILE,
@@ -71,10 +72,10 @@ rule metrics:
         f"{ROOT}/benchmarks/metrics/{{sampler}}_{{guide}}.tsv"
     conda:
         ENVIRONMENT
-    threads: 1
+    threads: PRESET.resources.metrics.threads
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        mem_mb=lambda wildcards, attempt: PRESET.resources.metrics.mem_mb * attempt,
+        runtime=lambda wildcards, attempt: PRESET.resources.metrics.runtime * attempt,
     params:
         preset=PRESET_FILE,
         depends=GRAPH.evaluating,

@@ -19,10 +19,11 @@ rule warm_start:
     priority: 30
     conda:
         ENVIRONMENT
-    threads: 1
+    threads: PRESET.resources.train_expert.threads
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        mem_mb=lambda wildcards, attempt: PRESET.resources.train_expert.mem_mb * attempt,
+        runtime=lambda wildcards, attempt: PRESET.resources.train_expert.runtime
+        * attempt,
         gpu=GRAPH.gpu,
     params:
         preset=PRESET_FILE,
@@ -46,14 +47,15 @@ rule train_expert:
     benchmark:
         f"{ROOT}/benchmarks/experts/{{guide}}/{{method}}/expert_{{part}}.tsv"
     wildcard_constraints:
-        method="|".join(GRAPH.trained),
+        method="|".join(GRAPH.trained_methods),
     priority: 20
     conda:
         ENVIRONMENT
-    threads: 1
+    threads: PRESET.resources.train_expert.threads
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        mem_mb=lambda wildcards, attempt: PRESET.resources.train_expert.mem_mb * attempt,
+        runtime=lambda wildcards, attempt: PRESET.resources.train_expert.runtime
+        * attempt,
         gpu=GRAPH.gpu,
     params:
         preset=PRESET_FILE,

@@ -18,10 +18,10 @@ rule generate:
     priority: 40
     conda:
         ENVIRONMENT
-    threads: 1
+    threads: PRESET.resources.generate.threads
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        mem_mb=lambda wildcards, attempt: PRESET.resources.generate.mem_mb * attempt,
+        runtime=lambda wildcards, attempt: PRESET.resources.generate.runtime * attempt,
         gpu=GRAPH.gpu,
     params:
         preset=PRESET_FILE,

@@ -1,4 +1,4 @@
-# A teacher's answers on the clean images.
+# A teacher's answers on the clean images; a job takes several shards.
 
 
 rule labels:
@@ -9,25 +9,26 @@ rule labels:
 rule label:
     input:
         f"{ROOT}/models/{{guide}}.safetensors",
-        GRAPH.clean,
+        GRAPH.labelled,
     output:
-        expand(f"{ROOT}/labels/{{{{guide}}}}/{{shard}}.safetensors", shard=GRAPH.shards),
+        f"{ROOT}/labels/{{guide}}/{{shard}}.safetensors",
     log:
-        f"{ROOT}/logs/label/{{guide}}.log",
+        f"{ROOT}/logs/label/{{guide}}/{{shard}}.log",
     benchmark:
-        f"{ROOT}/benchmarks/label/{{guide}}.tsv"
+        f"{ROOT}/benchmarks/label/{{guide}}/{{shard}}.tsv"
     priority: 30
     conda:
         ENVIRONMENT
-    threads: 1
+    threads: PRESET.resources.label.threads
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        mem_mb=lambda wildcards, attempt: PRESET.resources.label.mem_mb * attempt,
+        runtime=lambda wildcards, attempt: PRESET.resources.label.runtime * attempt,
         gpu=GRAPH.gpu,
     params:
         preset=PRESET_FILE,
+        part=lambda wildcards: int(wildcards.shard),
         depends=GRAPH.labelling,
     message:
-        "Labelling the clean images with {wildcards.guide}"
+        "Labelling clean images with {wildcards.guide}, part {wildcards.shard}"
     shell:
-        "ppap label {params.preset} {wildcards.guide} > {log} 2>&1"
+        "ppap label {params.preset} {wildcards.guide} --part {params.part} > {log} 2>&1"

@@ -7,19 +7,23 @@ rule models:
 
 
 rule pretrain:
+    input:
+        GRAPH.data,
     output:
         f"{ROOT}/models/{{model}}.safetensors",
     log:
         f"{ROOT}/logs/pretrain/{{model}}.log",
     benchmark:
         f"{ROOT}/benchmarks/pretrain/{{model}}.tsv"
+    wildcard_constraints:
+        model="|".join(GRAPH.trained_models) or "nothing",
     priority: 50
     conda:
         ENVIRONMENT
-    threads: 1
+    threads: PRESET.resources.pretrain.threads
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        mem_mb=lambda wildcards, attempt: PRESET.resources.pretrain.mem_mb * attempt,
+        runtime=lambda wildcards, attempt: PRESET.resources.pretrain.runtime * attempt,
         gpu=GRAPH.gpu,
     params:
         preset=PRESET_FILE,

@@ -20,10 +20,10 @@ rule sample:
     priority: 10
     conda:
         ENVIRONMENT
-    threads: 1
+    threads: PRESET.resources.sample.threads
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 120 * attempt,
+        mem_mb=lambda wildcards, attempt: PRESET.resources.sample.mem_mb * attempt,
+        runtime=lambda wildcards, attempt: PRESET.resources.sample.runtime * attempt,
         gpu=GRAPH.gpu,
     params:
         preset=PRESET_FILE,

@@ -22,10 +22,10 @@ rule table:
         f"{ROOT}/benchmarks/tables/{{table}}.tsv"
     conda:
         ENVIRONMENT
-    threads: 1
+    threads: PRESET.resources.tables.threads
     resources:
-        mem_mb=lambda wildcards, attempt: 1000 * attempt,
-        runtime=10,
+        mem_mb=lambda wildcards, attempt: PRESET.resources.tables.mem_mb * attempt,
+        runtime=lambda wildcards, attempt: PRESET.resources.tables.runtime * attempt,
     params:
         preset=PRESET_FILE,
         depends=GRAPH.tabulating,
@@ -46,10 +46,10 @@ rule figure:
         f"{ROOT}/benchmarks/figures/{{figure}}.tsv"
     conda:
         ENVIRONMENT
-    threads: 1
+    threads: PRESET.resources.figures.threads
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=30,
+        mem_mb=lambda wildcards, attempt: PRESET.resources.figures.mem_mb * attempt,
+        runtime=lambda wildcards, attempt: PRESET.resources.figures.runtime * attempt,
         gpu=GRAPH.gpu,
     params:
         preset=PRESET_FILE,

@@ -1,0 +1,82 @@
+"""Real images, and files that are downloaded."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from urllib.parse import urlparse
+
+from pydantic import Field, PositiveInt, model_validator
+
+from ppap.config.base import Section
+
+
+class Download(Section):
+    """A file of somebody else's. `ppap fetch` downloads it once, for all presets, and checks it."""
+
+    url: str = Field(
+        min_length=1,
+        description="where the publisher keeps it; or the path of a file, which is used in place",
+    )
+    sha256: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{8,64}$",
+        description="if the publisher prints one, or as many first digits as he prints",
+    )
+    file: str | None = Field(
+        None,
+        pattern=r"^[^/\\]+$",
+        description="its name in downloads/; the last part of the URL if left out",
+    )
+
+    @property
+    def is_path(self) -> bool:
+        return "://" not in self.url
+
+    @property
+    def name(self) -> str:
+        return self.file or urlparse(self.url).path.rpartition("/")[2]
+
+    @model_validator(mode="after")
+    def has_a_name(self) -> Download:
+        if not self.name:
+            raise ValueError(f"url '{self.url}' does not end in a file name: give `file`")
+        return self
+
+
+class DatasetConfig(Section):
+    """Real images: they train what the preset trains itself and the supervised rows."""
+
+    kind: Literal["digits", "image_folder", "registered"] = Field(
+        "digits", description="UCI digits inside scikit-learn, a folder, or one of torch-fidelity's"
+    )
+    path: str | None = Field(None, description="image_folder: the folder, one folder in it a class")
+    name: str | None = Field(None, description="registered: the data set's name in torch-fidelity")
+    image_size: PositiveInt = Field(8, description="pixels a side")
+    channels: PositiveInt = 1
+    classes: PositiveInt = 10
+    holdout: Annotated[float, Field(gt=0, lt=1)] = Field(0.2, description="share never trained on")
+    mirror: bool = Field(False, description="mirroring an image keeps its class")
+    class_names: tuple[str, ...] = Field((), description="for figures; empty: numbers")
+
+    @model_validator(mode="after")
+    def kind_is_complete(self) -> DatasetConfig:
+        for kind, key in (("image_folder", "path"), ("registered", "name")):
+            if (self.kind == kind) != (getattr(self, key) is not None):
+                raise ValueError(f"`{key}` goes with kind: {kind}, only, and belongs to it")
+        return self
+
+
+class ReferenceConfig(Section):
+    """What samples are compared with, for FID, precision and recall: one of the three."""
+
+    archive: Download | None = Field(
+        None, description="an .npz of ADM's evaluator: arr_0, and mu and sigma if it has them"
+    )
+    registered: str | None = Field(None, description="a data set that torch-fidelity knows by name")
+    folder: str | None = Field(None, description="a folder of images, of any depth")
+
+    @model_validator(mode="after")
+    def one_is_given(self) -> ReferenceConfig:
+        if sum(v is not None for v in (self.archive, self.registered, self.folder)) != 1:
+            raise ValueError("give one of archive, registered and folder")
+        return self

@@ -1,0 +1,152 @@
+"""The diffusion model, the guides and the evaluator: what they are, and where their weights come from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag, model_validator
+
+from ppap.config.base import ModelName, Section
+from ppap.config.data import Download, ReferenceConfig
+from ppap.config.running import Training
+from ppap.schedules import ScheduleName, VarianceName
+
+
+class ADMArchitecture(Section):
+    """Hyper-parameters of the U-Net. The defaults are those of the public 256x256 unconditional model."""
+
+    in_channels: PositiveInt = Field(3, description="channels of an image")
+    model_channels: PositiveInt = Field(256, description="channels at full resolution")
+    channel_mult: tuple[PositiveInt, ...] = Field(
+        (1, 1, 2, 2, 4, 4), description="channels of each resolution, times model_channels"
+    )
+    num_res_blocks: PositiveInt = Field(2, description="residual blocks per resolution")
+    attention_factors: tuple[PositiveInt, ...] = Field(
+        (8, 16, 32), description="downsampling factors with self-attention"
+    )
+    head_channels: PositiveInt = Field(64, description="channels of an attention head")
+    norm_groups: PositiveInt = Field(32, description="groups of the group norms")
+    learn_sigma: bool = Field(True, description="the network also predicts the variance")
+
+    @property
+    def out_channels(self) -> int:
+        return self.in_channels * (2 if self.learn_sigma else 1)
+
+
+class DiffusionConfig(Section):
+    """The unconditional diffusion model: trained here, a public ADM checkpoint, or a diffusers pipeline."""
+
+    architecture: ADMArchitecture | None = Field(
+        None, description="of the ADM U-Net; a pipeline brings its own"
+    )
+    noise_schedule: ScheduleName = "linear"
+    timesteps: PositiveInt = Field(1000, description="T of the training schedule")
+    variance: VarianceName = Field("learned_range", description="of the reverse steps")
+    train: Training | None = Field(None, description="how the workflow trains it")
+    weights: Download | None = Field(None, description="a checkpoint in the public ADM format")
+    pipeline: str | None = Field(
+        None, description="a diffusers pipeline: a name on the Hugging Face hub, or a folder"
+    )
+
+    @model_validator(mode="after")
+    def one_source_is_given(self) -> DiffusionConfig:
+        if sum(v is not None for v in (self.train, self.weights, self.pipeline)) != 1:
+            raise ValueError("give one of train, weights and pipeline")
+        if (self.architecture is None) != (self.pipeline is not None):
+            raise ValueError("`architecture` belongs to train and to weights, never to pipeline")
+        return self
+
+
+class AdapterConfig(Section):
+    """Which few parameters an expert trains. Patterns are shell patterns over parameter names."""
+
+    rank: PositiveInt = 16
+    alpha: PositiveFloat = Field(8.0, description="the update is (alpha / rank) B A")
+    layers: tuple[str, ...] = Field(description="convolutions and linear layers that get LoRA")
+    train: tuple[str, ...] = Field(("*.bias",), description="parameters trained besides")
+    freeze: tuple[str, ...] = Field(
+        ("fc.*", "head*", "classifier.*"), description="never trained; by default the heads"
+    )
+    learning_rate: PositiveFloat | None = Field(
+        None, description="of adapter training; the guide's experts.learning_rate if left out"
+    )
+
+
+class NetworkConfig(Section):
+    """A vision model by name. Without `train` it has its library's weights."""
+
+    model: ModelName = Field(
+        description="timm:NAME, torchvision:NAME/WEIGHTS or user:MODULE.FUNCTION"
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="arguments of the model's class"
+    )
+    input_size: PositiveInt | None = Field(
+        None,
+        description="pixels a side the model sees; images are resized. Library weights bring theirs",
+    )
+    mean: tuple[float, ...] | None = Field(
+        None,
+        description="of its input normalisation, in [0, 1]; left out: the weights' own, or 0.5",
+    )
+    std: tuple[PositiveFloat, ...] | None = Field(
+        None,
+        description="of its input normalisation, in [0, 1]; left out: the weights' own, or 0.5",
+    )
+    train: Training | None = Field(
+        None, description="how the workflow trains it on real images; left out: library weights"
+    )
+    weights: Download | None = Field(
+        None, description="a file in the library's format to take instead of the library's own"
+    )
+
+    @model_validator(mode="after")
+    def weights_have_a_source(self) -> NetworkConfig:
+        if self.weights and (self.train or self.model.startswith("user:")):
+            raise ValueError("weights: only for a model of a library that is not trained here")
+        own = self.train is not None or self.model.startswith("user:")
+        if own and self.input_size is None:
+            raise ValueError("input_size: a model without library weights needs it")
+        return self
+
+
+class GuideConfig(NetworkConfig):
+    """An off-the-shelf model that guides, and how it is adapted to noise."""
+
+    stands_for: str | None = Field(None, description="architecture in the paper's tables")
+    adapter: AdapterConfig
+    experts: Training = Field(description="noise-aware training; steps are a row's total")
+
+
+class ClassifierEvaluator(NetworkConfig):
+    """An independent classifier; its features give FID, IS, precision and recall."""
+
+    kind: Literal["classifier"] = "classifier"
+    neighbours: PositiveInt = Field(3, description="k of precision and recall")
+
+
+class InceptionEvaluator(Section):
+    """torch-fidelity's Inception v3 of the original FID, for RGB images."""
+
+    kind: Literal["inception"]
+    weights: Download = Field(description="torch-fidelity's weights file")
+    reference: ReferenceConfig
+    classifier: NetworkConfig | None = Field(
+        None, description="sees the target class or not; left out: that column stays empty"
+    )
+    neighbours: PositiveInt = Field(3, description="k of precision and recall")
+
+
+TAG = "kind="
+
+
+def _kind(evaluator: Any) -> str:
+    kind = evaluator.get("kind") if isinstance(evaluator, dict) else evaluator.kind
+    return f"{TAG}{kind or 'classifier'}"
+
+
+EvaluatorConfig = Annotated[
+    Annotated[ClassifierEvaluator, Tag(f"{TAG}classifier")]
+    | Annotated[InceptionEvaluator, Tag(f"{TAG}inception")],
+    Discriminator(_kind),
+]

@@ -1,0 +1,103 @@
+"""What turns images into features: an independent classifier, or torch-fidelity's Inception v3."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_fidelity import register_feature_extractor
+from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
+from torch_fidelity.utils import create_feature_extractor
+
+from ppap import files, models, runtime
+from ppap.config import CLASSIFIER, EVALUATOR, Config, InceptionEvaluator
+from ppap.errors import DataError
+from ppap.guides import Guide, features_and_logits
+from ppap.runs import Layout
+
+FEATURES, LOGITS, PREDICTED = "features", "logits", "predicted"
+Extractor = Callable[[Tensor], dict[str, Tensor]]
+"""uint8 (B, C, H, W) to features (B, D), logits (B, K), and classes (B,) if a classifier of its own says them."""
+
+
+def create(config: Config, layout: Layout) -> Extractor:
+    """The preset's evaluator on its device. An Inception evaluator's classifier predicts the class besides."""
+    if not isinstance(config.evaluator, InceptionEvaluator):
+        return _classifier(config, layout)
+    inception = _inception(config, layout)
+    if config.evaluator.classifier is None:
+        return inception
+    judge = models.load_guide(config, layout, CLASSIFIER)
+
+    def extract(images: Tensor) -> dict[str, Tensor]:
+        with runtime.autocast(config.runtime):
+            predicted = judge(images.float() / 127.5 - 1).argmax(dim=1)
+        return inception(images) | {PREDICTED: predicted}
+
+    return extract
+
+
+def _classifier(config: Config, layout: Layout) -> Extractor:
+    name = f"ppap-{files.sha256(layout.model(EVALUATOR))}"
+    if name not in FEATURE_EXTRACTORS_REGISTRY:
+        register_classifier(name, models.load_guide(config, layout, EVALUATOR))
+    cuda = runtime.device(config.runtime).type == "cuda"
+    extractor = create_feature_extractor(name, [FEATURES, LOGITS], cuda=cuda, verbose=False)
+    return lambda images: dict(zip((FEATURES, LOGITS), extractor(images), strict=True))
+
+
+def _inception(config: Config, layout: Layout) -> Extractor:
+    """Inception v3 as in the original FID: pooled features, and logits without bias for the Inception Score."""
+    path = layout.model(EVALUATOR)
+    buffer = io.BytesIO()
+    torch.save(files.read_tensors(path), buffer)  # torch-fidelity takes weights in this format only
+    buffer.seek(0)
+    try:
+        network = FeatureExtractorInceptionV3(
+            "inception-v3-compat",
+            ["2048", "logits_unbiased"],
+            feature_extractor_weights_path=buffer,
+        )
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise DataError(f"{path}: not Inception v3's weights ({reason})") from None
+    network.to(runtime.device(config.runtime))
+    return lambda images: dict(zip((FEATURES, LOGITS), network(images), strict=True))
+
+
+def register_classifier(name: str, guide: Guide) -> None:
+    """Make a classifier known to torch-fidelity: penultimate features, and logits for the Inception Score."""
+
+    class Classifier(FeatureExtractorBase):
+        def __init__(self, name: str, features_list: list[str], **kwargs: Any) -> None:
+            super().__init__(name, features_list)
+            self.guide = guide
+
+        @staticmethod
+        def get_provided_features_list() -> tuple[str, ...]:
+            return FEATURES, LOGITS
+
+        @staticmethod
+        def get_default_feature_layer_for_metric(metric: str) -> str:
+            return LOGITS if metric == "isc" else FEATURES
+
+        @staticmethod
+        def can_be_compiled() -> bool:
+            return False
+
+        def forward(self, input: Tensor) -> tuple[Tensor, ...]:
+            """uint8 (B, C, H, W) to features (B, D) and logits (B, K)."""
+            images = self.guide.prepare(input.float() / 127.5 - 1)
+            outputs = dict(
+                zip(
+                    (FEATURES, LOGITS), features_and_logits(self.guide.network, images), strict=True
+                )
+            )
+            return tuple(outputs[name].float() for name in self.features_list)
+
+    register_feature_extractor(name, Classifier)

@@ -1,0 +1,76 @@
+"""Real images that are fetched: what samples are compared with, and data sets that torch-fidelity knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.datasets.folder import IMG_EXTENSIONS, default_loader
+from torchvision.transforms import v2
+from tqdm import tqdm
+
+from ppap import files
+from ppap.config import Config, InceptionEvaluator
+from ppap.downloads import Downloads
+from ppap.errors import ConfigError, DataError
+
+IMAGES, LABELS, MU, SIGMA = "images", "labels", "mu", "sigma"
+
+
+def reference(config: Config, downloads: Downloads) -> dict[str, Tensor]:
+    """The reference of FID, precision and recall: `images` uint8 (N, H, W, 3), and `mu` (D,) and `sigma`
+    (D, D) of their Inception features where the publisher prints them."""
+    assert isinstance(config.evaluator, InceptionEvaluator)
+    source = config.evaluator.reference
+    if source.archive:
+        return read_archive(downloads.get(source.archive))
+    if source.registered:
+        return {IMAGES: registered(source.registered, downloads)[IMAGES]}
+    assert source.folder is not None
+    return {IMAGES: read_folder(Path(source.folder), config.dataset.image_size)}
+
+
+def read_archive(path: Path) -> dict[str, Tensor]:
+    """A reference batch of ADM's evaluator (.npz with arr_0, and mu and sigma or not)."""
+    arrays = files.read_arrays(path)
+    images = arrays.get("arr_0")
+    if images is None or images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+        raise DataError(f"{path}: arr_0 is not uint8 (N, height, width, 3)")
+    found = {IMAGES: torch.from_numpy(images)}
+    if {MU, SIGMA} <= arrays.keys():
+        found |= {name: torch.from_numpy(arrays[name]).double() for name in (MU, SIGMA)}
+    return found
+
+
+def registered(name: str, downloads: Downloads) -> dict[str, Tensor]:
+    """A data set by its name in torch-fidelity: `images` uint8 (N, H, W, 3), and `labels` (N,) if it has any."""
+    from torch_fidelity.registry import DATASETS_REGISTRY
+
+    if name not in DATASETS_REGISTRY:
+        there = ", ".join(DATASETS_REGISTRY)
+        raise ConfigError(f"torch-fidelity has no data set '{name}' (it has {there})")
+    folder = downloads.folder / "datasets"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        data = DATASETS_REGISTRY[name](str(folder), True)
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"{name}: cannot be downloaded ({error}). Without network: place torchvision's files of it "
+            f"in {folder} and run the same command again"
+        ) from None
+    images = torch.stack([data[i] for i in tqdm(range(len(data)), name, unit="image")])
+    found = {IMAGES: images.permute(0, 2, 3, 1).contiguous()}
+    labels = getattr(data, "targets", None)
+    return found if labels is None else found | {LABELS: torch.tensor(labels)}
+
+
+def read_folder(folder: Path, size: int) -> Tensor:
+    """All images under a folder, resized by their shorter side and cropped to the centre: (N, size, size, 3)."""
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMG_EXTENSIONS)
+    if not paths:
+        raise DataError(f"{folder}: no images there (evaluator.reference.folder)")
+    fit = v2.Compose([v2.Resize(size, antialias=True), v2.CenterCrop(size), v2.PILToTensor()])
+    images = [fit(default_loader(str(path))) for path in tqdm(paths, str(folder), unit="image")]
+    return torch.stack(images).permute(0, 2, 3, 1).contiguous()

@@ -1,0 +1,176 @@
+"""Guides by name: library weights in the libraries' own formats, their normalisation, size and class names."""
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import torchvision
+from safetensors.torch import save_file
+from torch import nn
+from torchvision.transforms import v2
+
+from ppap import config as presets
+from ppap import files, models
+from ppap.config import NetworkConfig
+from ppap.errors import ConfigError
+from ppap.guides import Guide
+from ppap.guides.library import input_of, pretrained
+from ppap.runs import Layout
+from tests.conftest import ROOT, ppap
+
+IMAGENET = ROOT / "config" / "imagenet256.yaml"
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "mean"),
+    [
+        ("torchvision:resnet50/IMAGENET1K_V2", 224, MEAN),
+        ("torchvision:efficientnet_b4", 380, MEAN),
+        ("timm:deit_small_patch16_224", 224, MEAN),
+        ("timm:vit_base_patch16_384.augreg_in21k_ft_in1k", 384, (0.5, 0.5, 0.5)),
+    ],
+)
+def test_size_and_normalisation_are_the_librarys(model, size, mean) -> None:
+    found = input_of(NetworkConfig(model=model))
+    assert (found.size, found.mean) == (size, mean)
+    assert input_of(NetworkConfig(model=model, input_size=64, mean=(0.1,))).size == 64
+
+
+def test_class_names_are_the_librarys() -> None:
+    for model in ("torchvision:resnet50/IMAGENET1K_V2", "timm:deit_small_patch16_224"):
+        names = pretrained(model).class_names
+        assert len(names) == 1000 and names[250].startswith("Siberian husky")
+
+
+def test_weights_are_found_where_the_libraries_publish_them() -> None:
+    source = pretrained("torchvision:resnet50/IMAGENET1K_V2").source
+    assert source.name == "resnet50-11ad3fa6.pth" and source.sha256 == "11ad3fa6"
+    source = pretrained("timm:deit_small_patch16_224").source
+    assert source.name == "timm--deit_small_patch16_224.fb_in1k--model.safetensors"
+    assert source.url.endswith(
+        "/timm/deit_small_patch16_224.fb_in1k/resolve/main/model.safetensors"
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (
+            "torchvision:resnet50/IMAGENET1K_V9",
+            "no weights 'IMAGENET1K_V9' (it has IMAGENET1K_V1, ",
+        ),
+        ("timm:resnet50.best", "Invalid pretrained tag (best) for resnet50"),
+        ("timm:resnet10t.nothing", "Invalid pretrained tag"),
+    ],
+)
+def test_weights_that_do_not_exist_are_refused(model: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        pretrained(model)
+    assert message in str(error.value)
+
+
+def deit(tmp_path: Path) -> tuple[Path, nn.Module]:
+    """DeiT in the format of its authors: a state dict under the key `model`."""
+    network = timm.create_model("deit_tiny_patch16_224")
+    torch.save({"model": network.state_dict()}, tmp_path / "deit.pth")
+    return tmp_path / "deit.pth", network
+
+
+def resnet(tmp_path: Path) -> tuple[Path, nn.Module]:
+    network = torchvision.models.resnet18()
+    torch.save(network.state_dict(), tmp_path / "resnet.pth")
+    return tmp_path / "resnet.pth", network
+
+
+def mixer(tmp_path: Path) -> tuple[Path, nn.Module]:
+    """timm's own format on the Hugging Face hub."""
+    network = timm.create_model("mixer_s16_224")
+    save_file(network.state_dict(), tmp_path / "model.safetensors")
+    return tmp_path / "model.safetensors", network
+
+
+@pytest.mark.parametrize(
+    ("model", "published"),
+    [
+        ("torchvision:resnet18/IMAGENET1K_V1", resnet),
+        ("timm:deit_tiny_patch16_224", deit),
+        ("timm:mixer_s16_224", mixer),  # which timm has no weights of
+    ],
+)
+def test_a_fetched_guide_is_the_librarys_model_behind_its_own_normalisation(
+    preset_file, tmp_path: Path, model: str, published
+) -> None:
+    torch.manual_seed(0)
+    path, network = published(tmp_path)
+    preset = preset_file(
+        IMAGENET, runtime={"device": "cpu"}, guides__resnet50__model=model,
+        guides__resnet50__weights={"url": str(path)}, guides__resnet50__mean=MEAN,
+        guides__resnet50__std=STD,
+    )  # fmt: skip
+    ppap("fetch", preset, "resnet50", cwd=tmp_path)
+    config = presets.load(preset)
+    loaded = models.load_guide(config, Layout(config, tmp_path / "results"), "resnet50")
+    pixels = torch.rand(2, 3, 224, 224)
+    theirs = network.eval()(v2.functional.normalize(pixels, MEAN, STD))
+    torch.testing.assert_close(loaded(pixels * 2 - 1), theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_weights_for_other_classes_are_refused(preset_file, tmp_path: Path) -> None:
+    path, _ = deit(tmp_path)
+    preset = preset_file(
+        IMAGENET, dataset__classes=10, figures__target_class=3,
+        guides__deit_s__weights={"url": str(path)},
+    )  # fmt: skip
+    done = ppap("fetch", preset, "deit_s", cwd=tmp_path, check=False)
+    assert done.returncode == 2 and "deit.pth: not the weights of" in done.stderr
+    preset = preset_file(IMAGENET, dataset__classes=10, figures__target_class=3)
+    done = ppap("fetch", preset, "deit_s", cwd=tmp_path, check=False)
+    assert done.returncode == 2 and "know 1000 classes, the preset has 10" in done.stderr
+
+
+def test_a_model_without_weights_is_named(preset_file, tmp_path: Path) -> None:
+    preset = preset_file(IMAGENET, guides__deit_s__model="timm:mixer_s16_224")
+    done = ppap("fetch", preset, "deit_s", cwd=tmp_path, check=False)
+    assert (
+        done.returncode == 2 and "no weights of timm:mixer_s16_224; give `train` or" in done.stderr
+    )
+
+
+def test_weights_of_another_model_name_a_difference(preset_file, tmp_path: Path) -> None:
+    path, _ = resnet(tmp_path)
+    preset = preset_file(IMAGENET, guides__resnet50__weights={"url": str(path)})
+    done = ppap("fetch", preset, "resnet50", cwd=tmp_path, check=False)
+    assert done.returncode == 2 and "resnet.pth: " in done.stderr and "layer1" in done.stderr
+    preset = preset_file(IMAGENET, guides__deit_s__weights={"url": str(path)})
+    done = ppap("fetch", preset, "deit_s", cwd=tmp_path, check=False)
+    assert done.returncode == 2 and "not the weights of timm:deit_small_patch16_224" in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_function_of_the_users_own_brings_its_weights(
+    preset_file, tmp_path: Path, monkeypatch
+) -> None:
+    (tmp_path / "mymodel.py").write_text(
+        "import torch\ndef build(classes):\n"
+        "    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, classes))\n"
+        "    torch.nn.init.constant_(network[1].weight, 0.25)\n    return network\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    preset = preset_file(
+        IMAGENET, guides__resnet50__model="user:mymodel.build", guides__resnet50__input_size=8
+    )
+    ppap("fetch", preset, "resnet50", cwd=tmp_path)
+    tensors = files.read_tensors(tmp_path / "results/imagenet256/models/resnet50.safetensors")
+    assert tensors["1.weight"].shape == (1000, 192) and (tensors["1.weight"] == 0.25).all()
+
+
+def test_the_resize_is_antialiased_and_differentiable() -> None:
+    guide = Guide(nn.Identity(), 32, (0.5,) * 3, (0.5,) * 3)
+    images = torch.rand(1, 3, 64, 64, requires_grad=True)
+    resized = guide(images * 2 - 1)
+    expected = v2.functional.resize(images, [32, 32], antialias=True) * 2 - 1
+    torch.testing.assert_close(resized, expected)
+    (gradient,) = torch.autograd.grad(resized.sum(), images)
+    assert (gradient != 0).all()

@@ -1,0 +1,161 @@
+"""The paper's scale: memory of a training job, the size of the graph, and what runs without ImageNet."""
+
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from ppap import adapters, files, runs
+from ppap import config as presets
+from ppap.config import NetworkConfig
+from ppap.guides import build_network
+from ppap.runs import Layout
+from ppap.shards import ShardedImages, ShardedTargets
+from ppap.workflow import Graph
+from tests.conftest import ROOT, ppap
+from tests.test_workflow import snakemake
+
+IMAGENET = ROOT / "config" / "imagenet256.yaml"
+SHARDS, SIZE, SIDE, CLASSES = 20, 500, 96, 1000
+
+READER = """
+import sys, resource, torch
+from pathlib import Path
+from ppap.shards import ShardedImages, ShardedTargets
+folder, shards, size, side = Path(sys.argv[1]), *map(int, sys.argv[2:])
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+before = peak()
+images = ShardedImages([folder / f"{i}.npy" for i in range(shards)], [size] * shards, (side, side, 3))
+targets = ShardedTargets([folder / f"{i}.safetensors" for i in range(shards)], [size] * shards)
+for chosen in torch.randperm(len(images)).split(64):
+    images.take(chosen)
+    targets.take(chosen, chosen % 2 == 0)
+print(peak() - before)
+"""
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> Path:
+    """10,000 images of 96 pixels (280 MB) with answers of 1,000 classes in half precision (40 MB)."""
+    folder = tmp_path_factory.mktemp("shards")
+    for i in range(SHARDS):
+        images = np.full((SIZE, SIDE, SIDE, 3), i, np.uint8)
+        images[:, 0, 0, 0] = np.arange(SIZE) % 256
+        np.save(folder / f"{i}.npy", images)
+        answers = torch.full((SIZE, CLASSES), float(i), dtype=torch.float16)
+        save_file({"image": answers, "mirror": -answers}, folder / f"{i}.safetensors")
+    return folder
+
+
+def test_a_training_job_keeps_little_of_its_shards_in_memory(shards: Path) -> None:
+    arguments = [str(n) for n in (shards, SHARDS, SIZE, SIDE)]
+    grown = subprocess.run(
+        [sys.executable, "-c", READER, *arguments], check=True, capture_output=True, text=True
+    )
+    assert int(grown.stdout) < 180, f"{grown.stdout} MB of 320"
+
+
+def test_what_is_read_again_after_its_pages_were_handed_back_is_the_same(shards: Path) -> None:
+    sizes = [SIZE] * SHARDS
+    paths = [shards / f"{i}.npy" for i in range(SHARDS)]
+    images = ShardedImages(paths, sizes, (SIDE, SIDE, 3))
+    targets = ShardedTargets([path.with_suffix(".safetensors") for path in paths], sizes)
+    for chosen in torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).split(
+        500
+    )[:8]:
+        found = images.take(chosen)
+        assert (found[:, 1, 1, 1] == chosen.numpy() // SIZE).all()
+        assert (found[:, 0, 0, 0] == chosen.numpy() % SIZE % 256).all()
+        mirrored = chosen % 3 == 0
+        answers = targets.take(chosen, mirrored)[:, 7]
+        assert torch.equal(answers, torch.where(mirrored, -1.0, 1.0) * (chosen // SIZE))
+
+
+def test_the_papers_graph_is_built_in_seconds_and_has_few_jobs(tmp_path: Path) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = snakemake(tmp_path, "--dry-run", preset=IMAGENET)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr[-2000:]
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout, re.MULTILINE))
+    assert int(counts["total"]) < 2000
+    assert counts["generate"] == "500" and counts["train_expert"] == "53"
+    assert counts["sample"] == str(20 * (2 + 2 * 2 * 6 + 4)) and counts["label"] == "60"
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 10
+
+
+def test_without_supervision_only_those_rows_are_missing(preset_file) -> None:
+    with_labels = presets.load(IMAGENET)
+    without = presets.load(preset_file(IMAGENET, supervised=False))
+    assert len(runs.all_runs(with_labels)) == 30
+    left = {run.method for run in runs.all_runs(without)}
+    assert left == {"none", "naive", "x0_gradient", "ppap_5", "ppap_10"}
+    assert len(runs.table_runs(without, "main")) == 28  # the rows stay, their cells are empty
+    assert not runs.needs_data(without) and runs.needs_data(with_labels)
+    graph = Graph(without)
+    assert not any(
+        "single_noise_aware" in path or "multi_experts" in path for path in graph.everything
+    )
+
+
+def test_an_image_folder_that_is_missing_names_the_key_and_the_way_out(
+    preset_file, tmp_path: Path
+) -> None:
+    preset = preset_file(
+        IMAGENET, runtime={"device": "cpu"}, dataset__classes=10, figures__target_class=3,
+        dataset__path=str(tmp_path / "imagenet"), guides__resnet50__model="torchvision:resnet18",
+    )  # fmt: skip
+    config = presets.load(preset)
+    network = build_network("torchvision:resnet18", {}, 3, 10)
+    files.write_tensors(
+        Layout(config, tmp_path / "results").model("resnet50"), network.state_dict()
+    )
+    done = ppap(
+        "train-expert", preset, "resnet50", "multi_experts_5", "1", cwd=tmp_path, check=False
+    )
+    assert done.returncode == 2
+    assert f"dataset.path: {tmp_path}/imagenet: no such folder of images" in done.stderr
+    assert "`supervised: false` leaves out" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("guide", "count", "five", "ten"),
+    [("resnet50", 1_459_632, 7.30, 14.60), ("deit_s", 927_592, 4.64, 9.28)],
+)
+def test_the_presets_adapters_train_the_papers_number_of_parameters(
+    guide, count, five, ten
+) -> None:
+    spec = presets.load(IMAGENET).guides[guide]
+    network = build_network(spec.model, spec.options, 3, 1000)
+    adapters.attach(network, spec.adapter)
+    assert adapters.trainable_parameters(network) == count
+    assert (round(5 * count / 1e6, 2), round(10 * count / 1e6, 2)) == (five, ten)
+
+
+@pytest.mark.parametrize(
+    ("guide", "copies", "millions"),
+    [("resnet50", 1, 25.56), ("deit_s", 1, 22.05), ("resnet18", 5, 58.45), ("resnet152", 1, 60.19)],
+)
+def test_the_presets_full_fine_tunes_train_the_papers_number(guide, copies, millions) -> None:
+    spec: NetworkConfig = presets.load(IMAGENET).guides[guide]
+    with torch.device("meta"):
+        network = build_network(spec.model, spec.options, 3, 1000)
+    assert round(copies * adapters.trainable_parameters(network) / 1e6, 2) == millions
+
+
+def test_the_preset_says_what_the_paper_says() -> None:
+    data = yaml.safe_load(IMAGENET.read_text())
+    for guide in data["guides"].values():
+        experts = guide["experts"]
+        assert (experts["steps"], experts["batch_size"]) == (300_000, 256)
+        assert (experts["learning_rate"], experts["weight_decay"]) == (1e-4, 0.05)
+    assert {s["scale"] for s in data["samplers"].values()} == {7.5}
+    assert data["sampling"]["samples"] == 10_000 and data["experts"]["tau"] == 0.25
+    assert data["clean_images"]["count"] == 500_000
