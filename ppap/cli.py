@@ -157,7 +157,7 @@ def metrics(preset: Preset, sampler: Sampler, guide: Guide) -> None:
 def table(
     preset: Preset, name: Annotated[Table, typer.Argument(help="which of the paper's tables")]
 ) -> None:
-    """Rebuild one of the paper's tables: CSV, Markdown, LaTeX and JSON, beside the printed values."""
+    """Rebuild one of the paper's tables: CSV, Markdown, LaTeX, HTML and JSON, beside the printed values."""
     from ppap.tables import write_table
 
     write_table(*_open(preset), name.value)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from ppap.config import Config
-from ppap.runs import all_runs, figure_names, has_warm_start, warm_name
+from ppap.runs import all_runs, figure_names, group, has_warm_start, warm_name
 from ppap.workflow import Graph
 
 
@@ -109,7 +109,9 @@ def _evaluation(graph: Graph) -> Iterator[Job]:
         wildcards = {"sampler": sampler, "guide": guide}
         inputs = [evaluator, *graph.samples(SimpleNamespace(**wildcards))]
         features, metrics = layout.features(sampler, guide), layout.metrics(sampler, guide)
-        yield Job("features", f"features/{sampler}_{guide}", wildcards, inputs, [str(features)])
+        archives = layout.archive(group(graph.config, sampler, guide)[0]).parent
+        outputs = [str(features), str(archives)]
+        yield Job("features", f"features/{sampler}_{guide}", wildcards, inputs, outputs)
         inputs = [reference, str(features)]
         yield Job("metrics", f"metrics/{sampler}_{guide}", wildcards, inputs, [str(metrics)])
 
