@@ -6,7 +6,7 @@ PRESET ?= digits
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install tables test test-slurm lint format report schema lock clean
+.PHONY: help install tables test test-slurm lint format report pull unlock schema lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,14 @@ format: install ## bring the code into shape
 
 report: install ## Snakemake's HTML report of a finished preset
 	snakemake --config preset=$(PRESET) --report results/$(PRESET)/report.html
+
+pull: install ## fetch a preset's artifacts from the DVC remote, and tell Snakemake that they are current
+	dvc pull
+	snakemake --config preset=$(PRESET) --touch
+
+unlock: install ## after a crash: stop the jobs that Snakemake left behind here, and unlock the folder
+	ppap stop-jobs
+	snakemake --config preset=$(PRESET) --unlock
 
 schema: install ## write the JSON schema of presets to workflow/schemas/
 	ppap config schema > workflow/schemas/config.schema.json

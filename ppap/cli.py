@@ -197,6 +197,17 @@ def plan(
     print(json.dumps(planning.as_json(made), indent=2) if as_json else planning.as_text(made))
 
 
+@app.command()
+def stop_jobs() -> None:
+    """Stop the jobs, local ones and Slurm's, that a killed Snakemake left running in this folder.
+
+    They resume from their checkpoints. `make unlock` calls this, then unlocks the folder.
+    """
+    from ppap import orphans
+
+    print(f"stopped {orphans.stop(Path.cwd())} jobs")
+
+
 @config_app.command("show")
 def config_show(preset: Preset) -> None:
     """Print a preset with every default filled in, as YAML."""
@@ -223,6 +234,14 @@ def config_where(preset: Preset) -> None:
         raise DataError(f"{', '.join(missing)}: not computed yet")
     print(f"The tables are in {layout.root / 'tables'}, the figures in {layout.root / 'figures'}:")
     print("\n".join(f"  {path}" for path in tables))
+
+
+@config_app.command("phases")
+def config_phases(preset: Preset) -> None:
+    """Write what of a preset each phase depends on, for DVC: results/PRESET/phases/PHASE.json."""
+    from ppap.dependencies import write_phases
+
+    write_phases(*_open(preset))
 
 
 @config_app.command("schema")

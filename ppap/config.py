@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -311,6 +312,11 @@ class Config(Section):
             except ConfigError as error:
                 raise ValueError(f"methods.{name}.experts: {error}") from None
         return self
+
+    @cached_property
+    def plain(self) -> dict[str, Any]:
+        """The whole preset as plain values."""
+        return self.model_dump(mode="json")
 
     @property
     def target_classes(self) -> list[int]:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from ppap.config import Config
-from ppap.runs import all_runs, figure_names, group, has_warm_start, warm_name
+from ppap.runs import all_runs, figure_names, group, has_warm_start, taught_guides, warm_name
 from ppap.workflow import Graph
 
 
@@ -50,11 +50,8 @@ def _clean(graph: Graph) -> Iterator[Job]:
 
 
 def _labels(graph: Graph) -> Iterator[Job]:
-    """Only the guides that teach an expert label."""
-    config, layout = graph.config, graph.layout
-    runs = all_runs(config)
-    teachers = [r.guide for r in runs if config.methods[r.method].supervision == "teacher"]
-    for guide in dict.fromkeys(teachers):
+    layout = graph.layout
+    for guide in taught_guides(graph.config):
         outputs = [str(layout.labels(guide, i)) for i in range(len(graph.shards))]
         inputs = [str(layout.model(guide)), *graph.clean]
         yield Job("label", f"label/{guide}", {"guide": guide}, inputs, outputs)

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from ppap import datasets, files, models, runtime
 from ppap.config import Config, Training
+from ppap.dependencies import fingerprint, of_model
 from ppap.errors import ConfigError
 from ppap.guides import Guide
-from ppap.runs import Layout, fingerprint
+from ppap.runs import Layout
 from ppap.schedules import Schedule
 from ppap.seeds import Stream, mix, name_seed
 from ppap.training import Job, finish, train
@@ -24,8 +25,7 @@ def pretrain(config: Config, layout: Layout, name: str) -> None:
     """Train `diffusion`, `evaluator` or a guide on real images, and write its weights."""
     if name not in (models.DIFFUSION, models.EVALUATOR, *config.guides):
         raise ConfigError(f"{config.preset}: no model '{name}' to pretrain")
-    key = name if name in (models.DIFFUSION, models.EVALUATOR) else f"guides.{name}"
-    mark = fingerprint(config, "seed", "dataset", key)
+    mark = fingerprint(config, *of_model(name))
     job = Job(name, name_seed(config.seed, name), layout.scratch("models", name), mark)
     torch.manual_seed(mix(job.seed, Stream.INITIAL_WEIGHTS))
     with runtime.autocast(config.runtime):

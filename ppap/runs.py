@@ -1,15 +1,12 @@
-"""What a preset consists of: guided runs, expert files, fingerprints, and where each file lies."""
+"""What a preset consists of: guided runs and expert files, and where each file lies."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ppap.config import UNGUIDED, Config, MethodConfig
-from ppap.shards import shard_name, shard_sizes
 
 WARM = "warm"
 
@@ -63,6 +60,13 @@ def used_guides(config: Config) -> list[str]:
     return list(dict.fromkeys(run.guide for run in all_runs(config) if run.guide != UNGUIDED))
 
 
+def taught_guides(config: Config) -> list[str]:
+    """Guides that teach: their answers on the clean images are what experts learn."""
+    methods = config.methods
+    runs = (run for run in all_runs(config) if methods[run.method].supervision == "teacher")
+    return list(dict.fromkeys(run.guide for run in runs))
+
+
 def warm_name(method: MethodConfig) -> str:
     """The shared start of all methods that learn the same parameters from the same supervision."""
     return f"{WARM}_{method.supervision}_{method.trainable}"
@@ -90,6 +94,16 @@ def main_guides(config: Config) -> list[str]:
     return list(dict.fromkeys(run.guide for run in table_runs(config, "main")))
 
 
+def shard_sizes(total: int, shard_size: int) -> list[int]:
+    """Number of images in each shard; the last one holds what is left."""
+    full, rest = divmod(total, shard_size)
+    return [shard_size] * full + [rest] * (rest > 0)
+
+
+def shard_name(index: int) -> str:
+    return f"{index:04d}"
+
+
 @dataclass(frozen=True)
 class Layout:
     """Where a preset's files lie, under `root` (results/PRESET) and `scratch` (unfinished work)."""
@@ -104,6 +118,9 @@ class Layout:
 
     def scratch(self, *parts: str) -> Path:
         return self.scratch_root.joinpath(self.config.preset, *parts).with_suffix(".ckpt")
+
+    def phase(self, name: str) -> Path:
+        return self.root / "phases" / f"{name}.json"
 
     def model(self, name: str) -> Path:
         return self.root / "models" / f"{name}.safetensors"
@@ -155,30 +172,3 @@ class Layout:
 
     def figure(self, name: str) -> Path:
         return self.root / "figures" / f"{name}.png"
-
-
-def fingerprint(config: Config, *keys: str) -> str:
-    """A short hash of these parts of the preset ("guides.vit.train"), to tell stale work from current."""
-    values: dict[str, Any] = {}
-    for key in keys:
-        value: Any = config.model_dump(mode="json")
-        for part in key.split("."):
-            value = value[part]
-        values[key] = value
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def upstream(config: Config) -> list[str]:
-    """The parts of a preset that decide what its clean images are."""
-    clean = config.clean_images
-    own = [f"clean_images.{part}" for part in ("count", "sampler", "seed", "shard_size")]
-    sampler = [f"samplers.{clean.sampler}.{part}" for part in ("kind", "steps", "eta")]
-    return ["seed", "dataset", "diffusion", *own, *sampler]
-
-
-def expert_parts(config: Config, expert: ExpertJob) -> list[str]:
-    """The parts of a preset that decide, beside its input files, what an expert is."""
-    schedule = ["diffusion.noise_schedule", "diffusion.timesteps"]
-    guide = [f"guides.{expert.guide}.{part}" for part in ("adapter", "experts")]
-    method = [] if expert.part == WARM else [f"methods.{expert.method}"]
-    return ["seed", "dataset", "experts", *schedule, *guide, *method]

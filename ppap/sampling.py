@@ -15,6 +15,7 @@ from tqdm import tqdm
 from ppap import datasets, files, models, runtime
 from ppap.config import Config, SamplerConfig
 from ppap.denoiser import Denoiser
+from ppap.dependencies import fingerprint, of_clean_images, of_samples
 from ppap.errors import ConfigError, NumericalError
 from ppap.experts import ExpertBank, bank_identity, check_experts, read_expert
 from ppap.guidance import (
@@ -25,7 +26,7 @@ from ppap.guidance import (
     X0Gradient,
     class_log_probability,
 )
-from ppap.runs import Layout, Run, fingerprint, upstream
+from ppap.runs import Layout, Run
 from ppap.samplers import SAMPLERS, State
 from ppap.seeds import StepNoise, balanced_classes, initial_noise
 from ppap.training import load_checkpoint
@@ -61,7 +62,7 @@ def generate(config: Config, layout: Layout, index: int) -> None:
         batch_size=clean.batch_size,
         checkpoint=layout.scratch("clean", str(index)),
         checkpoint_every=config.sampling.checkpoint_every,
-        fingerprint=fingerprint(config, *upstream(config)),
+        fingerprint=fingerprint(config, *of_clean_images(config)),
     )
     denoiser = models.load_denoiser(config, layout, clean.sampler)
     images = _draw(config, shard, denoiser, clean.sampler, lambda targets: NoGuidance())
@@ -76,10 +77,9 @@ def sample(config: Config, layout: Layout, run: Run, index: int) -> None:
     samples = range(index * sampling.shard_size, index * sampling.shard_size + size)
     guided = method.guidance != "none"
     parts = [
-        *upstream(config),
-        "sampling",
-        f"samplers.{run.sampler}",
-        f"methods.{run.method}",
+        *of_clean_images(config),
+        *of_samples(run),
+        "sampling.batch_size",
         *(["experts", f"guides.{run.guide}"] if guided else []),
     ]
     shard = Shard(

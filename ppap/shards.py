@@ -13,16 +13,6 @@ from ppap import files
 from ppap.errors import DataError
 
 
-def shard_sizes(total: int, shard_size: int) -> list[int]:
-    """Number of images in each shard; the last one holds what is left."""
-    full, rest = divmod(total, shard_size)
-    return [shard_size] * full + [rest] * (rest > 0)
-
-
-def shard_name(index: int) -> str:
-    return f"{index:04d}"
-
-
 class ShardedImages:
     """Shards of images read as one; nothing is loaded before it is asked for.
 

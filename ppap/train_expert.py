@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ppap import adapters, datasets, files, models, runtime
 from ppap.config import Config, MethodConfig, Training
+from ppap.dependencies import fingerprint, of_clean_images, of_expert
 from ppap.distill import class_kl
 from ppap.errors import ConfigError
 from ppap.experts import bank_identity
@@ -21,11 +22,8 @@ from ppap.runs import (
     WARM,
     ExpertJob,
     Layout,
-    expert_parts,
     expert_steps,
-    fingerprint,
     has_warm_start,
-    upstream,
     warm_name,
 )
 from ppap.schedules import Schedule
@@ -49,7 +47,7 @@ def train_expert(config: Config, layout: Layout, expert: ExpertJob) -> None:
     base = {name: value.clone() for name, value in guide.network.state_dict().items()}
     size = sum(p.numel() for p in guide.network.parameters())
     name, out, start, steps = place(config, layout, expert)
-    parts = [*upstream(config), f"guides.{expert.guide}", *expert_parts(config, expert)]
+    parts = [*of_clean_images(config), f"guides.{expert.guide}", *of_expert(expert)]
     mark = fingerprint(config, *parts)
     job = Job(name, name_seed(config.seed, name), layout.scratch("experts", name), mark)
     torch.manual_seed(mix(job.seed, Stream.INITIAL_WEIGHTS))

@@ -9,24 +9,24 @@ from typing import Any
 
 from ppap import config as presets
 from ppap.config import Config
+from ppap.dependencies import fingerprint, of_clean_images, of_expert, of_model, of_samples
 from ppap.errors import ConfigError
 from ppap.runs import (
     WARM,
     ExpertJob,
     Layout,
+    Run,
     all_runs,
-    expert_parts,
     figure_names,
-    fingerprint,
     group,
     has_warm_start,
+    shard_name,
     stored_as,
     table_runs,
-    upstream,
+    taught_guides,
     used_guides,
     warm_name,
 )
-from ppap.shards import shard_name
 
 Wildcards = Any
 Inputs = Callable[[Wildcards], list[str]]
@@ -146,6 +146,32 @@ class Graph:
     # -- targets ---------------------------------------------------------------------------------
 
     @property
+    def trained(self) -> list[str]:
+        return [str(self.layout.model(name)) for name in self.models]
+
+    @property
+    def labels(self) -> list[str]:
+        taught, shards = taught_guides(self.config), range(len(self.layout.clean_sizes))
+        return [str(self.layout.labels(g, i)) for g in taught for i in shards]
+
+    @property
+    def experts(self) -> list[str]:
+        runs = all_runs(self.config)
+        paths = (path for run in runs for path in self.layout.experts(run.guide, run.method))
+        return list(dict.fromkeys(str(path) for path in paths))
+
+    @property
+    def sampled(self) -> list[str]:
+        shards = range(len(self.layout.sample_sizes))
+        return [str(self.layout.samples(r, i)) for r in all_runs(self.config) for i in shards]
+
+    @property
+    def evaluated(self) -> list[str]:
+        layout, runs = self.layout, all_runs(self.config)
+        found = [p(r.sampler, r.guide) for r in runs for p in (layout.features, layout.metrics)]
+        return list(dict.fromkeys(str(path) for path in found))
+
+    @property
     def tables(self) -> list[str]:
         suffixes = ("csv", "md", "tex", "html", "json")
         return [str(self.layout.table(t, s)) for t in self.config.tables for s in suffixes]
@@ -157,16 +183,10 @@ class Graph:
     @property
     def everything(self) -> list[str]:
         """Every result, not the last ones only: a fresh clone has tables, but nothing they were made of."""
-        layout, runs = self.layout, all_runs(self.config)
-        files = [
-            *(layout.model(name) for name in self.models),
-            *(p for run in runs for p in layout.experts(run.guide, run.method)),
-            *(layout.samples(r, i) for r in runs for i in range(len(layout.sample_sizes))),
-            *(layout.features(run.sampler, run.guide) for run in runs),
-            *(layout.metrics(run.sampler, run.guide) for run in runs),
+        return [
+            *(*self.trained, *self.clean, *self.experts, *self.sampled, *self.evaluated),
+            *(*self.tables, *self.figures),
         ]
-        unique = dict.fromkeys(str(path) for path in files)
-        return [*self.clean, *unique, *self.tables, *self.figures]
 
     # -- report ----------------------------------------------------------------------------------
 
@@ -187,26 +207,20 @@ class Graph:
 
     @property
     def generating(self) -> str:
-        return self.depends(*upstream(self.config))
+        return self.depends(*of_clean_images(self.config))
 
     def pretraining(self, wildcards: Wildcards) -> str:
-        own = wildcards.model
-        key = own if own in ("diffusion", "evaluator") else f"guides.{own}"
-        parts = [f"{key}.{p}" for p in ("model", "options", "input_size", "mean", "std", "train")]
-        return self.depends("seed", "dataset", *([key] if own == "diffusion" else parts))
+        return self.depends(*of_model(wildcards.model))
 
     def warm_training(self, wildcards: Wildcards) -> str:
-        expert = ExpertJob(wildcards.guide, self.warm_method(wildcards), WARM)
-        return self.depends(*expert_parts(self.config, expert))
+        return self.depends(
+            *of_expert(ExpertJob(wildcards.guide, self.warm_method(wildcards), WARM))
+        )
 
     def expert_training(self, wildcards: Wildcards) -> str:
-        expert = ExpertJob(wildcards.guide, wildcards.method, wildcards.part)
-        return self.depends(*expert_parts(self.config, expert))
+        return self.depends(
+            *of_expert(ExpertJob(wildcards.guide, wildcards.method, wildcards.part))
+        )
 
     def sampling(self, wildcards: Wildcards) -> str:
-        parts = ("samples", "seeds", "classes", "shard_size")
-        return self.depends(
-            *(f"sampling.{part}" for part in parts),
-            f"samplers.{wildcards.sampler}",
-            f"methods.{wildcards.method}",
-        )
+        return self.depends(*of_samples(Run(wildcards.sampler, wildcards.guide, wildcards.method)))

@@ -76,7 +76,7 @@ def test_jobs_are_those_of_snakemakes_dry_run(tmp_path, preset_file, warm_start)
                "--directory", tmp_path, "--config", f"preset={preset}"]  # fmt: skip
     dry = subprocess.run(command, capture_output=True, text=True, cwd=ROOT).stdout
     counts = {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", dry, re.MULTILINE)}
-    for target in ("all", "paper", "total"):
+    for target in ("all", "total"):
         counts.pop(target, None)
     listed = sum(
         (Counter(row["jobs"]) for row in planned(preset, cwd=tmp_path)["phases"]), Counter()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -31,6 +32,7 @@ SlurmdLogFile={folder}/slurmd.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 MpiDefault=none
+MinJobAge=3600
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
 SelectType=select/cons_tres
@@ -96,6 +98,12 @@ class Cluster:
         return self.run(
             "squeue", "-h", "-t", "PD,R,CG,CF,S", "-o", "%i %j %P %T %b"
         ).stdout.splitlines()
+
+    def history(self) -> list[dict[str, str]]:
+        """All jobs that Slurm remembers, oldest first, with the fields of `scontrol show job`."""
+        lines = self.run("scontrol", "show", "job", "--oneliner").stdout.splitlines()
+        found = [dict(re.findall(r"(\w+)=(\S*)", line)) for line in lines if "JobId=" in line]
+        return sorted(found, key=lambda job: int(job["JobId"]))
 
     def _shim(self) -> None:
         """Snakemake's plugin takes SLURM_CONF from the environment before its inner srun; give it back."""

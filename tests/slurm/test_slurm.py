@@ -2,23 +2,29 @@
 
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.conftest import ROOT, SMOKE
+from ppap import files
+from tests.conftest import ROOT, SMOKE, ppap
 from tests.slurm.cluster import Cluster, missing
 
 pytestmark = [
     pytest.mark.slurm,
+    pytest.mark.timeout(1200),
     pytest.mark.skipif(
         bool(missing()), reason=f"this machine has no Slurm: {', '.join(missing())} not found"
     ),
 ]
+RESULTS = Path("results", "smoke")
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +37,8 @@ def cluster() -> Iterator[Cluster]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory) -> Path:
+def clone_to(where: Path) -> Path:
     """What a fresh clone holds, and a preset that asks for a GPU where there is one."""
-    where = tmp_path_factory.mktemp("clone") / "ppap"
     tracked = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -47,39 +51,153 @@ def clone(tmp_path_factory) -> Path:
     return where
 
 
-@pytest.fixture(scope="module")
-def finished(cluster: Cluster, clone: Path) -> tuple[Path, str]:
-    """The clone after a whole run under Slurm, and what Snakemake printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--profile", "slurm", "--config", "preset=smoke"],
-        cwd=clone, env=cluster.environment | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+def start(
+    cluster: Cluster, where: Path, *arguments: str, path: Path | None = None
+) -> subprocess.Popen[str]:
+    """`snakemake --profile slurm` in a clone; only the first look at jobs comes sooner than it says."""
+    python = Path(sys.executable)
+    command = [str(python), "-m", "snakemake", "--profile", "slurm", *arguments]
+    command += ["--slurm-init-seconds-before-status-checks", "2", "--config", "preset=smoke"]
+    places = [*([path] if path else []), python.parent, cluster.environment["PATH"]]
+    environment = cluster.environment | {"PATH": ":".join(map(str, places)), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=where, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-5000:]
-    return clone, done.stderr
 
 
-@pytest.mark.timeout(1200)
-def test_the_profile_runs_the_smoke_preset_end_to_end(finished) -> None:
-    clone, _ = finished
+def finish(running: subprocess.Popen[str]) -> str:
+    """Wait for Snakemake; what it printed."""
+    printed, _ = running.communicate()
+    assert running.returncode == 0, printed[-5000:]
+    return printed
+
+
+def wait_for(what: Callable[[], object], seconds: int = 120) -> None:
+    for _ in range(5 * seconds):
+        if what():
+            return
+        time.sleep(0.2)
+    raise AssertionError(f"waited {seconds} s in vain")
+
+
+@pytest.fixture(scope="module")
+def finished(cluster: Cluster, tmp_path_factory) -> tuple[Path, str]:
+    """A clone after a whole run under Slurm, and what Snakemake printed."""
+    where = clone_to(tmp_path_factory.mktemp("clone") / "ppap")
+    return where, finish(start(cluster, where))
+
+
+@pytest.fixture
+def clone(finished: tuple[Path, str], tmp_path: Path) -> Path:
+    """A copy of the finished clone, to do something to."""
+    return Path(shutil.copytree(finished[0], tmp_path / "ppap"))
+
+
+def change(where: Path, section: str, **values: object) -> None:
+    """Change keys of a section ("guides.resnet.experts") of the clone's preset."""
+    path = where / "config" / "smoke.yaml"
+    preset = yaml.safe_load(path.read_text())
+    found = preset
+    for key in section.split("."):
+        found = found[key]
+    found.update(values)
+    path.write_text(yaml.safe_dump(preset))
+
+
+def test_the_profile_runs_the_smoke_preset_end_to_end(finished, cluster: Cluster) -> None:
+    where, _ = finished
     for table in ("main", "capacity", "data_free"):
-        assert (clone / "results" / "smoke" / "tables" / f"{table}.md").stat().st_size > 100
+        assert (where / RESULTS / "tables" / f"{table}.md").stat().st_size > 100
+    assert cluster.jobs() == []
 
 
-def test_gpu_jobs_got_one_gpu_each_and_cpu_jobs_none(finished, cluster: Cluster) -> None:
+def test_gpu_jobs_get_one_gpu_each_and_cpu_jobs_none(finished, cluster: Cluster) -> None:
     _, printed = finished
     chosen = re.findall(r"Auto-selected partition '(\w+)' for job (\w+)", printed)
     partitions = {job: partition for partition, job in chosen}
-    assert {partitions[rule] for rule in ("pretrain", "generate", "train_expert", "sample")} == {
-        "gpu"
-    }
-    assert {partitions[rule] for rule in ("table", "metrics_ddim25_resnet")} == {"cpu"}
-    allocated = cluster.run("scontrol", "show", "job", "--oneliner").stdout.splitlines()
-    assert allocated
-    for job in allocated:
-        partition = re.search(r"Partition=(\w+)", job)
-        assert partition is not None
-        assert ("TresPerJob=gres:gpu:1" in job) == (partition.group(1) == "gpu")
+    on_gpu = ("pretrain", "generate", "label", "train_expert", "sample", "features", "figure")
+    assert {partitions[rule] for rule in on_gpu} == {"gpu"}
+    assert {partitions[rule] for rule in ("table", "metrics")} == {"cpu"}
+    for job in cluster.history():
+        wanted = "gres:gpu:1" if job["Partition"] == "gpu" else None
+        assert job.get("TresPerJob") == wanted
 
 
-def test_no_job_is_left_behind(finished, cluster: Cluster) -> None:
+def test_a_failed_job_is_tried_again_with_more_memory(clone: Path, cluster, tmp_path) -> None:
+    shim, flag = tmp_path / "bin" / "ppap", tmp_path / "failed"
+    shim.parent.mkdir()
+    real = Path(sys.executable).parent / "ppap"
+    shim.write_text(
+        f'#!/bin/sh\nif [ "$1" = label ] && [ ! -e {flag} ]; then touch {flag}; exit 137; fi\n'
+        f'exec {real} "$@"\n'
+    )
+    shim.chmod(0o755)
+    before = len(cluster.history())
+    finish(start(cluster, clone, "--forcerun", "label", "--", "labels", path=shim.parent))
+    tries = cluster.history()[before:]
+    assert [job["JobState"] for job in tries] == ["FAILED", "COMPLETED"]
+    assert [job["MinMemoryNode"] for job in tries] == ["2000M", "4000M"]
+
+
+def test_an_expert_requeued_in_mid_training_ends_as_an_undisturbed_one(clone, cluster) -> None:
+    change(clone, "guides.resnet.experts", steps=3000, checkpoint_every=50)
+    expert = RESULTS / "experts" / "resnet" / "single_noise_aware" / "expert_1.safetensors"
+    ppap("train-expert", "smoke", "resnet", "single_noise_aware", "1", cwd=clone)
+    undisturbed = files.read_tensors(clone / expert)
+    (clone / expert).unlink()
+    running = start(cluster, clone, "--allowed-rules", "train_expert", "--", str(expert))
+    wait_for(lambda: list((clone / "scratch").rglob("*.ckpt")))
+    (job,) = cluster.jobs()
+    cluster.run("scontrol", "requeue", job.split()[0])
+    wait_for(lambda: "PENDING" in cluster.jobs()[0])
+    cluster.run("scontrol", "update", f"jobid={job.split()[0]}", "StartTime=now")
+    finish(running)
+    assert cluster.history()[-1]["Restarts"] == "1"
+    log = (clone / RESULTS / "logs/experts/resnet/single_noise_aware/expert_1.log").read_text()
+    assert "resumed from" in log
+    requeued = files.read_tensors(clone / expert)
+    assert requeued.keys() == undisturbed.keys()
+    assert all(bool((requeued[name] == undisturbed[name]).all()) for name in requeued)
+
+
+@pytest.fixture
+def drawing(clone: Path, cluster: Cluster) -> subprocess.Popen[str]:
+    """Snakemake drawing clean images in ten jobs, some of which run, some wait, one at least is done."""
+    change(clone, "clean_images", shard_size=10)
+    change(clone, "samplers.ddim25", steps=500)
+    change(clone, "sampling", checkpoint_every=20)
+    shutil.rmtree(clone / RESULTS / "clean")
+    running = start(cluster, clone, "--", "clean_images")
+    wait_for(lambda: len(list((clone / RESULTS / "clean").glob("[0-9]*.npy"))) >= 1)
+    assert len(cluster.jobs()) > 2
+    return running
+
+
+def test_snakemake_killed_and_started_again_loses_and_doubles_no_work(
+    clone: Path, cluster: Cluster, drawing: subprocess.Popen[str]
+) -> None:
+    before = len(cluster.history()) - len(cluster.jobs())
+    drawing.kill()
+    drawing.wait()
+    assert len(cluster.jobs()) > 2  # orphans
+    done = {p: p.stat().st_mtime_ns for p in (clone / RESULTS / "clean").glob("[0-9]*.npy")}
+    refused = start(cluster, clone, "--", "clean_images")
+    printed, _ = refused.communicate()
+    assert refused.returncode == 1 and "make unlock" not in printed and "lock" in printed
+    unlocked = subprocess.run(
+        ["make", "unlock", "PRESET=smoke"], cwd=clone, env=cluster.environment,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert unlocked.returncode == 0, unlocked.stderr
     assert cluster.jobs() == []
+    finish(start(cluster, clone, "--", "clean_images"))
+    assert before and done
+
+
+def test_interrupting_snakemake_leaves_no_job_behind(
+    cluster: Cluster, drawing: subprocess.Popen[str]
+) -> None:
+    drawing.send_signal(signal.SIGINT)
+    drawing.communicate(timeout=60)
+    wait_for(lambda: cluster.jobs() == [], seconds=30)

@@ -2,6 +2,11 @@
 # and guide: a set takes seconds, a process's start as long.
 
 
+rule evaluation:
+    input:
+        GRAPH.evaluated,
+
+
 rule reference_features:
     input:
         f"{ROOT}/models/evaluator.safetensors",
@@ -72,7 +77,9 @@ rule metrics:
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         preset=PRESET_FILE,
-        depends=GRAPH.depends("evaluator.neighbours", "sampling.samples", "sampling.seeds"),
+        depends=GRAPH.depends(
+            "evaluator.neighbours", "sampling.samples", "sampling.seeds"
+        ),
     message:
         "Computing the metrics of {wildcards.sampler}, guide {wildcards.guide}"
     shell:

@@ -1,6 +1,11 @@
 # Noise-aware experts: one job per range, after the start that all ranges share.
 
 
+rule experts:
+    input:
+        GRAPH.experts,
+
+
 rule warm_start:
     input:
         f"{ROOT}/models/{{guide}}.safetensors",

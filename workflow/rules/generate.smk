@@ -1,6 +1,11 @@
 # Clean images, drawn by the diffusion model without guidance.
 
 
+rule clean_images:
+    input:
+        GRAPH.clean,
+
+
 rule generate:
     input:
         f"{ROOT}/models/diffusion.safetensors",

@@ -1,6 +1,11 @@
 # A teacher's answers on the clean images.
 
 
+rule labels:
+    input:
+        GRAPH.labels,
+
+
 rule label:
     input:
         f"{ROOT}/models/{{guide}}.safetensors",
@@ -21,6 +26,7 @@ rule label:
         gpu=GRAPH.gpu,
     params:
         preset=PRESET_FILE,
+        depends=GRAPH.depends("dataset"),
     message:
         "Labelling the clean images with {wildcards.guide}"
     shell:

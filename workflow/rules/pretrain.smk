@@ -1,6 +1,11 @@
 # What the preset trains itself: the diffusion model, the off-the-shelf guides, the evaluator.
 
 
+rule models:
+    input:
+        GRAPH.trained,
+
+
 rule pretrain:
     output:
         f"{ROOT}/models/{{model}}.safetensors",

@@ -1,6 +1,11 @@
 # Guided samples, shard by shard.
 
 
+rule samples:
+    input:
+        GRAPH.sampled,
+
+
 rule sample:
     input:
         f"{ROOT}/models/diffusion.safetensors",

@@ -1,6 +1,12 @@
 # The paper's tables and figures.
 
 
+rule tables:
+    input:
+        GRAPH.tables,
+        GRAPH.figures,
+
+
 rule table:
     input:
         GRAPH.table_metrics,
