@@ -220,7 +220,7 @@ class Graph:
 
     @property
     def tables(self) -> list[str]:
-        suffixes = ("csv", "md", "tex", "json")
+        suffixes = ("csv", "md", "tex", "html", "json")
         return [str(self.layout.table(t, s)) for t in self.config.tables for s in suffixes]
 
     @property
@@ -234,6 +234,18 @@ class Graph:
             *(*self.trained, *self.clean, *self.experts, *self.sampled, *self.evaluated),
             *(*self.tables, *self.figures),
         ]
+
+    # -- report ----------------------------------------------------------------------------------
+
+    def table_labels(self, wildcards: Wildcards) -> dict[str, str]:
+        return {"table": wildcards.table.replace("_", "-")}
+
+    def figure_group(self, wildcards: Wildcards) -> str:
+        return "Samples" if wildcards.figure.startswith("samples_") else "Analysis"
+
+    def figure_labels(self, wildcards: Wildcards) -> dict[str, str]:
+        kind, _, guide = wildcards.figure.partition("_")
+        return {"guide": guide} if guide else {"figure": kind}
 
     # -- parameters: a change of these makes a rule's outputs stale ------------------------------
 

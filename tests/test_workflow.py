@@ -1,12 +1,21 @@
 """The whole graph, on the smoke preset, under the real Snakemake and the real DVC."""
 
+import html
+import json
 import re
 import shutil
+import subprocess
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from tests.conftest import DIGITS, SMOKE
+from ppap import config as presets
+from ppap import files
+from ppap.costs import Costs
+from ppap.jobs import all_jobs
+from tests.conftest import DIGITS, ROOT, SMOKE, ppap
 from tests.repository import Repository
 
 # `finished` is a repository in which `dvc repro` has built the smoke preset (tests/conftest.py).
@@ -20,7 +29,7 @@ def fresh(tmp_path) -> Repository:
 def test_the_smoke_preset_makes_every_table_and_figure(finished: Repository) -> None:
     root = finished.results
     for table in ("main", "capacity", "data_free"):
-        for suffix in ("csv", "md", "tex", "json"):
+        for suffix in ("csv", "md", "tex", "html", "json"):
             assert (root / "tables" / f"{table}.{suffix}").stat().st_size > 100
     main = pd.read_csv(root / "tables" / "main.csv")
     assert len(main) == 12
@@ -48,6 +57,61 @@ def test_jobs_leave_logs_benchmarks_and_no_checkpoints(finished: Repository) -> 
     )
     assert not [path for path in (finished.where / "scratch").rglob("*") if path.is_file()]
     assert not list(root.rglob("*.part*"))
+
+
+def stored(path: Path) -> int:
+    """Bytes of the numbers in a file or folder of results, headers left out."""
+    if path.is_dir():
+        return sum(stored(file) for file in path.glob("*.npz"))
+    if path.suffix == ".safetensors":
+        return sum(t.numel() * t.element_size() for t in files.read_tensors(path).values())
+    arrays = np.load(path)
+    return arrays.nbytes if path.suffix == ".npy" else sum(a.nbytes for a in arrays.values())
+
+
+def test_the_plan_lists_the_jobs_that_ran_and_what_they_wrote(finished: Repository) -> None:
+    config = presets.load(SMOKE)
+    jobs, costs = all_jobs(config), Costs(config)
+    benchmarks = finished.results / "benchmarks"
+    ran = {str(p.relative_to(benchmarks).with_suffix("")) for p in benchmarks.rglob("*.tsv")}
+    assert ran == {job.name for job in jobs}
+    for job in jobs:
+        planned = costs.of(job).bytes
+        if planned is not None:
+            assert planned == sum(stored(finished.where / path) for path in job.outputs), job.name
+    plan = json.loads(ppap("plan", SMOKE, "--json", cwd=finished.where).stdout)
+    assert {row["source"] for row in plan["phases"]} == {"measured"}
+    assert 0 < plan["chain_hours"] < plan["total"]["hours"]
+
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="this machine has no Chromium")
+def test_the_report_opens_at_the_main_table_and_every_figure(
+    finished: Repository, tmp_path: Path
+) -> None:
+    finished.snakemake("--report", "results/smoke/report.html")
+    report = (finished.results / "report.html").read_text()
+    figures = {"Samples": ["resnet", "vit"], "Analysis": ["confidence", "gradients", "metrics"]}
+    clicks = (ROOT / "tests" / "report_clicks.js").read_text()
+    page = tmp_path / "clicked.html"
+    script = f"<script>const FIGURES = {json.dumps(figures)};\n{clicks}</script>"
+    before, end, after = report.rpartition("</body>")
+    page.write_text(before + script + end + after)
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=60000",
+               "--dump-dom", page.as_uri()]  # fmt: skip
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+    seen = json.loads(html.unescape(re.search(r"<body[^>]*>(.*)</body>", dom, re.DOTALL)[1]))
+    shown = pd.DataFrame(seen["rows"][1:], columns=seen["rows"][0])
+    markdown = (finished.results / "tables" / "main.md").read_text()
+    rows = [line.strip("|").split("|") for line in markdown.splitlines() if line[:1] == "|"]
+    assert seen["rows"] == [[cell.strip() for cell in row] for row in (rows[0], *rows[2:])]
+    assert len(shown) == 12 and shown["FID ↓"].str.contains("±").all()
+    assert set(seen["figures"]) == {label for labels in figures.values() for label in labels}
+    assert all(width > 500 for width in seen["figures"].values())
 
 
 def test_a_second_run_does_nothing(finished: Repository) -> None:

@@ -16,6 +16,12 @@ rule table:
             f"{ROOT}/tables/{{{{table}}}}.{{suffix}}",
             suffix=["csv", "md", "tex", "json"],
         ),
+        report(
+            f"{ROOT}/tables/{{table}}.html",
+            caption="../report/table.rst",
+            category="Tables",
+            labels=GRAPH.table_labels,
+        ),
     log:
         f"{ROOT}/logs/tables/{{table}}.log",
     benchmark:
@@ -39,7 +45,13 @@ rule figure:
     input:
         GRAPH.figure_inputs,
     output:
-        f"{ROOT}/figures/{{figure}}.png",
+        report(
+            f"{ROOT}/figures/{{figure}}.png",
+            caption="../report/figure.rst",
+            category="Figures",
+            subcategory=GRAPH.figure_group,
+            labels=GRAPH.figure_labels,
+        ),
     log:
         f"{ROOT}/logs/figures/{{figure}}.log",
     benchmark:
