@@ -10,14 +10,23 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ppap import adapters, datasets, flops, models
-from ppap.config import Config, Training
+from ppap import adapters, datasets, extractors, files, flops, models
+from ppap.config import (
+    CLASSIFIER,
+    DATASET,
+    DIFFUSION,
+    EVALUATOR,
+    REFERENCE,
+    Config,
+    InceptionEvaluator,
+    Training,
+)
 from ppap.guides import Guide, features_and_logits
 from ppap.jobs import Job
-from ppap.runs import WARM, Layout, Run, expert_steps, group, table_runs
+from ppap.runs import WARM, Layout, Run, computed_runs, expert_steps, group
 from ppap.schedules import Schedule
 
-_TARGET = 8  # bytes of a target class
+_CLASS = 8  # bytes of a class
 _FLOAT = 4
 
 
@@ -41,8 +50,8 @@ class NetworkCost:
 class Costs:
     """The costs of a preset's jobs; every network is counted once."""
 
-    def __init__(self, config: Config) -> None:
-        self.config, self.layout = config, Layout(config)
+    def __init__(self, config: Config, layout: Layout) -> None:
+        self.config, self.layout = config, layout
         data = config.dataset
         self.image = (data.channels, data.image_size, data.image_size)
         self.pixels = data.channels * data.image_size**2
@@ -52,6 +61,7 @@ class Costs:
     def of(self, job: Job) -> Cost:
         """The cost of a job that `jobs.all_jobs` lists."""
         rules: dict[str, Callable[..., Cost]] = {
+            "fetch": self._fetch,
             "pretrain": self._pretrain,
             "generate": self._generate,
             "label": self._label,
@@ -68,15 +78,25 @@ class Costs:
 
     # -- rules -----------------------------------------------------------------------------------
 
+    def _fetch(self, model: str) -> Cost:
+        """Networks are stored in float32, whatever they are fetched in; data is as large as it is."""
+        if model in (REFERENCE, DATASET):
+            return Cost(0, None)
+        if model == DIFFUSION:
+            return Cost(0, self.diffusion.stored)
+        if model == EVALUATOR:
+            return Cost(0, flops.stored_bytes(flops.on_meta(extractors.untrained_inception)))
+        return Cost(0, self.guide(model).stored)
+
     def _pretrain(self, model: str) -> Cost:
-        config = self.config
-        if model == models.DIFFUSION:
-            network = flops.on_meta(lambda: models.new_diffusion(config))
-            call, training = _at_some_timestep(network), config.diffusion.train
+        training = self.config.training(model)
+        assert training is not None
+        if model == DIFFUSION:
+            network = self._new_diffusion()
+            call = _at_some_timestep(network)
         else:
-            guide = flops.on_meta(lambda: models.new_guide(config, model)).train()
-            spec = config.evaluator if model == models.EVALUATOR else config.guides[model]
-            network, call, training = guide.network, guide, spec.train
+            guide = self._new_guide(model).train()
+            network, call = guide.network, guide
         step = self._step(call, network, training)
         return Cost(training.steps * step, flops.stored_bytes(network))
 
@@ -85,10 +105,10 @@ class Costs:
         steps = self._steps(self.config.clean_images.sampler)
         return Cost(count * steps * self.diffusion.forward, count * self.pixels)
 
-    def _label(self, guide: str) -> Cost:
-        count = self.config.clean_images.count * (2 if self.config.dataset.mirror else 1)
+    def _label(self, guide: str, part: int) -> Cost:
+        count = self.layout.label_sizes[part] * (2 if self.config.dataset.mirror else 1)
         network = self.guide(guide)
-        number = _FLOAT if self.config.runtime.precision == "float32" else 2
+        number = _FLOAT if self.config.runtime.precision == "float32" else _FLOAT // 2
         return Cost(count * network.forward, count * network.answer * number)
 
     def _train_expert(self, guide: str, method: str, part: str) -> Cost:
@@ -99,24 +119,33 @@ class Costs:
 
     def _sample(self, run: Run, shard: int) -> Cost:
         count = self.layout.sample_sizes[shard]
-        return Cost(count * self._sampled_image(run), count * (self.pixels + _TARGET))
+        return Cost(count * self._sampled_image(run), count * (self.pixels + _CLASS))
 
     def _reference_features(self) -> Cost:
-        return self._extracted(len(datasets.load(self.config.dataset, "train").images))
+        """How many real images there are is known of data that has been fetched, or is built in."""
+        if isinstance(self.config.evaluator, InceptionEvaluator):
+            path = self.layout.model(REFERENCE)
+        else:
+            path = self.layout.model(DATASET)
+            if self.config.dataset.kind == "digits" or path.exists():
+                return self._extracted(len(datasets.load(self.config, self.layout, "train").images))
+        if not path.exists():
+            return Cost(0, None)
+        return self._extracted(len(files.read_tensors(path)["images"]))
 
     def _features(self, sampler: str, guide: str) -> Cost:
         """The features of all methods, and the archives of their samples."""
         count = self.config.sampling.total * len(group(self.config, sampler, guide))
         extracted = self._extracted(count)
-        archives = count * (self.pixels + _TARGET)
-        return Cost(extracted.flops, (extracted.bytes or 0) + count * _TARGET + archives)
+        beside = _CLASS + self.pixels + _CLASS
+        return Cost(extracted.flops, (extracted.bytes or 0) + count * beside)
 
     def _figure(self, figure: str) -> Cost:
         """The confidence curves are drawn from samples of their own; the other figures cost next to nothing."""
         if figure != "confidence":
             return Cost(0, None)
         config, drawn = self.config, ("off_the_shelf", "experts")
-        runs = [r for r in table_runs(config, "main") if r.sampler == config.figures.sampler]
+        runs = [r for r in computed_runs(config, "main") if r.sampler == config.figures.sampler]
         guided = [r for r in runs if config.methods[r.method].guidance in drawn]
         return Cost(config.figures.samples * sum(map(self._sampled_image, guided)), None)
 
@@ -124,22 +153,32 @@ class Costs:
 
     @cached_property
     def diffusion(self) -> NetworkCost:
-        network = flops.on_meta(lambda: models.new_diffusion(self.config))
+        network = self._new_diffusion()
         return self._network(_at_some_timestep(network), network)
 
     @cached_property
-    def evaluator(self) -> NetworkCost:
-        """Its answer is the features and the logits."""
-        guide = flops.on_meta(lambda: models.new_guide(self.config, models.EVALUATOR))
+    def judged_image(self) -> Cost:
+        """What the evaluator takes for one image, and the features, logits and class it writes of it."""
+        shape, classified = (1, *self.image), Cost(0, 0)
+        if isinstance(self.config.evaluator, InceptionEvaluator):
+            inception = flops.on_meta(extractors.untrained_inception)
+            if self.config.evaluator.classifier is not None:
+                classified = Cost(self.guide(CLASSIFIER).forward, _CLASS)
 
-        def call(images: Tensor) -> Tensor:
-            return torch.cat(features_and_logits(guide.network, guide.prepare(images)), dim=1)
+            def call(images: Tensor) -> Tensor:
+                return torch.cat(inception(images.to(torch.uint8)), dim=1)
+        else:
+            guide = self._new_guide(EVALUATOR).eval()
 
-        return self._network(call, guide)
+            def call(images: Tensor) -> Tensor:
+                return torch.cat(features_and_logits(guide.network, guide.prepare(images)), dim=1)
+
+        answer = call(torch.empty(shape, device="meta")).numel() * _FLOAT
+        return Cost(flops.forward(call, shape) + classified.flops, answer + (classified.bytes or 0))
 
     def guide(self, name: str) -> NetworkCost:
         if name not in self._guides:
-            guide = flops.on_meta(lambda: models.new_guide(self.config, name))
+            guide = self._new_guide(name)
             self._guides[name] = self._network(guide, guide)
         return self._guides[name]
 
@@ -157,7 +196,7 @@ class Costs:
         """FLOPs of a training step, and bytes of the finished expert."""
         if (guide, trainable) not in self._experts:
             spec = self.config.guides[guide]
-            student: Guide = flops.on_meta(lambda: models.new_guide(self.config, guide)).train()
+            student = self._new_guide(guide).train()
             student.network.requires_grad_(True)
             if trainable == "adapter":
                 flops.on_meta(lambda: adapters.attach(student.network, spec.adapter))
@@ -179,7 +218,17 @@ class Costs:
         return self._steps(run.sampler) * (unet + self.guide(run.guide).with_gradient)
 
     def _extracted(self, count: int) -> Cost:
-        return Cost(count * self.evaluator.forward, count * self.evaluator.answer * _FLOAT)
+        one = self.judged_image
+        return Cost(count * one.flops, count * (one.bytes or 0))
+
+    def _new_diffusion(self) -> nn.Module:
+        """A pipeline's network is known once it has been fetched; before, a DataError names its file."""
+        if self.config.diffusion.pipeline:
+            return models.load_diffusion(self.config, self.layout).to("meta")
+        return flops.on_meta(lambda: models.new_diffusion(self.config))
+
+    def _new_guide(self, name: str) -> Guide:
+        return flops.on_meta(lambda: models.new_guide(self.config, name))
 
     def _steps(self, sampler: str) -> int:
         chosen, diffusion = self.config.samplers[sampler], self.config.diffusion

@@ -7,7 +7,15 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from ppap.config import Config
-from ppap.runs import all_runs, figure_names, group, has_warm_start, taught_guides, warm_name
+from ppap.runs import (
+    all_runs,
+    figure_names,
+    group,
+    has_warm_start,
+    shard_name,
+    taught_guides,
+    warm_name,
+)
 from ppap.workflow import Graph
 
 
@@ -37,24 +45,29 @@ def all_jobs(config: Config) -> list[Job]:
 
 
 def _models(graph: Graph) -> Iterator[Job]:
-    for model in graph.models:
+    """Networks and data of others, then what is trained here."""
+    for model in graph.fetched_models:
+        yield Job("fetch", f"fetch/{model}", {"model": model}, [], [str(graph.layout.model(model))])
+    for model in graph.trained_models:
         outputs = [str(graph.layout.model(model))]
-        yield Job("pretrain", f"pretrain/{model}", {"model": model}, [], outputs)
+        yield Job("pretrain", f"pretrain/{model}", {"model": model}, graph.data, outputs)
 
 
 def _clean(graph: Graph) -> Iterator[Job]:
     diffusion = [str(graph.layout.model("diffusion"))]
-    for index, shard in enumerate(graph.shards):
-        output = str(graph.layout.clean(index))
-        yield Job("generate", f"generate/{shard}", {"shard": index}, diffusion, [output])
+    for index, path in enumerate(graph.clean):
+        name = f"generate/{shard_name(index)}"
+        yield Job("generate", name, {"shard": index}, diffusion, [path])
 
 
 def _labels(graph: Graph) -> Iterator[Job]:
-    layout = graph.layout
-    for guide in taught_guides(graph.config):
-        outputs = [str(layout.labels(guide, i)) for i in range(len(graph.shards))]
-        inputs = [str(layout.model(guide)), *graph.clean]
-        yield Job("label", f"label/{guide}", {"guide": guide}, inputs, outputs)
+    config, layout = graph.config, graph.layout
+    for guide in taught_guides(config):
+        for index, part in enumerate(graph.parts):
+            inputs = [str(layout.model(guide)), *graph.labelled(SimpleNamespace(shard=part))]
+            outputs = [str(layout.labels(guide, index))]
+            wildcards = {"guide": guide, "part": index}
+            yield Job("label", f"label/{guide}/{part}", wildcards, inputs, outputs)
 
 
 def _banks(graph: Graph) -> list[tuple[str, str]]:
@@ -99,12 +112,12 @@ def _samples(graph: Graph) -> Iterator[Job]:
 
 
 def _evaluation(graph: Graph) -> Iterator[Job]:
-    layout, evaluator = graph.layout, str(graph.layout.model("evaluator"))
-    reference = str(layout.reference)
-    yield Job("reference_features", "features/reference", {}, [evaluator], [reference])
+    layout, reference = graph.layout, str(graph.layout.reference)
+    inputs = [*graph.judges, *graph.reference]
+    yield Job("reference_features", "features/reference", {}, inputs, [reference])
     for sampler, guide in dict.fromkeys((r.sampler, r.guide) for r in all_runs(graph.config)):
         wildcards = {"sampler": sampler, "guide": guide}
-        inputs = [evaluator, *graph.samples(SimpleNamespace(**wildcards))]
+        inputs = [*graph.judges, *graph.samples(SimpleNamespace(**wildcards))]
         features, metrics = layout.features(sampler, guide), layout.metrics(sampler, guide)
         archives = layout.archive(group(graph.config, sampler, guide)[0]).parent
         outputs = [str(features), str(archives)]

@@ -17,6 +17,7 @@ from ppap.jobs import Job, all_jobs
 from ppap.runs import Layout
 
 PHASES = {
+    "fetch": ("fetch",),
     "pretrain": ("pretrain",),
     "generate": ("generate",),
     "label": ("label",),
@@ -26,7 +27,7 @@ PHASES = {
     "tables": ("table", "figure"),
 }
 _PHASE_OF = {rule: phase for phase, rules in PHASES.items() for rule in rules}
-_WITHOUT_GPU = ("metrics", "table")
+_WITHOUT_GPU = ("fetch", "metrics", "table")
 
 
 class Task(NamedTuple):
@@ -76,7 +77,7 @@ def plan(config: Config, layout: Layout, gpu_name: str, efficiency: float) -> Pl
     on_cpu = config.runtime.device == "cpu"
     rate = None if on_cpu else gpus.peak(gpu, precision) * efficiency
     basis = f"{gpu.name}, {precision}, {efficiency:.0%} of {gpu.tflops.get(precision, 0):g} TFLOP/s"
-    costs = Costs(config)
+    costs = Costs(config, layout)
     tasks = [_task(job, costs, layout, rate) for job in all_jobs(config)]
     rows = [
         _row(phase, [t for t in tasks if t.phase == phase], bool(rate))

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ppap import config as presets
-from ppap import flops, models
+from ppap import extractors, flops, models
 from ppap.config import Config
 from ppap.jobs import all_jobs
 from tests.conftest import ROOT, SMOKE, ppap
@@ -82,6 +82,27 @@ def test_jobs_are_those_of_snakemakes_dry_run(tmp_path, preset_file, warm_start)
         (Counter(row["jobs"]) for row in planned(preset, cwd=tmp_path)["phases"]), Counter()
     )
     assert listed == counts
+
+
+def test_the_paper_at_full_size(tmp_path: Path) -> None:
+    preset = ROOT / "config" / "imagenet256.yaml"
+    plan = planned(preset, cwd=tmp_path)
+    rows = phases(plan)
+    assert rows["sample"]["jobs"] == {"sample": 30 * 20}  # 500 of a row's 10,000 samples a job
+    assert rows["generate"]["jobs"] == {"generate": 500}
+    unet = 2 * 1120e9  # see above
+    least = unet * 25 * 500_000 * SECONDS_PER_OPERATION / 3600
+    assert rows["generate"]["hours"] == pytest.approx(least, rel=0.001)
+    assert rows["generate"]["bytes"] == 500_000 * 256 * 256 * 3
+    assert rows["experts"]["longest_job_hours"] < plan["chain_hours"] < plan["total"]["hours"]
+    assert rows["fetch"]["hours"] == 0
+
+
+def test_inception_takes_what_the_literature_says() -> None:
+    """torchvision's documentation: 5.71 GFLOPs for Inception v3 at 299x299, multiply-adds counted as one."""
+    network = flops.on_meta(extractors.untrained_inception)
+    counted = flops.forward(lambda x: network(x.to(torch.uint8)), (1, 3, 299, 299)) / 2
+    assert counted == pytest.approx(5.71e9, rel=0.01)
 
 
 def test_every_job_waits_only_for_files_that_earlier_jobs_make(smoke: Config) -> None:
@@ -191,9 +212,9 @@ def test_a_gpu_without_a_known_rate_is_one_line(tmp_path, preset_file, gpu, mess
 
 
 def test_a_damaged_benchmark_file_is_named(tmp_path) -> None:
-    benchmark(tmp_path, "label/resnet", 1)
-    path = tmp_path / "results" / "smoke" / "benchmarks" / "label" / "resnet.tsv"
+    benchmark(tmp_path, "label/resnet/0000", 1)
+    path = tmp_path / "results" / "smoke" / "benchmarks" / "label" / "resnet" / "0000.tsv"
     path.write_text("x\n")
     done = ppap("plan", SMOKE, cwd=tmp_path, check=False)
     assert done.returncode == 2
-    assert "benchmarks/label/resnet.tsv: not a benchmark file of Snakemake" in done.stderr
+    assert "benchmarks/label/resnet/0000.tsv: not a benchmark file of Snakemake" in done.stderr

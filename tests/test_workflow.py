@@ -15,6 +15,7 @@ from ppap import config as presets
 from ppap import files
 from ppap.costs import Costs
 from ppap.jobs import all_jobs
+from ppap.runs import Layout
 from tests.conftest import DIGITS, ROOT, SMOKE, ppap
 from tests.repository import Repository
 
@@ -71,7 +72,8 @@ def stored(path: Path) -> int:
 
 def test_the_plan_lists_the_jobs_that_ran_and_what_they_wrote(finished: Repository) -> None:
     config = presets.load(SMOKE)
-    jobs, costs = all_jobs(config), Costs(config)
+    layout = Layout(config, finished.where / "results")
+    jobs, costs = all_jobs(config), Costs(config, layout)
     benchmarks = finished.results / "benchmarks"
     ran = {str(p.relative_to(benchmarks).with_suffix("")) for p in benchmarks.rglob("*.tsv")}
     assert ran == {job.name for job in jobs}
