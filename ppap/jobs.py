@@ -63,7 +63,8 @@ def _clean(graph: Graph) -> Iterator[Job]:
 def _labels(graph: Graph) -> Iterator[Job]:
     config, layout = graph.config, graph.layout
     for guide in taught_guides(config):
-        for index, part in enumerate(graph.parts):
+        for index in range(len(layout.label_sizes)):
+            part = shard_name(index)
             inputs = [str(layout.model(guide)), *graph.labelled(SimpleNamespace(shard=part))]
             outputs = [str(layout.labels(guide, index))]
             wildcards = {"guide": guide, "part": index}
