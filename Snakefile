@@ -1,8 +1,9 @@
-include: "workflow/Snakefile"
+# A clone uses the workflow as any other folder does (see README): rules and default target are the module's.
+module ppap:
+    snakefile:
+        "workflow/Snakefile"
+    config:
+        config
 
 
-# Snakemake takes its default target from this file only, never from an included one.
-rule paper:
-    default_target: True
-    input:
-        rules.all.input,
+use rule * from ppap

@@ -234,7 +234,7 @@ def metrics(preset: Preset, sampler: Sampler, guide: Guide) -> None:
 def table(
     preset: Preset, name: Annotated[Table, typer.Argument(help="which of the paper's tables")]
 ) -> None:
-    """Rebuild one of the paper's tables: CSV, Markdown, LaTeX and JSON, beside the printed values."""
+    """Rebuild one of the paper's tables: CSV, Markdown, LaTeX, HTML and JSON, beside the printed values."""
     from ppap.tables import write_table
 
     write_table(*_open(preset), name.value)
@@ -248,6 +248,30 @@ def figure(
     from ppap.figures import write_figure
 
     write_figure(*_open(preset), name)
+
+
+@app.command()
+def plan(
+    preset: Preset,
+    gpu: Annotated[
+        str, typer.Option(help="V100, A100, H100, H200, RTX 3090, RTX 4090, L40S")
+    ] = "A100",
+    efficiency: Annotated[
+        float, typer.Option(min=0.01, max=1, help="share of the GPU's peak rate that is reached")
+    ] = 0.35,
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+) -> None:
+    """Say what a preset takes: jobs, GPU hours and disk of each phase, and the longest chain of jobs.
+
+    Hours are measured where the workflow has run, else counted: floating-point operations of the
+    networks, over a share of the GPU's peak rate. A preset for the CPU has measured hours only.
+    """
+    import json
+
+    from ppap import plan as planning
+
+    made = planning.plan(*_open(preset), gpu, efficiency)
+    print(json.dumps(planning.as_json(made), indent=2) if as_json else planning.as_text(made))
 
 
 @app.command()

@@ -22,8 +22,6 @@ from ppap.runs import (
     trained_models,
 )
 
-SEEDS = ("sampling.samples", "sampling.seeds")
-
 
 def values(config: Config, *parts: str) -> dict[str, Any]:
     """These parts of the preset, by their keys."""
@@ -86,11 +84,15 @@ def of_samples(run: Run) -> list[str]:
 
 
 def of_metrics() -> list[str]:
-    return ["dataset", "evaluator.neighbours", *SEEDS]
+    return ["evaluator.neighbours", "sampling.samples", "sampling.seeds"]
 
 
 def of_tables() -> list[str]:
-    return ["tables", "guides", "figures", "supervised"]
+    return ["tables", "guides", "supervised"]
+
+
+def of_figures() -> list[str]:
+    return [*of_tables(), "figures"]
 
 
 def phases(config: Config) -> dict[str, dict[str, Any]]:
@@ -106,8 +108,8 @@ def phases(config: Config) -> dict[str, dict[str, Any]]:
         "label": ["dataset", "clean_images.label_shards"],
         "experts": [part for expert in experts for part in of_expert(expert)],
         "sample": [part for run in runs for part in of_samples(run)],
-        "evaluate": of_metrics(),
-        "tables": of_tables(),
+        "evaluate": ["dataset", *of_metrics()],
+        "tables": of_figures(),
     }
     jobs = {
         "label": taught_guides(config),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch_fidelity import register_feature_extractor
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -21,6 +21,7 @@ from ppap.guides import Guide, features_and_logits
 from ppap.runs import Layout
 
 FEATURES, LOGITS, PREDICTED = "features", "logits", "predicted"
+INCEPTION, INCEPTION_LAYERS = "inception-v3-compat", ["2048", "logits_unbiased"]
 Extractor = Callable[[Tensor], dict[str, Tensor]]
 """uint8 (B, C, H, W) to features (B, D), logits (B, K), and classes (B,) if a classifier of its own says them."""
 
@@ -59,8 +60,8 @@ def _inception(config: Config, layout: Layout) -> Extractor:
     buffer.seek(0)
     try:
         network = FeatureExtractorInceptionV3(
-            "inception-v3-compat",
-            ["2048", "logits_unbiased"],
+            INCEPTION,
+            INCEPTION_LAYERS,
             feature_extractor_weights_path=buffer,
         )
     except RuntimeError as error:
@@ -68,6 +69,19 @@ def _inception(config: Config, layout: Layout) -> Extractor:
         raise DataError(f"{path}: not Inception v3's weights ({reason})") from None
     network.to(runtime.device(config.runtime))
     return lambda images: dict(zip((FEATURES, LOGITS), network(images), strict=True))
+
+
+def untrained_inception() -> nn.Module:
+    """`_inception`'s network before it has weights, for counting what it takes."""
+
+    class Untrained(FeatureExtractorInceptionV3):
+        def load_state_dict(self, state_dict: Any, *arguments: Any, **options: Any) -> Any:
+            return None
+
+    buffer = io.BytesIO()
+    torch.save({}, buffer)
+    buffer.seek(0)
+    return Untrained(INCEPTION, INCEPTION_LAYERS, feature_extractor_weights_path=buffer)
 
 
 def register_classifier(name: str, guide: Guide) -> None:

@@ -88,7 +88,9 @@ def _words(process: psutil.Process) -> list[str]:
 def _is_master(process: psutil.Process) -> bool:
     """A Snakemake that hands out jobs, not one that runs a single job for it."""
     words = _words(process)
-    return any("snakemake" in word for word in words[:3]) and "--target-jobs" not in words
+    return (
+        any(Path(word).name == "snakemake" for word in words[:3]) and "--target-jobs" not in words
+    )
 
 
 def _is_step(process: psutil.Process) -> bool:

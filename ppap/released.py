@@ -57,7 +57,7 @@ def import_experts(
 ) -> list[Path]:
     """Write the experts of a guide and method from released files; returns the files written.
 
-    `sees` overrides what input the networks get ("normalised" or "unnormalised"). All files are written
+    `sees` overrides what the networks are fed ("normalised" or "unnormalised" images). All files are written
     or none. ConfigError or DataError if the files are not released experts of this guide and method,
     their ranges are not the method's, or they would replace trained experts (unless `overwrite`).
     """
@@ -72,19 +72,12 @@ def import_experts(
     identity = bank_identity(config, guide_name, weights)
     contents = {}
     for target, source in zip(targets, ordered, strict=True):
-        runtime.load_weights(guide.network, off_the_shelf, weights)
         released = read_released(source.path)
         _check_method(released, method, method_name, source.path)
+        runtime.load_weights(guide.network, off_the_shelf, weights)
         changed = _delta(guide, released, source.path)
-        metadata = {
-            **identity,
-            **_about(guide, changed, released),
-            "input": sees or released.input,
-            "range_start": str(source.timesteps.start),
-            "range_stop": str(source.timesteps.stop),
-            "released_sha256": files.sha256(source.path),
-        }
-        contents[target] = (changed, metadata)
+        about = _about(guide, changed, released, source)
+        contents[target] = (changed, identity | about | ({"input": sees} if sees else {}))
     files.write_tensor_files(contents)
     if not method.imported:
         log.warning(
@@ -198,14 +191,20 @@ def _delta(guide: Guide, released: ReleasedExpert, path: Path) -> dict[str, Tens
     return changed | released.factors
 
 
-def _about(guide: Guide, changed: dict[str, Tensor], released: ReleasedExpert) -> dict[str, str]:
+def _about(
+    guide: Guide, changed: dict[str, Tensor], released: ReleasedExpert, source: Source
+) -> dict[str, str]:
     """An expert's metadata. What it trained is what it changes, batch-norm statistics aside."""
     statistics = dict(guide.network.named_buffers())
     trained = sum(value.numel() for name, value in changed.items() if name not in statistics)
     return {
+        "range_start": str(source.timesteps.start),
+        "range_stop": str(source.timesteps.stop),
+        "input": released.input,
         "lora_scale": repr(released.lora_scale),
         "trainable_parameters": str(trained),
         "guide_parameters": str(sum(p.numel() for p in guide.network.parameters())),
+        "released_sha256": files.sha256(source.path),
     }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from ppap import files
+from ppap import files, table_formats
 from ppap.config import UNGUIDED, Config
 from ppap.paper import PRINTED, PrintedRow, printed
 from ppap.runs import Layout, Run, expert_steps, stored_as, table_runs
@@ -34,14 +34,17 @@ def method_title(name: str) -> str:
 
 
 def write_table(config: Config, layout: Layout, name: str) -> None:
-    """Write results/PRESET/tables/NAME.{csv,md,tex,json}. What was not computed stays empty."""
+    """Write results/PRESET/tables/NAME.{csv,md,tex,html,json}. What was not computed stays empty."""
     frame = table(config, layout, name)
-    files.write_text(layout.table(name, "csv"), frame.to_csv(index=False, float_format="%.6g"))
-    readable = for_people(frame)
-    body = readable.to_markdown(index=False, disable_numparse=True, stralign="left")
-    text = f"# {TITLES[name]}\n\n{body}\n\n{note(config)}\n"
-    files.write_text(layout.table(name, "md"), text)
-    files.write_text(layout.table(name, "tex"), latex(readable, TITLES[name], name))
+    readable, title, about = for_people(frame), TITLES[name], note(config)
+    texts = {
+        "csv": frame.to_csv(index=False, float_format="%.6g"),
+        "md": table_formats.markdown(readable, title, about),
+        "tex": table_formats.latex(readable, title, name),
+        "html": table_formats.html(readable, title, about),
+    }
+    for suffix, text in texts.items():
+        files.write_text(layout.table(name, suffix), text)
     files.write_json(layout.table(name, "json"), nested(frame))
 
 
@@ -129,22 +132,6 @@ def note(config: Config) -> str:
         "Steps: training steps of the row in all, shared start included. "
         "Target class: how often an independent classifier sees the class that was asked for. "
         "An empty cell was not computed."
-    )
-
-
-def latex(readable: pd.DataFrame, title: str, name: str) -> str:
-    """The table in LaTeX, for booktabs."""
-    symbols = {"±": r"$\pm$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "%": r"\%", "_": r"\_"}
-
-    def escape(text: str) -> str:
-        for symbol, command in symbols.items():
-            text = text.replace(symbol, command)
-        return text
-
-    escaped = readable.map(escape).rename(columns=escape)
-    columns = "lll" + "r" * (len(escaped.columns) - 3)
-    return escaped.to_latex(
-        index=False, escape=False, column_format=columns, caption=title, label=f"tab:{name}"
     )
 
 

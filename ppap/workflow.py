@@ -15,8 +15,11 @@ from ppap.dependencies import (
     of_clean_images,
     of_expert,
     of_fetched,
+    of_figures,
+    of_metrics,
     of_model,
     of_samples,
+    of_tables,
 )
 from ppap.errors import ConfigError
 from ppap.runs import (
@@ -217,7 +220,7 @@ class Graph:
 
     @property
     def tables(self) -> list[str]:
-        suffixes = ("csv", "md", "tex", "json")
+        suffixes = ("csv", "md", "tex", "html", "json")
         return [str(self.layout.table(t, s)) for t in self.config.tables for s in suffixes]
 
     @property
@@ -231,6 +234,18 @@ class Graph:
             *(*self.trained, *self.clean, *self.experts, *self.sampled, *self.evaluated),
             *(*self.tables, *self.figures),
         ]
+
+    # -- report ----------------------------------------------------------------------------------
+
+    def table_labels(self, wildcards: Wildcards) -> dict[str, str]:
+        return {"table": wildcards.table.replace("_", "-")}
+
+    def figure_group(self, wildcards: Wildcards) -> str:
+        return "Samples" if wildcards.figure.startswith("samples_") else "Analysis"
+
+    def figure_labels(self, wildcards: Wildcards) -> dict[str, str]:
+        kind, _, guide = wildcards.figure.partition("_")
+        return {"guide": guide} if guide else {"figure": kind}
 
     # -- parameters: a change of these makes a rule's outputs stale ------------------------------
 
@@ -256,6 +271,22 @@ class Graph:
         return self.depends(
             *of_expert(ExpertJob(wildcards.guide, wildcards.method, wildcards.part))
         )
+
+    @property
+    def labelling(self) -> str:
+        return self.depends("dataset", "clean_images.label_shards")
+
+    @property
+    def evaluating(self) -> str:
+        return self.depends(*of_metrics())
+
+    @property
+    def tabulating(self) -> str:
+        return self.depends(*of_tables())
+
+    @property
+    def drawing(self) -> str:
+        return self.depends(*of_figures())
 
     def sampling(self, wildcards: Wildcards) -> str:
         return self.depends(*of_samples(Run(wildcards.sampler, wildcards.guide, wildcards.method)))

@@ -6,7 +6,7 @@ import contextlib
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
 
 import pytest
@@ -16,6 +16,9 @@ import yaml
 from ppap import config as presets
 from ppap.cli import main
 from ppap.config import Config
+
+if TYPE_CHECKING:
+    from tests.repository import Repository
 
 ROOT = Path(__file__).parent.parent
 SMOKE = ROOT / "tests" / "smoke.yaml"
@@ -71,3 +74,14 @@ def ppap(*arguments: object, cwd: Path | None = None, check: bool = True) -> Don
     if check and code:
         raise AssertionError(f"ppap {arguments} failed:\n{err.getvalue()}")
     return Done(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A repository in which `dvc repro` has built the smoke preset from nothing to its tables."""
+    from tests.repository import Repository
+
+    repository = Repository.create(tmp_path_factory.mktemp("finished") / "ppap")
+    repository.run("dvc", "repro")
+    repository.commit("built")
+    return repository

@@ -58,7 +58,7 @@ def snapshot(folder: Path) -> dict[str, int]:
 
 def test_help_lists_the_steps_and_each_explains_itself() -> None:
     steps = ["pretrain", "generate", "label", "train-expert", "import-experts", "sample", "features",
-             "metrics", "table", "figure", "config"]  # fmt: skip
+             "metrics", "table", "figure", "plan", "config"]  # fmt: skip
     text = ppap("--help").stdout
     assert all(step in text for step in steps)
     from typer.testing import CliRunner

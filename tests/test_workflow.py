@@ -1,53 +1,36 @@
-"""The whole graph, on the smoke preset, under the real Snakemake."""
+"""The whole graph, on the smoke preset, under the real Snakemake and the real DVC."""
 
-import os
+import html
+import json
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from tests.conftest import DIGITS, ROOT, SMOKE
+from ppap import config as presets
+from ppap import files
+from ppap.costs import Costs
+from ppap.jobs import all_jobs
+from ppap.runs import Layout
+from tests.conftest import DIGITS, ROOT, SMOKE, ppap
+from tests.repository import Repository
 
-SNAKEMAKE = [
-    sys.executable,
-    "-m",
-    "snakemake",
-    "--snakefile",
-    str(ROOT / "Snakefile"),
-    "--cores",
-    "2",
-]
+# `finished` is a repository in which `dvc repro` has built the smoke preset (tests/conftest.py).
 
 
-def snakemake(
-    where: Path, *arguments: str, preset: str | Path = "smoke.yaml"
-) -> subprocess.CompletedProcess[str]:
-    """Run the workflow in a folder of its own."""
-    command = [*SNAKEMAKE, "--directory", str(where), *arguments, "--config", f"preset={preset}"]
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PATH": path}
-    )
+@pytest.fixture
+def fresh(tmp_path) -> Repository:
+    return Repository.create(tmp_path / "ppap")
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    """A folder in which the smoke preset has run from nothing to its tables."""
-    where = tmp_path_factory.mktemp("workflow")
-    shutil.copy(SMOKE, where)
-    done = snakemake(where)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return where
-
-
-def test_the_smoke_preset_makes_every_table_and_figure(finished: Path) -> None:
-    root = finished / "results" / "smoke"
+def test_the_smoke_preset_makes_every_table_and_figure(finished: Repository) -> None:
+    root = finished.results
     for table in ("main", "capacity", "data_free"):
-        for suffix in ("csv", "md", "tex", "json"):
+        for suffix in ("csv", "md", "tex", "html", "json"):
             assert (root / "tables" / f"{table}.{suffix}").stat().st_size > 100
     main = pd.read_csv(root / "tables" / "main.csv")
     assert len(main) == 12
@@ -68,17 +51,73 @@ def test_the_smoke_preset_makes_every_table_and_figure(finished: Path) -> None:
     }
 
 
-def test_jobs_leave_logs_benchmarks_and_no_checkpoints(finished: Path) -> None:
-    root = finished / "results" / "smoke"
+def test_jobs_leave_logs_benchmarks_and_no_checkpoints(finished: Repository) -> None:
+    root = finished.results
     assert len(list((root / "benchmarks").rglob("*.tsv"))) == len(
         list((root / "logs").rglob("*.log"))
     )
-    assert not [path for path in (finished / "scratch").rglob("*") if path.is_file()]
+    assert not [path for path in (finished.where / "scratch").rglob("*") if path.is_file()]
     assert not list(root.rglob("*.part*"))
 
 
-def test_a_second_run_does_nothing(finished: Path) -> None:
-    assert "Nothing to be done" in snakemake(finished).stderr
+def stored(path: Path) -> int:
+    """Bytes of the numbers in a file or folder of results, headers left out."""
+    if path.is_dir():
+        return sum(stored(file) for file in path.glob("*.npz"))
+    if path.suffix == ".safetensors":
+        return sum(t.numel() * t.element_size() for t in files.read_tensors(path).values())
+    arrays = np.load(path)
+    return arrays.nbytes if path.suffix == ".npy" else sum(a.nbytes for a in arrays.values())
+
+
+def test_the_plan_lists_the_jobs_that_ran_and_what_they_wrote(finished: Repository) -> None:
+    config = presets.load(SMOKE)
+    layout = Layout(config, finished.where / "results")
+    jobs, costs = all_jobs(config), Costs(config, layout)
+    benchmarks = finished.results / "benchmarks"
+    ran = {str(p.relative_to(benchmarks).with_suffix("")) for p in benchmarks.rglob("*.tsv")}
+    assert ran == {job.name for job in jobs}
+    for job in jobs:
+        planned = costs.of(job).bytes
+        if planned is not None:
+            assert planned == sum(stored(finished.where / path) for path in job.outputs), job.name
+    plan = json.loads(ppap("plan", SMOKE, "--json", cwd=finished.where).stdout)
+    assert {row["source"] for row in plan["phases"]} == {"measured"}
+    assert 0 < plan["chain_hours"] < plan["total"]["hours"]
+
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="this machine has no Chromium")
+def test_the_report_opens_at_the_main_table_and_every_figure(
+    finished: Repository, tmp_path: Path
+) -> None:
+    finished.snakemake("--report", "results/smoke/report.html")
+    report = (finished.results / "report.html").read_text()
+    figures = {"Samples": ["resnet", "vit"], "Analysis": ["confidence", "gradients", "metrics"]}
+    clicks = (ROOT / "tests" / "report_clicks.js").read_text()
+    page = tmp_path / "clicked.html"
+    script = f"<script>const FIGURES = {json.dumps(figures)};\n{clicks}</script>"
+    before, end, after = report.rpartition("</body>")
+    page.write_text(before + script + end + after)
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=60000",
+               "--dump-dom", page.as_uri()]  # fmt: skip
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+    seen = json.loads(html.unescape(re.search(r"<body[^>]*>(.*)</body>", dom, re.DOTALL)[1]))
+    shown = pd.DataFrame(seen["rows"][1:], columns=seen["rows"][0])
+    markdown = (finished.results / "tables" / "main.md").read_text()
+    rows = [line.strip("|").split("|") for line in markdown.splitlines() if line[:1] == "|"]
+    assert seen["rows"] == [[cell.strip() for cell in row] for row in (rows[0], *rows[2:])]
+    assert len(shown) == 12 and shown["FID ↓"].str.contains("±").all()
+    assert set(seen["figures"]) == {label for labels in figures.values() for label in labels}
+    assert all(width > 500 for width in seen["figures"].values())
+
+
+def test_a_second_run_does_nothing(finished: Repository) -> None:
+    assert "Nothing to be done" in finished.snakemake().stderr
 
 
 @pytest.mark.parametrize(
@@ -92,9 +131,9 @@ def test_a_second_run_does_nothing(finished: Path) -> None:
 def test_a_changed_key_reruns_what_depends_on_it_and_no_more(
     finished, preset_file, changes, rerun, kept
 ) -> None:
-    edited = finished / "smoke.yaml"
+    edited = finished.where / "config" / "smoke.yaml"
     edited.write_text(preset_file(**changes).read_text())
-    done = snakemake(finished, "--dry-run")
+    done = finished.snakemake("--dry-run")
     edited.write_text(SMOKE.read_text())
     planned = (done.stdout + done.stderr).splitlines()
     counts = {line.split()[0] for line in planned if re.fullmatch(r"\w+ +\d+", line)}
@@ -105,36 +144,30 @@ def test_a_changed_key_reruns_what_depends_on_it_and_no_more(
         assert "Nothing to be done" in done.stdout  # where a dry run says so
 
 
-def test_committed_tables_do_not_pass_for_finished_work(finished: Path, tmp_path: Path) -> None:
-    kept = Path("results", "smoke", "tables")
-    shutil.copytree(finished / kept, tmp_path / kept)
-    shutil.copytree(finished / kept.with_name("metrics"), tmp_path / kept.with_name("metrics"))
-    shutil.copy(SMOKE, tmp_path)
-    planned = snakemake(tmp_path, "--dry-run").stdout
+def test_committed_tables_do_not_pass_for_finished_work(finished: Repository, fresh) -> None:
+    for kept in ("tables", "figures", "metrics"):
+        shutil.copytree(finished.results / kept, fresh.results / kept)
+    planned = fresh.snakemake("--dry-run").stdout
     for rule in ("pretrain", "train_expert", "sample", "table"):
         assert re.search(rf"^{rule} +\d+$", planned, re.MULTILINE)
 
 
-def test_a_wrong_preset_stops_before_the_graph_with_one_line(tmp_path, preset_file) -> None:
+def test_a_wrong_preset_stops_before_the_graph_with_one_line(fresh, preset_file) -> None:
     preset = preset_file(sampling__smaples=3)
-    done = snakemake(tmp_path, preset=preset)
+    done = fresh.snakemake(preset=str(preset), check=False)
     assert done.returncode == 2
     assert f"ppap: {preset}: sampling.smaples: unknown key" in done.stderr
-    assert not (tmp_path / "results").exists()
+    assert not (fresh.where / "results").exists()
 
 
-def test_the_digits_graph_has_a_job_per_range_and_all_28_rows(tmp_path) -> None:
-    done = snakemake(tmp_path, "--dry-run", preset=DIGITS)
+def test_the_digits_graph_has_a_job_per_range_and_all_28_rows(fresh) -> None:
+    done = fresh.snakemake("--dry-run", preset=str(DIGITS))
     planned = (done.stdout + done.stderr).splitlines()
     counts = dict(line.split() for line in planned if re.fullmatch(r"\w+ +\d+", line))
     assert counts["train_expert"] == str(2 * (1 + 5 + 5 + 10) + 5 + 1 + 5)
     assert counts["sample"] == str(2 * (1 + 2 * 6) + 1 + 3)
 
 
-def test_the_workflow_lints() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--lint"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 0
+def test_the_workflow_lints(fresh) -> None:
+    done = fresh.run("snakemake", "--lint")
     assert "Congratulations" in done.stderr + done.stdout
-    assert shutil.which("snakefmt", path=str(Path(sys.executable).parent))

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -55,15 +56,18 @@ def start(
     cluster: Cluster, where: Path, *arguments: str, path: Path | None = None
 ) -> subprocess.Popen[str]:
     """`snakemake --profile slurm` in a clone; only the first look at jobs comes sooner than it says."""
-    python = Path(sys.executable)
-    command = [str(python), "-m", "snakemake", "--profile", "slurm", *arguments]
-    command += ["--slurm-init-seconds-before-status-checks", "2", "--config", "preset=smoke"]
-    places = [*([path] if path else []), python.parent, cluster.environment["PATH"]]
-    environment = cluster.environment | {"PATH": ":".join(map(str, places)), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "snakemake", "--profile", "slurm", "--config", "preset=smoke"]
+    command += ["--slurm-init-seconds-before-status-checks", "2", *arguments]
     return subprocess.Popen(
-        command, cwd=where, env=environment, text=True,
+        command, cwd=where, env=environment(cluster, path), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
+
+
+def environment(cluster: Cluster, path: Path | None = None) -> dict[str, str]:
+    """A user's shell, the project's environment active; programs in `path` come first."""
+    own = [*([path] if path else []), Path(sys.executable).parent, cluster.environment["PATH"]]
+    return cluster.environment | {"PATH": ":".join(map(str, own)), "OMP_NUM_THREADS": "1"}
 
 
 def finish(running: subprocess.Popen[str]) -> str:
@@ -163,41 +167,63 @@ def test_an_expert_requeued_in_mid_training_ends_as_an_undisturbed_one(clone, cl
 
 @pytest.fixture
 def drawing(clone: Path, cluster: Cluster) -> subprocess.Popen[str]:
-    """Snakemake drawing clean images in ten jobs, some of which run, some wait, one at least is done."""
-    change(clone, "clean_images", shard_size=10)
+    """Snakemake drawing clean images in ten jobs, of which some run, some wait, one at least is done."""
+    return start_drawing(clone, cluster)
+
+
+def start_drawing(clone: Path, cluster: Cluster) -> subprocess.Popen[str]:
+    change(clone, "clean_images", count=500, shard_size=50, batch_size=10)
     change(clone, "samplers.ddim25", steps=500)
     change(clone, "sampling", checkpoint_every=20)
     shutil.rmtree(clone / RESULTS / "clean")
     running = start(cluster, clone, "--", "clean_images")
-    wait_for(lambda: len(list((clone / RESULTS / "clean").glob("[0-9]*.npy"))) >= 1)
+    wait_for(lambda: len(drawn(clone)) >= 1)
     assert len(cluster.jobs()) > 2
     return running
 
 
+def drawn(clone: Path) -> list[Path]:
+    return sorted((clone / RESULTS / "clean").glob("[0-9]*.npy"))
+
+
 def test_snakemake_killed_and_started_again_loses_and_doubles_no_work(
-    clone: Path, cluster: Cluster, drawing: subprocess.Popen[str]
+    clone: Path, cluster: Cluster, drawing: subprocess.Popen[str], tmp_path: Path
 ) -> None:
-    before = len(cluster.history()) - len(cluster.jobs())
+    first = min(int(job.split()[0]) for job in cluster.jobs()) - len(drawn(clone))
     drawing.kill()
     drawing.wait()
     assert len(cluster.jobs()) > 2  # orphans
-    done = {p: p.stat().st_mtime_ns for p in (clone / RESULTS / "clean").glob("[0-9]*.npy")}
+    finished_before = {path: path.stat().st_ino for path in drawn(clone)}
     refused = start(cluster, clone, "--", "clean_images")
     printed, _ = refused.communicate()
-    assert refused.returncode == 1 and "make unlock" not in printed and "lock" in printed
+    assert refused.returncode == 1 and "cannot be locked" in printed
+
     unlocked = subprocess.run(
-        ["make", "unlock", "PRESET=smoke"], cwd=clone, env=cluster.environment,
-        capture_output=True, text=True,
+        ["make", "--assume-old=install", "unlock", "PRESET=smoke"],
+        cwd=clone, env=environment(cluster), capture_output=True, text=True,
     )  # fmt: skip
     assert unlocked.returncode == 0, unlocked.stderr
     assert cluster.jobs() == []
     finish(start(cluster, clone, "--", "clean_images"))
-    assert before and done
+
+    assert [path.stat().st_ino for path in finished_before] == list(finished_before.values())
+    completed = [
+        job["Comment"]
+        for job in cluster.history()
+        if int(job["JobId"]) >= first and job["JobState"] == "COMPLETED"
+    ]
+    assert sorted(completed) == [f"rule_generate_wildcards_{shard:04d}" for shard in range(10)]
+    undisturbed = tmp_path / "undisturbed"
+    shutil.copytree(clone / RESULTS / "models", undisturbed / RESULTS / "models")
+    shutil.copytree(clone / "config", undisturbed / "config")
+    for path in (drawn(clone)[0], drawn(clone)[-1]):
+        ppap("generate", "smoke", "--shard", int(path.stem), cwd=undisturbed)
+        assert np.array_equal(np.load(undisturbed / path.relative_to(clone)), np.load(path))
 
 
 def test_interrupting_snakemake_leaves_no_job_behind(
     cluster: Cluster, drawing: subprocess.Popen[str]
 ) -> None:
     drawing.send_signal(signal.SIGINT)
-    drawing.communicate(timeout=60)
+    drawing.communicate(timeout=120)
     wait_for(lambda: cluster.jobs() == [], seconds=30)

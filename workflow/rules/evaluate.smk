@@ -78,9 +78,7 @@ rule metrics:
         runtime=lambda wildcards, attempt: PRESET.resources.metrics.runtime * attempt,
     params:
         preset=PRESET_FILE,
-        depends=GRAPH.depends(
-            "evaluator.neighbours", "sampling.samples", "sampling.seeds"
-        ),
+        depends=GRAPH.evaluating,
     message:
         "Computing the metrics of {wildcards.sampler}, guide {wildcards.guide}"
     shell:

@@ -27,7 +27,7 @@ rule label:
     params:
         preset=PRESET_FILE,
         part=lambda wildcards: int(wildcards.shard),
-        depends=GRAPH.depends("dataset", "clean_images.label_shards"),
+        depends=GRAPH.labelling,
     message:
         "Labelling clean images with {wildcards.guide}, part {wildcards.shard}"
     shell:

@@ -16,6 +16,12 @@ rule table:
             f"{ROOT}/tables/{{{{table}}}}.{{suffix}}",
             suffix=["csv", "md", "tex", "json"],
         ),
+        report(
+            f"{ROOT}/tables/{{table}}.html",
+            caption="../report/table.rst",
+            category="Tables",
+            labels=GRAPH.table_labels,
+        ),
     log:
         f"{ROOT}/logs/tables/{{table}}.log",
     benchmark:
@@ -28,7 +34,7 @@ rule table:
         runtime=lambda wildcards, attempt: PRESET.resources.tables.runtime * attempt,
     params:
         preset=PRESET_FILE,
-        depends=GRAPH.depends("tables", "guides", "supervised"),
+        depends=GRAPH.tabulating,
     message:
         "Writing table {wildcards.table}"
     shell:
@@ -39,7 +45,13 @@ rule figure:
     input:
         GRAPH.figure_inputs,
     output:
-        f"{ROOT}/figures/{{figure}}.png",
+        report(
+            f"{ROOT}/figures/{{figure}}.png",
+            caption="../report/figure.rst",
+            category="Figures",
+            subcategory=GRAPH.figure_group,
+            labels=GRAPH.figure_labels,
+        ),
     log:
         f"{ROOT}/logs/figures/{{figure}}.log",
     benchmark:
@@ -53,7 +65,7 @@ rule figure:
         gpu=GRAPH.gpu,
     params:
         preset=PRESET_FILE,
-        depends=GRAPH.depends("tables", "guides", "figures", "supervised"),
+        depends=GRAPH.drawing,
     message:
         "Drawing figure {wildcards.figure}"
     shell:

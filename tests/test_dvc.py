@@ -1,0 +1,171 @@
+"""The workflow under the real DVC: what is stale, where artifacts go, metrics, plots and parameters."""
+
+import copy
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from ppap import config as presets
+from ppap.config import Config
+from ppap.dependencies import phases
+from ppap.errors import ConfigError
+from ppap.runs import all_runs
+from ppap.workflow import Graph
+from tests.conftest import ROOT, SMOKE
+from tests.repository import Repository
+
+# `finished` is a repository in which `dvc repro` has built the smoke preset (tests/conftest.py).
+
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+STEPS = "config/smoke.yaml:guides.resnet.experts.steps"
+
+
+@pytest.fixture
+def altered(finished: Repository, tmp_path: Path) -> Repository:
+    """A copy of the finished repository, file times kept, to do something to."""
+    return Repository(Path(shutil.copytree(finished.where, tmp_path / "ppap", symlinks=True)))
+
+
+def test_dvc_and_snakemake_agree_that_all_is_up_to_date(finished: Repository) -> None:
+    assert (finished.results / "tables" / "main.md").exists()
+    assert "Nothing to be done" in finished.snakemake("--dry-run").stdout
+    assert "up to date" in finished.run("dvc", "status").stdout
+    again = finished.run("dvc", "repro")
+    assert "up to date" in again.stdout + again.stderr and "Running" not in again.stdout
+
+
+def test_a_second_clone_gets_every_artifact_and_has_nothing_to_do(
+    altered: Repository, tmp_path: Path
+) -> None:
+    altered.run("dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
+    altered.commit("remote")
+    altered.run("dvc", "push")
+    altered.run("git", "clone", "-q", str(altered.where), str(tmp_path / "second"))
+    second = Repository(tmp_path / "second")
+    # the environment is there already
+    second.run("make", "--assume-old=install", "pull", "PRESET=smoke")
+    assert "Nothing to be done" in second.snakemake("--dry-run").stdout
+    assert "up to date" in second.run("dvc", "status").stdout
+    kinds = ("models", "clean", "labels", "experts", "samples", "features", "archives", "tables")
+    for kind in kinds:
+        made = {p.relative_to(altered.results) for p in (altered.results / kind).rglob("*.*")}
+        pulled = {p.relative_to(second.results) for p in (second.results / kind).rglob("*.*")}
+        assert made and made == pulled
+
+
+@pytest.fixture(scope="module")
+def retrained(finished: Repository, tmp_path_factory) -> tuple[Repository, str]:
+    """After `dvc exp run` with more expert steps, and what it printed."""
+    where = tmp_path_factory.mktemp("retrained") / "ppap"
+    repository = Repository(Path(shutil.copytree(finished.where, where, symlinks=True)))
+    done = repository.run("dvc", "exp", "run", "-S", f"{STEPS}=60")
+    return repository, done.stdout
+
+
+def test_a_changed_training_parameter_reruns_what_depends_on_it_and_no_more(retrained) -> None:
+    repository, printed = retrained
+    ran = {stage for stage in STAGES if f"Running stage '{stage}'" in printed}
+    assert ran == {"phases", "experts", "sample", "evaluate", "tables"}
+    assert "Nothing to be done" in repository.snakemake("--dry-run").stdout
+    assert "up to date" in repository.run("dvc", "status").stdout
+
+
+def test_metrics_params_and_plots_are_what_a_dvc_user_expects(retrained) -> None:
+    repository, _ = retrained
+    shown = json.loads(repository.run("dvc", "metrics", "show", "--json").stdout)
+    metrics = shown[""]["data"]["results/smoke/tables/main.json"]["data"]
+    assert metrics["resnet"]["ddim25"]["ppap_5"]["fid"] > 0
+    moved = json.loads(repository.run("dvc", "metrics", "diff", "--json").stdout)
+    changed = moved["diff"]["results/smoke/tables/main.json"]
+    assert any(key.startswith("resnet.ddim25.ppap_5") for key in changed)
+    assert not any(key.startswith("resnet.ddim25.naive") for key in changed)
+    params = json.loads(repository.run("dvc", "params", "diff", "--json").stdout)
+    assert params["diff"] == {
+        "config/smoke.yaml": {"guides.resnet.experts.steps": {"old": 40, "new": 60, "diff": 20}}
+    }
+    repository.run("dvc", "plots", "show", "--out", "plots")
+    page = (repository.where / "plots" / "index.html").read_text()
+    assert "Inception Score against FID" in page and "metrics.png" in page
+
+
+def test_what_snakemake_remade_is_committed_to_dvc(altered: Repository) -> None:
+    preset = altered.where / "config" / "smoke.yaml"
+    preset.write_text(preset.read_text().replace("neighbours: 3", "") + "\n")
+    text = preset.read_text().replace("target_class: 3", "target_class: 4")
+    preset.write_text(text)
+    altered.snakemake()
+    assert "up to date" not in altered.run("dvc", "status").stdout
+    altered.run("ppap", "config", "phases", "smoke")
+    altered.run("dvc", "commit", "--force")
+    assert "up to date" in altered.run("dvc", "status").stdout
+    assert "Nothing to be done" in altered.snakemake("--dry-run").stdout
+
+
+def leaves(section: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The numbers of a preset, with their dotted keys."""
+    for key, value in section.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield prefix + key, value
+
+
+def rule_parameters(config: Config) -> dict[str, set[str]]:
+    """What the rules of each phase tell Snakemake that their jobs depend on."""
+    graph, runs = Graph(config), all_runs(config)
+    as_wildcards = [SimpleNamespace(**run._asdict()) for run in runs]
+    experts = [w for w in as_wildcards if config.methods[w.method].guidance == "experts"]
+    return {
+        "pretrain": {graph.pretraining(SimpleNamespace(model=m)) for m in graph.models},
+        "generate": {graph.generating},
+        "label": {graph.labelling},
+        "experts": {graph.expert_training(SimpleNamespace(**vars(w), part="1")) for w in experts},
+        "sample": {graph.sampling(w) for w in as_wildcards},
+        "evaluate": {graph.depends("dataset"), graph.evaluating},
+        "tables": {graph.tabulating, graph.drawing},
+    }
+
+
+def test_stages_and_rules_depend_on_the_same_parts_of_a_preset() -> None:
+    plain = yaml.safe_load(SMOKE.read_text())
+    start = presets.load(SMOKE)
+    checked = 0
+    for key, value in leaves(plain):
+        changed = copy.deepcopy(plain)
+        *parents, last = key.split(".")
+        section = changed
+        for parent in parents:
+            section = section[parent]
+        section[last] = value * 2 if value else 1
+        try:
+            config = presets.validate(changed, key)
+        except ConfigError:
+            continue
+        stages = {name for name, found in phases(config).items() if found != phases(start)[name]}
+        before, after = rule_parameters(start), rule_parameters(config)
+        assert stages == {name for name in after if after[name] != before[name]}, key
+        checked += 1
+    assert checked > 40
+
+
+def test_stages_allow_the_rules_of_their_phase() -> None:
+    """Every rule of the workflow belongs to one stage, but for the target of everything."""
+    allowed = [
+        rule
+        for stage in STAGES.values()
+        if "--allowed-rules" in stage["cmd"]
+        for rule in stage["cmd"].split("--allowed-rules ")[1].split(" -- ")[0].split()
+    ]
+    found = [
+        line.removeprefix("rule ").rstrip(":\n")
+        for file in (ROOT / "workflow" / "rules").glob("*.smk")
+        for line in file.read_text().splitlines()
+        if line.startswith("rule ")
+    ]
+    assert sorted(allowed) == sorted(found)

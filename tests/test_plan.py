@@ -1,0 +1,220 @@
+"""What a preset takes before it is run: operations, jobs, hours, disk, and the longest chain."""
+
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from ppap import config as presets
+from ppap import extractors, flops, models
+from ppap.config import Config
+from ppap.jobs import all_jobs
+from tests.conftest import ROOT, SMOKE, ppap
+
+GPU = {"runtime": {"device": "cuda", "precision": "float16"}}
+SECONDS_PER_OPERATION = 1 / (312e12 * 0.35)  # an A100, float16
+
+
+def planned(preset: Path, *options: object, cwd: Path) -> dict:
+    return json.loads(ppap("plan", preset, "--json", *options, cwd=cwd).stdout)
+
+
+def phases(plan: dict) -> dict[str, dict]:
+    return {row["phase"]: row for row in plan["phases"]}
+
+
+@pytest.fixture(scope="module")
+def full_size() -> Config:
+    """The networks of the paper: ADM 256x256 (the defaults) and ResNet50, on the smoke preset's graph."""
+    small = presets.load(SMOKE).model_dump()
+    small["dataset"].update(image_size=256, channels=3, classes=1000)
+    small["diffusion"].update(architecture={}, variance="learned_range", noise_schedule="linear")
+    small["guides"]["resnet"].update(model="timm:resnet50", options={}, input_size=224)
+    return presets.validate(small, "full size")
+
+
+def test_operations_of_a_small_network_by_hand() -> None:
+    network = flops.on_meta(
+        lambda: nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten(), nn.Linear(8 * 100, 5))
+    )
+    conv, linear = 2 * 8 * 100 * 3 * 3 * 3, 2 * 800 * 5  # a multiply-add counts as two
+    shape = (2, 3, 10, 10)
+    assert flops.forward(network, shape) == 2 * (conv + linear)
+    # Images want no gradient, so the first layer has one for its weights only, the second has both.
+    assert flops.with_weight_gradient(network, shape, network) == 2 * (2 * conv + 3 * linear)
+    network.requires_grad_(False)
+    assert flops.with_input_gradient(network, shape) == 2 * (2 * conv + 2 * linear)
+    assert flops.stored_bytes(network) == 4 * (8 * 27 + 8 + 800 * 5 + 5)
+
+
+def test_adm_256_takes_what_the_literature_says(full_size: Config) -> None:
+    """Peebles & Xie 2022 (arXiv 2212.09748), table 4: ADM 1,120 GFLOPs, multiply-adds counted as one."""
+    network = flops.on_meta(lambda: models.new_diffusion(full_size))
+
+    def call(x: torch.Tensor) -> torch.Tensor:
+        return network(x, torch.zeros(1, device="meta"))
+
+    assert flops.forward(call, (1, 3, 256, 256)) / 2 == pytest.approx(1120e9, rel=0.001)
+
+
+def test_resnet50_takes_what_the_literature_says(full_size: Config) -> None:
+    """torchvision's documentation: 4.09 GFLOPs at 224x224, multiply-adds counted as one."""
+    guide = flops.on_meta(lambda: models.new_guide(full_size, "resnet")).eval()
+    assert flops.forward(guide, (1, 3, 256, 256)) / 2 == pytest.approx(4.09e9, rel=0.001)
+
+
+@pytest.mark.parametrize("warm_start", ["shared", "sequential"])
+def test_jobs_are_those_of_snakemakes_dry_run(tmp_path, preset_file, warm_start) -> None:
+    preset = preset_file(experts={"warm_start": warm_start})
+    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--dry-run",
+               "--directory", tmp_path, "--config", f"preset={preset}"]  # fmt: skip
+    dry = subprocess.run(command, capture_output=True, text=True, cwd=ROOT).stdout
+    counts = {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", dry, re.MULTILINE)}
+    for target in ("all", "total"):
+        counts.pop(target, None)
+    listed = sum(
+        (Counter(row["jobs"]) for row in planned(preset, cwd=tmp_path)["phases"]), Counter()
+    )
+    assert listed == counts
+
+
+def test_the_paper_at_full_size(tmp_path: Path) -> None:
+    preset = ROOT / "config" / "imagenet256.yaml"
+    plan = planned(preset, cwd=tmp_path)
+    rows = phases(plan)
+    assert rows["sample"]["jobs"] == {"sample": 30 * 20}  # 500 of a row's 10,000 samples a job
+    assert rows["generate"]["jobs"] == {"generate": 500}
+    unet = 2 * 1120e9  # see above
+    least = unet * 25 * 500_000 * SECONDS_PER_OPERATION / 3600
+    assert rows["generate"]["hours"] == pytest.approx(least, rel=0.001)
+    assert rows["generate"]["bytes"] == 500_000 * 256 * 256 * 3
+    assert rows["experts"]["longest_job_hours"] < plan["chain_hours"] < plan["total"]["hours"]
+    assert rows["fetch"]["hours"] == 0
+
+
+def test_inception_takes_what_the_literature_says() -> None:
+    """torchvision's documentation: 5.71 GFLOPs for Inception v3 at 299x299, multiply-adds counted as one."""
+    network = flops.on_meta(extractors.untrained_inception)
+    counted = flops.forward(lambda x: network(x.to(torch.uint8)), (1, 3, 299, 299)) / 2
+    assert counted == pytest.approx(5.71e9, rel=0.01)
+
+
+def test_every_job_waits_only_for_files_that_earlier_jobs_make(smoke: Config) -> None:
+    made: set[str] = set()
+    for job in all_jobs(smoke):
+        assert made.issuperset(job.inputs)
+        assert made.isdisjoint(job.outputs)
+        made.update(job.outputs)
+
+
+@pytest.mark.parametrize("factor", [2, 5])
+def test_sampling_hours_grow_with_the_samples(tmp_path, preset_file, factor) -> None:
+    once = planned(preset_file(**GPU), cwd=tmp_path)
+    more = planned(preset_file(**GPU, sampling__samples=30 * factor), cwd=tmp_path)
+    for phase, row in phases(more).items():
+        grown = factor if phase == "sample" else 1
+        if phase != "evaluate":  # the samples' features grow, those of the real images do not
+            assert row["hours"] == pytest.approx(grown * phases(once)[phase]["hours"])
+
+
+def test_sampling_hours_are_those_of_the_networks(tmp_path, preset_file, smoke) -> None:
+    rows = {"guides": ["resnet"], "samplers": ["ddim25"], "methods": ["x0_gradient"]}
+    preset = preset_file(**GPU, tables={"main": [rows]})
+    unet = flops.on_meta(lambda: models.new_diffusion(smoke)).requires_grad_(False)
+    guide = flops.on_meta(lambda: models.new_guide(smoke, "resnet")).eval().requires_grad_(False)
+
+    def both(x: torch.Tensor) -> torch.Tensor:
+        return guide(unet(x, torch.zeros(1, device="meta")))
+
+    step = flops.with_input_gradient(both, (1, 1, 8, 8))
+    hours = 60 * 5 * step * SECONDS_PER_OPERATION / 3600  # 60 samples of 5 steps
+    assert phases(planned(preset, cwd=tmp_path))["sample"]["hours"] == pytest.approx(hours)
+
+
+def test_sequential_experts_are_waited_for_one_after_another(tmp_path, preset_file) -> None:
+    rows = {"guides": ["resnet"], "samplers": ["ddim25"], "methods": ["ppap_5"]}
+    chains = {}
+    for start in ("none", "sequential"):
+        preset = preset_file(**GPU, tables={"main": [rows]}, experts={"warm_start": start})
+        plan = planned(preset, cwd=tmp_path)
+        chains[start] = {link["phase"]: link["hours"] for link in plan["chain"]}
+        total = phases(plan)["experts"]["hours"]
+        assert chains[start]["experts"] == pytest.approx(total / (2 if start == "none" else 1))
+        assert plan["chain_hours"] == pytest.approx(sum(chains[start].values()))
+
+
+def benchmark(folder: Path, job: str, seconds: float) -> None:
+    path = folder / "results" / "smoke" / "benchmarks" / f"{job}.tsv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"s\th:m:s\tmax_rss\n{seconds}\t0:00:00\t1\n")
+
+
+def test_measured_times_take_precedence(tmp_path, preset_file) -> None:
+    preset = preset_file(**GPU)
+    before = phases(planned(preset, cwd=tmp_path))
+    benchmark(tmp_path, "generate/0000", 7200)
+    half = phases(planned(preset, cwd=tmp_path))["generate"]
+    assert half["source"] == "1 measured, 1 counted"
+    assert half["hours"] == pytest.approx(2 + before["generate"]["hours"] / 2)
+    benchmark(tmp_path, "generate/0001", 3600)
+    plan = planned(preset, cwd=tmp_path)
+    full = phases(plan)["generate"]
+    assert (full["source"], full["hours"], full["longest_job_hours"]) == ("measured", 3, 2)
+    assert {link["phase"]: link["hours"] for link in plan["chain"]}["generate"] == 2
+    assert phases(plan)["sample"] == before["sample"]
+
+
+def test_a_preset_for_the_cpu_has_measured_hours_only(tmp_path) -> None:
+    plan = planned(SMOKE, cwd=tmp_path)
+    assert plan["unit"] == "CPU"
+    assert {row["hours"] for row in plan["phases"]} == {None} and plan["chain_hours"] is None
+    benchmark(tmp_path, "generate/0000", 1800)
+    assert phases(planned(SMOKE, cwd=tmp_path))["generate"]["hours"] is None  # half of it only
+    benchmark(tmp_path, "generate/0001", 1800)
+    row = phases(planned(SMOKE, cwd=tmp_path))["generate"]
+    assert (row["hours"], row["source"]) == (1, "measured")
+    shown = ppap("plan", SMOKE, cwd=tmp_path).stdout
+    assert re.search(r"^generate +2 +1\.00 +0\.50 .*measured$", shown, re.MULTILINE)
+    assert re.search(r"^sample +20 +[\d.]+ MB +unknown$", shown, re.MULTILINE)
+
+
+def test_text_and_json_say_the_same(tmp_path, preset_file) -> None:
+    preset = preset_file(**GPU)
+    plan, text = (
+        planned(preset, "--gpu", "h100", cwd=tmp_path),
+        ppap("plan", preset, "--gpu", "h100", cwd=tmp_path).stdout,
+    )
+    assert plan["basis"] == "H100 SXM, float16, 35% of 989.5 TFLOP/s (NVIDIA H100 data sheet)"
+    assert plan["basis"] in text
+    for row in (*plan["phases"], plan["total"]):
+        assert re.search(rf"^{row['phase']} +{sum(row['jobs'].values())} ", text, re.MULTILINE)
+    assert plan["total"]["hours"] == pytest.approx(sum(row["hours"] for row in plan["phases"]))
+
+
+@pytest.mark.parametrize(
+    ("gpu", "message"),
+    [
+        ("GTX 970", "no GPU 'GTX 970' (known: V100 SXM2, A100, H100 SXM, H200 SXM, RTX 3090, "),
+        ("v100", "runtime.precision: bfloat16, which V100 SXM2 has no rate for in its data sheet"),
+    ],
+)
+def test_a_gpu_without_a_known_rate_is_one_line(tmp_path, preset_file, gpu, message) -> None:
+    preset = preset_file(runtime={"device": "cuda", "precision": "bfloat16"})
+    done = ppap("plan", preset, "--gpu", gpu, cwd=tmp_path, check=False)
+    assert done.returncode == 2 and done.stdout == ""
+    assert message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_damaged_benchmark_file_is_named(tmp_path) -> None:
+    benchmark(tmp_path, "label/resnet/0000", 1)
+    path = tmp_path / "results" / "smoke" / "benchmarks" / "label" / "resnet" / "0000.tsv"
+    path.write_text("x\n")
+    done = ppap("plan", SMOKE, cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert "benchmarks/label/resnet/0000.tsv: not a benchmark file of Snakemake" in done.stderr
