@@ -73,12 +73,16 @@ def weights(name: str) -> dict[str, torch.Tensor]:
 
 
 def inception() -> nn.Module:
-    """torch-fidelity's network, which otherwise loads its weights when it is made."""
+    """torch-fidelity's network, whose features tell images apart; making one otherwise loads its weights."""
     nothing = io.BytesIO()
     torch.save({}, nothing)
     nothing.seek(0)
     with mock.patch.object(FeatureExtractorInceptionV3, "load_state_dict"):
-        return FeatureExtractorInceptionV3("x", ["2048"], feature_extractor_weights_path=nothing)
+        network = FeatureExtractorInceptionV3("x", ["2048"], feature_extractor_weights_path=nothing)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight)
+    return network
 
 
 def reference(path: Path) -> None:
