@@ -15,12 +15,11 @@ from pathlib import Path
 import torch
 from diffusers import DDIMScheduler
 
-from ppap import adapters, config, runtime
+from ppap import adapters, config, models, runtime
 from ppap.config import Runtime, SamplerConfig
 from ppap.denoiser import Denoiser
-from ppap.diffusion_models.adm import ADM
 from ppap.guidance import NoGuidance, NoisyInputGuidance, class_log_probability
-from ppap.guides import Guide, build_network
+from ppap.guides import Guide
 from ppap.sampling import Shard, draw
 from ppap.schedules import Schedule
 from ppap.seeds import balanced_classes
@@ -50,17 +49,16 @@ def main() -> None:
     schedule = Schedule.respaced("cosine", 1000, "ddim", STEPS)
     sampler = SamplerConfig(kind="ddim", steps=STEPS, scale=4.0)
     targets = balanced_classes(0, arguments.batch, list(range(preset.dataset.classes)))
-    spec = next(iter(preset.guides.values()))
+    name, spec = next(iter(preset.guides.items()))
 
     def guide_network(adapted: bool) -> Guide:
-        network = build_network(spec.model, spec.options, channels, preset.dataset.classes)
+        guide = models.new_guide(preset, name)
         if adapted:
-            adapters.attach(network, spec.adapter)
-        guide = Guide(network, spec.input_size, spec.mean, spec.std)
+            adapters.attach(guide.network, spec.adapter)
         return guide.eval().requires_grad_(False)
 
     def ours(options: Runtime, guide: Guide | None = None) -> float:
-        network = ADM(preset.diffusion.architecture).eval().requires_grad_(False)
+        network = models.new_diffusion(preset).eval().requires_grad_(False)
         denoiser = Denoiser(runtime.place(network, options), schedule, "fixed_small")
         device = runtime.device(options)
         if guide is not None:
@@ -80,7 +78,7 @@ def main() -> None:
                 return seconds(lambda: draw(shard, denoiser, sampler, guidance, device))
 
     def peer(options: Runtime) -> float:
-        network = ADM(preset.diffusion.architecture).eval().requires_grad_(False)
+        network = models.new_diffusion(preset).eval().requires_grad_(False)
         runtime.place(network, options)
         theirs = DDIMScheduler(trained_betas=Schedule.create("cosine", 1000).betas)
         theirs.set_timesteps(STEPS)
