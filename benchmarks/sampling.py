@@ -46,20 +46,21 @@ def main() -> None:
     preset = config.load(arguments.preset)
     size, channels = preset.dataset.image_size, preset.dataset.channels
     shape = (channels, size, size)
-    schedule = Schedule.respaced("cosine", 1000, "ddim", STEPS)
+    spec = preset.diffusion
+    schedule = Schedule.respaced(spec.noise_schedule, spec.timesteps, "ddim", STEPS)
     sampler = SamplerConfig(kind="ddim", steps=STEPS, scale=4.0)
     targets = balanced_classes(0, arguments.batch, list(range(preset.dataset.classes)))
-    name, spec = next(iter(preset.guides.items()))
+    name, guide_spec = next(iter(preset.guides.items()))
 
     def guide_network(adapted: bool) -> Guide:
         guide = models.new_guide(preset, name)
         if adapted:
-            adapters.attach(guide.network, spec.adapter)
+            adapters.attach(guide.network, guide_spec.adapter)
         return guide.eval().requires_grad_(False)
 
     def ours(options: Runtime, guide: Guide | None = None) -> float:
         network = models.new_diffusion(preset).eval().requires_grad_(False)
-        denoiser = Denoiser(runtime.place(network, options), schedule, "fixed_small")
+        denoiser = Denoiser(runtime.place(network, options), schedule, spec.variance)
         device = runtime.device(options)
         if guide is not None:
             runtime.place(guide, options)
@@ -80,14 +81,17 @@ def main() -> None:
     def peer(options: Runtime) -> float:
         network = models.new_diffusion(preset).eval().requires_grad_(False)
         runtime.place(network, options)
-        theirs = DDIMScheduler(trained_betas=Schedule.create("cosine", 1000).betas)
+        theirs = DDIMScheduler(
+            trained_betas=Schedule.create(spec.noise_schedule, spec.timesteps).betas
+        )
         theirs.set_timesteps(STEPS)
 
         @torch.no_grad()
         def loop() -> None:
             x = torch.randn(arguments.batch, *shape, device=runtime.device(options))
             for t in theirs.timesteps:
-                x = theirs.step(network(x, t.repeat(len(x)).to(x.device)), t, x).prev_sample
+                eps = network(x, t.repeat(len(x)).to(x.device))[:, :channels]
+                x = theirs.step(eps, t, x).prev_sample
 
         return seconds(loop)
 
