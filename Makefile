@@ -6,7 +6,7 @@ PRESET ?= digits
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install tables test test-slurm lint format report pull unlock schema lock clean
+.PHONY: help install tables rehearsal test test-slurm lint format report pull unlock schema lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,11 @@ $(BIN)/.installed: requirements.lock pyproject.toml
 tables: install ## the main job: rebuild the paper's tables and figures (PRESET=digits)
 	snakemake --config preset=$(PRESET)
 	@ppap config where $(PRESET)
+
+rehearsal: install ## the paper's whole graph at full size on this machine's CPU, with random weights and tiny counts
+	python workflow/scripts/rehearsal_inputs.py scratch/rehearsal256
+	snakemake --config preset=rehearsal256 --resources mem_mb=18000
+	@ppap config where rehearsal256
 
 test: install ## run the tests (under 10 minutes)
 	pytest

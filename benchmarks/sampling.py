@@ -15,12 +15,11 @@ from pathlib import Path
 import torch
 from diffusers import DDIMScheduler
 
-from ppap import adapters, config, runtime
+from ppap import adapters, config, models, runtime
 from ppap.config import Runtime, SamplerConfig
 from ppap.denoiser import Denoiser
-from ppap.diffusion_models.adm import ADM
 from ppap.guidance import NoGuidance, NoisyInputGuidance, class_log_probability
-from ppap.guides import Guide, build_network
+from ppap.guides import Guide
 from ppap.sampling import Shard, draw
 from ppap.schedules import Schedule
 from ppap.seeds import balanced_classes
@@ -47,21 +46,21 @@ def main() -> None:
     preset = config.load(arguments.preset)
     size, channels = preset.dataset.image_size, preset.dataset.channels
     shape = (channels, size, size)
-    schedule = Schedule.respaced("cosine", 1000, "ddim", STEPS)
+    spec = preset.diffusion
+    schedule = Schedule.respaced(spec.noise_schedule, spec.timesteps, "ddim", STEPS)
     sampler = SamplerConfig(kind="ddim", steps=STEPS, scale=4.0)
     targets = balanced_classes(0, arguments.batch, list(range(preset.dataset.classes)))
-    spec = next(iter(preset.guides.values()))
+    name, guide_spec = next(iter(preset.guides.items()))
 
     def guide_network(adapted: bool) -> Guide:
-        network = build_network(spec.model, spec.options, channels, preset.dataset.classes)
+        guide = models.new_guide(preset, name)
         if adapted:
-            adapters.attach(network, spec.adapter)
-        guide = Guide(network, spec.input_size, spec.mean, spec.std)
+            adapters.attach(guide.network, guide_spec.adapter)
         return guide.eval().requires_grad_(False)
 
     def ours(options: Runtime, guide: Guide | None = None) -> float:
-        network = ADM(preset.diffusion.architecture).eval().requires_grad_(False)
-        denoiser = Denoiser(runtime.place(network, options), schedule, "fixed_small")
+        network = models.new_diffusion(preset).eval().requires_grad_(False)
+        denoiser = Denoiser(runtime.place(network, options), schedule, spec.variance)
         device = runtime.device(options)
         if guide is not None:
             runtime.place(guide, options)
@@ -80,16 +79,19 @@ def main() -> None:
                 return seconds(lambda: draw(shard, denoiser, sampler, guidance, device))
 
     def peer(options: Runtime) -> float:
-        network = ADM(preset.diffusion.architecture).eval().requires_grad_(False)
+        network = models.new_diffusion(preset).eval().requires_grad_(False)
         runtime.place(network, options)
-        theirs = DDIMScheduler(trained_betas=Schedule.create("cosine", 1000).betas)
+        theirs = DDIMScheduler(
+            trained_betas=Schedule.create(spec.noise_schedule, spec.timesteps).betas
+        )
         theirs.set_timesteps(STEPS)
 
         @torch.no_grad()
         def loop() -> None:
             x = torch.randn(arguments.batch, *shape, device=runtime.device(options))
             for t in theirs.timesteps:
-                x = theirs.step(network(x, t.repeat(len(x)).to(x.device)), t, x).prev_sample
+                eps = network(x, t.repeat(len(x)).to(x.device))[:, :channels]
+                x = theirs.step(eps, t, x).prev_sample
 
         return seconds(loop)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import logging
 import sys
 from pathlib import Path
@@ -12,9 +11,21 @@ import typer
 
 from ppap import config as presets
 from ppap import runs
-from ppap.config import Config
-from ppap.errors import ConfigError, DataError, PPAPError
-from ppap.runs import Layout, Run
+from ppap.cli_arguments import (
+    Guide,
+    Method,
+    NetworkInput,
+    Preset,
+    Roots,
+    Sampler,
+    ShardIndex,
+    Table,
+    known,
+    open_preset,
+    run_of,
+)
+from ppap.cli_config import config_app
+from ppap.errors import ConfigError, PPAPError
 
 app = typer.Typer(
     help="Off-the-shelf vision models guide pretrained diffusion models (PPAP, CVPR 2023).",
@@ -22,33 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-config_app = typer.Typer(
-    help="Show or check a preset, or print its JSON schema.", no_args_is_help=True
-)
 app.add_typer(config_app, name="config")
-
-Preset = Annotated[str, typer.Argument(help="a name in config/, or the path of a preset file")]
-Guide = Annotated[str, typer.Argument(help="a key of `guides`; `unguided` with method none")]
-Sampler = Annotated[str, typer.Argument(help="a key of `samplers`")]
-Method = Annotated[str, typer.Argument(help="a key of `methods`")]
-ShardIndex = Annotated[int, typer.Option(help="which shard, counted from 0")]
-
-
-class Table(enum.StrEnum):
-    main = "main"
-    capacity = "capacity"
-    data_free = "data_free"
-
-
-class NetworkInput(enum.StrEnum):
-    normalised = "normalised"
-    unnormalised = "unnormalised"
-
-
-class Roots:
-    results = Path("results")
-    scratch = Path("scratch")
-    downloads = Path("downloads")
 
 
 @app.callback()
@@ -84,7 +69,7 @@ def fetch(
     from ppap.downloads import Downloads
     from ppap.fetch import fetch as run_step
 
-    config, layout = _open(preset)
+    config, layout = open_preset(preset)
     lock = presets.find(preset).with_name("downloads.lock")
     run_step(config, layout, Downloads(Roots.downloads, lock), name)
 
@@ -100,7 +85,7 @@ def pretrain(
     """
     from ppap.pretrain import pretrain as run_step
 
-    run_step(*_open(preset), model)
+    run_step(*open_preset(preset), model)
 
 
 @app.command()
@@ -108,7 +93,7 @@ def generate(preset: Preset, shard: ShardIndex = 0) -> None:
     """Draw one shard of clean images from the diffusion model, without guidance (uint8 pixels)."""
     from ppap.sampling import generate as run_step
 
-    run_step(*_open(preset), shard)
+    run_step(*open_preset(preset), shard)
 
 
 @app.command()
@@ -123,8 +108,8 @@ def label(
     """
     from ppap.labelling import label as run_step
 
-    config, layout = _open(preset)
-    _known(config, "guides", guide)
+    config, layout = open_preset(preset)
+    known(config, "guides", guide)
     run_step(config, layout, guide, part)
 
 
@@ -144,9 +129,9 @@ def train_expert(
     """
     from ppap.train_expert import train_expert as run_step
 
-    config, layout = _open(preset)
-    _known(config, "guides", guide)
-    _known(config, "methods", method)
+    config, layout = open_preset(preset)
+    known(config, "guides", guide)
+    known(config, "methods", method)
     run_step(config, layout, runs.ExpertJob(guide, method, part))
 
 
@@ -178,9 +163,9 @@ def import_experts(
     from ppap.released import import_experts as run_step
     from ppap.released import sources
 
-    config, layout = _open(preset)
-    _known(config, "guides", guide)
-    _known(config, "methods", method)
+    config, layout = open_preset(preset)
+    known(config, "guides", guide)
+    known(config, "methods", method)
     found = sources(config, method, released, ranges or [])
     for path in run_step(config, layout, guide, method, found, network_input, overwrite):
         print(path)
@@ -193,8 +178,8 @@ def sample(
     """Draw one shard of guided samples (uint8 pixels). Resumes from its checkpoint."""
     from ppap.sampling import sample as run_step
 
-    config, layout = _open(preset)
-    run_step(config, layout, _run(config, sampler, guide, method), shard)
+    config, layout = open_preset(preset)
+    run_step(config, layout, run_of(config, sampler, guide, method), shard)
 
 
 @app.command()
@@ -209,11 +194,11 @@ def features(
     """Extract the evaluator's features of runs' samples, or of the reference images."""
     from ppap import evaluate
 
-    config, layout = _open(preset)
+    config, layout = open_preset(preset)
     if sampler == "reference":
         evaluate.write_reference(config, layout)
         return
-    named = [_run(config, sampler, guide, method) for method in methods or []]
+    named = [run_of(config, sampler, guide, method) for method in methods or []]
     chosen = named or runs.group(config, sampler, guide)
     if not chosen:
         raise ConfigError(f"preset {config.preset} has no runs with {sampler} and {guide}")
@@ -225,8 +210,8 @@ def metrics(preset: Preset, sampler: Sampler, guide: Guide) -> None:
     """Compute FID, Inception Score, precision, recall and target-class rate from features."""
     from ppap.evaluate import write_metrics
 
-    config, layout = _open(preset)
-    _known(config, "samplers", sampler)
+    config, layout = open_preset(preset)
+    known(config, "samplers", sampler)
     write_metrics(config, layout, sampler, guide)
 
 
@@ -237,7 +222,7 @@ def table(
     """Rebuild one of the paper's tables: CSV, Markdown, LaTeX, HTML and JSON, beside the printed values."""
     from ppap.tables import write_table
 
-    write_table(*_open(preset), name.value)
+    write_table(*open_preset(preset), name.value)
 
 
 @app.command()
@@ -247,7 +232,7 @@ def figure(
     """Draw one of the figures."""
     from ppap.figures import write_figure
 
-    write_figure(*_open(preset), name)
+    write_figure(*open_preset(preset), name)
 
 
 @app.command()
@@ -270,7 +255,7 @@ def plan(
 
     from ppap import plan as planning
 
-    made = planning.plan(*_open(preset), gpu, efficiency)
+    made = planning.plan(*open_preset(preset), gpu, efficiency)
     print(json.dumps(planning.as_json(made), indent=2) if as_json else planning.as_text(made))
 
 
@@ -285,48 +270,6 @@ def stop_jobs() -> None:
     print(f"stopped {orphans.stop(Path.cwd())} jobs")
 
 
-@config_app.command("show")
-def config_show(preset: Preset) -> None:
-    """Print a preset with every default filled in, as YAML."""
-    import yaml
-
-    config, _ = _open(preset)
-    print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), end="")
-
-
-@config_app.command("check")
-def config_check(preset: Preset) -> None:
-    """Check a preset; exit code 2 and one line for each thing that is wrong."""
-    config, _ = _open(preset)
-    print(f"{presets.find(preset)}: fine ({len(runs.all_runs(config))} sample sets)")
-
-
-@config_app.command("where")
-def config_where(preset: Preset) -> None:
-    """Say where a preset's tables and figures lie, and which are missing."""
-    config, layout = _open(preset)
-    tables = [layout.table(name, "md") for name in config.tables]
-    missing = [str(path) for path in tables if not path.exists()]
-    if missing:
-        raise DataError(f"{', '.join(missing)}: not computed yet")
-    print(f"The tables are in {layout.root / 'tables'}, the figures in {layout.root / 'figures'}:")
-    print("\n".join(f"  {path}" for path in tables))
-
-
-@config_app.command("phases")
-def config_phases(preset: Preset) -> None:
-    """Write what of a preset each phase depends on, for DVC: results/PRESET/phases/PHASE.json."""
-    from ppap.dependencies import write_phases
-
-    write_phases(*_open(preset))
-
-
-@config_app.command("schema")
-def config_schema() -> None:
-    """Print the JSON schema of a preset (kept in workflow/schemas/config.schema.json)."""
-    print(presets.json_schema(), end="")
-
-
 def main() -> None:
     """Run the command line; what a user can put right is one line on standard error, exit code 2."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
@@ -335,27 +278,3 @@ def main() -> None:
     except PPAPError as error:
         print(f"ppap: {error}", file=sys.stderr)
         sys.exit(2)
-
-
-def _open(preset: str) -> tuple[Config, Layout]:
-    from ppap.runtime import keep_freed_memory
-
-    config = presets.load(presets.find(preset))
-    keep_freed_memory()
-    return config, Layout(config, Roots.results, Roots.scratch)
-
-
-def _known(config: Config, kind: str, name: str) -> None:
-    names = getattr(config, kind)
-    if name not in names:
-        raise ConfigError(
-            f"{kind}: preset {config.preset} has no '{name}' (it has {', '.join(names)})"
-        )
-
-
-def _run(config: Config, sampler: str, guide: str, method: str) -> Run:
-    _known(config, "samplers", sampler)
-    _known(config, "methods", method)
-    if config.methods[method].guidance != "none":
-        _known(config, "guides", guide)
-    return runs.stored_as(config, Run(sampler, guide, method))

@@ -23,6 +23,7 @@ from ppap.errors import DataError
 log = logging.getLogger(__name__)
 _CHUNK = 1 << 20
 _ATTEMPTS = 5
+_NOTHING_LEFT = 416  # HTTP: the range that is asked for begins after the end
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,10 @@ class Downloads:
                     time.sleep(2**attempt if attempt else 0)
                 else:
                     raise DataError(f"{wanted.url}: broke off {_ATTEMPTS} times; {part} is kept")
-            except (urllib.error.URLError, http.client.HTTPException, ConnectionError) as error:
+            except (
+                *(urllib.error.URLError, http.client.HTTPException),
+                *(ConnectionError, TimeoutError),
+            ) as error:
                 raise DataError(self._by_hand(wanted, path, error)) from None
             except OSError as error:
                 raise DataError(f"{part}: cannot be written: {error.strerror or error}") from error
@@ -109,7 +113,14 @@ def _transfer(url: str, part: Path, file: BinaryIO) -> bool:
     ):  # If-Range: the rest of this very version, or else all of it anew
         request.add_header("Range", f"bytes={have}-")
         request.add_header("If-Range", validator.read_text())
-    with urllib.request.urlopen(request, timeout=60) as response:
+    try:
+        answer = urllib.request.urlopen(request, timeout=60)
+    except urllib.error.HTTPError as error:
+        if error.code != _NOTHING_LEFT:
+            raise
+        validator.unlink()  # all of it is there, or it is too long: once more from the start
+        return False
+    with answer as response:
         if response.status != 206:  # the whole file; None for file:// URLs
             have = file.seek(0)
             file.truncate()

@@ -31,7 +31,7 @@ def label(config: Config, layout: Layout, guide_name: str, part: int) -> None:
     for index in tqdm(shards, f"labels of {guide_name}", unit="shard"):
         images = ShardedImages([layout.clean(index)], [layout.clean_sizes[index]], shape)
         for chosen in torch.arange(len(images)).split(clean.batch_size):
-            batch = datasets.to_tensor(images.take(chosen)).to(device)
+            batch = datasets.to_tensor(torch.from_numpy(images.take(chosen)).to(device))
             with runtime.autocast(config.runtime):
                 answers["image"].append(guide(batch).to("cpu", kept))
                 if config.dataset.mirror:

@@ -208,7 +208,7 @@ def _distilled(
     def lesson(step: int) -> Lesson:
         chosen = torch.randint(len(images), (batch_size,))
         coin = _coin(batch_size, mirror)
-        x0 = datasets.to_tensor(images.take(chosen)).to(device)
+        x0 = datasets.to_tensor(torch.from_numpy(images.take(chosen)).to(device))
         return Lesson(_mirrored(x0, coin), targets.take(chosen, coin).to(device))
 
     return lesson

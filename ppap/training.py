@@ -48,7 +48,10 @@ def train(
         parameters, training.learning_rate, weight_decay=training.weight_decay, fused=True
     )
     scheduler = LambdaLR(optimizer, lambda step: _rate(training, step))
-    scaler = torch.amp.GradScaler(enabled=torch.is_autocast_enabled("cuda"))
+    half = (
+        torch.get_autocast_dtype("cuda") == torch.float16
+    )  # the only one whose gradients underflow
+    scaler = torch.amp.GradScaler(enabled=torch.is_autocast_enabled("cuda") and half)
     average = [p.detach().clone() for p in parameters] if training.ema else []
     parts = {"network": network, "optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
     start, losses = _resume(parts, average, job)

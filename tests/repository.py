@@ -60,3 +60,13 @@ def copy_project(where: Path) -> None:
             (where / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, where / name)
     shutil.copy(SMOKE, where / "config" / "smoke.yaml")
+
+
+def snakemake(where: Path, *arguments: str, preset: str | Path) -> Result:
+    """Run this project's workflow with another folder to work in."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    command = ["snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(where)]
+    return subprocess.run(
+        [*command, "--cores", "2", *arguments, "--config", f"preset={preset}"],
+        cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PATH": path},
+    )  # fmt: skip

@@ -44,6 +44,9 @@ class Server(http.server.BaseHTTPRequestHandler):
         start = 0
         if asked and self.headers.get("If-Range") == self.version:
             start = int(asked.removeprefix("bytes=").removesuffix("-"))
+        if start >= len(CONTENT):
+            self.send_error(416)
+            return
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(CONTENT) - start))
         self.send_header("ETag", self.version)
@@ -81,6 +84,13 @@ def test_a_partial_file_of_another_version_is_not_continued(server, downloads) -
     downloads.folder.mkdir()
     (downloads.folder / "model.pt.part").write_bytes(b"old" * 1000)
     (downloads.folder / "model.pt.part.version").write_text('"zero"')
+    assert downloads.get(Download(url=server, sha256=SHA)).read_bytes() == CONTENT
+
+
+def test_a_partial_file_that_is_whole_already_is_downloaded_anew(server, downloads) -> None:
+    downloads.folder.mkdir()
+    (downloads.folder / "model.pt.part").write_bytes(CONTENT)
+    (downloads.folder / "model.pt.part.version").write_text('"one"')
     assert downloads.get(Download(url=server, sha256=SHA)).read_bytes() == CONTENT
 
 

@@ -22,7 +22,7 @@ from ppap.experts import ExpertBank, read_expert
 from ppap.guidance import NoisyInputGuidance, class_log_probability
 from ppap.runs import Layout, Run
 from tests.conftest import ppap
-from tests.test_workflow import snakemake
+from tests.repository import snakemake
 
 GOLDEN = Path(__file__).parent / "golden"
 GOLDEN_TENSORS = load_file(GOLDEN / "released_ppap_tiny_resnet.safetensors")

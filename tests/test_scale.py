@@ -20,7 +20,7 @@ from ppap.runs import Layout
 from ppap.shards import ShardedImages, ShardedTargets
 from ppap.workflow import Graph
 from tests.conftest import ROOT, ppap
-from tests.test_workflow import snakemake
+from tests.repository import snakemake
 
 IMAGENET = ROOT / "config" / "imagenet256.yaml"
 SHARDS, SIZE, SIDE, CLASSES = 20, 500, 96, 1000
@@ -77,6 +77,26 @@ def test_what_is_read_again_after_its_pages_were_handed_back_is_the_same(shards:
         mirrored = chosen % 3 == 0
         answers = targets.take(chosen, mirrored)[:, 7]
         assert torch.equal(answers, torch.where(mirrored, -1.0, 1.0) * (chosen // SIZE))
+
+
+def test_labels_in_several_parts_are_the_same_answers(preset_file, tmp_path: Path) -> None:
+    train = {"steps": 1, "batch_size": 8}
+    small = {"diffusion__train": train, "guides__resnet__train": train}
+    one = preset_file(name="one.yaml", **small)
+    two = preset_file(name="two.yaml", clean_images__label_shards=1, **small)
+    for arguments in (("pretrain", one, "diffusion"), ("pretrain", one, "resnet"),
+                      ("generate", one, "--shard", 0), ("generate", one, "--shard", 1),
+                      ("label", one, "resnet")):  # fmt: skip
+        ppap(*arguments, cwd=tmp_path)
+    labels = tmp_path / "results" / "smoke" / "labels" / "resnet"
+    together = files.read_tensors(labels / "0000.safetensors")["image"]
+    for part in (0, 1):
+        ppap("label", two, "resnet", "--part", part, cwd=tmp_path)
+    parts = [files.read_tensors(labels / f"000{part}.safetensors")["image"] for part in (0, 1)]
+    assert [len(part) for part in parts] == [50, 50]
+    assert torch.equal(torch.cat(parts), together)
+    done = ppap("label", two, "resnet", "--part", 2, cwd=tmp_path, check=False)
+    assert done.returncode == 2 and "no part 2: there are 2, counted from 0" in done.stderr
 
 
 def test_the_papers_graph_is_built_in_seconds_and_has_few_jobs(tmp_path: Path) -> None:

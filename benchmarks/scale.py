@@ -1,0 +1,135 @@
+"""Full-size networks with random weights: seconds, images per second, memory and arithmetic of one step.
+
+    python benchmarks/scale.py [--preset config/imagenet256.yaml] [--batch 1] [--precision float32 bfloat16]
+                               [--work forward guided x0_gradient training] [--channels-last] [--compile]
+
+forward: the diffusion network. guided: that, and the first guide's gradient on x_t. x0_gradient: the guide's
+gradient through the diffusion network. training: one optimiser step of an expert's adapters, on random images.
+Arithmetic is counted by torch (2 for each multiply-add); divide TFLOP/s by the chip's printed matrix rate to
+get its share.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from collections.abc import Callable
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ppap import adapters, config, models, runtime
+from ppap.config import DIFFUSION, Config, Runtime
+from ppap.denoiser import Denoiser
+from ppap.distill import class_kl
+from ppap.guidance import NoisyInputGuidance, X0Gradient, class_log_probability
+from ppap.schedules import Schedule
+
+Work = Callable[[], object]
+
+
+def denoiser_of(preset: Config) -> Denoiser:
+    with torch.device("meta"):
+        network = models.new_diffusion(preset)
+    network = network.to_empty(device="cpu").eval().requires_grad_(False)
+    for parameter in network.parameters():
+        parameter.normal_(std=0.02)
+    spec = preset.diffusion
+    schedule = Schedule.create(spec.noise_schedule, spec.timesteps)
+    return Denoiser(runtime.place(network, preset.runtime), schedule, spec.variance)
+
+
+def sampling_work(preset: Config, kind: str, batch: int) -> Work:
+    denoiser, device = denoiser_of(preset), runtime.device(preset.runtime)
+    size = preset.dataset.image_size
+    x = torch.randn(batch, preset.dataset.channels, size, size, device=device)
+    step = len(denoiser.schedule) // 2
+    if kind == "forward":
+
+        def forward() -> None:
+            with torch.inference_mode():
+                denoiser(x, step)
+
+        return forward
+    guide = models.new_guide(preset, next(iter(preset.guides))).eval().requires_grad_(False)
+    runtime.place(guide, preset.runtime)
+    objective = class_log_probability(torch.zeros(batch, dtype=torch.int64, device=device))
+    way = X0Gradient if kind == "x0_gradient" else NoisyInputGuidance
+    guidance = way(lambda images, timestep: guide(images), objective, 7.5)
+    return lambda: guidance(denoiser, x, step)
+
+
+def training_work(preset: Config, batch: int) -> Work:
+    device = runtime.device(preset.runtime)
+    name, spec = next(iter(preset.guides.items()))
+    guide = models.new_guide(preset, name).train()
+    adapters.attach(guide.network, spec.adapter)
+    runtime.place(guide, preset.runtime)
+    trained = [p for p in guide.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, spec.experts.learning_rate, fused=True)
+    size = preset.dataset.image_size
+    images = torch.randn(batch, preset.dataset.channels, size, size, device=device)
+    answers = torch.randn(batch, preset.dataset.classes, device=device)
+
+    def step() -> None:
+        class_kl(guide(images), answers).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def measure(preset: Config, kind: str, batch: int, repeats: int) -> str:
+    """A row of the table: the best time of a few runs, after one that is counted and warms up."""
+    work = (
+        training_work(preset, batch) if kind == "training" else sampling_work(preset, kind, batch)
+    )
+    times, cuda = [], runtime.device(preset.runtime).type == "cuda"
+    with runtime.autocast(preset.runtime):
+        with FlopCounterMode(display=False) as counter:
+            work()
+        for _ in range(repeats):
+            start = time.perf_counter()
+            work()
+            if cuda:
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - start)
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    memory = (torch.cuda.max_memory_allocated() if cuda else own) / 1e9
+    flops = counter.get_total_flops() / 1e12
+    seconds = min(times)
+    return (
+        f"{kind:<12} {preset.runtime.precision:<9} {batch:5} {seconds:9.3f} {batch / seconds:9.2f} "
+        f"{memory:9.2f} {flops:8.2f} {flops / seconds:9.2f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--preset", default="config/imagenet256.yaml")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--precision", nargs="+", default=["float32", "bfloat16"])
+    works = ["forward", "guided", "x0_gradient", "training"]
+    parser.add_argument("--work", nargs="+", choices=works, default=works[:1])
+    parser.add_argument("--channels-last", action="store_true")
+    parser.add_argument("--compile", action="store_true")
+    options = parser.parse_args()
+    preset = config.load(options.preset)
+    where = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    print(f"{preset.preset} {DIFFUSION}, {where}, {torch.get_num_threads()} CPU threads")
+    print("work         precision batch   seconds  images/s    GB peak   TFLOP   TFLOP/s")
+    for kind in options.work:
+        for precision in options.precision:
+            how = Runtime(
+                precision=precision, channels_last=options.channels_last, compile=options.compile
+            )
+            chosen = preset.model_copy(update={"runtime": how})
+            print(measure(chosen, kind, options.batch, options.repeats), flush=True)
+
+
+if __name__ == "__main__":
+    main()

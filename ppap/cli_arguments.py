@@ -1,0 +1,65 @@
+"""What the commands have in common: their arguments, and the preset, folders and names they speak of."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ppap import config as presets
+from ppap import runs
+from ppap.config import Config
+from ppap.errors import ConfigError
+from ppap.runs import Layout, Run
+
+Preset = Annotated[str, typer.Argument(help="a name in config/, or the path of a preset file")]
+Guide = Annotated[str, typer.Argument(help="a key of `guides`; `unguided` with method none")]
+Sampler = Annotated[str, typer.Argument(help="a key of `samplers`")]
+Method = Annotated[str, typer.Argument(help="a key of `methods`")]
+ShardIndex = Annotated[int, typer.Option(help="which shard, counted from 0")]
+
+
+class Table(enum.StrEnum):
+    main = "main"
+    capacity = "capacity"
+    data_free = "data_free"
+
+
+class NetworkInput(enum.StrEnum):
+    normalised = "normalised"
+    unnormalised = "unnormalised"
+
+
+class Roots:
+    results = Path("results")
+    scratch = Path("scratch")
+    downloads = Path("downloads")
+
+
+def open_preset(preset: str) -> tuple[Config, Layout]:
+    """Load a preset, and say where its files lie."""
+    from ppap.runtime import keep_freed_memory
+
+    config = presets.load(presets.find(preset))
+    keep_freed_memory()
+    return config, Layout(config, Roots.results, Roots.scratch)
+
+
+def known(config: Config, kind: str, name: str) -> None:
+    """ConfigError unless the preset has this guide, sampler or method."""
+    names = getattr(config, kind)
+    if name not in names:
+        raise ConfigError(
+            f"{kind}: preset {config.preset} has no '{name}' (it has {', '.join(names)})"
+        )
+
+
+def run_of(config: Config, sampler: str, guide: str, method: str) -> Run:
+    """The run that holds these samples; ConfigError if a name is unknown."""
+    known(config, "samplers", sampler)
+    known(config, "methods", method)
+    if config.methods[method].guidance != "none":
+        known(config, "guides", guide)
+    return runs.stored_as(config, Run(sampler, guide, method))

@@ -1,0 +1,132 @@
+"""The cifar10 preset, on a small diffusers pipeline and a small data set that the tests make."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
+from torch_fidelity import register_dataset
+from torch_fidelity.registry import DATASETS_REGISTRY
+
+from ppap import config as presets
+from ppap import files, models
+from ppap.guidance import NoGuidance
+from ppap.runs import Layout
+from ppap.samplers import State, ddim
+from ppap.seeds import initial_noise
+from tests.conftest import ROOT, ppap
+
+CIFAR10 = ROOT / "config" / "cifar10.yaml"
+NAME = "squares-of-the-tests"
+
+
+class Squares(torch.utils.data.Dataset):
+    """80 images of 32 pixels in ten classes, as torch-fidelity's registered data sets give them."""
+
+    def __init__(self, root: str, download: bool) -> None:
+        self.targets = [i % 10 for i in range(80)]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        image = torch.zeros(3, 32, 32, dtype=torch.uint8)
+        image[:, : 3 * self.targets[index] + 2] = 200
+        return image
+
+
+if NAME not in DATASETS_REGISTRY:
+    register_dataset(NAME, Squares)
+
+
+def save_pipeline(folder: Path, **scheduler: object) -> UNet2DModel:
+    torch.manual_seed(0)
+    unet = UNet2DModel(
+        sample_size=32, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+    )  # fmt: skip
+    DDPMPipeline(unet, DDPMScheduler(**scheduler)).save_pretrained(folder)
+    return unet.eval()
+
+
+@pytest.fixture
+def preset(preset_file, tmp_path: Path):
+    def write(**changes: object) -> Path:
+        train = {"steps": 3, "batch_size": 8}
+        small = {
+            "runtime": {"device": "cpu"}, "dataset__name": NAME, "dataset__holdout": 0.5,
+            "diffusion__pipeline": str(tmp_path / "pipeline"),
+            "guides__resnet__options": {"channels": [8, 8, 8, 8]}, "guides__resnet__train": train,
+            "guides__resnet__experts": train, "methods__ppap_5__experts": 1,
+            "samplers__ddim25__steps": 2, "clean_images__count": 4, "clean_images__shard_size": 4,
+            "sampling": {"samples": 4, "batch_size": 4},
+        }  # fmt: skip
+        return preset_file(CIFAR10, **(small | changes))
+
+    return write
+
+
+def test_a_pipeline_in_a_folder_becomes_the_diffusion_model(preset, tmp_path: Path) -> None:
+    unet = save_pipeline(tmp_path / "pipeline")
+    path = preset(samplers__ddim25__steps=25)
+    ppap("fetch", path, "diffusion", cwd=tmp_path)
+    config = presets.load(path)
+    denoiser = models.load_denoiser(config, Layout(config, tmp_path / "results"), "ddim25")
+    x = initial_noise([(0, 0), (0, 1)], (3, 32, 32))
+    scheduler = DDIMScheduler(clip_sample=True)
+    scheduler.set_timesteps(25)
+    expected = x
+    with torch.no_grad():
+        for t in scheduler.timesteps:
+            output = unet(expected, t).sample
+            expected = scheduler.step(
+                output, t, expected, use_clipped_model_output=True
+            ).prev_sample
+    *_, last = ddim(denoiser, NoGuidance(), State(25, x), lambda step: x)
+    torch.testing.assert_close(last.x, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "changes", "message"),
+    [
+        ({"beta_schedule": "squaredcos_cap_v2"}, {}, "another one (squaredcos_cap_v2): say cosine"),
+        ({"beta_schedule": "scaled_linear"}, {}, "it is none of linear, cosine"),
+        ({"prediction_type": "v_prediction"}, {}, "predicts v_prediction, not epsilon"),
+        ({"num_train_timesteps": 500}, {}, "timesteps: 1000, the pipeline has 500"),
+        ({}, {"dataset__image_size": 64}, "dataset.image_size: the pipeline's sample_size is 32"),
+        ({}, {"diffusion__variance": "learned_range"}, "out_channels is 3, the preset needs 6"),
+        ({}, {"diffusion__pipeline": "/nowhere"}, "'/nowhere' cannot be read"),
+    ],
+)
+def test_a_pipeline_that_does_not_fit_is_refused(
+    preset, tmp_path: Path, scheduler, changes, message
+) -> None:
+    save_pipeline(tmp_path / "pipeline", **scheduler)
+    done = ppap("fetch", preset(**changes), "diffusion", cwd=tmp_path, check=False)
+    assert done.returncode == 2 and message in done.stderr, done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_every_step_up_to_guided_samples(preset, tmp_path: Path) -> None:
+    save_pipeline(tmp_path / "pipeline")
+    path = preset()
+    for name in ("diffusion", "dataset"):
+        ppap("fetch", path, name, cwd=tmp_path)
+    ppap("pretrain", path, "resnet", cwd=tmp_path)
+    ppap("generate", path, cwd=tmp_path)
+    ppap("label", path, "resnet", cwd=tmp_path)
+    for method in ("ppap_5", "single_noise_aware"):
+        ppap("train-expert", path, "resnet", method, "1", cwd=tmp_path)
+        ppap("sample", path, "ddim25", "resnet", method, cwd=tmp_path)
+        found = tmp_path / "results/cifar10/samples/ddim25/resnet" / method / "0000.npy"
+        assert np.load(found).shape == (4, 32, 32, 3)
+    dataset = files.read_tensors(tmp_path / "results/cifar10/models/dataset.safetensors")
+    assert dataset["images"].shape == (80, 32, 32, 3)
+    assert dataset["labels"].tolist() == [i % 10 for i in range(80)]
+
+
+def test_a_data_set_that_torch_fidelity_does_not_know_is_named(preset, tmp_path: Path) -> None:
+    done = ppap("fetch", preset(dataset__name="cifar11"), "dataset", cwd=tmp_path, check=False)
+    assert done.returncode == 2 and "no data set 'cifar11' (it has cifar10-train" in done.stderr
