@@ -111,3 +111,9 @@ def test_locks_and_environment_agree_with_the_project() -> None:
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     assert {"pip": ["-r requirements.lock"]} in environment["dependencies"]
     assert f"python {project['requires-python']}" in environment["dependencies"]
+
+
+@pytest.mark.parametrize("path", [*(ROOT / "config").glob("*.yaml"), SMOKE], ids=lambda p: p.stem)
+def test_presets_have_no_aliases(path) -> None:
+    """`dvc exp run -S` does not change a value that an alias repeats."""
+    assert not any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(path.read_text()))

@@ -65,7 +65,7 @@ def retrained(finished: Repository, tmp_path_factory) -> tuple[Repository, str]:
     where = tmp_path_factory.mktemp("retrained") / "ppap"
     repository = Repository(Path(shutil.copytree(finished.where, where, symlinks=True)))
     done = repository.run("dvc", "exp", "run", "-S", f"{STEPS}=60")
-    return repository, done.stdout
+    return repository, done.stdout + done.stderr
 
 
 def test_a_changed_training_parameter_reruns_what_depends_on_it_and_no_more(retrained) -> None:

@@ -42,7 +42,7 @@ SchedulerParameters=sched_min_interval=100000,batch_sched_delay=1
 ReturnToService=2
 KillWait=2
 GresTypes=gpu
-NodeName=localhost CPUs=4 RealMemory=16000 Gres=gpu:2 State=UNKNOWN
+NodeName=localhost CPUs=4 RealMemory=16000 Gres=gpu:h100:2 State=UNKNOWN
 PartitionName=cpu Nodes=localhost Default=YES OverSubscribe=NO State=UP
 PartitionName=gpu Nodes=localhost State=UP
 """
@@ -75,7 +75,7 @@ class Cluster:
             (self.folder / f"gpu{gpu}").symlink_to("/dev/null")
         ports = {"controller": _free_port(), "node": _free_port()}
         self.conf.write_text(CONF.format(folder=self.folder, user=getpass.getuser(), **ports))
-        (self.folder / "gres.conf").write_text(f"Name=gpu File={self.folder}/gpu[0-1]\n")
+        (self.folder / "gres.conf").write_text(f"Name=gpu Type=h100 File={self.folder}/gpu[0-1]\n")
         self._shim()
         self._munge()
         self._start("slurmctld", "-D", "-c", "-f", str(self.conf))

@@ -128,6 +128,20 @@ def test_gpu_jobs_get_one_gpu_each_and_cpu_jobs_none(finished, cluster: Cluster)
         assert job.get("TresPerJob") == wanted
 
 
+@pytest.mark.parametrize(
+    ("setting", "field"),
+    [("{gpu_model: h100}", "TresPerJob"), ('{gpu: 0, gres: "gpu:h100:1"}', "TresPerNode")],
+)
+def test_a_site_sets_gpu_model_or_gres_in_the_profile(clone: Path, cluster, setting, field) -> None:
+    profile = clone / "slurm" / "config.yaml"
+    text, site = profile.read_text().split("# set-resources:")
+    lines = f"# set-resources:{site}".replace("{gpu_model: h100}", setting).splitlines()
+    profile.write_text(text + "\n".join(line.removeprefix("# ") for line in lines) + "\n")
+    finish(start(cluster, clone, "--forcerun", "label", "--", "labels"))
+    job = cluster.history()[-1]
+    assert job["Partition"] == "gpu" and job[field] == "gres:gpu:h100:1"
+
+
 def test_a_failed_job_is_tried_again_with_more_memory(clone: Path, cluster, tmp_path) -> None:
     shim, flag = tmp_path / "bin" / "ppap", tmp_path / "failed"
     shim.parent.mkdir()
