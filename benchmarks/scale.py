@@ -5,6 +5,7 @@
 
 forward: the diffusion network. guided: that, and the first guide's gradient on x_t. x0_gradient: the guide's
 gradient through the diffusion network. training: one optimiser step of an expert's adapters, on random images.
+CPU s is the time that the processor worked, which other programs on the machine change little.
 Arithmetic is counted by torch (2 for each multiply-add); divide TFLOP/s by the chip's printed matrix rate to
 get its share.
 """
@@ -85,22 +86,23 @@ def measure(preset: Config, kind: str, batch: int, repeats: int) -> str:
     work = (
         training_work(preset, batch) if kind == "training" else sampling_work(preset, kind, batch)
     )
-    times, cuda = [], runtime.device(preset.runtime).type == "cuda"
+    times, busy, cuda = [], [], runtime.device(preset.runtime).type == "cuda"
     with runtime.autocast(preset.runtime):
         with FlopCounterMode(display=False) as counter:
             work()
         for _ in range(repeats):
-            start = time.perf_counter()
+            start, worked = time.perf_counter(), time.process_time()
             work()
             if cuda:
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - start)
+            busy.append(time.process_time() - worked)
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     memory = (torch.cuda.max_memory_allocated() if cuda else own) / 1e9
     flops = counter.get_total_flops() / 1e12
     seconds = min(times)
     return (
-        f"{kind:<12} {preset.runtime.precision:<9} {batch:5} {seconds:9.3f} {batch / seconds:9.2f} "
+        f"{kind:<12} {preset.runtime.precision:<9} {batch:5} {seconds:9.3f} {min(busy):9.3f} {batch / seconds:9.2f} "
         f"{memory:9.2f} {flops:8.2f} {flops / seconds:9.2f}"
     )
 
@@ -121,7 +123,7 @@ def main() -> None:
     preset = config.load(options.preset)
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     print(f"{preset.preset} {DIFFUSION}, {where}, {torch.get_num_threads()} CPU threads")
-    print("work         precision batch   seconds  images/s    GB peak   TFLOP   TFLOP/s")
+    print("work         precision batch   seconds     CPU s  images/s   GB peak    TFLOP   TFLOP/s")
     for kind in options.work:
         for precision in options.precision:
             how = Runtime(

@@ -51,7 +51,7 @@ class Downloads:
     def _download(self, wanted: Download, path: Path) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{path.name}.part")
-        with _only_one(part) as file:
+        with only_one(part) as file:
             if path.exists():  # another job has downloaded it meanwhile
                 return
             try:
@@ -98,7 +98,7 @@ class Downloads:
         return files.read_json(self.lock) if self.lock.exists() else {}
 
     def _remember(self, url: str, found: dict[str, Any]) -> None:
-        with _only_one(self.folder / ".lock"):
+        with only_one(self.folder / ".lock"):
             files.write_json(self.lock, dict(sorted((self._remembered() | {url: found}).items())))
         log.info("%s: sha256 %s, kept in %s (commit it)", url, found["sha256"], self.lock)
 
@@ -153,7 +153,7 @@ def _remember_version(validator: Path, headers: Any) -> None:
 
 
 @contextlib.contextmanager
-def _only_one(path: Path) -> Iterator[BinaryIO]:
+def only_one(path: Path) -> Iterator[BinaryIO]:
     """Open a file to append to, once no other process has it open so."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ppap import files
 from ppap.config import Config, InceptionEvaluator
-from ppap.downloads import Downloads
+from ppap.downloads import Downloads, only_one
 from ppap.errors import ConfigError, DataError
 
 IMAGES, LABELS, MU, SIGMA = "images", "labels", "mu", "sigma"
@@ -54,7 +54,8 @@ def registered(name: str, downloads: Downloads) -> dict[str, Tensor]:
     folder = downloads.folder / "datasets"
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        data = DATASETS_REGISTRY[name](str(folder), True)
+        with only_one(folder / f".{name}.lock"):  # a preset's data set and reference may be the same
+            data = DATASETS_REGISTRY[name](str(folder), True)
     except (OSError, RuntimeError) as error:
         raise DataError(
             f"{name}: cannot be downloaded ({error}). Without network: place torchvision's files of it "
