@@ -54,7 +54,9 @@ def registered(name: str, downloads: Downloads) -> dict[str, Tensor]:
     folder = downloads.folder / "datasets"
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with only_one(folder / f".{name}.lock"):  # a preset's data set and reference may be the same
+        with only_one(
+            folder / f".{name}.lock"
+        ):  # a preset's data set and reference may be the same
             data = DATASETS_REGISTRY[name](str(folder), True)
     except (OSError, RuntimeError) as error:
         raise DataError(

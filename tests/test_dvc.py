@@ -82,11 +82,11 @@ def test_metrics_params_and_plots_are_what_a_dvc_user_expects(retrained) -> None
     metrics = shown[""]["data"]["results/smoke/tables/main.json"]["data"]
     assert metrics["resnet"]["ddim25"]["ppap_5"]["fid"] > 0
     moved = json.loads(repository.run("dvc", "metrics", "diff", "--json").stdout)
-    changed = moved["diff"]["results/smoke/tables/main.json"]
+    changed = moved["results/smoke/tables/main.json"]
     assert any(key.startswith("resnet.ddim25.ppap_5") for key in changed)
     assert not any(key.startswith("resnet.ddim25.naive") for key in changed)
     params = json.loads(repository.run("dvc", "params", "diff", "--json").stdout)
-    assert params["diff"] == {
+    assert params == {
         "config/smoke.yaml": {"guides.resnet.experts.steps": {"old": 40, "new": 60, "diff": 20}}
     }
     repository.run("dvc", "plots", "show", "--out", "plots")
