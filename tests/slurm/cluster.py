@@ -85,6 +85,10 @@ class Cluster:
 
     def __exit__(self, *error: object) -> None:
         self.run("scancel", "--me")
+        for _ in range(100):  # let jobs end before the daemons that watch them
+            if not self.jobs():
+                break
+            time.sleep(0.2)
         for daemon in reversed(self.daemons):
             daemon.terminate()
         for daemon in self.daemons:
