@@ -14,6 +14,7 @@ from ppap.denoiser import Denoiser
 from ppap.diffusion_models.adm import ADM
 from ppap.errors import NumericalError
 from ppap.guidance import NoGuidance, NoisyInputGuidance, X0Gradient, class_log_probability
+from ppap.runs import Layout
 from ppap.samplers import SAMPLERS, State
 from ppap.sampling import Shard, draw
 from ppap.schedules import Schedule
@@ -195,7 +196,8 @@ class ExactDigits:
     """The exact posteriors of noised training digits: of x0 (a denoiser) and of the class (a guide)."""
 
     def __init__(self) -> None:
-        data = datasets.load(presets.load(DIGITS).dataset, "train")
+        config = presets.load(DIGITS)
+        data = datasets.load(config, Layout(config), "train")
         self.images = datasets.to_tensor(data.images).flatten(1)
         self.labels = data.labels
         self.abar = torch.tensor(Schedule.create("cosine", 1000).alphas_cumprod)
