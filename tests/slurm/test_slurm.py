@@ -207,7 +207,6 @@ def test_snakemake_killed_and_started_again_loses_and_doubles_no_work(
     drawing.kill()
     drawing.wait()
     assert len(cluster.jobs()) > 2  # orphans
-    finished_before = {path: path.stat().st_ino for path in drawn(clone)}
     refused = start(cluster, clone, "--", "clean_images")
     printed, _ = refused.communicate()
     assert refused.returncode == 1 and "cannot be locked" in printed
@@ -218,15 +217,21 @@ def test_snakemake_killed_and_started_again_loses_and_doubles_no_work(
     )  # fmt: skip
     assert unlocked.returncode == 0, unlocked.stderr
     assert cluster.jobs() == []
+    kept = {path: path.stat().st_ino for path in drawn(clone)}
     finish(start(cluster, clone, "--", "clean_images"))
 
-    assert [path.stat().st_ino for path in finished_before] == list(finished_before.values())
+    assert [path.stat().st_ino for path in kept] == list(kept.values())
     completed = [
         job["Comment"]
         for job in cluster.history()
         if int(job["JobId"]) >= first and job["JobState"] == "COMPLETED"
     ]
-    assert sorted(completed) == [f"rule_generate_wildcards_{shard:04d}" for shard in range(10)]
+    assert len(drawn(clone)) == 10 and len(completed) == len(set(completed))
+    # a job may be stopped when its images are written, before it has ended
+    ended_early = {
+        path for path in drawn(clone) if f"rule_generate_wildcards_{path.stem}" not in completed
+    }
+    assert ended_early <= kept.keys()
     undisturbed = tmp_path / "undisturbed"
     shutil.copytree(clone / RESULTS / "models", undisturbed / RESULTS / "models")
     shutil.copytree(clone / "config", undisturbed / "config")
