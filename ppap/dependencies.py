@@ -71,6 +71,10 @@ def of_clean_images(config: Config) -> list[str]:
     return ["seed", "dataset", "diffusion", *own, *sampler]
 
 
+def of_labels() -> list[str]:
+    return ["dataset", "clean_images.label_shards"]
+
+
 def of_expert(expert: ExpertJob) -> list[str]:
     schedule = ["diffusion.noise_schedule", "diffusion.timesteps"]
     guide = [f"guides.{expert.guide}.{part}" for part in ("adapter", "experts")]
@@ -105,7 +109,7 @@ def phases(config: Config) -> dict[str, dict[str, Any]]:
     parts = {
         "pretrain": [*models, *fetched],
         "generate": of_clean_images(config),
-        "label": ["dataset", "clean_images.label_shards"],
+        "label": of_labels(),
         "experts": [part for expert in experts for part in of_expert(expert)],
         "sample": [part for run in runs for part in of_samples(run)],
         "evaluate": ["dataset", *of_metrics()],

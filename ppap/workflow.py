@@ -16,6 +16,7 @@ from ppap.dependencies import (
     of_expert,
     of_fetched,
     of_figures,
+    of_labels,
     of_metrics,
     of_model,
     of_samples,
@@ -274,7 +275,7 @@ class Graph:
 
     @property
     def labelling(self) -> str:
-        return self.depends("dataset", "clean_images.label_shards")
+        return self.depends(*of_labels())
 
     @property
     def evaluating(self) -> str:

@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from ppap import files
-from tests.conftest import ROOT, SMOKE, ppap
+from tests.conftest import SMOKE, ppap
+from tests.repository import copy_project
 from tests.slurm.cluster import Cluster, missing
 
 pytestmark = [
@@ -40,13 +41,7 @@ def cluster() -> Iterator[Cluster]:
 
 def clone_to(where: Path) -> Path:
     """What a fresh clone holds, and a preset that asks for a GPU where there is one."""
-    tracked = subprocess.run(
-        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    for name in tracked.stdout.splitlines():
-        if not name.startswith("results/"):
-            (where / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, where / name)
+    copy_project(where)
     preset = SMOKE.read_text().replace("device: cpu", "device: auto")
     (where / "config" / "smoke.yaml").write_text(preset)
     return where
