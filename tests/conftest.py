@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from ppap import config as presets
-from ppap.cli import main
+from ppap.cli import run
 from ppap.config import Config
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Done(NamedTuple):
 
 def ppap(*arguments: object, cwd: Path | None = None, check: bool = True) -> Done:
     """Run the command line as a user does, but without the seconds a new process takes to start."""
-    out, err, code = io.StringIO(), io.StringIO(), 0
+    out, err = io.StringIO(), io.StringIO()
     with (
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
@@ -67,10 +67,7 @@ def ppap(*arguments: object, cwd: Path | None = None, check: bool = True) -> Don
         mock.patch("sys.argv", ["ppap", *map(str, arguments)]),
         mock.patch.dict("os.environ", {"COLUMNS": "200"}),
     ):
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
+        code = run()
     if check and code:
         raise AssertionError(f"ppap {arguments} failed:\n{err.getvalue()}")
     return Done(code, out.getvalue(), err.getvalue())
