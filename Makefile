@@ -29,7 +29,7 @@ rehearsal: install ## the paper's whole graph at full size on this machine's CPU
 	@ppap config where rehearsal256
 
 test: install ## run the tests (under 10 minutes)
-	pytest
+	pytest -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 test-slurm: install ## run the workflow under a real, private Slurm (needs slurm-wlm and munge)
 	pytest -m slurm

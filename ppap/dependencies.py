@@ -10,7 +10,7 @@ import hashlib
 import json
 from typing import Any
 
-from ppap.config import DATASET, DIFFUSION, REFERENCE, Config
+from ppap.config import DATASET, DIFFUSION, JUDGES, REFERENCE, Config
 from ppap.runs import (
     WARM,
     ExpertJob,
@@ -104,10 +104,12 @@ def phases(config: Config) -> dict[str, dict[str, Any]]:
     runs = all_runs(config)
     taught = [run for run in runs if config.methods[run.method].guidance == "experts"]
     experts = [ExpertJob(run.guide, run.method, "1") for run in taught]
-    models = [part for name in trained_models(config) for part in of_model(config, name)]
-    fetched = [part for name in fetched_models(config) for part in of_fetched(config, name)]
+    trained = {name: of_model(config, name) for name in trained_models(config)}
+    fetched = {name: of_fetched(config, name) for name in fetched_models(config)}
+    networks = (trained | fetched).items()
     parts = {
-        "pretrain": [*models, *fetched],
+        "pretrain": [part for name, own in networks if name not in JUDGES for part in own],
+        "judges": [part for name, own in networks if name in JUDGES for part in own],
         "generate": of_clean_images(config),
         "label": of_labels(),
         "experts": [part for expert in experts for part in of_expert(expert)],
@@ -132,4 +134,4 @@ def write_phases(config: Config, layout: Layout) -> None:
     from ppap import files  # needs torch, which the workflow's parsing does without
 
     for phase, found in phases(config).items():
-        files.write_json(layout.phase(phase), found)
+        files.write_json(layout.phase(phase), found, sort_keys=True)

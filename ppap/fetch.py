@@ -1,4 +1,4 @@
-"""What a preset takes from elsewhere, turned into one safetensors file each under results/PRESET/models."""
+"""What a preset takes from elsewhere, turned into one safetensors file each in results/PRESET."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ from torch import Tensor
 from ppap.errors import DataError
 
 _LIBC = ctypes.CDLL(None)
+_METADATA = "ppap"
 _DTYPES = {"F32": np.float32, "F16": np.float16, "I64": np.int64}
 _NPY_HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -65,7 +66,9 @@ def write_tensor_files(
     with contextlib.ExitStack() as stack:
         for path, (tensors, metadata) in contents.items():
             ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-            save_file(ready, stack.enter_context(whole(path)), metadata)
+            # one entry: safetensors writes several in a random order, and equal files should be equal
+            entry = {_METADATA: json.dumps(metadata, sort_keys=True)} if metadata else None
+            save_file(ready, stack.enter_context(whole(path)), entry)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -87,9 +90,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file."""
+    """The metadata that `write_tensors` gave a file; none if others wrote it."""
     with _readable(path), safe_open(path, "pt") as file:
-        return file.metadata() or {}
+        return json.loads((file.metadata() or {}).get(_METADATA, "{}"))
 
 
 def write_array(path: Path, array: NDArray[Any]) -> None:
@@ -161,8 +164,8 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
             raise DataError(f"{path}: cannot be written: {str(error).splitlines()[0]}") from error
 
 
-def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=2) + "\n")
+def write_json(path: Path, value: Any, sort_keys: bool = False) -> None:
+    write_text(path, json.dumps(value, indent=2, sort_keys=sort_keys) + "\n")
 
 
 def read_json(path: Path) -> Any:

@@ -12,6 +12,7 @@ from ppap.runs import (
     figure_names,
     group,
     has_warm_start,
+    model_kind,
     shard_name,
     taught_guides,
     warm_name,
@@ -46,11 +47,13 @@ def all_jobs(config: Config) -> list[Job]:
 
 def _models(graph: Graph) -> Iterator[Job]:
     """Networks and data of others, then what is trained here."""
-    for model in graph.fetched_models:
-        yield Job("fetch", f"fetch/{model}", {"model": model}, [], [str(graph.layout.model(model))])
-    for model in graph.trained_models:
-        outputs = [str(graph.layout.model(model))]
-        yield Job("pretrain", f"pretrain/{model}", {"model": model}, graph.data, outputs)
+    for rule, models, inputs in (
+        ("fetch", graph.fetched_models, []),
+        ("pretrain", graph.trained_models, graph.data),
+    ):
+        for model in models:
+            outputs = [str(graph.layout.model(model))]
+            yield Job(rule, f"{model_kind(model)}/{model}", {"model": model}, inputs, outputs)
 
 
 def _clean(graph: Graph) -> Iterator[Job]:

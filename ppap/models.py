@@ -73,5 +73,11 @@ def load_guide(config: Config, layout: Layout, name: str) -> Guide:
     guide = new_guide(config, name)
     path = layout.model(name)
     runtime.load_weights(guide.network, files.read_tensors(path), path)
-    runtime.place(guide.eval().requires_grad_(False), config.runtime)
+    place_guide(config, name, guide.eval().requires_grad_(False))
     return guide
+
+
+def place_guide(config: Config, name: str, guide: Guide) -> None:
+    """Move a guide, or the evaluator, in place to the preset's device and its own memory layout."""
+    spec = config.network(name)
+    runtime.place(guide, config.runtime, spec is not None and spec.channels_last)

@@ -65,7 +65,7 @@ def _train_classifier(
     """Cross-entropy on clean images, shifted at random: an ordinary off-the-shelf classifier."""
     device = runtime.device(config.runtime)
     guide = models.new_guide(config, name)
-    runtime.place(guide.train(), config.runtime)
+    models.place_guide(config, name, guide.train())
     data = datasets.load(config, layout, "train")
     images, labels = datasets.to_tensor(data.images).to(device), data.labels.to(device)
     training = config.training(name)

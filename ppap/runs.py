@@ -11,6 +11,7 @@ from ppap.config import (
     DATASET,
     DIFFUSION,
     EVALUATOR,
+    JUDGES,
     REFERENCE,
     UNGUIDED,
     Config,
@@ -100,6 +101,14 @@ def fetched_models(config: Config) -> list[str]:
     return [name for name in needed if name not in trained]
 
 
+def model_kind(name: str) -> str:
+    """The folder of a network or of fetched data: what samples are judged by lies apart.
+
+    So that, under DVC, another evaluator makes nothing stale but the evaluation.
+    """
+    return "judges" if name in JUDGES else "models"
+
+
 def needs_data(config: Config) -> bool:
     """Whether anything is trained on the real images, or compared with them."""
     taught = any(config.methods[run.method].supervision == "labels" for run in all_runs(config))
@@ -164,7 +173,7 @@ class Layout:
         return self.root / "phases" / f"{name}.json"
 
     def model(self, name: str) -> Path:
-        return self.root / "models" / f"{name}.safetensors"
+        return self.root / model_kind(name) / f"{name}.safetensors"
 
     @property
     def clean_sizes(self) -> list[int]:

@@ -41,10 +41,10 @@ def device(runtime: Runtime) -> torch.device:
     return torch.device(runtime.device)
 
 
-def place(network: nn.Module, runtime: Runtime) -> nn.Module:
+def place(network: nn.Module, runtime: Runtime, channels_last: bool = False) -> nn.Module:
     """Move a network to its device and memory layout, compiled if asked for."""
     network = network.to(device(runtime))
-    if runtime.channels_last:
+    if channels_last or runtime.channels_last:
         network = network.to(memory_format=torch.channels_last)
     if runtime.compile:
         network.compile()

@@ -28,18 +28,16 @@ from ppap.runs import (
     ExpertJob,
     Layout,
     Run,
-    all_runs,
     computed_runs,
     fetched_models,
-    figure_names,
     group,
     has_warm_start,
     stored_as,
-    taught_guides,
     trained_models,
     used_guides,
     warm_name,
 )
+from ppap.targets import Targets
 
 Wildcards = Any
 Inputs = Callable[[Wildcards], list[str]]
@@ -91,7 +89,7 @@ class Graph:
 
     @cached_property
     def clean(self) -> list[str]:
-        return [str(self.layout.clean(i)) for i in range(len(self.layout.clean_sizes))]
+        return Targets(self.config).clean
 
     @property
     def data(self) -> list[str]:
@@ -190,51 +188,6 @@ class Graph:
         experts = [p for run in stored for p in self.layout.experts(run.guide, run.method)]
         unique = dict.fromkeys(str(path) for path in (*needed, *experts))
         return [*unique, *self.clean[:1], *self.data]
-
-    # -- targets ---------------------------------------------------------------------------------
-
-    @property
-    def trained(self) -> list[str]:
-        return [str(self.layout.model(name)) for name in self.models]
-
-    @property
-    def labels(self) -> list[str]:
-        taught, parts = taught_guides(self.config), range(len(self.layout.label_sizes))
-        return [str(self.layout.labels(g, i)) for g in taught for i in parts]
-
-    @property
-    def experts(self) -> list[str]:
-        runs = all_runs(self.config)
-        paths = (path for run in runs for path in self.layout.experts(run.guide, run.method))
-        return list(dict.fromkeys(str(path) for path in paths))
-
-    @property
-    def sampled(self) -> list[str]:
-        shards = range(len(self.layout.sample_sizes))
-        return [str(self.layout.samples(r, i)) for r in all_runs(self.config) for i in shards]
-
-    @property
-    def evaluated(self) -> list[str]:
-        layout, runs = self.layout, all_runs(self.config)
-        found = [p(r.sampler, r.guide) for r in runs for p in (layout.features, layout.metrics)]
-        return list(dict.fromkeys(str(path) for path in found))
-
-    @property
-    def tables(self) -> list[str]:
-        suffixes = ("csv", "md", "tex", "html", "json")
-        return [str(self.layout.table(t, s)) for t in self.config.tables for s in suffixes]
-
-    @property
-    def figures(self) -> list[str]:
-        return [str(self.layout.figure(name)) for name in figure_names(self.config)]
-
-    @property
-    def everything(self) -> list[str]:
-        """Every result, not the last ones only: a fresh clone has tables, but nothing they were made of."""
-        return [
-            *(*self.trained, *self.clean, *self.experts, *self.sampled, *self.evaluated),
-            *(*self.tables, *self.figures),
-        ]
 
     # -- report ----------------------------------------------------------------------------------
 

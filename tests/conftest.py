@@ -27,6 +27,17 @@ DIGITS = ROOT / "config" / "digits.yaml"
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests side by side (pytest-xdist): those that share what takes long to build share a process.
+
+    The finished repository takes longest, so it comes first.
+    """
+    items.sort(key=lambda item: "finished" not in item.fixturenames)
+    for item in items:
+        shared = "finished" if "finished" in item.fixturenames else item.path.name
+        item.add_marker(pytest.mark.xdist_group(shared))
+
+
 @pytest.fixture(scope="session")
 def smoke() -> Config:
     return presets.load(SMOKE)

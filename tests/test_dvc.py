@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import yaml
 
 from ppap import config as presets
-from ppap.config import Config
+from ppap.config import JUDGES, Config
 from ppap.dependencies import phases
 from ppap.errors import ConfigError
 from ppap.runs import all_runs
@@ -94,9 +95,21 @@ def test_metrics_params_and_plots_are_what_a_dvc_user_expects(retrained) -> None
     assert "Inception Score against FID" in page and "metrics.png" in page
 
 
+def test_another_evaluator_makes_only_the_evaluation_stale(altered: Repository) -> None:
+    preset = altered.where / "config" / "smoke.yaml"
+    data = yaml.safe_load(preset.read_text())
+    data["evaluator"]["train"]["steps"] += 1
+    preset.write_text(yaml.safe_dump(data))  # in another order, too
+    altered.run("dvc", "repro", "judges")
+    stale = json.loads(altered.run("dvc", "status", "--json").stdout)
+    assert list(stale) == ["evaluate"]
+    planned = altered.snakemake("--dry-run").stdout
+    assert not re.search("^(train_expert|sample|label) ", planned, re.MULTILINE)
+    assert re.search("^features ", planned, re.MULTILINE)
+
+
 def test_what_snakemake_remade_is_committed_to_dvc(altered: Repository) -> None:
     preset = altered.where / "config" / "smoke.yaml"
-    preset.write_text(preset.read_text().replace("neighbours: 3", "") + "\n")
     text = preset.read_text().replace("target_class: 3", "target_class: 4")
     preset.write_text(text)
     altered.snakemake()
@@ -119,10 +132,12 @@ def leaves(section: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 def rule_parameters(config: Config) -> dict[str, set[str]]:
     """What the rules of each phase tell Snakemake that their jobs depend on."""
     graph, runs = Graph(config), all_runs(config)
+    models = [SimpleNamespace(model=name) for name in graph.models]
     as_wildcards = [SimpleNamespace(**run._asdict()) for run in runs]
     experts = [w for w in as_wildcards if config.methods[w.method].guidance == "experts"]
     return {
-        "pretrain": {graph.pretraining(SimpleNamespace(model=m)) for m in graph.models},
+        "pretrain": {graph.pretraining(m) for m in models if m.model not in JUDGES},
+        "judges": {graph.pretraining(m) for m in models if m.model in JUDGES},
         "generate": {graph.generating},
         "label": {graph.labelling},
         "experts": {graph.expert_training(SimpleNamespace(**vars(w), part="1")) for w in experts},
@@ -155,17 +170,17 @@ def test_stages_and_rules_depend_on_the_same_parts_of_a_preset() -> None:
 
 
 def test_stages_allow_the_rules_of_their_phase() -> None:
-    """Every rule of the workflow belongs to one stage, but for the target of everything."""
-    allowed = [
+    """Every rule of the workflow belongs to a stage, but for the target of everything."""
+    allowed = {
         rule
         for stage in STAGES.values()
         if "--allowed-rules" in stage["cmd"]
         for rule in stage["cmd"].split("--allowed-rules ")[1].split(" -- ")[0].split()
-    ]
-    found = [
+    }
+    found = {
         line.removeprefix("rule ").rstrip(":\n")
         for file in (ROOT / "workflow" / "rules").glob("*.smk")
         for line in file.read_text().splitlines()
         if line.startswith("rule ")
-    ]
-    assert sorted(allowed) == sorted(found)
+    }
+    assert allowed == found

@@ -110,7 +110,7 @@ def test_the_first_download_is_remembered_and_later_ones_must_be_the_same(
         downloads.get(Download(url=server))
 
 
-@pytest.mark.parametrize("printed", [SHA[:8], SHA])
+@pytest.mark.parametrize("printed", [SHA[:8], SHA], ids=["its first digits", "all of it"])
 def test_what_the_publisher_prints_is_checked(server, downloads, printed: str) -> None:
     downloads.get(Download(url=server, sha256=printed))
     wrong = ("0" if printed[0] != "0" else "1") + printed[1:]

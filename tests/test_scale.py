@@ -18,7 +18,7 @@ from ppap.config import NetworkConfig
 from ppap.guides import build_network
 from ppap.runs import Layout
 from ppap.shards import ShardedImages, ShardedTargets
-from ppap.workflow import Graph
+from ppap.targets import Targets
 from tests.conftest import ROOT, ppap
 from tests.repository import snakemake
 
@@ -119,9 +119,9 @@ def test_without_supervision_only_those_rows_are_missing(preset_file) -> None:
     assert left == {"none", "naive", "x0_gradient", "ppap_5", "ppap_10"}
     assert len(runs.table_runs(without, "main")) == 28  # the rows stay, their cells are empty
     assert not runs.needs_data(without) and runs.needs_data(with_labels)
-    graph = Graph(without)
+    targets = Targets(without)
     assert not any(
-        "single_noise_aware" in path or "multi_experts" in path for path in graph.everything
+        "single_noise_aware" in path or "multi_experts" in path for path in targets.everything
     )
 
 

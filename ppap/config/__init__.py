@@ -5,6 +5,7 @@ from ppap.config.base import (
     DATASET,
     DIFFUSION,
     EVALUATOR,
+    JUDGES,
     REFERENCE,
     UNGUIDED,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "DATASET",
     "DIFFUSION",
     "EVALUATOR",
+    "JUDGES",
     "REFERENCE",
     "UNGUIDED",
     "ADMArchitecture",

@@ -11,9 +11,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", description="letters, digits and _")]
 UNGUIDED = "unguided"
-# Names of files under results/PRESET/models, beside those of the guides.
+# Names of files under results/PRESET/models, beside those of the guides, and of those under results/PRESET/judges.
 DIFFUSION, EVALUATOR, CLASSIFIER = "diffusion", "evaluator", "classifier"
 REFERENCE, DATASET = "reference", "dataset"
+JUDGES = (EVALUATOR, CLASSIFIER, REFERENCE)
 RESERVED = (UNGUIDED, DIFFUSION, EVALUATOR, CLASSIFIER, REFERENCE, DATASET)
 LIBRARIES = ("timm", "torchvision")
 

@@ -93,6 +93,9 @@ class NetworkConfig(Section):
         None,
         description="of its input normalisation, in [0, 1]; left out: the weights' own, or 0.5",
     )
+    channels_last: bool = Field(
+        False, description="memory layout, as runtime.channels_last, of this network alone"
+    )
     train: Training | None = Field(
         None, description="how the workflow trains it on real images; left out: library weights"
     )

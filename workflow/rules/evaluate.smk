@@ -4,7 +4,7 @@
 
 rule evaluation:
     input:
-        GRAPH.evaluated,
+        TARGETS.evaluation,
 
 
 rule reference_features:

@@ -3,7 +3,7 @@
 
 rule experts:
     input:
-        GRAPH.experts,
+        TARGETS.experts,
 
 
 rule warm_start:

@@ -6,11 +6,11 @@ localrules:
 
 rule fetch:
     output:
-        f"{ROOT}/models/{{model}}.safetensors",
+        f"{ROOT}/{{kind}}/{{model}}.safetensors",
     log:
-        f"{ROOT}/logs/fetch/{{model}}.log",
+        f"{ROOT}/logs/{{kind}}/{{model}}.log",
     benchmark:
-        f"{ROOT}/benchmarks/fetch/{{model}}.tsv"
+        f"{ROOT}/benchmarks/{{kind}}/{{model}}.tsv"
     wildcard_constraints:
         model="|".join(GRAPH.fetched_models) or "nothing",
     priority: 50

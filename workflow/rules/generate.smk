@@ -3,7 +3,7 @@
 
 rule clean_images:
     input:
-        GRAPH.clean,
+        TARGETS.clean,
 
 
 rule generate:

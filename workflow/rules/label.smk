@@ -3,7 +3,7 @@
 
 rule labels:
     input:
-        GRAPH.labels,
+        TARGETS.labels,
 
 
 rule label:

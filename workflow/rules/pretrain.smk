@@ -3,18 +3,23 @@
 
 rule models:
     input:
-        GRAPH.trained,
+        TARGETS.models,
+
+
+rule judges:
+    input:
+        TARGETS.judges,
 
 
 rule pretrain:
     input:
         GRAPH.data,
     output:
-        f"{ROOT}/models/{{model}}.safetensors",
+        f"{ROOT}/{{kind}}/{{model}}.safetensors",
     log:
-        f"{ROOT}/logs/pretrain/{{model}}.log",
+        f"{ROOT}/logs/{{kind}}/{{model}}.log",
     benchmark:
-        f"{ROOT}/benchmarks/pretrain/{{model}}.tsv"
+        f"{ROOT}/benchmarks/{{kind}}/{{model}}.tsv"
     wildcard_constraints:
         model="|".join(GRAPH.trained_models) or "nothing",
     priority: 50

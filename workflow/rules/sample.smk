@@ -3,7 +3,7 @@
 
 rule samples:
     input:
-        GRAPH.sampled,
+        TARGETS.samples,
 
 
 rule sample:

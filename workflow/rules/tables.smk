@@ -3,8 +3,8 @@
 
 rule tables:
     input:
-        GRAPH.tables,
-        GRAPH.figures,
+        TARGETS.tables,
+        TARGETS.figures,
 
 
 rule table:

@@ -1,0 +1,77 @@
+"""What each phase of the workflow makes: the files that the rules named after phases ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from ppap.config import JUDGES, Config
+from ppap.runs import (
+    Layout,
+    all_runs,
+    fetched_models,
+    figure_names,
+    taught_guides,
+    trained_models,
+)
+
+
+class Targets:
+    """A preset's files, phase by phase."""
+
+    def __init__(self, config: Config) -> None:
+        self.config, self.layout, self.runs = config, Layout(config), all_runs(config)
+        self.networks = [*trained_models(config), *fetched_models(config)]
+
+    @property
+    def models(self) -> list[str]:
+        return [str(self.layout.model(name)) for name in self.networks if name not in JUDGES]
+
+    @property
+    def judges(self) -> list[str]:
+        return [str(self.layout.model(name)) for name in self.networks if name in JUDGES]
+
+    @property
+    def clean(self) -> list[str]:
+        return [str(self.layout.clean(i)) for i in range(len(self.layout.clean_sizes))]
+
+    @property
+    def labels(self) -> list[str]:
+        taught, parts = taught_guides(self.config), range(len(self.layout.label_sizes))
+        return [str(self.layout.labels(guide, part)) for guide in taught for part in parts]
+
+    @property
+    def experts(self) -> list[str]:
+        banks = (self.layout.experts(run.guide, run.method) for run in self.runs)
+        return _unique(path for bank in banks for path in bank)
+
+    @property
+    def samples(self) -> list[str]:
+        shards = range(len(self.layout.sample_sizes))
+        return [str(self.layout.samples(run, shard)) for run in self.runs for shard in shards]
+
+    @property
+    def evaluation(self) -> list[str]:
+        made = (self.layout.features, self.layout.metrics)
+        return _unique(path(run.sampler, run.guide) for run in self.runs for path in made)
+
+    @property
+    def tables(self) -> list[str]:
+        suffixes = ("csv", "md", "tex", "html", "json")
+        return [str(self.layout.table(name, s)) for name in self.config.tables for s in suffixes]
+
+    @property
+    def figures(self) -> list[str]:
+        return [str(self.layout.figure(name)) for name in figure_names(self.config)]
+
+    @property
+    def everything(self) -> list[str]:
+        """Every result, not the last ones only: a fresh clone has tables, but nothing they were made of."""
+        return [
+            *(*self.models, *self.judges, *self.clean, *self.labels, *self.experts, *self.samples),
+            *(*self.evaluation, *self.tables, *self.figures),
+        ]
+
+
+def _unique(paths: Iterable[Path]) -> list[str]:
+    return list(dict.fromkeys(str(path) for path in paths))
