@@ -57,14 +57,14 @@ def test_a_deployed_workflow_plans_what_a_clone_does(deployed: Path, tmp_path: P
     here = dry_run(deployed, "--config", "preset=smoke")
     clone = ["--snakefile", str(ROOT / "Snakefile"), "--config", f"preset={SMOKE}"]
     assert here == dry_run(deployed, *clone)
-    assert here["sample"] == 10 and here["all"] == 1
+    assert here["sample"] == 8 and here["all"] == 1
 
 
 def test_a_deployed_workflow_runs_what_its_own_config_names(deployed: Path) -> None:
     (deployed / "config" / "config.yaml").write_text("preset: smoke\n")
     preset = deployed / "config" / "smoke.yaml"
     preset.write_text(preset.read_text().replace("samples: 20", "samples: 40"))
-    assert dry_run(deployed)["sample"] == 20  # 80 samples in shards of 40, for ten sample sets
+    assert dry_run(deployed)["sample"] == 16  # 80 samples in shards of 40, for eight sample sets
 
 
 def test_the_catalog_finds_what_it_asks_for() -> None:

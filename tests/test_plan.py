@@ -181,7 +181,7 @@ def test_a_preset_for_the_cpu_has_measured_hours_only(tmp_path) -> None:
     assert (row["hours"], row["source"]) == (1, "measured")
     shown = ppap("plan", SMOKE, cwd=tmp_path).stdout
     assert re.search(r"^generate +2 +1\.00 +0\.50 .*measured$", shown, re.MULTILINE)
-    assert re.search(r"^sample +10 +[\d.]+ MB +unknown$", shown, re.MULTILINE)
+    assert re.search(r"^sample +8 +[\d.]+ MB +unknown$", shown, re.MULTILINE)
 
 
 def test_text_and_json_say_the_same(tmp_path, preset_file) -> None:

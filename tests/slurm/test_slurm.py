@@ -154,7 +154,7 @@ def test_a_failed_job_is_tried_again_with_more_memory(clone: Path, cluster, tmp_
 
 
 def test_an_expert_requeued_in_mid_training_ends_as_an_undisturbed_one(clone, cluster) -> None:
-    change(clone, "guides.resnet.experts", steps=3000, checkpoint_every=50)
+    change(clone, "guides.resnet.experts", steps=1500, checkpoint_every=50)
     expert = RESULTS / "experts" / "resnet" / "single_noise_aware" / "expert_1.safetensors"
     ppap("train-expert", "smoke", "resnet", "single_noise_aware", "1", cwd=clone)
     undisturbed = files.read_tensors(clone / expert)
@@ -176,12 +176,12 @@ def test_an_expert_requeued_in_mid_training_ends_as_an_undisturbed_one(clone, cl
 
 @pytest.fixture
 def drawing(clone: Path, cluster: Cluster) -> subprocess.Popen[str]:
-    """Snakemake drawing clean images in ten jobs, of which some run, some wait, one at least is done."""
+    """Snakemake drawing clean images in seven jobs, of which some run, some wait, one at least is done."""
     return start_drawing(clone, cluster)
 
 
 def start_drawing(clone: Path, cluster: Cluster) -> subprocess.Popen[str]:
-    change(clone, "clean_images", count=500, shard_size=50, batch_size=10)
+    change(clone, "clean_images", count=350, shard_size=50, batch_size=10)
     change(clone, "samplers.ddim25", steps=500)
     change(clone, "sampling", checkpoint_every=20)
     shutil.rmtree(clone / RESULTS / "clean")
@@ -226,7 +226,7 @@ def test_snakemake_killed_and_started_again_loses_and_doubles_no_work(
     repeated = {path for path, inode in kept.items() if path.stat().st_ino != inode}
     assert not {f"rule_generate_wildcards_{path.stem}" for path in repeated} & set(done)
     finally_done = completed(cluster, first)
-    assert len(finally_done) == len(set(finally_done)) and len(drawn(clone)) == 10
+    assert len(finally_done) == len(set(finally_done)) and len(drawn(clone)) == 7
     unended = {p for p in drawn(clone) if f"rule_generate_wildcards_{p.stem}" not in finally_done}
     assert unended <= kept.keys() - repeated
     undisturbed = tmp_path / "undisturbed"
