@@ -60,12 +60,12 @@ def main() -> None:
             adapters.attach(guide.network, guide_spec.adapter)
         return guide.eval().requires_grad_(False)
 
-    def ours(options: Runtime, guide: Guide | None = None) -> float:
+    def ours(options: Runtime, guide: Guide | None = None, channels_last: bool = False) -> float:
         network = models.new_diffusion(preset).eval().requires_grad_(False)
         denoiser = Denoiser(runtime.place(network, options), schedule, spec.variance)
         device = runtime.device(options)
         if guide is not None:
-            runtime.place(guide, options)
+            runtime.place(guide, options, channels_last)
 
         def guidance(y: torch.Tensor) -> NoGuidance | NoisyInputGuidance:
             if guide is None:
@@ -112,6 +112,7 @@ def main() -> None:
 
     show("ours, no guidance", ours(plain))
     show("ours, guided, merged weights", ours(plain, guide_network(False)))
+    show("ours, guided, guide in channels_last", ours(plain, guide_network(False), True))
     show("ours, guided, adapters left unmerged", ours(plain, guide_network(True)))
     for option in ({"channels_last": True}, {"precision": "bfloat16"}, {"compile": True}):
         show(f"ours, no guidance, {option}", ours(plain.model_copy(update=option)))

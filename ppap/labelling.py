@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from ppap import datasets, files, models, runtime
 from ppap.config import Config
-from ppap.errors import ConfigError
+from ppap.errors import ConfigError, NumericalError
 from ppap.runs import Layout
 from ppap.shards import ShardedImages
 
@@ -17,7 +17,7 @@ from ppap.shards import ShardedImages
 def label(config: Config, layout: Layout, guide_name: str, part: int) -> None:
     """Write the guide's answers on some shards: `image`, and `mirror` where a mirror image is valid.
 
-    In half precision, unless the networks run in float32.
+    In half precision, unless the networks run in float32. NumericalError if an answer does not fit.
     """
     if not 0 <= part < len(layout.label_sizes):
         raise ConfigError(f"no part {part}: there are {len(layout.label_sizes)}, counted from 0")
@@ -36,6 +36,7 @@ def label(config: Config, layout: Layout, guide_name: str, part: int) -> None:
                 answers["image"].append(guide(batch).to("cpu", kept))
                 if config.dataset.mirror:
                     answers["mirror"].append(guide(batch.flip(-1)).to("cpu", kept))
-    files.write_tensors(
-        layout.labels(guide_name, part), {k: torch.cat(v) for k, v in answers.items() if v}
-    )
+    found = {name: torch.cat(batches) for name, batches in answers.items() if batches}
+    if not all(torch.isfinite(logits).all() for logits in found.values()):
+        raise NumericalError(f"labels of {guide_name}: an answer is not finite in {kept}")
+    files.write_tensors(layout.labels(guide_name, part), found)

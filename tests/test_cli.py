@@ -196,6 +196,15 @@ def test_labels_of_the_wrong_count_are_refused(copy: Path) -> None:
     assert "labels/resnet/0000.safetensors: does not hold the answers for 100 images" in line
 
 
+def test_answers_that_are_not_finite_are_not_written(copy: Path) -> None:
+    path = model_of(copy)
+    tensors = files.read_tensors(path)
+    tensors["fc.bias"] += torch.inf
+    files.write_tensors(path, tensors)
+    line = refused("label", SMOKE, "resnet", cwd=copy)
+    assert "labels of resnet: an answer is not finite in torch.float32" in line
+
+
 def test_a_loss_that_is_not_finite_names_the_step(copy: Path, preset_file) -> None:
     preset = preset_file(guides__resnet__train__learning_rate=1e30)
     line = refused("pretrain", preset, "resnet", cwd=copy)

@@ -69,7 +69,9 @@ def adm() -> nn.Module:
 def weights(name: str) -> dict[str, torch.Tensor]:
     if name == "deit":
         return timm.create_model("deit_small_patch16_224").state_dict()
-    return models.get_model(name, weights=None).state_dict()
+    # else the activations of 152 random layers leave the range of float16
+    options = {"zero_init_residual": True} if name.startswith("resnet") else {}
+    return models.get_model(name, weights=None, **options).state_dict()
 
 
 def inception() -> nn.Module:
