@@ -293,5 +293,5 @@ def run() -> int:
         print(f"ppap: {error}", file=sys.stderr)
         return 2
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     return 0
