@@ -47,6 +47,13 @@ def find(name: str) -> GPU:
     return found[0]
 
 
+def precision(gpu: GPU, wanted: str) -> str:
+    """The precision that `runtime.precision` means on this GPU."""
+    if wanted == "auto":
+        return "bfloat16" if "bfloat16" in gpu.tflops else "float32"
+    return wanted
+
+
 def peak(gpu: GPU, precision: str) -> float:
     """FLOP/s at this precision; ConfigError if the data sheet has no such rate."""
     if precision not in gpu.tflops:

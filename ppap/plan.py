@@ -73,7 +73,8 @@ def plan(config: Config, layout: Layout, gpu_name: str, efficiency: float) -> Pl
 
     Measured times come from Snakemake's benchmark files. A preset for the CPU has no others.
     """
-    gpu, precision = gpus.find(gpu_name), config.runtime.precision
+    gpu = gpus.find(gpu_name)
+    precision = gpus.precision(gpu, config.runtime.precision)
     on_cpu = config.runtime.device == "cpu"
     rate = None if on_cpu else gpus.peak(gpu, precision) * efficiency
     basis = f"{gpu.name}, {precision}, {efficiency:.0%} of {gpu.tflops.get(precision, 0):g} TFLOP/s"

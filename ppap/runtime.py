@@ -54,10 +54,25 @@ def place(network: nn.Module, runtime: Runtime, channels_last: bool = False) -> 
 @contextlib.contextmanager
 def autocast(runtime: Runtime) -> Iterator[None]:
     """The runtime's precision for whatever runs inside."""
-    where = device(runtime).type
-    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    with torch.autocast(where, dtype[runtime.precision], enabled=runtime.precision != "float32"):
+    where, dtype = device(runtime), precision(runtime)
+    with torch.autocast(where.type, dtype, enabled=dtype != torch.float32):
         yield
+
+
+def precision(runtime: Runtime) -> torch.dtype:
+    """The precision of the networks' arithmetic, on the device at hand."""
+    if runtime.precision == "auto":
+        return torch.bfloat16 if _has_bfloat16(device(runtime)) else torch.float32
+    named = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    return named[runtime.precision]
+
+
+def _has_bfloat16(where: torch.device) -> bool:
+    """Whether the device has arithmetic for bfloat16. Others emulate it, up to ten times slower."""
+    if where.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    known = torch.cpu.get_capabilities()
+    return any(known.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def load_weights(

@@ -211,6 +211,14 @@ def test_a_gpu_without_a_known_rate_is_one_line(tmp_path, preset_file, gpu, mess
     assert message in done.stderr and len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(("gpu", "precision"), [("v100", "float32"), ("h100", "bfloat16")])
+def test_auto_is_counted_in_the_precision_that_the_gpu_has(
+    tmp_path, preset_file, gpu, precision
+) -> None:
+    preset = preset_file(runtime={"device": "cuda", "precision": "auto"})
+    assert f", {precision}, " in planned(preset, "--gpu", gpu, cwd=tmp_path)["basis"]
+
+
 def test_a_damaged_benchmark_file_is_named(tmp_path) -> None:
     benchmark(tmp_path, "label/resnet/0000", 1)
     path = tmp_path / "results" / "smoke" / "benchmarks" / "label" / "resnet" / "0000.tsv"

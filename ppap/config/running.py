@@ -15,8 +15,10 @@ class Runtime(Section):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: a GPU if there is one"
     )
-    precision: Literal["float32", "bfloat16", "float16"] = Field(
-        "float32", description="of the networks' arithmetic (autocast); states stay float32"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "float32",
+        description="of the networks' arithmetic (autocast); states stay float32. "
+        "auto: bfloat16 where the processor has arithmetic for it, else float32",
     )
     channels_last: bool = Field(False, description="memory layout of the networks")
     compile: bool = Field(False, description="torch.compile the networks (needs a C++ compiler)")

@@ -1,0 +1,76 @@
+"""How networks run: each option gives float32's result but for rounding, and `auto` asks the processor."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import pytest
+import torch
+
+from ppap import files, runtime
+from ppap.config import Runtime
+from tests.conftest import SMOKE, ppap
+
+EXPERT = "experts/resnet/warm_teacher_adapter.safetensors"
+SAMPLES = "samples/ddim25/resnet/naive/0000.npy"
+GREY_LEVELS = {"bfloat16": 8.0, "float16": 2.0, "channels_last": 0.1}  # of 256, on average
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    """Results of the smoke preset up to its labels, in float32."""
+    folder = tmp_path_factory.mktemp("float32")
+    for step in (["pretrain", SMOKE, "diffusion"], ["pretrain", SMOKE, "resnet"],
+                 ["generate", SMOKE, "--shard", 0], ["generate", SMOKE, "--shard", 1],
+                 ["label", SMOKE, "resnet"]):  # fmt: skip
+        ppap(*step, cwd=folder)
+    return folder
+
+
+def drawn(preset: Path, folder: Path) -> np.ndarray:
+    ppap("sample", preset, "ddim25", "resnet", "naive", "--shard", 0, cwd=folder)
+    return np.load(folder / "results" / "smoke" / SAMPLES).astype(int)
+
+
+def loss(preset: Path, folder: Path) -> float:
+    ppap("train-expert", preset, "resnet", "ppap_5", "warm", cwd=folder)
+    return float(files.read_metadata(folder / "results" / "smoke" / EXPERT)["final_loss"])
+
+
+@pytest.mark.parametrize("option", GREY_LEVELS)
+def test_an_option_changes_samples_and_training_by_rounding_only(
+    prepared: Path, preset_file: Callable[..., Path], option: str
+) -> None:
+    chosen = {"channels_last": True} if option == "channels_last" else {"precision": option}
+    plain = preset_file(name="plain.yaml")
+    other = preset_file(name="other.yaml", runtime={"device": "cpu"} | chosen)
+    one, two = drawn(plain, prepared), drawn(other, prepared)
+    assert np.abs(one - two).mean() < GREY_LEVELS[option]
+    assert option == "channels_last" or (one != two).any(), "nothing ran in half precision"
+    assert loss(other, prepared) == pytest.approx(loss(plain, prepared), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "precision"),
+    [
+        ({"avx2": True}, torch.float32),
+        ({"avx512_f": True, "avx512_bf16": False}, torch.float32),
+        ({"avx512_f": True, "avx512_bf16": True}, torch.bfloat16),
+        ({"architecture": "aarch64", "bf16": True}, torch.bfloat16),
+    ],
+)
+def test_auto_is_bfloat16_where_the_processor_has_it(monkeypatch, capabilities, precision) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: MappingProxyType(capabilities))
+    chosen = Runtime(device="cpu", precision="auto")
+    assert runtime.precision(chosen) == precision
+    with runtime.autocast(chosen):
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert product.dtype == precision
+
+
+def test_a_named_precision_is_taken_at_its_word(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: MappingProxyType({}))
+    for name in ("float32", "bfloat16", "float16"):
+        with runtime.autocast(Runtime(device="cpu", precision=name)):
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == getattr(torch, name)
