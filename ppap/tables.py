@@ -123,9 +123,10 @@ def note(config: Config) -> str:
     """What the columns mean."""
     sampling = config.sampling
     scales = ", ".join(f"{sampler_title(n)} {s.scale:g}" for n, s in config.samplers.items())
+    several = f"Mean ± standard deviation over {len(sampling.seeds)} sampling seeds of {sampling.samples:,} samples each"
+    one = f"One sampling seed, {sampling.samples:,} samples"
     return (
-        f"Preset `{config.preset}`. Mean ± standard deviation over {len(sampling.seeds)} sampling seeds of "
-        f"{sampling.samples:,} samples each. Guidance scale: {scales}. "
+        f"Preset `{config.preset}`. {several if len(sampling.seeds) > 1 else one}. Guidance scale: {scales}. "
         "“In print”: what the paper reports for the architecture in brackets, on ImageNet 256x256 "
         "(another data set and another feature extractor: compare the order of rows, not the values). "
         "Trained parameters: of all experts together, and as a share of the guide's own. "
