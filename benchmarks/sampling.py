@@ -114,10 +114,9 @@ def main() -> None:
     show("ours, guided, merged weights", ours(plain, guide_network(False)))
     show("ours, guided, guide in channels_last", ours(plain, guide_network(False), True))
     show("ours, guided, adapters left unmerged", ours(plain, guide_network(True)))
-    halves = (("precision", "bfloat16"), ("precision", "float16"))
-    for key, value in (("channels_last", True), *halves, ("compile", True)):
-        title = f"ours, no guidance, {key}: {value}"
-        show(title, ours(plain.model_copy(update={key: value})))
+    half = ({"precision": "bfloat16"}, {"precision": "float16"})
+    for option in ({"channels_last": True}, *half, {"compile": True}):
+        show(f"ours, no guidance, {option}", ours(plain.model_copy(update=option)))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from ppap.shards import ShardedImages
 def label(config: Config, layout: Layout, guide_name: str, part: int) -> None:
     """Write the guide's answers on some shards: `image`, and `mirror` where a mirror image is valid.
 
-    In half precision, unless the networks run in float32. NumericalError if an answer does not fit.
+    In half precision, unless the preset says float32. NumericalError if an answer does not fit.
     """
     if not 0 <= part < len(layout.label_sizes):
         raise ConfigError(f"no part {part}: there are {len(layout.label_sizes)}, counted from 0")

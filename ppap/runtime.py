@@ -68,7 +68,7 @@ def precision(runtime: Runtime) -> torch.dtype:
 
 
 def _has_bfloat16(where: torch.device) -> bool:
-    """Whether the device has arithmetic for bfloat16. Others emulate it, up to ten times slower."""
+    """Whether the device has arithmetic for bfloat16. Others emulate it, many times slower."""
     if where.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     known = torch.cpu.get_capabilities()
