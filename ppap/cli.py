@@ -53,7 +53,7 @@ def roots(
 
 
 @app.command()
-def fetch(
+def download(
     preset: Preset,
     name: Annotated[
         str,
@@ -69,7 +69,7 @@ def fetch(
     downloads.lock beside the preset, and checked ever after.
     """
     from ppap.downloads import Downloads
-    from ppap.fetch import fetch as run_step
+    from ppap.external import download as run_step
 
     config, layout = open_preset(preset)
     lock = presets.find(preset).with_name("downloads.lock")

@@ -61,7 +61,7 @@ class Costs:
     def of(self, job: Job) -> Cost:
         """The cost of a job that `jobs.all_jobs` lists."""
         rules: dict[str, Callable[..., Cost]] = {
-            "fetch": self._fetch,
+            "download": self._download,
             "pretrain": self._pretrain,
             "generate": self._generate,
             "label": self._label,
@@ -78,8 +78,8 @@ class Costs:
 
     # -- rules -----------------------------------------------------------------------------------
 
-    def _fetch(self, model: str) -> Cost:
-        """Networks are stored in float32, whatever they are fetched in; data is as large as it is."""
+    def _download(self, model: str) -> Cost:
+        """Networks are stored in float32, whatever they are downloaded in; data is as large as it is."""
         if model in (REFERENCE, DATASET):
             return Cost(0, None)
         if model == DIFFUSION:
@@ -122,7 +122,7 @@ class Costs:
         return Cost(count * self._sampled_image(run), count * (self.pixels + _CLASS))
 
     def _reference_features(self) -> Cost:
-        """How many real images there are is known of data that has been fetched, or is built in."""
+        """How many real images there are is known of data that has been downloaded, or is built in."""
         if isinstance(self.config.evaluator, InceptionEvaluator):
             path = self.layout.model(REFERENCE)
         else:
@@ -222,7 +222,7 @@ class Costs:
         return Cost(count * one.flops, count * (one.bytes or 0))
 
     def _new_diffusion(self) -> nn.Module:
-        """A pipeline's network is known once it has been fetched; before, a DataError names its file."""
+        """A pipeline's network is known once it has been downloaded; before, a DataError names its file."""
         if self.config.diffusion.pipeline:
             return models.load_diffusion(self.config, self.layout).to("meta")
         return flops.on_meta(lambda: models.new_diffusion(self.config))

@@ -32,7 +32,7 @@ def load(config: Config, layout: Layout, split: Split) -> LabelledImages:
     ConfigError if it has no labels, or not the preset's image size and classes.
     """
     if config.dataset.kind == "registered":
-        images, labels = _fetched(layout.model(DATASET), config.dataset)
+        images, labels = _registered(layout.model(DATASET), config.dataset)
     elif config.dataset.kind == "image_folder":
         raise ConfigError("dataset.kind: a folder of images is not read as a whole")
     else:
@@ -55,7 +55,7 @@ def to_uint8(x: Tensor) -> NDArray[np.uint8]:
     return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
-def _fetched(path: Path, config: DatasetConfig) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _registered(path: Path, config: DatasetConfig) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     tensors = files.read_tensors(path)
     if "labels" not in tensors:
         raise ConfigError(f"dataset.name: '{config.name}' has no labels to learn from")

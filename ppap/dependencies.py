@@ -17,7 +17,7 @@ from ppap.runs import (
     Layout,
     Run,
     all_runs,
-    fetched_models,
+    external_models,
     taught_guides,
     trained_models,
 )
@@ -45,7 +45,7 @@ def of_model(config: Config, name: str) -> list[str]:
     return ["seed", "dataset", *_weights(config, name)]
 
 
-def of_fetched(config: Config, name: str) -> list[str]:
+def of_external(config: Config, name: str) -> list[str]:
     """Of a network, or of data, that comes from elsewhere."""
     if name == DATASET:
         return ["dataset"]
@@ -105,8 +105,8 @@ def phases(config: Config) -> dict[str, dict[str, Any]]:
     taught = [run for run in runs if config.methods[run.method].guidance == "experts"]
     experts = [ExpertJob(run.guide, run.method, "1") for run in taught]
     trained = {name: of_model(config, name) for name in trained_models(config)}
-    fetched = {name: of_fetched(config, name) for name in fetched_models(config)}
-    networks = (trained | fetched).items()
+    external = {name: of_external(config, name) for name in external_models(config)}
+    networks = (trained | external).items()
     parts = {
         "pretrain": [part for name, own in networks if name not in JUDGES for part in own],
         "judges": [part for name, own in networks if name in JUDGES for part in own],

@@ -58,9 +58,9 @@ def write_reference(config: Config, layout: Layout) -> None:
     Beside them the mean and covariance that FID uses, where their publisher gives them.
     """
     if isinstance(config.evaluator, InceptionEvaluator):
-        fetched = files.read_tensors(layout.model(REFERENCE))
-        images = fetched[IMAGES].numpy()
-        stored = {name: fetched[name] for name in (MU, SIGMA) if name in fetched}
+        external = files.read_tensors(layout.model(REFERENCE))
+        images = external[IMAGES].numpy()
+        stored = {name: external[name] for name in (MU, SIGMA) if name in external}
     else:
         images, stored = datasets.load(config, layout, "train").images, {}
     files.write_tensors(layout.reference, _extract(config, layout, _InMemory(images)) | stored)

@@ -48,7 +48,7 @@ def all_jobs(config: Config) -> list[Job]:
 def _models(graph: Graph) -> Iterator[Job]:
     """Networks and data of others, then what is trained here."""
     for rule, models, inputs in (
-        ("fetch", graph.fetched_models, []),
+        ("download", graph.external_models, []),
         ("pretrain", graph.trained_models, graph.data),
     ):
         for model in models:

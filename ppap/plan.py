@@ -17,7 +17,7 @@ from ppap.jobs import Job, all_jobs
 from ppap.runs import Layout
 
 PHASES = {
-    "fetch": ("fetch",),
+    "download": ("download",),
     "pretrain": ("pretrain",),
     "generate": ("generate",),
     "label": ("label",),
@@ -27,7 +27,7 @@ PHASES = {
     "tables": ("table", "figure"),
 }
 _PHASE_OF = {rule: phase for phase, rules in PHASES.items() for rule in rules}
-_WITHOUT_GPU = ("fetch", "metrics", "table")
+_WITHOUT_GPU = ("download", "metrics", "table")
 
 
 class Task(NamedTuple):

@@ -1,4 +1,4 @@
-"""Real images that are fetched: what samples are compared with, and data sets that torch-fidelity knows."""
+"""Real images that are downloaded: what samples are compared with, and data sets that torch-fidelity knows."""
 
 from __future__ import annotations
 

@@ -90,8 +90,8 @@ def trained_models(config: Config) -> list[str]:
     return [name for name in names if config.training(name) is not None]
 
 
-def fetched_models(config: Config) -> list[str]:
-    """Networks and data that come from elsewhere (`ppap fetch`)."""
+def external_models(config: Config) -> list[str]:
+    """Networks and data that come from elsewhere (`ppap download`)."""
     needed = [DIFFUSION, EVALUATOR, *used_guides(config)]
     if isinstance(config.evaluator, InceptionEvaluator):
         needed += [REFERENCE] + [CLASSIFIER] * (config.evaluator.classifier is not None)
@@ -102,7 +102,7 @@ def fetched_models(config: Config) -> list[str]:
 
 
 def model_kind(name: str) -> str:
-    """The folder of a network or of fetched data: what samples are judged by lies apart.
+    """The folder of a network or of external data: what samples are judged by lies apart.
 
     So that, under DVC, another evaluator makes nothing stale but the evaluation.
     """

@@ -9,7 +9,7 @@ from ppap.config import JUDGES, Config
 from ppap.runs import (
     Layout,
     all_runs,
-    fetched_models,
+    external_models,
     figure_names,
     taught_guides,
     trained_models,
@@ -21,7 +21,7 @@ class Targets:
 
     def __init__(self, config: Config) -> None:
         self.config, self.layout, self.runs = config, Layout(config), all_runs(config)
-        self.networks = [*trained_models(config), *fetched_models(config)]
+        self.networks = [*trained_models(config), *external_models(config)]
 
     @property
     def models(self) -> list[str]:

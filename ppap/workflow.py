@@ -14,7 +14,7 @@ from ppap.dependencies import (
     fingerprint,
     of_clean_images,
     of_expert,
-    of_fetched,
+    of_external,
     of_figures,
     of_labels,
     of_metrics,
@@ -29,7 +29,7 @@ from ppap.runs import (
     Layout,
     Run,
     computed_runs,
-    fetched_models,
+    external_models,
     group,
     has_warm_start,
     stored_as,
@@ -73,12 +73,12 @@ class Graph:
         return trained_models(self.config)
 
     @cached_property
-    def fetched_models(self) -> list[str]:
-        return fetched_models(self.config)
+    def external_models(self) -> list[str]:
+        return external_models(self.config)
 
     @property
     def models(self) -> list[str]:
-        return [*self.trained_models, *self.fetched_models]
+        return [*self.trained_models, *self.external_models]
 
     @property
     def trained_methods(self) -> list[str]:
@@ -93,14 +93,14 @@ class Graph:
 
     @property
     def data(self) -> list[str]:
-        """The file of real images, where they are fetched into one."""
-        return [str(self.layout.model(DATASET))] if DATASET in self.fetched_models else []
+        """The file of real images, where they are downloaded into one."""
+        return [str(self.layout.model(DATASET))] if DATASET in self.external_models else []
 
     @property
     def reference(self) -> list[str]:
         """The real images that samples are compared with."""
         return (
-            [str(self.layout.model(REFERENCE))] if REFERENCE in self.fetched_models else self.data
+            [str(self.layout.model(REFERENCE))] if REFERENCE in self.external_models else self.data
         )
 
     @property
@@ -213,8 +213,8 @@ class Graph:
     def pretraining(self, wildcards: Wildcards) -> str:
         return self.depends(*of_model(self.config, wildcards.model))
 
-    def fetching(self, wildcards: Wildcards) -> str:
-        return self.depends(*of_fetched(self.config, wildcards.model))
+    def downloading(self, wildcards: Wildcards) -> str:
+        return self.depends(*of_external(self.config, wildcards.model))
 
     def warm_training(self, wildcards: Wildcards) -> str:
         return self.depends(

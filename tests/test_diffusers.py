@@ -71,7 +71,7 @@ def preset(preset_file, tmp_path: Path):
 def test_a_pipeline_in_a_folder_becomes_the_diffusion_model(preset, tmp_path: Path) -> None:
     unet = save_pipeline(tmp_path / "pipeline")
     path = preset(samplers__ddim25__steps=25)
-    ppap("fetch", path, "diffusion", cwd=tmp_path)
+    ppap("download", path, "diffusion", cwd=tmp_path)
     config = presets.load(path)
     denoiser = models.load_denoiser(config, Layout(config, tmp_path / "results"), "ddim25")
     x = initial_noise([(0, 0), (0, 1)], (3, 32, 32))
@@ -104,7 +104,7 @@ def test_a_pipeline_that_does_not_fit_is_refused(
     preset, tmp_path: Path, scheduler, changes, message
 ) -> None:
     save_pipeline(tmp_path / "pipeline", **scheduler)
-    done = ppap("fetch", preset(**changes), "diffusion", cwd=tmp_path, check=False)
+    done = ppap("download", preset(**changes), "diffusion", cwd=tmp_path, check=False)
     assert done.returncode == 2 and message in done.stderr, done.stderr
     assert not (tmp_path / "results").exists()
 
@@ -113,7 +113,7 @@ def test_every_step_up_to_guided_samples(preset, tmp_path: Path) -> None:
     save_pipeline(tmp_path / "pipeline")
     path = preset()
     for name in ("diffusion", "dataset"):
-        ppap("fetch", path, name, cwd=tmp_path)
+        ppap("download", path, name, cwd=tmp_path)
     ppap("pretrain", path, "resnet", cwd=tmp_path)
     ppap("generate", path, cwd=tmp_path)
     ppap("label", path, "resnet", cwd=tmp_path)
@@ -128,5 +128,5 @@ def test_every_step_up_to_guided_samples(preset, tmp_path: Path) -> None:
 
 
 def test_a_data_set_that_torch_fidelity_does_not_know_is_named(preset, tmp_path: Path) -> None:
-    done = ppap("fetch", preset(dataset__name="cifar11"), "dataset", cwd=tmp_path, check=False)
+    done = ppap("download", preset(dataset__name="cifar11"), "dataset", cwd=tmp_path, check=False)
     assert done.returncode == 2 and "no data set 'cifar11' (it has cifar10-train" in done.stderr

@@ -183,4 +183,4 @@ def test_stages_allow_the_rules_of_their_phase() -> None:
         for line in file.read_text().splitlines()
         if line.startswith("rule ")
     ]
-    assert sorted(allowed) == sorted([*found, "pretrain", "fetch"])
+    assert sorted(allowed) == sorted([*found, "pretrain", "download"])

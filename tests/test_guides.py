@@ -99,7 +99,7 @@ def mixer(tmp_path: Path) -> tuple[Path, nn.Module]:
         ("timm:mixer_s16_224", mixer),  # which timm has no weights of
     ],
 )
-def test_a_fetched_guide_is_the_librarys_model_behind_its_own_normalisation(
+def test_a_downloaded_guide_is_the_librarys_model_behind_its_own_normalisation(
     preset_file, tmp_path: Path, model: str, published
 ) -> None:
     torch.manual_seed(0)
@@ -109,7 +109,7 @@ def test_a_fetched_guide_is_the_librarys_model_behind_its_own_normalisation(
         guides__resnet50__weights={"url": str(path)}, guides__resnet50__mean=MEAN,
         guides__resnet50__std=STD,
     )  # fmt: skip
-    ppap("fetch", preset, "resnet50", cwd=tmp_path)
+    ppap("download", preset, "resnet50", cwd=tmp_path)
     config = presets.load(preset)
     loaded = models.load_guide(config, Layout(config, tmp_path / "results"), "resnet50")
     pixels = torch.rand(2, 3, 224, 224)
@@ -123,16 +123,16 @@ def test_weights_for_other_classes_are_refused(preset_file, tmp_path: Path) -> N
         IMAGENET, dataset__classes=10, figures__target_class=3,
         guides__deit_s__weights={"url": str(path)},
     )  # fmt: skip
-    done = ppap("fetch", preset, "deit_s", cwd=tmp_path, check=False)
+    done = ppap("download", preset, "deit_s", cwd=tmp_path, check=False)
     assert done.returncode == 2 and "deit.pth: not the weights of" in done.stderr
     preset = preset_file(IMAGENET, dataset__classes=10, figures__target_class=3)
-    done = ppap("fetch", preset, "deit_s", cwd=tmp_path, check=False)
+    done = ppap("download", preset, "deit_s", cwd=tmp_path, check=False)
     assert done.returncode == 2 and "know 1000 classes, the preset has 10" in done.stderr
 
 
 def test_a_model_without_weights_is_named(preset_file, tmp_path: Path) -> None:
     preset = preset_file(IMAGENET, guides__deit_s__model="timm:mixer_s16_224")
-    done = ppap("fetch", preset, "deit_s", cwd=tmp_path, check=False)
+    done = ppap("download", preset, "deit_s", cwd=tmp_path, check=False)
     assert (
         done.returncode == 2 and "no weights of timm:mixer_s16_224; give `train` or" in done.stderr
     )
@@ -141,10 +141,10 @@ def test_a_model_without_weights_is_named(preset_file, tmp_path: Path) -> None:
 def test_weights_of_another_model_name_a_difference(preset_file, tmp_path: Path) -> None:
     path, _ = resnet(tmp_path)
     preset = preset_file(IMAGENET, guides__resnet50__weights={"url": str(path)})
-    done = ppap("fetch", preset, "resnet50", cwd=tmp_path, check=False)
+    done = ppap("download", preset, "resnet50", cwd=tmp_path, check=False)
     assert done.returncode == 2 and "resnet.pth: " in done.stderr and "layer1" in done.stderr
     preset = preset_file(IMAGENET, guides__deit_s__weights={"url": str(path)})
-    done = ppap("fetch", preset, "deit_s", cwd=tmp_path, check=False)
+    done = ppap("download", preset, "deit_s", cwd=tmp_path, check=False)
     assert done.returncode == 2 and "not the weights of timm:deit_small_patch16_224" in done.stderr
     assert not (tmp_path / "results").exists()
 
@@ -161,7 +161,7 @@ def test_a_function_of_the_users_own_brings_its_weights(
     preset = preset_file(
         IMAGENET, guides__resnet50__model="user:mymodel.build", guides__resnet50__input_size=8
     )
-    ppap("fetch", preset, "resnet50", cwd=tmp_path)
+    ppap("download", preset, "resnet50", cwd=tmp_path)
     tensors = files.read_tensors(tmp_path / "results/imagenet256/models/resnet50.safetensors")
     assert tensors["1.weight"].shape == (1000, 192) and (tensors["1.weight"] == 0.25).all()
 

@@ -64,8 +64,8 @@ def preset(preset_file, weights: Path, tmp_path: Path) -> Path:
 def test_metrics_are_those_of_torch_fidelity(preset: Path, weights: Path, tmp_path: Path) -> None:
     pictures(tmp_path / "real", 0)
     drawn = pictures(tmp_path / "drawn", 1)
-    ppap("fetch", preset, EVALUATOR, cwd=tmp_path)
-    ppap("fetch", preset, REFERENCE, cwd=tmp_path)
+    ppap("download", preset, EVALUATOR, cwd=tmp_path)
+    ppap("download", preset, REFERENCE, cwd=tmp_path)
     ppap("features", preset, "reference", cwd=tmp_path)
     config = presets.load(preset)
     layout = Layout(config, tmp_path / "results")

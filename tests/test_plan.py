@@ -95,7 +95,7 @@ def test_the_paper_at_full_size(tmp_path: Path) -> None:
     assert rows["generate"]["hours"] == pytest.approx(least, rel=0.001)
     assert rows["generate"]["bytes"] == 500_000 * 256 * 256 * 3
     assert rows["experts"]["longest_job_hours"] < plan["chain_hours"] < plan["total"]["hours"]
-    assert rows["fetch"]["hours"] == 0
+    assert rows["download"]["hours"] == 0
 
 
 def test_inception_takes_what_the_literature_says() -> None:

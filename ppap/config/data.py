@@ -11,7 +11,7 @@ from ppap.config.base import Section
 
 
 class Download(Section):
-    """A file of somebody else's. `ppap fetch` downloads it once, for all presets, and checks it."""
+    """A file of somebody else's. `ppap download` downloads it once, for all presets, and checks it."""
 
     url: str = Field(
         min_length=1,

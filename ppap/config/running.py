@@ -35,7 +35,7 @@ class JobResources(Section):
 class Resources(Section):
     """By phase of the workflow; `train_expert` holds for shared starts too."""
 
-    fetch: JobResources = JobResources()
+    download: JobResources = JobResources()
     pretrain: JobResources = JobResources()
     generate: JobResources = JobResources()
     label: JobResources = JobResources()

@@ -35,7 +35,7 @@ class UNet(nn.Module):
 def build(metadata: dict[str, str], source: Path) -> nn.Module:
     """The U-Net that `read_pipeline` has described, with untrained weights."""
     if "unet" not in metadata:
-        raise DataError(f"{source}: not made from a diffusers pipeline; fetch it again")
+        raise DataError(f"{source}: not made from a diffusers pipeline; download it again")
     return UNet(UNet2DModel.from_config(json.loads(metadata["unet"])))
 
 

@@ -1,4 +1,4 @@
-"""Fetching files of others: resumed, checked, remembered, placed by hand; and the public ADM format."""
+"""Downloading files of others: resumed, checked, remembered, placed by hand; and the public ADM format."""
 
 import hashlib
 import http.server
@@ -163,7 +163,7 @@ def test_a_checkpoint_in_the_public_format_loads(preset_file, tmp_path: Path, dt
     network = ADM(ADMArchitecture(**TINY))
     torch.save({k: v.to(dtype) for k, v in network.state_dict().items()}, tmp_path / "adm.pt")
     path = adm_preset(preset_file, tmp_path / "adm.pt", **TINY)
-    ppap("fetch", path, "diffusion", cwd=tmp_path)
+    ppap("download", path, "diffusion", cwd=tmp_path)
     config = presets.load(path)
     loaded = models.load_diffusion(config, Layout(config, tmp_path / "results"))
     x, t = torch.randn(1, 3, 16, 16), torch.tensor([500])
@@ -179,7 +179,7 @@ def test_a_checkpoint_of_another_network_names_the_first_differences(
     state["label_emb.weight"] = state.pop("out.0.bias")
     torch.save(state, tmp_path / "adm.pt")
     done = ppap(
-        "fetch", adm_preset(preset_file, tmp_path / "adm.pt", **TINY), "diffusion",
+        "download", adm_preset(preset_file, tmp_path / "adm.pt", **TINY), "diffusion",
         cwd=tmp_path, check=False,
     )  # fmt: skip
     assert done.returncode == 2
@@ -192,7 +192,7 @@ def test_a_checkpoint_of_another_network_names_the_first_differences(
 def test_a_checkpoint_with_code_in_it_is_not_unpickled(preset_file, tmp_path: Path) -> None:
     torch.save({"weight": Path("/")}, tmp_path / "adm.pt")
     done = ppap(
-        "fetch", adm_preset(preset_file, tmp_path / "adm.pt", **TINY), "diffusion",
+        "download", adm_preset(preset_file, tmp_path / "adm.pt", **TINY), "diffusion",
         cwd=tmp_path, check=False,
     )  # fmt: skip
     assert done.returncode == 2 and "not in the expected format" in done.stderr
@@ -207,7 +207,7 @@ def test_the_full_size_checkpoint_loads(preset_file) -> None:
             {k: torch.full(v, 0.5, dtype=torch.float16) for k, v in keys.items()}, checkpoint
         )
         path = adm_preset(preset_file, checkpoint)
-        ppap("fetch", path, "diffusion", cwd=Path(folder))
+        ppap("download", path, "diffusion", cwd=Path(folder))
         config = presets.load(path)
         network = models.load_diffusion(config, Layout(config, Path(folder, "results")))
     network.requires_grad_(False)
@@ -218,10 +218,12 @@ def test_the_full_size_checkpoint_loads(preset_file) -> None:
 # -- the rest --------------------------------------------------------------------------------------
 
 
-def test_what_is_not_to_be_fetched_is_named(tmp_path: Path) -> None:
-    done = ppap("fetch", IMAGENET, "resnet19", cwd=tmp_path, check=False)
+def test_what_is_not_to_be_downloaded_is_named(tmp_path: Path) -> None:
+    done = ppap("download", IMAGENET, "resnet19", cwd=tmp_path, check=False)
     assert done.returncode == 2
-    assert "no 'resnet19' to fetch (there is diffusion, evaluator, resnet50, deit_s" in done.stderr
+    assert (
+        "no 'resnet19' to download (there is diffusion, evaluator, resnet50, deit_s" in done.stderr
+    )
 
 
 def test_reference_archives_keep_their_statistics(tmp_path: Path) -> None:

@@ -23,69 +23,69 @@ from ppap.downloads import Downloads
 from ppap.errors import ConfigError
 from ppap.guides import build_network, load_pretrained
 from ppap.guides.library import Pretrained, has_library_weights, pretrained
-from ppap.runs import Layout, fetched_models
+from ppap.runs import Layout, external_models
 
 
-class Fetched(NamedTuple):
+class External(NamedTuple):
     """Tensors, and what is known about them."""
 
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
 
 
-def fetch(config: Config, layout: Layout, downloads: Downloads, name: str) -> None:
+def download(config: Config, layout: Layout, downloads: Downloads, name: str) -> None:
     """Download a network or data that the preset does not make itself, check it, and write it.
 
     ConfigError if there is no such thing; DataError if it cannot be had, or is not what it should be.
     """
-    known = fetched_models(config)
+    known = external_models(config)
     if name not in known:
         there = ", ".join(known) or "nothing"
-        raise ConfigError(f"{config.preset}: no '{name}' to fetch (there is {there})")
+        raise ConfigError(f"{config.preset}: no '{name}' to download (there is {there})")
     if name == DIFFUSION:
-        fetched = _diffusion(config, downloads)
+        external = _diffusion(config, downloads)
     elif name == REFERENCE:
-        fetched = Fetched(realdata.reference(config, downloads), {})
+        external = External(realdata.reference(config, downloads), {})
     elif name == DATASET:
         assert config.dataset.name is not None
-        fetched = Fetched(realdata.registered(config.dataset.name, downloads), {})
+        external = External(realdata.registered(config.dataset.name, downloads), {})
     elif name == EVALUATOR and isinstance(config.evaluator, InceptionEvaluator):
         path = downloads.get(config.evaluator.weights)
-        fetched = Fetched(files.read_weights(path), _source(path))
+        external = External(files.read_weights(path), _source(path))
     else:
-        fetched = _classifier(config, downloads, name)
-    files.write_tensors(layout.model(name), fetched.tensors, fetched.metadata)
+        external = _classifier(config, downloads, name)
+    files.write_tensors(layout.model(name), external.tensors, external.metadata)
 
 
-def _diffusion(config: Config, downloads: Downloads) -> Fetched:
+def _diffusion(config: Config, downloads: Downloads) -> External:
     """A public ADM checkpoint (float16 or float32), kept in its own precision, or a diffusers pipeline."""
     spec = config.diffusion
     if spec.pipeline:
         from ppap.diffusion_models.diffusers_models import read_pipeline
 
-        return Fetched(*read_pipeline(spec.pipeline, config, downloads.folder))
+        return External(*read_pipeline(spec.pipeline, config, downloads.folder))
     assert spec.weights is not None
     path = downloads.get(spec.weights)
     tensors = files.read_weights(path)
     with torch.device("meta"):
         network = models.new_diffusion(config)
     runtime.check_weights(network, tensors, path)
-    return Fetched(tensors, _source(path))
+    return External(tensors, _source(path))
 
 
-def _classifier(config: Config, downloads: Downloads, name: str) -> Fetched:
+def _classifier(config: Config, downloads: Downloads, name: str) -> External:
     """A guide's network with its library's weights, or as the user's own function returns it."""
     spec = config.network(name)
     assert spec is not None
     channels, classes = config.dataset.channels, config.dataset.classes
     if not has_library_weights(spec):
         network = build_network(spec.model, spec.options, channels, classes)
-        return Fetched(network.state_dict(), {})
+        return External(network.state_dict(), {})
     known = pretrained(spec.model)
     path = downloads.get(spec.weights or _published(known, spec.model, config.key(name), classes))
     network = load_pretrained(spec, channels, classes, path)
     names = {"class_names": json.dumps(known.class_names)} if known.class_names else {}
-    return Fetched(network.state_dict(), _source(path) | names)
+    return External(network.state_dict(), _source(path) | names)
 
 
 def _published(known: Pretrained, model: str, key: str, classes: int) -> Download:

@@ -1,10 +1,10 @@
 # What the preset takes from elsewhere: public weights, reference images. Runs where Snakemake runs, because a
 # cluster's nodes often have no network. Downloads lie in downloads/, for all presets ($PPAP_DOWNLOADS).
 localrules:
-    fetch,
+    download,
 
 
-rule fetch:
+rule download:
     output:
         f"{ROOT}/{{kind}}/{{model}}.safetensors",
     log:
@@ -12,19 +12,19 @@ rule fetch:
     benchmark:
         f"{ROOT}/benchmarks/{{kind}}/{{model}}.tsv"
     wildcard_constraints:
-        model="|".join(GRAPH.fetched_models) or "nothing",
+        model="|".join(GRAPH.external_models) or "nothing",
     priority: 50
     retries: 3
     conda:
         ENVIRONMENT
-    threads: PRESET.resources.fetch.threads
+    threads: PRESET.resources.download.threads
     resources:
-        mem_mb=lambda wildcards, attempt: PRESET.resources.fetch.mem_mb * attempt,
-        runtime=lambda wildcards, attempt: PRESET.resources.fetch.runtime * attempt,
+        mem_mb=lambda wildcards, attempt: PRESET.resources.download.mem_mb * attempt,
+        runtime=lambda wildcards, attempt: PRESET.resources.download.runtime * attempt,
     params:
         preset=PRESET_FILE,
-        depends=GRAPH.fetching,
+        depends=GRAPH.downloading,
     message:
-        "Fetching {wildcards.model}"
+        "Downloading {wildcards.model}"
     shell:
-        "ppap fetch {params.preset} {wildcards.model} > {log} 2>&1"
+        "ppap download {params.preset} {wildcards.model} > {log} 2>&1"
