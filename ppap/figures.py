@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Callable
 
 import matplotlib
@@ -31,6 +32,8 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 _PALETTE = "colorblind"
 _COLUMN = 7.0  # inches: the width of a page's text
+_CLASSES = 10  # columns of a figure of samples
+_LINE = 10  # letters of a class's name over such a column
 
 
 def write_figure(config: Config, layout: Layout, name: str) -> None:
@@ -47,7 +50,8 @@ def write_figure(config: Config, layout: Layout, name: str) -> None:
             "confidence": confidence,
             "gradients": gradients,
         }
-        figure = makers[kind](config, layout)
+        with runtime.autocast(config.runtime):
+            figure = makers[kind](config, layout)
     with files.whole(layout.figure(name)) as temporary:
         figure.savefig(temporary, dpi=200, bbox_inches="tight", metadata={"Software": ""})
     plt.close(figure)
@@ -58,7 +62,7 @@ def samples(config: Config, layout: Layout, guide: str) -> Figure:
     runs = _main_runs(config, guide)
     first = layout.samples(stored_as(config, runs[0]), 0)
     targets = files.read_tensors(first.with_suffix(".safetensors"))["target"]
-    classes = targets.unique().tolist()[:10]
+    classes = _spread(targets.unique(), _CLASSES).tolist()
     columns = [int((targets == c).nonzero()[0]) for c in classes]
     figure, axes = plt.subplots(
         len(runs), len(columns), figsize=(_COLUMN, 0.62 * len(runs)), squeeze=False
@@ -70,9 +74,13 @@ def samples(config: Config, layout: Layout, guide: str) -> Figure:
         row[0].set_ylabel(method_title(run.method), rotation=0, ha="right", va="center")
     names = class_names(config, layout, guide)
     for axis, target in zip(axes[0], classes, strict=True):
-        axis.set_title(names[target] if names else target)
+        if names:
+            axis.set_title(textwrap.fill(names[target], _LINE), fontsize=7)
+        else:
+            axis.set_title(target)
     sampler = sampler_title(config.figures.sampler)
-    figure.suptitle(f"Samples by target class ({sampler}, guide {guide})", y=1.0)
+    title = f"Samples by target class ({sampler}, guide {guide})"
+    figure.suptitle(title, y=1.0, va="bottom" if names else "top")  # names may take three lines
     figure.subplots_adjust(wspace=0.05, hspace=0.05)
     return figure
 
@@ -106,11 +114,14 @@ def metrics(config: Config, layout: Layout) -> Figure:
                     xerr=factor * part[f"{metric}_std"].astype(float), fmt="os^Dv"[i % 5],
                     color=sns.color_palette(_PALETTE)[i], markersize=4, label=guide,
                 )  # fmt: skip
-            if metric == "fid":
+            if metric == "fid" and _spans(frame.loc[frame["sampler"] == sampler, metric], 5):
                 axis.set_xscale("log")
                 axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
                 axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
                 axis.xaxis.set_minor_formatter(NullFormatter())
+            else:
+                axis.ticklabel_format(axis="x", useOffset=False)
+                axis.locator_params(axis="x", nbins=4)
             axis.set_yticks(range(len(methods)), methods)
             axis.set_ylim(len(methods) - 0.5, -0.5)
             axis.set_xlabel(title)
@@ -229,6 +240,18 @@ def _main_runs(config: Config, guide: str) -> list[Run]:
 def _noised(x0: Tensor, abar: float, seed: int) -> Tensor:
     eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed))
     return add_noise(x0, eps, torch.tensor([abar]))
+
+
+def _spread(values: Tensor, count: int) -> Tensor:
+    """At most `count` of the values, evenly spread over them."""
+    places = torch.linspace(0, len(values) - 1, min(count, len(values)))
+    return values[places.round().long()]
+
+
+def _spans(values: pd.Series, factor: float) -> bool:
+    """Whether the largest value is more than `factor` times the smallest."""
+    numbers = values.astype(float)
+    return bool(numbers.max() > factor * numbers.min())
 
 
 def _show(axis: Axes, image: NDArray[np.uint8]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ppap import files, table_formats
-from ppap.config import UNGUIDED, Config
+from ppap.config import UNGUIDED, Config, InceptionEvaluator
 from ppap.paper import PRINTED, PrintedRow, printed
 from ppap.runs import Layout, Run, expert_steps, stored_as, table_runs
 
@@ -125,15 +125,23 @@ def note(config: Config) -> str:
     scales = ", ".join(f"{sampler_title(n)} {s.scale:g}" for n, s in config.samplers.items())
     several = f"Mean ± standard deviation over {len(sampling.seeds)} sampling seeds of {sampling.samples:,} samples each"
     one = f"One sampling seed, {sampling.samples:,} samples"
+    other = " (another data set and another feature extractor: compare the order of rows, not the values)"
     return (
         f"Preset `{config.preset}`. {several if len(sampling.seeds) > 1 else one}. Guidance scale: {scales}. "
-        "“In print”: what the paper reports for the architecture in brackets, on ImageNet 256x256 "
-        "(another data set and another feature extractor: compare the order of rows, not the values). "
+        "“In print”: what the paper reports for the architecture in brackets, on ImageNet 256x256"
+        f"{'' if _judged_as_in_print(config) else other}. "
         "Trained parameters: of all experts together, and as a share of the guide's own. "
         "Steps: training steps of the row in all, shared start included. "
         "Target class: how often an independent classifier sees the class that was asked for. "
         "An empty cell was not computed."
     )
+
+
+def _judged_as_in_print(config: Config) -> bool:
+    """Whether the images and what judges them are the paper's: ImageNet 256x256, Inception's features."""
+    data = config.dataset
+    imagenet = (data.kind, data.image_size, data.classes) == ("image_folder", 256, 1000)
+    return imagenet and isinstance(config.evaluator, InceptionEvaluator)
 
 
 def nested(frame: pd.DataFrame) -> dict[str, Any]:

@@ -1,0 +1,87 @@
+"""Figures at the paper's scale: a thousand named classes, and the paper's own range of values."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from timm.data.imagenet_info import ImageNetInfo
+
+from ppap import config as presets
+from ppap import figures, files, runs
+from ppap.config import Config
+from ppap.paper import PrintedRow, printed
+from ppap.runs import Layout
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def imagenet(preset_file, tmp_path: Path) -> tuple[Config, Layout]:
+    """The paper's preset, with 500 samples of 8x8 pixels, as a run's first shard has them."""
+    path = preset_file(
+        ROOT / "config" / "imagenet256.yaml", sampling={"samples": 500, "shard_size": 500},
+        dataset__class_names=[name.partition(",")[0] for name in ImageNetInfo().label_descriptions()],
+    )  # fmt: skip
+    config = presets.load(path)
+    layout = Layout(config, tmp_path / "results")
+    for run in runs.all_runs(config):
+        targets = torch.arange(1000).view(500, 2)[:, 0]
+        files.write_tensors(layout.samples(run, 0).with_suffix(".safetensors"), {"target": targets})
+        files.write_array(layout.samples(run, 0), np.zeros((500, 8, 8, 3), np.uint8))
+    return config, layout
+
+
+def overlap(texts: list[Text], figure: Figure) -> bool:
+    """Whether texts that stand side by side touch each other."""
+    figure.canvas.draw()
+    shown = [text for text in texts if text.get_text()]
+    boxes = sorted((text.get_window_extent() for text in shown), key=lambda box: box.x0)
+    return any(left.x1 >= right.x0 for left, right in pairwise(boxes))
+
+
+def test_samples_show_classes_from_all_over_whose_names_do_not_touch(imagenet) -> None:
+    config, layout = imagenet
+    figure = figures.samples(config, layout, "resnet50")
+    axes = figure.axes[:10]
+    known = ["".join(name.split()) for name in config.dataset.class_names]
+    classes = [known.index("".join(axis.get_title().split())) for axis in axes]
+    assert classes == sorted(classes) and len(set(classes)) == 10
+    assert classes[0] < 100 and classes[-1] > 900
+    assert not overlap([axis.title for axis in axes], figure)
+    title = next(text for text in figure.texts if text.get_text() == figure.get_suptitle())
+    bottom = title.get_window_extent().y0
+    assert all(axis.title.get_window_extent().y1 <= bottom for axis in axes)
+    plt.close(figure)
+
+
+def test_the_papers_values_have_readable_axes(imagenet, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, layout = imagenet
+    known = printed("main")
+    for sampler in config.samplers:
+        for guide in ("unguided", "resnet50", "deit_s"):
+            methods = {}
+            for run in runs.group(config, sampler, guide):
+                row = PrintedRow("resnet50" if guide == "unguided" else guide, sampler, run.method)
+                if row in known:  # the group has the other tables' rows too
+                    methods[run.method] = {
+                        name: {"mean": value, "std": 0.0} for name, value in known[row].items()
+                    }
+            files.write_json(layout.metrics(sampler, guide), {"methods": methods})
+    figure = figures.metrics(config, layout)
+    for axis in figure.axes:
+        assert not overlap(ticks(axis), figure)
+        if axis.get_xlabel() != "Target class (%)":
+            assert 2 <= len(ticks(axis)) <= 7
+    plt.close(figure)
+
+
+def ticks(axis: Axes) -> list[Text]:
+    """The labels of the ticks that are inside."""
+    axis.figure.canvas.draw()
+    low, high = axis.get_xlim()
+    return [text for text in axis.get_xticklabels() if low <= text.get_position()[0] <= high]
