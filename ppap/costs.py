@@ -79,7 +79,7 @@ class Costs:
     # -- rules -----------------------------------------------------------------------------------
 
     def _download(self, model: str) -> Cost:
-        """Networks are stored in float32, whatever they are downloaded in; data is as large as it is."""
+        """Networks are stored in float32, whatever their publishers keep them in; data is as large as it is."""
         if model in (REFERENCE, DATASET):
             return Cost(0, None)
         if model == DIFFUSION:

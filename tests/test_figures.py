@@ -59,7 +59,7 @@ def test_samples_show_classes_from_all_over_whose_names_do_not_touch(imagenet) -
     plt.close(figure)
 
 
-def test_the_papers_values_have_readable_axes(imagenet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_papers_values_have_readable_axes(imagenet) -> None:
     config, layout = imagenet
     known = printed("main")
     for sampler in config.samplers:
