@@ -120,7 +120,7 @@ def metrics(config: Config, layout: Layout) -> Figure:
                 axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
                 axis.xaxis.set_minor_formatter(NullFormatter())
             else:
-                axis.ticklabel_format(axis="x", useOffset=False)
+                _widen(axis, 0.02)
                 axis.locator_params(axis="x", nbins=4)
             axis.set_yticks(range(len(methods)), methods)
             axis.set_ylim(len(methods) - 0.5, -0.5)
@@ -252,6 +252,14 @@ def _spans(values: pd.Series, factor: float) -> bool:
     """Whether the largest value is more than `factor` times the smallest."""
     numbers = values.astype(float)
     return bool(numbers.max() > factor * numbers.min())
+
+
+def _widen(axis: Axes, share: float) -> None:
+    """Have the x axis span at least this share of its values: smaller differences should not look large."""
+    low, high = axis.get_xlim()
+    missing = share * abs(high) - (high - low)
+    if missing > 0:
+        axis.set_xlim(low - missing / 2, high + missing / 2)
 
 
 def _show(axis: Axes, image: NDArray[np.uint8]) -> None:
