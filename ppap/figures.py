@@ -62,7 +62,7 @@ def samples(config: Config, layout: Layout, guide: str) -> Figure:
     runs = _main_runs(config, guide)
     first = layout.samples(stored_as(config, runs[0]), 0)
     targets = files.read_tensors(first.with_suffix(".safetensors"))["target"]
-    classes = _spread(targets.unique(), _CLASSES).tolist()
+    classes = _evenly(targets.unique(), _CLASSES).tolist()
     columns = [int((targets == c).nonzero()[0]) for c in classes]
     figure, axes = plt.subplots(
         len(runs), len(columns), figsize=(_COLUMN, 0.62 * len(runs)), squeeze=False
@@ -242,7 +242,7 @@ def _noised(x0: Tensor, abar: float, seed: int) -> Tensor:
     return add_noise(x0, eps, torch.tensor([abar]))
 
 
-def _spread(values: Tensor, count: int) -> Tensor:
+def _evenly(values: Tensor, count: int) -> Tensor:
     """At most `count` of the values, evenly spread over them."""
     places = torch.linspace(0, len(values) - 1, min(count, len(values)))
     return values[places.round().long()]

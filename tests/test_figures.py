@@ -22,18 +22,13 @@ from tests.conftest import ROOT
 
 @pytest.fixture
 def imagenet(preset_file, tmp_path: Path) -> tuple[Config, Layout]:
-    """The paper's preset, with 500 samples of 8x8 pixels, as a run's first shard has them."""
+    """The paper's preset, with 500 samples, and with names for its classes."""
     path = preset_file(
         ROOT / "config" / "imagenet256.yaml", sampling={"samples": 500, "shard_size": 500},
         dataset__class_names=[name.partition(",")[0] for name in ImageNetInfo().label_descriptions()],
     )  # fmt: skip
     config = presets.load(path)
-    layout = Layout(config, tmp_path / "results")
-    for run in runs.all_runs(config):
-        targets = torch.arange(1000).view(500, 2)[:, 0]
-        files.write_tensors(layout.samples(run, 0).with_suffix(".safetensors"), {"target": targets})
-        files.write_array(layout.samples(run, 0), np.zeros((500, 8, 8, 3), np.uint8))
-    return config, layout
+    return config, Layout(config, tmp_path / "results")
 
 
 def overlap(texts: list[Text], figure: Figure) -> bool:
@@ -46,6 +41,12 @@ def overlap(texts: list[Text], figure: Figure) -> bool:
 
 def test_samples_show_classes_from_all_over_whose_names_do_not_touch(imagenet) -> None:
     config, layout = imagenet
+    targets = torch.arange(1000).view(500, 2)[:, 0]  # a shard has some of the classes
+    for guide in ("unguided", "resnet50"):
+        for run in runs.group(config, "ddim25", guide):
+            path = layout.samples(run, 0)
+            files.write_tensors(path.with_suffix(".safetensors"), {"target": targets})
+            files.write_array(path, np.zeros((500, 8, 8, 3), np.uint8))
     figure = figures.samples(config, layout, "resnet50")
     axes = figure.axes[:10]
     known = ["".join(name.split()) for name in config.dataset.class_names]
