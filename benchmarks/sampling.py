@@ -16,6 +16,7 @@ import torch
 from diffusers import DDIMScheduler
 
 from ppap import adapters, config, models, runtime
+from ppap.checkpoints import Checkpoint
 from ppap.config import Runtime, SamplerConfig
 from ppap.denoiser import Denoiser
 from ppap.guidance import NoGuidance, NoisyInputGuidance, class_log_probability
@@ -75,7 +76,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             shard = Shard(
                 "bench", [(0, i) for i in range(arguments.batch)], targets, shape, arguments.batch,
-                Path(folder) / "x", 10**6, "",
+                Checkpoint(Path(folder) / "x", ""), 10**6,
             )  # fmt: skip
             with runtime.autocast(options):
                 return seconds(lambda: draw(shard, denoiser, sampler, guidance, device))

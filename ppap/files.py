@@ -155,15 +155,6 @@ def release(mapped: NDArray[Any]) -> None:
         _LIBC.madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), mmap.MADV_DONTNEED)
 
 
-def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write the state of an unfinished job; `training.load_checkpoint` reads it back."""
-    with whole(path) as temporary:
-        try:
-            torch.save(state, temporary)
-        except RuntimeError as error:  # what torch makes of an OSError
-            raise DataError(f"{path}: cannot be written: {str(error).splitlines()[0]}") from error
-
-
 def write_json(path: Path, value: Any, sort_keys: bool = False) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=sort_keys) + "\n")
 

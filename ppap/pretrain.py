@@ -9,14 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ppap import datasets, files, models, runtime
-from ppap.config import DIFFUSION, Config
+from ppap.checkpoints import Checkpoint, checkpoint_of
+from ppap.config import DATASET, DIFFUSION, Config
 from ppap.dependencies import fingerprint, of_model
 from ppap.errors import ConfigError
 from ppap.guides import Guide
 from ppap.runs import Layout
 from ppap.schedules import Schedule
 from ppap.seeds import Stream, mix, name_seed
-from ppap.training import Job, finish, train
+from ppap.training import Job, train
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ def pretrain(config: Config, layout: Layout, name: str) -> None:
     if config.training(name) is None:
         raise ConfigError(f"{config.preset}: no model '{name}' to pretrain")
     mark = fingerprint(config, *of_model(config, name))
-    job = Job(name, name_seed(config.seed, name), layout.scratch("models", name), mark)
+    job = Job(name, name_seed(config.seed, name), unfinished(config, layout, name))
     torch.manual_seed(mix(job.seed, Stream.INITIAL_WEIGHTS))
     with runtime.autocast(config.runtime):
         if name == DIFFUSION:
@@ -34,7 +35,13 @@ def pretrain(config: Config, layout: Layout, name: str) -> None:
         else:
             metadata, network = _train_classifier(config, layout, name, job)
     files.write_tensors(layout.model(name), network.state_dict(), metadata | {"config": mark})
-    finish(job)
+    job.checkpoint.drop()
+
+
+def unfinished(config: Config, layout: Layout, name: str) -> Checkpoint:
+    """The checkpoint of a network's training."""
+    data = [layout.model(DATASET)] if config.dataset.kind == "registered" else []
+    return checkpoint_of(config, layout, layout.model(name), of_model(config, name), data)
 
 
 def _train_diffusion(

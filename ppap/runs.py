@@ -160,14 +160,16 @@ class Layout:
 
     config: Config
     results: Path = Path("results")
-    scratch_root: Path = Path("scratch")
+    scratch: Path = Path("scratch")
 
     @property
     def root(self) -> Path:
         return self.results / self.config.preset
 
-    def scratch(self, *parts: str) -> Path:
-        return self.scratch_root.joinpath(self.config.preset, *parts).with_suffix(".ckpt")
+    def checkpoint(self, output: Path) -> Path:
+        """Where the job that makes `output` keeps its unfinished work: a place of its own."""
+        made = self.scratch / output.relative_to(self.results)
+        return made.with_name(f"{made.name}.ckpt")
 
     def phase(self, name: str) -> Path:
         return self.root / "phases" / f"{name}.json"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,9 +12,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ppap import datasets, files, models, runtime
-from ppap.config import Config, SamplerConfig
+from ppap.checkpoints import Checkpoint, checkpoint_of
+from ppap.config import DIFFUSION, Config, SamplerConfig
 from ppap.denoiser import Denoiser
-from ppap.dependencies import fingerprint, of_clean_images, of_samples
+from ppap.dependencies import of_clean_images, of_samples
 from ppap.errors import ConfigError, NumericalError
 from ppap.experts import ExpertBank, bank_identity, check_experts, read_expert
 from ppap.guidance import (
@@ -29,7 +29,6 @@ from ppap.guidance import (
 from ppap.runs import Layout, Run
 from ppap.samplers import SAMPLERS, State
 from ppap.seeds import StepNoise, balanced_classes, initial_noise
-from ppap.training import load_checkpoint
 
 GuidanceFor = Callable[[Tensor], Guidance]
 """Target classes (B,) of a batch to its guidance."""
@@ -44,9 +43,8 @@ class Shard:
     targets: Tensor
     shape: tuple[int, int, int]
     batch_size: int
-    checkpoint: Path
+    checkpoint: Checkpoint
     checkpoint_every: int
-    fingerprint: str
 
 
 def generate(config: Config, layout: Layout, index: int) -> None:
@@ -60,44 +58,52 @@ def generate(config: Config, layout: Layout, index: int) -> None:
         targets=torch.zeros(size, dtype=torch.int64),
         shape=_shape(config),
         batch_size=clean.batch_size,
-        checkpoint=layout.scratch("clean", str(index)),
+        checkpoint=unfinished_clean(config, layout, index),
         checkpoint_every=config.sampling.checkpoint_every,
-        fingerprint=fingerprint(config, *of_clean_images(config)),
     )
     denoiser = models.load_denoiser(config, layout, clean.sampler)
     images = _draw(config, shard, denoiser, clean.sampler, lambda targets: NoGuidance())
     files.write_array(layout.clean(index), images)
-    shard.checkpoint.unlink(missing_ok=True)
+    shard.checkpoint.drop()
 
 
 def sample(config: Config, layout: Layout, run: Run, index: int) -> None:
     """Draw one shard of a guided run; write its images, and their target classes beside them."""
-    sampling, method = config.sampling, config.methods[run.method]
+    sampling = config.sampling
     size = _size(layout.sample_sizes, index)
     samples = range(index * sampling.shard_size, index * sampling.shard_size + size)
-    guided = method.guidance != "none"
-    parts = [
-        *of_clean_images(config),
-        *of_samples(run),
-        "sampling.batch_size",
-        *(["experts", f"guides.{run.guide}"] if guided else []),
-    ]
     shard = Shard(
         name=f"{run.guide} {run.method} {run.sampler} {index}",
         seeds=[(sampling.seeds[i // sampling.samples], i % sampling.samples) for i in samples],
         targets=target_classes(config)[samples.start : samples.stop],
         shape=_shape(config),
         batch_size=sampling.batch_size,
-        checkpoint=layout.scratch("samples", *run, str(index)),
+        checkpoint=unfinished_samples(config, layout, run, index),
         checkpoint_every=sampling.checkpoint_every,
-        fingerprint=fingerprint(config, *parts),
     )
     denoiser = models.load_denoiser(config, layout, run.sampler)
     images = _draw(config, shard, denoiser, run.sampler, guidance_for(config, layout, run))
     path = layout.samples(run, index)
     files.write_tensors(path.with_suffix(".safetensors"), {"target": shard.targets})
     files.write_array(path, images)
-    shard.checkpoint.unlink(missing_ok=True)
+    shard.checkpoint.drop()
+
+
+def unfinished_clean(config: Config, layout: Layout, index: int) -> Checkpoint:
+    """The checkpoint of a shard of clean images."""
+    parts = [*of_clean_images(config), "clean_images.batch_size"]
+    inputs = [layout.model(DIFFUSION)]
+    return checkpoint_of(config, layout, layout.clean(index), parts, inputs)
+
+
+def unfinished_samples(config: Config, layout: Layout, run: Run, index: int) -> Checkpoint:
+    """The checkpoint of a shard of a guided run."""
+    parts = [*of_clean_images(config), *of_samples(run), "sampling.batch_size"]
+    inputs = [layout.model(DIFFUSION)]
+    if config.methods[run.method].guidance != "none":
+        parts += ["experts", f"guides.{run.guide}"]
+        inputs += [layout.model(run.guide), *layout.experts(run.guide, run.method)]
+    return checkpoint_of(config, layout, layout.samples(run, index), parts, inputs)
 
 
 def target_classes(config: Config) -> Tensor:
@@ -172,12 +178,11 @@ def _draw(
 
 
 def _save(shard: Shard, done: list[Tensor], state: State) -> None:
-    saved = {"done": done, "x": state.x, "steps_left": state.steps_left}
-    files.write_checkpoint(shard.checkpoint, saved | {"fingerprint": shard.fingerprint})
+    shard.checkpoint.save({"done": done, "x": state.x, "steps_left": state.steps_left})
 
 
 def _resume(shard: Shard, device: torch.device) -> tuple[list[Tensor], State | None]:
-    saved = load_checkpoint(shard.checkpoint, shard.fingerprint)
+    saved = shard.checkpoint.load()
     if saved is None:
         return [], None
     return saved["done"], State(saved["steps_left"], saved["x"].to(device))

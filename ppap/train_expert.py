@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ppap import adapters, datasets, files, models, runtime
-from ppap.config import Config, MethodConfig, Training
+from ppap.checkpoints import Checkpoint, checkpoint_of
+from ppap.config import DATASET, Config, MethodConfig, Training
 from ppap.dependencies import fingerprint, of_clean_images, of_expert
 from ppap.distill import class_kl
 from ppap.errors import ConfigError, DataError
@@ -30,7 +31,7 @@ from ppap.runs import (
 from ppap.schedules import Schedule
 from ppap.seeds import Stream, mix, name_seed
 from ppap.shards import ShardedImages, ShardedTargets
-from ppap.training import Job, finish, train
+from ppap.training import Job, train
 
 
 class Lesson(NamedTuple):
@@ -48,9 +49,7 @@ def train_expert(config: Config, layout: Layout, expert: ExpertJob) -> None:
     base = {name: value.clone() for name, value in guide.network.state_dict().items()}
     size = sum(p.numel() for p in guide.network.parameters())
     name, out, start, steps = place(config, layout, expert)
-    parts = [*of_clean_images(config), f"guides.{expert.guide}", *of_expert(expert)]
-    mark = fingerprint(config, *parts)
-    job = Job(name, name_seed(config.seed, name), layout.scratch("experts", name), mark)
+    job = Job(name, name_seed(config.seed, name), unfinished(config, layout, expert))
     torch.manual_seed(mix(job.seed, Stream.INITIAL_WEIGHTS))
     training = _make_student(config, guide, expert, start, steps)
     lesson = _lessons(config, layout, expert, training.batch_size, job.seed)
@@ -65,11 +64,32 @@ def train_expert(config: Config, layout: Layout, expert: ExpertJob) -> None:
         "lora_scale": repr(adapter.alpha / adapter.rank),
         "trainable_parameters": str(adapters.trainable_parameters(guide.network)),
         "guide_parameters": str(size),
-        "config": mark,
+        "config": fingerprint(config, *_parts(config, expert)),
         **{key: f"{value:.6g}" for key, value in summary.items()},
     }
     files.write_tensors(out, adapters.delta(guide.network, base), metadata)
-    finish(job)
+    job.checkpoint.drop()
+
+
+def unfinished(config: Config, layout: Layout, expert: ExpertJob) -> Checkpoint:
+    """The checkpoint of an expert's training."""
+    fits_in = place(config, layout, expert)
+    inputs = [layout.model(expert.guide), *_lesson_files(config, layout, expert)]
+    inputs += [fits_in.start] if fits_in.start else []
+    return checkpoint_of(config, layout, fits_in.out, _parts(config, expert), inputs)
+
+
+def _parts(config: Config, expert: ExpertJob) -> list[str]:
+    return [*of_clean_images(config), f"guides.{expert.guide}", *of_expert(expert)]
+
+
+def _lesson_files(config: Config, layout: Layout, expert: ExpertJob) -> list[Path]:
+    """What the expert learns from, but for images in a folder of the user's."""
+    if config.methods[expert.method].supervision == "labels":
+        return [layout.model(DATASET)] if config.dataset.kind == "registered" else []
+    shards, parts = range(len(layout.clean_sizes)), range(len(layout.label_sizes))
+    clean = [layout.clean(shard) for shard in shards]
+    return clean + [layout.labels(expert.guide, part) for part in parts]
 
 
 def expert_range(config: Config, expert: ExpertJob) -> range:

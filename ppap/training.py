@@ -6,10 +6,8 @@ started again from its last checkpoint ends with the same weights, bit for bit o
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -17,22 +15,20 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
-from ppap import files
+from ppap.checkpoints import Checkpoint
 from ppap.config import Training
 from ppap.errors import NumericalError
 from ppap.seeds import Stream, mix
 
-log = logging.getLogger(__name__)
 _WATCHED = 100
 
 
 class Job(NamedTuple):
-    """What a training run is called, where it keeps checkpoints, and what must not change in between."""
+    """What a training run is called, the seed of its random numbers, and its checkpoint."""
 
     name: str
     seed: int
-    checkpoint: Path
-    fingerprint: str
+    checkpoint: Checkpoint
 
 
 def train(
@@ -83,16 +79,13 @@ def train(
         if done % _WATCHED == 0 or done == training.steps or checkpoint_due:
             _check(losses, step, job)
             bar.set_postfix(loss=f"{_mean(losses, done):.4f}", refresh=False)
+        if checkpoint_due or done == training.steps:
+            _check_weights(parameters, step, job)
         if checkpoint_due:
             _save(parts, average, losses, done, job)
     for parameter, averaged in zip(parameters, average, strict=False):
         parameter.data.copy_(averaged)
     return {"steps": training.steps, "final_loss": _mean(losses, training.steps)}
-
-
-def finish(job: Job) -> None:
-    """Drop the checkpoint, once the result has been written."""
-    job.checkpoint.unlink(missing_ok=True)
 
 
 def _rate(training: Training, step: int) -> float:
@@ -114,21 +107,30 @@ def _check(losses: Tensor, step: int, job: Job) -> None:
     bad = (~torch.isfinite(losses)).nonzero().flatten().tolist()
     if bad:
         first = min(step - (step - slot) % _WATCHED for slot in bad)
-        kept = f"; the last good checkpoint is {job.checkpoint}" if job.checkpoint.exists() else ""
-        raise NumericalError(f"{job.name}: the loss is not finite at step {first}{kept}")
+        raise NumericalError(f"{job.name}: the loss is not finite at step {first}{_kept(job)}")
+
+
+def _check_weights(parameters: list[nn.Parameter], step: int, job: Job) -> None:
+    """A loss tells of the weights before its step only."""
+    if not all(torch.isfinite(parameter).all() for parameter in parameters):
+        raise NumericalError(f"{job.name}: a weight is not finite after step {step}{_kept(job)}")
+
+
+def _kept(job: Job) -> str:
+    path = job.checkpoint.path
+    return f"; the last good checkpoint is {path}" if path.exists() else ""
 
 
 def _save(
     parts: dict[str, Any], average: list[Tensor], losses: Tensor, step: int, job: Job
 ) -> None:
     state = {name: part.state_dict() for name, part in parts.items()}
-    state |= {"average": average, "losses": losses, "step": step, "fingerprint": job.fingerprint}
-    files.write_checkpoint(job.checkpoint, state)
+    job.checkpoint.save(state | {"average": average, "losses": losses, "step": step})
 
 
 def _resume(parts: dict[str, Any], average: list[Tensor], job: Job) -> tuple[int, Tensor]:
     """Load the job's checkpoint, if there is one of this very job: the next step, and recent losses."""
-    state = load_checkpoint(job.checkpoint, job.fingerprint)
+    state = job.checkpoint.load()
     if state is None:
         device = next(parts["network"].parameters()).device
         return 0, torch.zeros(_WATCHED, device=device)
@@ -137,18 +139,3 @@ def _resume(parts: dict[str, Any], average: list[Tensor], job: Job) -> tuple[int
     for mine, saved in zip(average, state["average"], strict=True):
         mine.copy_(saved)
     return state["step"], state["losses"]
-
-
-def load_checkpoint(path: Path, fingerprint: str) -> dict[str, Any] | None:
-    """A checkpoint written for this fingerprint; None, with a warning, for a stale or damaged one."""
-    if not path.exists():
-        return None
-    try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
-        if state["fingerprint"] == fingerprint:
-            log.info("resumed from %s", path)
-            return state
-        log.warning("%s: made under another configuration; starting anew", path)
-    except (RuntimeError, EOFError, KeyError, OSError, ValueError) as error:
-        log.warning("%s: damaged (%s); starting anew", path, error)
-    return None

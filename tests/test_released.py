@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ppap import config as presets
 from ppap import files, models, sampling
+from ppap.checkpoints import Checkpoint
 from ppap.denoiser import Denoiser
 from ppap.diffusion_models.adm import ADM
 from ppap.experts import ExpertBank, read_expert
@@ -181,9 +182,8 @@ def test_a_sampler_with_imported_experts_guides_as_the_golden_weights_do(place: 
         targets,
         (3, 16, 16),
         6,
-        place.folder / "d.ckpt",
+        Checkpoint(place.folder / "d.ckpt", "-"),
         50,
-        "-",
     )
     drawn = sampling.draw(shard, denoiser, config.samplers["ddim25"], direct, torch.device("cpu"))
     assert np.abs(images.astype(int) - drawn.astype(int)).max() <= 1

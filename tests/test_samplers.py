@@ -9,6 +9,7 @@ from diffusers import DDIMScheduler, DDPMScheduler
 
 from ppap import config as presets
 from ppap import datasets
+from ppap.checkpoints import Checkpoint
 from ppap.config import ADMArchitecture, SamplerConfig
 from ppap.denoiser import Denoiser
 from ppap.diffusion_models.adm import ADM
@@ -112,7 +113,7 @@ def test_a_sample_does_not_depend_on_its_batch(network: ADM, kind: str, tmp_path
             indices = range(first, min(first + shard_size, 12))
             shard = Shard(
                 "t", [(0, i) for i in indices], targets[indices.start : indices.stop], SHAPE,
-                batch_size, tmp_path / "x", 100, "",
+                batch_size, Checkpoint(tmp_path / "x", ""), 100,
             )  # fmt: skip
             parts.append(draw(shard, denoiser, sampler, guided, CPU))
         return np.concatenate(parts)
@@ -149,7 +150,7 @@ def test_a_killed_shard_resumes_bit_for_bit(network: ADM, tmp_path: Path) -> Non
     denoiser = Denoiser(network, Schedule.respaced("cosine", 1000, "ddpm", 10), "fixed_small")
     shard = Shard(
         "t", [(0, i) for i in range(8)], torch.zeros(8, dtype=torch.int64), SHAPE, 4,
-        tmp_path / "shard.ckpt", 3, "mark",
+        Checkpoint(tmp_path / "shard.ckpt", "mark"), 3,
     )  # fmt: skip
 
     class Killed(BaseException):
@@ -168,11 +169,11 @@ def test_a_killed_shard_resumes_bit_for_bit(network: ADM, tmp_path: Path) -> Non
         return lambda y: NoisyInputGuidance(guide, class_log_probability(y), 2.0)
 
     whole = draw(shard, denoiser, sampler, at(-1), CPU)
-    shard.checkpoint.unlink()
+    shard.checkpoint.drop()
     calls = 0
     with pytest.raises(Killed):
         draw(shard, denoiser, sampler, at(18), CPU)
-    assert shard.checkpoint.exists()
+    assert shard.checkpoint.path.exists()
     calls = 0
     np.testing.assert_array_equal(draw(shard, denoiser, sampler, at(-1), CPU), whole)
     assert calls == 4  # 20 calls in all, the checkpoint was written after 16
@@ -185,9 +186,8 @@ def test_a_sample_that_is_not_finite_stops_with_its_timestep(network: ADM, tmp_p
     def broken(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         return network(x, t) * (torch.nan if int(t[0]) < 450 else 1)
 
-    shard = Shard(
-        "clean", [(0, 0)], torch.zeros(1, dtype=torch.int64), SHAPE, 1, tmp_path / "c", 2, ""
-    )
+    checkpoint = Checkpoint(tmp_path / "c", "")
+    shard = Shard("clean", [(0, 0)], torch.zeros(1, dtype=torch.int64), SHAPE, 1, checkpoint, 2)
     with pytest.raises(NumericalError, match="timestep 400"):
         draw(shard, Denoiser(broken, schedule, "fixed_small"), sampler, lambda y: NoGuidance(), CPU)
 
@@ -222,7 +222,9 @@ def test_an_exact_bayes_classifier_guides_ddim_to_the_target_class(tmp_path: Pat
     sampler = SamplerConfig(kind="ddim", steps=25, scale=2.0)
     denoiser = Denoiser(exact.eps, Schedule.respaced("cosine", 1000, "ddim", 25), "fixed_small")
     targets = balanced_classes(0, 200, list(range(10)))
-    shard = Shard("b", [(0, i) for i in range(200)], targets, SHAPE, 100, tmp_path / "b", 99, "")
+    shard = Shard(
+        "b", [(0, i) for i in range(200)], targets, SHAPE, 100, Checkpoint(tmp_path / "b", ""), 99
+    )
 
     def rate(scale: float) -> float:
         images = draw(

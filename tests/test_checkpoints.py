@@ -1,0 +1,147 @@
+"""Checkpoints: each job has one of its own, and takes up no other, killed or not, damaged or not."""
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ppap import config as presets
+from ppap import pretrain, sampling, train_expert
+from ppap.checkpoints import Checkpoint, checkpoint_of
+from ppap.config import Config
+from ppap.jobs import Job, all_jobs
+from ppap.runs import ExpertJob, Layout
+from tests.conftest import ROOT, SMOKE, ppap
+
+PRESETS = sorted({*(ROOT / "config").glob("*.yaml"), SMOKE} - {ROOT / "config" / "config.yaml"})
+
+
+def checkpoint_of_job(config: Config, layout: Layout, job: Job) -> Checkpoint | None:
+    """The checkpoint of a job that keeps one."""
+    w = job.wildcards
+    if job.rule == "pretrain":
+        return pretrain.unfinished(config, layout, w["model"])
+    if job.rule == "generate":
+        return sampling.unfinished_clean(config, layout, w["shard"])
+    if job.rule in ("warm_start", "train_expert"):
+        return train_expert.unfinished(config, layout, ExpertJob(**w))
+    if job.rule == "sample":
+        return sampling.unfinished_samples(config, layout, w["run"], w["shard"])
+    return None
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_no_two_jobs_share_a_checkpoint_or_its_fingerprint(preset: Path, tmp_path: Path) -> None:
+    config = presets.load(preset)
+    layout = Layout(config, tmp_path / "results", tmp_path / "scratch")
+    found = [checkpoint_of_job(config, layout, job) for job in all_jobs(config)]
+    kept = [checkpoint for checkpoint in found if checkpoint]
+    assert len({c.path for c in kept}) == len({c.fingerprint for c in kept}) == len(kept) > 10
+    assert all(c.path.is_relative_to(layout.scratch / config.preset) for c in kept)
+
+
+def test_another_input_file_or_another_value_makes_a_checkpoint_stale(tmp_path: Path) -> None:
+    config = presets.load(SMOKE)
+    layout = Layout(config, tmp_path / "results", tmp_path / "scratch")
+    output, guide = layout.model("vit"), layout.model("resnet")
+    guide.parent.mkdir(parents=True)
+    guide.write_bytes(b"one")
+
+    def checkpoint(*keys: str) -> Checkpoint:
+        return checkpoint_of(config, layout, output, keys, [guide])
+
+    checkpoint("seed").save({"step": 3})
+    assert checkpoint("seed").load()["step"] == 3
+    assert checkpoint("seed", "experts").load() is None
+    guide.write_bytes(b"other")
+    assert checkpoint("seed").load() is None
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_damaged_checkpoint_is_as_none(data: st.DataObject, tmp_path_factory) -> None:
+    path = tmp_path_factory.mktemp("damaged") / "a.ckpt"
+    checkpoint = Checkpoint(path, "mine")
+    checkpoint.save({"x": torch.arange(50.0), "step": 7})
+    whole = path.read_bytes()
+    place = data.draw(st.integers(0, len(whole) - 1))
+    damaged = data.draw(
+        st.sampled_from(
+            [
+                whole[:place],
+                whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :],
+                whole[:place] + whole[place + 1 :],
+                whole + b"more",
+            ]
+        )
+    )
+    path.write_bytes(damaged)
+    assert checkpoint.load() is None
+    path.write_bytes(whole)
+    assert checkpoint.load()["step"] == 7
+
+
+def test_what_cannot_be_read_costs_its_work_only(tmp_path: Path, caplog) -> None:
+    (tmp_path / "folder.ckpt").mkdir()
+    with caplog.at_level(logging.WARNING):
+        assert Checkpoint(tmp_path / "folder.ckpt", "m").load() is None
+    assert "folder.ckpt: cannot be read" in caplog.text
+    assert Checkpoint(tmp_path / "nowhere.ckpt", "m").load() is None
+
+
+PHASES = [
+    [["pretrain", "diffusion"], ["pretrain", "resnet"]],
+    [["generate", "--shard", "0"], ["generate", "--shard", "1"]],
+    [["label", "resnet"]],
+    [["train-expert", "resnet", method, "warm"] for method in ("ppap_5", "multi_experts_5")],
+    [
+        ["train-expert", "resnet", method, part]
+        for method in ("ppap_5", "multi_experts_5")
+        for part in ("1", "2")
+    ],
+    [
+        ["sample", "ddpm250", "resnet", method, "--shard", shard]
+        for method in ("naive", "ppap_5")
+        for shard in ("0", "1")
+    ],
+]
+
+
+def bytes_of(results: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(results)): p.read_bytes() for p in results.rglob("*.*")}
+
+
+def test_jobs_side_by_side_killed_thirty_times_end_with_the_bytes_of_undisturbed_ones(
+    preset_file, tmp_path: Path
+) -> None:
+    """Networks, clean images, shared starts, experts and samples."""
+    preset = preset_file(
+        **{f"{network}__train__checkpoint_every": 5 for network in ("diffusion", "guides__resnet")},
+        guides__resnet__experts__steps=200, guides__resnet__experts__checkpoint_every=4,
+        samplers__ddim25__steps=25, samplers__ddpm250__steps=40, sampling__shard_size=20,
+        sampling__batch_size=10, sampling__checkpoint_every=2,
+    )  # fmt: skip
+
+    def calls(name: str) -> list[list[list[str]]]:
+        roots = ["--results", str(tmp_path / name), "--scratch", str(tmp_path / f"{name}-scratch")]
+        return [[[*roots, step, str(preset), *rest] for step, *rest in phase] for phase in PHASES]
+
+    for phase in calls("undisturbed"):
+        for call in phase:
+            ppap(*call)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.killing", str(tmp_path / "killed-scratch"), "0"],
+        input=json.dumps(calls("killed")), capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    kills = json.loads(done.stdout)
+    assert sum(kills) >= 30 and sum(count > 0 for count in kills) == 5, kills
+    assert "resumed from" in done.stderr
+    assert bytes_of(tmp_path / "killed") == bytes_of(tmp_path / "undisturbed")
+    assert not list((tmp_path / "killed-scratch").rglob("[!.]*.ckpt"))
