@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from ppap import config as presets
@@ -40,18 +42,33 @@ from ppap.runs import (
 from ppap.targets import Targets
 
 Wildcards = Any
+_UNSAFE = re.compile(r"[^\w ./+@,=%~:-]|^[-~]")
 Inputs = Callable[[Wildcards], list[str]]
 
 
 def load_preset(options: dict[str, Any]) -> tuple[str, Config]:
     """The preset that `--config preset=` names and its file; one line and exit code 2 if it is wrong."""
-    path = presets.find(str(options.get("preset", "digits")))
     try:
+        path = preset_file(options.get("preset", "digits"))
         return str(path), presets.load(path)
     except ConfigError as error:
         print(f"ppap: {error}", file=sys.stderr, flush=True)
         # Snakemake would turn any exception into a traceback and exit code 1.
         os._exit(2)
+
+
+def preset_file(named: Any) -> Path:
+    """The file of the preset that Snakemake's configuration names; ConfigError if it is no plain path.
+
+    Snakemake hands its configuration on to the shells of jobs that it starts elsewhere (Slurm, conda), in
+    quotes that do not hold every character.
+    """
+    found = _UNSAFE.search(str(named))
+    if found:
+        raise ConfigError(
+            f"preset {str(named)!r}: {found[0]!r} is no character for the path of a preset; rename it"
+        )
+    return presets.find(str(named))
 
 
 class Graph:

@@ -17,7 +17,7 @@ from ppap.costs import Costs
 from ppap.jobs import all_jobs
 from ppap.runs import Layout
 from tests.conftest import DIGITS, ROOT, SMOKE, ppap
-from tests.repository import Repository
+from tests.repository import Repository, snakemake
 
 # `finished` is a repository in which `dvc repro` has built the smoke preset (tests/conftest.py).
 
@@ -171,3 +171,52 @@ def test_the_digits_graph_has_a_job_per_range_and_all_28_rows(fresh) -> None:
 def test_the_workflow_lints(fresh) -> None:
     done = fresh.run("snakemake", "--lint")
     assert "Congratulations" in done.stderr + done.stdout
+
+
+PLAIN = ["presets of mine/my smoke.yaml", "ünïcode/a,b=c+d@e%f.yaml"]
+REFUSED = [
+    "x$(touch pwned).yaml",
+    "x`touch pwned`.yaml",
+    "x;touch pwned;.yaml",
+    "x|touch pwned|.yaml",
+    "x&touch pwned&.yaml",
+    "x>pwned.yaml",
+    "it's$(touch pwned).yaml",
+    'say "hi"$(touch pwned).yaml',
+    "x{touch}.yaml",
+    "x{{touch}}.yaml",
+    "x\\$(touch pwned).yaml",
+    "~$(touch pwned)/x.yaml",
+    "{a: b.yaml}",
+    "[x.yaml]",
+    "*.yaml",
+]
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_preset_may_have_spaces_and_such_in_its_path(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).parent.mkdir()
+    shutil.copy(SMOKE, tmp_path / name)
+    target = "results/smoke/models/vit.safetensors"
+    done = snakemake(tmp_path, target, preset=name)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / target).exists()
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_preset_whose_path_a_shell_would_read_otherwise_is_refused_and_runs_nothing(
+    name: str, tmp_path: Path
+) -> None:
+    if "/" not in name:
+        shutil.copy(SMOKE, tmp_path / name)
+    done = snakemake(tmp_path, "results/smoke/models/vit.safetensors", preset=name)
+    assert done.returncode == 2, done.stderr
+    assert "rename it" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("pwned*")) and not (tmp_path / "results").exists()
+
+
+def test_every_value_in_a_rules_command_is_quoted() -> None:
+    for path in (ROOT / "workflow" / "rules").glob("*.smk"):
+        commands = path.read_text().split("shell:")[1:]
+        for command in (text.split("\n\n")[0] for text in commands):
+            assert all(value.endswith(":q") for value in re.findall(r"{(.*?)}", command)), path

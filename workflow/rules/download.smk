@@ -27,4 +27,4 @@ rule download:
     message:
         "Downloading {wildcards.model}"
     shell:
-        "ppap download {params.preset} {wildcards.model} > {log} 2>&1"
+        "ppap download {params.preset:q} {wildcards.model:q} > {log:q} 2>&1"

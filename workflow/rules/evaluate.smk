@@ -30,7 +30,7 @@ rule reference_features:
     message:
         "Extracting the features of the real images"
     shell:
-        "ppap features {params.preset} reference > {log} 2>&1"
+        "ppap features {params.preset:q} reference > {log:q} 2>&1"
 
 
 rule features:
@@ -57,7 +57,7 @@ rule features:
     message:
         "Extracting the features of {wildcards.sampler}, guide {wildcards.guide}"
     shell:
-        "ppap features {params.preset} {wildcards.sampler} {wildcards.guide} {params.methods} > {log} 2>&1"
+        "ppap features {params.preset:q} {wildcards.sampler:q} {wildcards.guide:q} {params.methods:q} > {log:q} 2>&1"
 
 
 rule metrics:
@@ -82,4 +82,4 @@ rule metrics:
     message:
         "Computing the metrics of {wildcards.sampler}, guide {wildcards.guide}"
     shell:
-        "ppap metrics {params.preset} {wildcards.sampler} {wildcards.guide} > {log} 2>&1"
+        "ppap metrics {params.preset:q} {wildcards.sampler:q} {wildcards.guide:q} > {log:q} 2>&1"

@@ -32,7 +32,7 @@ rule warm_start:
     message:
         "Training the shared start of {wildcards.guide}'s experts ({wildcards.supervision}, {wildcards.trainable})"
     shell:
-        "ppap train-expert {params.preset} {wildcards.guide} {params.method} warm > {log} 2>&1"
+        "ppap train-expert {params.preset:q} {wildcards.guide:q} {params.method:q} warm > {log:q} 2>&1"
 
 
 rule train_expert:
@@ -63,5 +63,5 @@ rule train_expert:
     message:
         "Training expert {wildcards.part} of {wildcards.guide}, {wildcards.method}"
     shell:
-        "ppap train-expert {params.preset} {wildcards.guide} {wildcards.method} {wildcards.part}"
-        " > {log} 2>&1"
+        "ppap train-expert {params.preset:q} {wildcards.guide:q} {wildcards.method:q} {wildcards.part:q}"
+        " > {log:q} 2>&1"

@@ -30,4 +30,4 @@ rule generate:
     message:
         "Drawing clean images, shard {wildcards.shard}"
     shell:
-        "ppap generate {params.preset} --shard {params.shard} > {log} 2>&1"
+        "ppap generate {params.preset:q} --shard {params.shard:q} > {log:q} 2>&1"

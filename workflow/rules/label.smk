@@ -31,4 +31,4 @@ rule label:
     message:
         "Labelling clean images with {wildcards.guide}, part {wildcards.shard}"
     shell:
-        "ppap label {params.preset} {wildcards.guide} --part {params.part} > {log} 2>&1"
+        "ppap label {params.preset:q} {wildcards.guide:q} --part {params.part:q} > {log:q} 2>&1"

@@ -36,4 +36,4 @@ rule pretrain:
     message:
         "Training {wildcards.model} on real images"
     shell:
-        "ppap pretrain {params.preset} {wildcards.model} > {log} 2>&1"
+        "ppap pretrain {params.preset:q} {wildcards.model:q} > {log:q} 2>&1"

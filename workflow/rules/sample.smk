@@ -32,5 +32,5 @@ rule sample:
     message:
         "Sampling {wildcards.sampler}, guide {wildcards.guide}, {wildcards.method}, shard {wildcards.shard}"
     shell:
-        "ppap sample {params.preset} {wildcards.sampler} {wildcards.guide} {wildcards.method}"
-        " --shard {params.shard} > {log} 2>&1"
+        "ppap sample {params.preset:q} {wildcards.sampler:q} {wildcards.guide:q} {wildcards.method:q}"
+        " --shard {params.shard:q} > {log:q} 2>&1"

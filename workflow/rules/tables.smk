@@ -38,7 +38,7 @@ rule table:
     message:
         "Writing table {wildcards.table}"
     shell:
-        "ppap table {params.preset} {wildcards.table} > {log} 2>&1"
+        "ppap table {params.preset:q} {wildcards.table:q} > {log:q} 2>&1"
 
 
 rule figure:
@@ -69,4 +69,4 @@ rule figure:
     message:
         "Drawing figure {wildcards.figure}"
     shell:
-        "ppap figure {params.preset} {wildcards.figure} > {log} 2>&1"
+        "ppap figure {params.preset:q} {wildcards.figure:q} > {log:q} 2>&1"
