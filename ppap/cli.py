@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
@@ -12,22 +13,24 @@ from typing import Annotated
 import typer
 
 from ppap import config as presets
-from ppap import runs
+from ppap import failures, process, runs
 from ppap.cli_arguments import (
     Guide,
     Method,
     NetworkInput,
     Preset,
-    Roots,
     Sampler,
     ShardIndex,
+    Started,
     Table,
+    features_of,
     known,
     open_preset,
     run_of,
 )
 from ppap.cli_config import config_app
-from ppap.errors import ConfigError, PPAPError
+from ppap.config import REFERENCE, UNGUIDED
+from ppap.errors import PPAPError
 
 app = typer.Typer(
     help="Off-the-shelf vision models guide pretrained diffusion models (PPAP, CVPR 2023).",
@@ -39,7 +42,8 @@ app.add_typer(config_app, name="config")
 
 
 @app.callback()
-def roots(
+def start(
+    context: typer.Context,
     results: Annotated[Path, typer.Option(help="where results/PRESET lies")] = Path("results"),
     scratch: Annotated[Path, typer.Option(help="where unfinished jobs keep checkpoints")] = Path(
         "scratch"
@@ -49,7 +53,8 @@ def roots(
         typer.Option(envvar="PPAP_DOWNLOADS", help="where downloaded files lie, for all presets"),
     ] = Path("downloads"),
 ) -> None:
-    Roots.results, Roots.scratch, Roots.downloads = results, scratch, downloads
+    Started.step = context.invoked_subcommand or ""
+    Started.results, Started.scratch, Started.downloads = results, scratch, downloads
 
 
 @app.command()
@@ -73,7 +78,7 @@ def download(
 
     config, layout = open_preset(preset)
     lock = presets.find(preset).with_name("downloads.lock")
-    run_step(config, layout, Downloads(Roots.downloads, lock), name)
+    run_step(config, layout, Downloads(Started.downloads, lock), name)
 
 
 @app.command()
@@ -93,25 +98,30 @@ def pretrain(
 @app.command()
 def generate(preset: Preset, shard: ShardIndex = 0) -> None:
     """Draw one shard of clean images from the diffusion model, without guidance (uint8 pixels)."""
+    from ppap import files
     from ppap.sampling import generate as run_step
 
-    run_step(*open_preset(preset), shard)
+    config, layout = open_preset(preset)
+    files.check_writable(layout.clean(shard))
+    run_step(config, layout, shard)
 
 
 @app.command()
 def label(
     preset: Preset,
     guide: Guide,
-    part: Annotated[int, typer.Option(help="which group of shards, counted from 0")] = 0,
+    part: Annotated[int, typer.Option(min=0, help="which group of shards, counted from 0")] = 0,
 ) -> None:
     """Compute an off-the-shelf guide's answers (logits) on a group of shards of clean images.
 
     A group has `clean_images.label_shards` shards.
     """
+    from ppap import files
     from ppap.labelling import label as run_step
 
     config, layout = open_preset(preset)
     known(config, "guides", guide)
+    files.check_writable(layout.labels(guide, part))
     run_step(config, layout, guide, part)
 
 
@@ -178,10 +188,13 @@ def sample(
     preset: Preset, sampler: Sampler, guide: Guide, method: Method, shard: ShardIndex = 0
 ) -> None:
     """Draw one shard of guided samples (uint8 pixels). Resumes from its checkpoint."""
+    from ppap import files
     from ppap.sampling import sample as run_step
 
     config, layout = open_preset(preset)
-    run_step(config, layout, run_of(config, sampler, guide, method), shard)
+    run = run_of(config, sampler, guide, method)
+    files.check_writable(layout.samples(run, shard))
+    run_step(config, layout, run, shard)
 
 
 @app.command()
@@ -193,17 +206,22 @@ def features(
         list[str] | None, typer.Argument(help="keys of `methods`; all of the tables' if left out")
     ] = None,
 ) -> None:
-    """Extract the evaluator's features of runs' samples, or of the reference images."""
-    from ppap import evaluate
+    """Extract the evaluator's features of runs' samples, or of the reference images.
+
+    All methods of a sampler and guide share one file. Where some are named, the others' features stay in
+    it, if they are of the samples and the evaluator that are there now; else it is refused.
+    """
+    from ppap import evaluate, files
 
     config, layout = open_preset(preset)
-    if sampler == "reference":
+    if sampler == REFERENCE:
+        if guide or methods:
+            raise typer.BadParameter("`reference` goes without a guide and methods")
+        files.check_writable(layout.reference)
         evaluate.write_reference(config, layout)
         return
-    named = [run_of(config, sampler, guide, method) for method in methods or []]
-    chosen = named or runs.group(config, sampler, guide)
-    if not chosen:
-        raise ConfigError(f"preset {config.preset} has no runs with {sampler} and {guide}")
+    chosen = features_of(config, sampler, guide, methods or [])
+    files.check_writable(layout.features(sampler, chosen[0].guide))
     evaluate.write_features(config, layout, chosen)
 
 
@@ -214,6 +232,8 @@ def metrics(preset: Preset, sampler: Sampler, guide: Guide) -> None:
 
     config, layout = open_preset(preset)
     known(config, "samplers", sampler)
+    if guide != UNGUIDED:
+        known(config, "guides", guide)
     write_metrics(config, layout, sampler, guide)
 
 
@@ -278,20 +298,33 @@ def main() -> None:
     # the default rate is a fifth of a step's start, and to free them one by one takes half as long as that
     # start: so the process ends without.
     gc.set_threshold(100_000)
+    process.prepare()
     code = run()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(PPAPError):  # of a stream that `run` has told of already
+        sys.stderr.flush()
     os._exit(code)
 
 
 def run() -> int:
-    """Run the command line; what a user can put right is one line on standard error, exit code 2."""
+    """Run the command line. What ends it early is one line on standard error.
+
+    Exit codes: 0; 1 for a fault of ppap's; 2 for what a user can put right; 128 + N for signal N.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
+    Started.step = ""
     try:
-        app()
-    except PPAPError as error:
-        print(f"ppap: {error}", file=sys.stderr)
-        return 2
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except process.Stopped as stopped:
+        process.ignore_signals()
+        failures.say(f"{Started.step}: stopped by {stopped.signal.name}".removeprefix(": "))
+        return 128 + stopped.signal
     except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # typer ends so, and says nothing
+            return failures.report(end.__context__, Started.step, Started.scratch)
         return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Exception as error:
+        return failures.report(error, Started.step, Started.scratch)
     return 0

@@ -10,7 +10,7 @@ import typer
 
 from ppap import config as presets
 from ppap import runs
-from ppap.config import Config
+from ppap.config import UNGUIDED, Config
 from ppap.errors import ConfigError
 from ppap.runs import Layout, Run
 
@@ -18,7 +18,7 @@ Preset = Annotated[str, typer.Argument(help="a name in config/, or the path of a
 Guide = Annotated[str, typer.Argument(help="a key of `guides`; `unguided` with method none")]
 Sampler = Annotated[str, typer.Argument(help="a key of `samplers`")]
 Method = Annotated[str, typer.Argument(help="a key of `methods`")]
-ShardIndex = Annotated[int, typer.Option(help="which shard, counted from 0")]
+ShardIndex = Annotated[int, typer.Option(min=0, help="which shard, counted from 0")]
 
 
 class Table(enum.StrEnum):
@@ -32,7 +32,10 @@ class NetworkInput(enum.StrEnum):
     unnormalised = "unnormalised"
 
 
-class Roots:
+class Started:
+    """The command that runs, and the folders that it was given."""
+
+    step = ""
     results = Path("results")
     scratch = Path("scratch")
     downloads = Path("downloads")
@@ -44,7 +47,7 @@ def open_preset(preset: str) -> tuple[Config, Layout]:
 
     config = presets.load(presets.find(preset))
     keep_freed_memory()
-    return config, Layout(config, Roots.results, Roots.scratch)
+    return config, Layout(config, Started.results, Started.scratch)
 
 
 def known(config: Config, kind: str, name: str) -> None:
@@ -63,3 +66,15 @@ def run_of(config: Config, sampler: str, guide: str, method: str) -> Run:
     if config.methods[method].guidance != "none":
         known(config, "guides", guide)
     return runs.stored_as(config, Run(sampler, guide, method))
+
+
+def features_of(config: Config, sampler: str, guide: str, methods: list[str]) -> list[Run]:
+    """The runs of these methods, or of all, whose features lie in one file; ConfigError if they do not."""
+    named = [run_of(config, sampler, guide, method) for method in dict.fromkeys(methods)]
+    chosen = named or runs.group(config, sampler, guide)
+    if not chosen:
+        raise ConfigError(f"preset {config.preset} has no runs with {sampler} and {guide}")
+    if len({run.guide for run in chosen}) > 1:
+        alone = next(run.method for run in chosen if run.guide == UNGUIDED)
+        raise ConfigError(f"{alone}: has no guide; give it alone, not with methods of {guide}")
+    return chosen

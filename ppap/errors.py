@@ -9,6 +9,13 @@ class ConfigError(PPAPError):
     """A config file that cannot be used."""
 
 
+class UserCodeError(ConfigError):
+    """Code of the user's own, which a preset names, that failed or returned something else.
+
+    Raised `from` the code's own exception: the command line keeps its traceback in a log, and names it.
+    """
+
+
 class DataError(PPAPError):
     """A file that is missing, truncated, tampered with, or made for another run."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -13,26 +14,66 @@ from torch_fidelity.metric_prc import prc_features_to_metric
 from tqdm import tqdm
 
 from ppap import datasets, extractors, files, runtime
-from ppap.config import REFERENCE, Config, InceptionEvaluator
+from ppap.config import CLASSIFIER, EVALUATOR, REFERENCE, Config, InceptionEvaluator
 from ppap.errors import DataError
 from ppap.extractors import FEATURES, LOGITS, PREDICTED
 from ppap.realdata import IMAGES, MU, SIGMA
-from ppap.runs import Layout, Run
+from ppap.runs import Layout, Run, group
 from ppap.shards import ShardedImages
 
 TARGET = "target"
+_JUDGE = ":judge"  # in a features file's metadata, beside the methods; no method is called so
 
 
 def write_features(config: Config, layout: Layout, runs: list[Run]) -> None:
     """Extract and write the features of runs of one sampler and guide.
 
-    Their samples are also written as .npz, the format of ADM's evaluator.
+    Features of other methods that the file holds stay in it, unless these are all that the preset has;
+    DataError if they are of other samples than are there now, or of another evaluator. Samples are also
+    written as .npz, the format of ADM's evaluator.
     """
-    found: dict[str, Tensor] = {}
+    path = layout.features(runs[0].sampler, runs[0].guide)
+    judge = _judge(layout)
+    kept, sources = _others(config, layout, runs, judge) if path.exists() else ({}, {})
     for run in runs:
+        sources[run.method] = _source(layout, run)
         for name, value in _features_of(config, layout, run).items():
-            found[f"{run.method}/{name}"] = value
-    files.write_tensors(layout.features(runs[0].sampler, runs[0].guide), found)
+            kept[f"{run.method}/{name}"] = value
+    files.write_tensors(path, kept, sources | {_JUDGE: judge})
+
+
+def _others(
+    config: Config, layout: Layout, runs: list[Run], judge: str
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The features of other methods that the runs' file holds, and what each method's were made from."""
+    sampler, guide, _ = runs[0]
+    if set(group(config, sampler, guide)) <= set(runs):
+        return {}, {}
+    path = layout.features(sampler, guide)
+    tensors, sources = files.read_tensors(path), files.read_metadata(path)
+    others = {name.partition("/")[0] for name in tensors} - {run.method for run in runs}
+    for method in sorted(others):
+        now = _source(layout, Run(sampler, guide, method))
+        if (sources.get(_JUDGE), sources.get(method)) != (judge, now):
+            raise DataError(
+                f"{path}: its features of {method} are of other samples, or of another evaluator; "
+                f"name {method} too, or delete the file"
+            )
+    kept = {n: value for n, value in tensors.items() if n.partition("/")[0] in others}
+    return kept, {method: sources[method] for method in others}
+
+
+def _judge(layout: Layout) -> str:
+    """What tells the evaluator's networks from others."""
+    paths = (layout.model(name) for name in (EVALUATOR, CLASSIFIER))
+    return " ".join(files.sha256(path) for path in paths if path.exists())
+
+
+def _source(layout: Layout, run: Run) -> str:
+    """What tells a run's samples from others."""
+    images = [layout.samples(run, shard) for shard in range(len(layout.sample_sizes))]
+    paths = [path for image in images for path in (image, image.with_suffix(".safetensors"))]
+    return hashlib.sha256("".join(map(files.sha256, paths)).encode()).hexdigest()
 
 
 def _features_of(config: Config, layout: Layout, run: Run) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Reading and writing files: whole or not at all, and never unpickled."""
+"""Reading and writing files of each format: whole or not at all, and never unpickled."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import hashlib
 import json
 import math
 import mmap
-import os
 import pickle
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -18,10 +17,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ppap.atomic import Writer
+from ppap.atomic import check_writable as check_writable
+from ppap.atomic import whole as whole
+from ppap.atomic import write_all as write_all
 from ppap.errors import DataError
 
 _LIBC = ctypes.CDLL(None)
@@ -31,25 +34,6 @@ _NPY_HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-
-
-@contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A temporary name to write to; renamed to `path` when the block ends, removed when it fails.
-
-    DataError if the file system refuses (no space, no permission).
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
-    except SafetensorError as error:
-        raise DataError(f"{path}: cannot be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_tensors(
@@ -63,12 +47,24 @@ def write_tensor_files(
     contents: Mapping[Path, tuple[dict[str, Tensor], dict[str, str] | None]],
 ) -> None:
     """Write several files of tensors, with their metadata: all of them or none."""
-    with contextlib.ExitStack() as stack:
-        for path, (tensors, metadata) in contents.items():
-            ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-            # one entry: safetensors writes several in a random order, and equal files should be equal
-            entry = {_METADATA: json.dumps(metadata, sort_keys=True)} if metadata else None
-            save_file(ready, stack.enter_context(whole(path)), entry)
+    write_all({path: tensors_writer(*content) for path, content in contents.items()})
+
+
+def tensors_writer(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> Writer:
+    """What writes tensors as safetensors; for `write_all`."""
+
+    def write(path: Path) -> None:
+        ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        seen: set[int] = set()
+        for name, tensor in ready.items():  # tied weights: safetensors wants each its own memory
+            if (address := tensor.untyped_storage().data_ptr()) in seen:
+                ready[name] = tensor.clone()
+            seen.add(address)
+        # one entry: safetensors writes several in a random order, and equal files should be equal
+        entry = {_METADATA: json.dumps(metadata, sort_keys=True)} if metadata else None
+        save_file(ready, path, entry)
+
+    return write
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -92,12 +88,24 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def read_metadata(path: Path) -> dict[str, str]:
     """The metadata that `write_tensors` gave a file; none if others wrote it."""
     with _readable(path), safe_open(path, "pt") as file:
-        return json.loads((file.metadata() or {}).get(_METADATA, "{}"))
+        found = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
+        if not (isinstance(found, dict) and all(isinstance(v, str) for v in found.values())):
+            raise ValueError("metadata that is no mapping of names to texts")
+        return found
 
 
 def write_array(path: Path, array: NDArray[Any]) -> None:
-    with whole(path) as temporary, temporary.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
+    write_all({path: array_writer(array)})
+
+
+def array_writer(array: NDArray[Any]) -> Writer:
+    """What writes an array as .npy; for `write_all`."""
+
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+
+    return write
 
 
 def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
@@ -108,8 +116,12 @@ def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Read all arrays of an .npz."""
-    with _readable(path), np.load(path, allow_pickle=False) as archive:
-        return dict(archive)
+    with _readable(path):
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("one array, not an archive of arrays")
+        with archive:
+            return dict(archive)
 
 
 def map_array(path: Path) -> NDArray[Any]:
@@ -156,17 +168,37 @@ def release(mapped: NDArray[Any]) -> None:
 
 
 def write_json(path: Path, value: Any, sort_keys: bool = False) -> None:
-    write_text(path, json.dumps(value, indent=2, sort_keys=sort_keys) + "\n")
+    write_text(path, json_text(value, sort_keys))
 
 
-def read_json(path: Path) -> Any:
+def json_text(value: Any, sort_keys: bool = False) -> str:
+    """A value as `write_json` writes it."""
+    return json.dumps(value, indent=2, sort_keys=sort_keys) + "\n"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; DataError if the file holds anything else."""
     with _readable(path):
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError(f"a {type(found).__name__}, not an object")
+        return found
 
 
 def write_text(path: Path, text: str) -> None:
-    with whole(path) as temporary:
-        temporary.write_text(text)
+    write_texts({path: text})
+
+
+def write_texts(texts: Mapping[Path, str]) -> None:
+    """Write several texts: all of them or none."""
+    write_all({path: _text_writer(text) for path, text in texts.items()})
+
+
+def _text_writer(text: str) -> Writer:
+    def write(path: Path) -> None:
+        path.write_text(text, encoding="utf-8")
+
+    return write
 
 
 def sha256(path: Path) -> str:
@@ -177,13 +209,31 @@ def sha256(path: Path) -> str:
 
 @contextlib.contextmanager
 def _readable(path: Path) -> Iterator[None]:
+    """DataError for a file that is not there, may not be read, or is not what its reader takes it for."""
     try:
-        yield
+        with path.open("rb"):
+            pass
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (
-        *(OSError, ValueError, EOFError, RuntimeError),
-        *(SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile),
-    ) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{path}: truncated or not in the expected format ({reason})") from None
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise DataError(f"{path}: cannot be read: {reason}") from None
+    try:
+        yield
+    except DataError:
+        raise
+    except MemoryError:
+        raise DataError(f"{path}: damaged, or larger than the memory") from None
+    except OSError as error:
+        if error.errno is not None:
+            raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+        raise DataError(_unexpected(path, error)) from None
+    except pickle.UnpicklingError:  # whose text advises to let the file run code
+        raise DataError(_unexpected(path, "more than plain tensors")) from None
+    except Exception as error:  # what libraries raise on a damaged file has no end of types
+        raise DataError(_unexpected(path, error)) from None
+
+
+def _unexpected(path: Path, reason: object) -> str:
+    text = " ".join(str(reason).split())
+    return f"{path}: truncated or not in the expected format ({text or type(reason).__name__})"

@@ -101,7 +101,7 @@ def _measured(layout: Layout, job: Job) -> float | None:
     if not path.exists():
         return None
     try:
-        with path.open() as file:
+        with path.open(encoding="utf-8") as file:
             seconds = [float(row["s"]) for row in csv.DictReader(file, delimiter="\t")]
         return seconds[-1] / 3600
     except (KeyError, ValueError, TypeError, IndexError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 import pickle
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,6 +67,7 @@ def import_experts(
     _check_ranges(ordered, config.ranges(method), method_name)
     targets = layout.experts(guide_name, method_name)
     _check_targets(targets, overwrite)
+    files.check_writable(*targets)
     guide = models.new_guide(config, guide_name)
     weights = layout.model(guide_name)
     off_the_shelf = files.read_tensors(weights)
@@ -124,10 +126,11 @@ def sources(config: Config, method: str, paths: list[Path], ranges: list[str]) -
 
 
 def _parse_range(text: str) -> range:
-    low, dash, high = text.partition("-")
-    if not (dash and low.isdigit() and high.isdigit() and int(low) < int(high)):
+    match = re.fullmatch("([0-9]{1,9})-([0-9]{1,9})", text)
+    found = range(*map(int, match.groups())) if match else range(0)
+    if not found:
         raise ConfigError(f"--range {text}: write FIRST-END, as in 0-200 (END is not included)")
-    return range(int(low), int(high))
+    return found
 
 
 def _read(path: Path) -> dict[str, Tensor]:

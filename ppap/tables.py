@@ -34,7 +34,7 @@ def method_title(name: str) -> str:
 
 
 def write_table(config: Config, layout: Layout, name: str) -> None:
-    """Write results/PRESET/tables/NAME.{csv,md,tex,html,json}. What was not computed stays empty."""
+    """Write results/PRESET/tables/NAME.{csv,md,tex,html,json}, all or none. What was not computed stays empty."""
     frame = table(config, layout, name)
     readable, title, about = for_people(frame), TITLES[name], note(config)
     texts = {
@@ -42,10 +42,9 @@ def write_table(config: Config, layout: Layout, name: str) -> None:
         "md": table_formats.markdown(readable, title, about),
         "tex": table_formats.latex(readable, title, name),
         "html": table_formats.html(readable, title, about),
+        "json": files.json_text(nested(frame)),
     }
-    for suffix, text in texts.items():
-        files.write_text(layout.table(name, suffix), text)
-    files.write_json(layout.table(name, "json"), nested(frame))
+    files.write_texts({layout.table(name, suffix): text for suffix, text in texts.items()})
 
 
 def table(config: Config, layout: Layout, name: str) -> pd.DataFrame:

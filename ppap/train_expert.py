@@ -102,7 +102,7 @@ def expert_range(config: Config, expert: ExpertJob) -> range:
     if expert.part == WARM and has_warm_start(config, method):
         return range(config.diffusion.timesteps)
     ranges = config.ranges(method)
-    if not (expert.part.isdigit() and 1 <= int(expert.part) <= len(ranges)):
+    if expert.part not in map(str, range(1, len(ranges) + 1)):
         raise ConfigError(
             f"methods.{expert.method}: no expert '{expert.part}': there are {len(ranges)}, counted from 1"
         )

@@ -30,7 +30,7 @@ def _known_model(model: str) -> str:
     assert package is not None and package.origin is not None
     entry = re.compile(rf"^def {re.escape(re.split('[./]', name)[0])}\(", re.MULTILINE)
     sources = (Path(package.origin).parent / "models").rglob("*.py")
-    if not any(entry.search(source.read_text()) for source in sources):
+    if not any(entry.search(source.read_text(encoding="utf-8")) for source in sources):
         raise ValueError(f"{library} has no model '{name}'")
     return model
 

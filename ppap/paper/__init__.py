@@ -25,7 +25,7 @@ def printed(table: str) -> dict[PrintedRow, dict[str, float]]:
     table (109.9M is DeiT-S x 5). We count parameters ourselves, so the misprint does not enter.
     """
     name = {"data_free": "datafree"}.get(table, table)
-    with files(__package__).joinpath(f"{name}_table.csv").open() as file:
+    with files(__package__).joinpath(f"{name}_table.csv").open(encoding="utf-8") as file:
         frame = pd.read_csv(file)
     if "guidance" not in frame:
         frame["guidance"] = frame["experts"].map(
