@@ -67,7 +67,6 @@ def import_experts(
     _check_ranges(ordered, config.ranges(method), method_name)
     targets = layout.experts(guide_name, method_name)
     _check_targets(targets, overwrite)
-    files.check_writable(*targets)
     guide = models.new_guide(config, guide_name)
     weights = layout.model(guide_name)
     off_the_shelf = files.read_tensors(weights)
