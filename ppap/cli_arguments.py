@@ -73,7 +73,9 @@ def features_of(config: Config, sampler: str, guide: str, methods: list[str]) ->
     named = [run_of(config, sampler, guide, method) for method in dict.fromkeys(methods)]
     chosen = named or runs.group(config, sampler, guide)
     if not chosen:
-        raise ConfigError(f"preset {config.preset} has no runs with {sampler} and {guide}")
+        raise ConfigError(
+            f"preset {config.preset} has no runs with sampler '{sampler}' and guide '{guide}'"
+        )
     if len({run.guide for run in chosen}) > 1:
         alone = next(run.method for run in chosen if run.guide == UNGUIDED)
         raise ConfigError(f"{alone}: has no guide; give it alone, not with methods of {guide}")

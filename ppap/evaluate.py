@@ -22,7 +22,6 @@ from ppap.runs import Layout, Run, group
 from ppap.shards import ShardedImages
 
 TARGET = "target"
-_JUDGE = ":judge"  # in a features file's metadata, beside the methods; no method is called so
 
 
 def write_features(config: Config, layout: Layout, runs: list[Run]) -> None:
@@ -32,48 +31,48 @@ def write_features(config: Config, layout: Layout, runs: list[Run]) -> None:
     DataError if they are of other samples than are there now, or of another evaluator. Samples are also
     written as .npz, the format of ADM's evaluator.
     """
-    path = layout.features(runs[0].sampler, runs[0].guide)
-    judge = _judge(layout)
-    kept, sources = _others(config, layout, runs, judge) if path.exists() else ({}, {})
+    sampler, guide = runs[0].sampler, runs[0].guide
+    found = _others(config, layout, runs)
     for run in runs:
-        sources[run.method] = _source(layout, run)
         for name, value in _features_of(config, layout, run).items():
-            kept[f"{run.method}/{name}"] = value
-    files.write_tensors(path, kept, sources | {_JUDGE: judge})
+            found[f"{run.method}/{name}"] = value
+    about = _judge(layout)
+    for method in {name.partition("/")[0] for name in found}:
+        about |= _source(layout, Run(sampler, guide, method))
+    files.write_tensors(layout.features(sampler, guide), found, about)
 
 
-def _others(
-    config: Config, layout: Layout, runs: list[Run], judge: str
-) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The features of other methods that the runs' file holds, and what each method's were made from."""
-    sampler, guide, _ = runs[0]
-    if set(group(config, sampler, guide)) <= set(runs):
-        return {}, {}
+def _others(config: Config, layout: Layout, runs: list[Run]) -> dict[str, Tensor]:
+    """The features of other methods that the runs' file holds; none where the runs are all there are."""
+    sampler, guide = runs[0].sampler, runs[0].guide
     path = layout.features(sampler, guide)
-    tensors, sources = files.read_tensors(path), files.read_metadata(path)
-    others = {name.partition("/")[0] for name in tensors} - {run.method for run in runs}
-    for method in sorted(others):
-        now = _source(layout, Run(sampler, guide, method))
-        if (sources.get(_JUDGE), sources.get(method)) != (judge, now):
+    if not path.exists() or set(group(config, sampler, guide)) <= set(runs):
+        return {}
+    named = {run.method for run in runs}
+    kept = {n: v for n, v in files.read_tensors(path).items() if n.partition("/")[0] not in named}
+    known, judge = files.read_metadata(path), _judge(layout)
+    for method in sorted({name.partition("/")[0] for name in kept}):
+        made_from = judge | _source(layout, Run(sampler, guide, method))
+        if not made_from.items() <= known.items():
             raise DataError(
                 f"{path}: its features of {method} are of other samples, or of another evaluator; "
                 f"name {method} too, or delete the file"
             )
-    kept = {n: value for n, value in tensors.items() if n.partition("/")[0] in others}
-    return kept, {method: sources[method] for method in others}
+    return kept
 
 
-def _judge(layout: Layout) -> str:
-    """What tells the evaluator's networks from others."""
-    paths = (layout.model(name) for name in (EVALUATOR, CLASSIFIER))
-    return " ".join(files.sha256(path) for path in paths if path.exists())
+def _judge(layout: Layout) -> dict[str, str]:
+    """What tells features from those of another evaluator."""
+    paths = {name: layout.model(name) for name in (EVALUATOR, CLASSIFIER)}
+    return {f"{name}_sha256": files.sha256(path) for name, path in paths.items() if path.exists()}
 
 
-def _source(layout: Layout, run: Run) -> str:
-    """What tells a run's samples from others."""
+def _source(layout: Layout, run: Run) -> dict[str, str]:
+    """What tells a run's features from those of other samples."""
     images = [layout.samples(run, shard) for shard in range(len(layout.sample_sizes))]
     paths = [path for image in images for path in (image, image.with_suffix(".safetensors"))]
-    return hashlib.sha256("".join(map(files.sha256, paths)).encode()).hexdigest()
+    together = hashlib.sha256("".join(map(files.sha256, paths)).encode())
+    return {f"{run.method}/samples_sha256": together.hexdigest()}
 
 
 def _features_of(config: Config, layout: Layout, run: Run) -> dict[str, Tensor]:

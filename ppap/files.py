@@ -55,11 +55,6 @@ def tensors_writer(tensors: dict[str, Tensor], metadata: dict[str, str] | None =
 
     def write(path: Path) -> None:
         ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        seen: set[int] = set()
-        for name, tensor in ready.items():  # tied weights: safetensors wants each its own memory
-            if (address := tensor.untyped_storage().data_ptr()) in seen:
-                ready[name] = tensor.clone()
-            seen.add(address)
         # one entry: safetensors writes several in a random order, and equal files should be equal
         entry = {_METADATA: json.dumps(metadata, sort_keys=True)} if metadata else None
         save_file(ready, path, entry)
@@ -88,10 +83,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def read_metadata(path: Path) -> dict[str, str]:
     """The metadata that `write_tensors` gave a file; none if others wrote it."""
     with _readable(path), safe_open(path, "pt") as file:
-        found = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
-        if not (isinstance(found, dict) and all(isinstance(v, str) for v in found.values())):
-            raise ValueError("metadata that is no mapping of names to texts")
-        return found
+        return json.loads((file.metadata() or {}).get(_METADATA, "{}"))
 
 
 def write_array(path: Path, array: NDArray[Any]) -> None:
@@ -116,12 +108,8 @@ def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Read all arrays of an .npz."""
-    with _readable(path):
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("one array, not an archive of arrays")
-        with archive:
-            return dict(archive)
+    with _readable(path), np.load(path, allow_pickle=False) as archive:
+        return dict(archive)
 
 
 def map_array(path: Path) -> NDArray[Any]:

@@ -56,6 +56,53 @@ def snapshot(folder: Path) -> dict[str, int]:
     return {str(p): p.stat().st_mtime_ns for p in results.rglob("*") if p.is_file()}
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("generate", SMOKE, "--shard", "-1"),
+        ("generate", SMOKE, "--shard", "²"),
+        ("generate", SMOKE, "--shard", "9" * 5000),
+        ("label", SMOKE, "resnet", "--part", "-1"),
+        ("features", SMOKE, "reference", "resnet"),
+        ("features", SMOKE, "reference", "resnet", "naive"),
+        ("table", SMOKE, ""),
+        ("sample", SMOKE),
+        ("paint", SMOKE),
+    ],
+)
+def test_wrong_usage_is_shown_as_such(made: Path, arguments) -> None:
+    before = snapshot(made)
+    done = ppap(*arguments, cwd=made, check=False)
+    assert done.returncode == 2 and done.stderr.startswith("Usage: ")
+    assert snapshot(made) == before
+
+
+def test_features_of_named_methods_join_those_of_others_that_are_still_right(copy: Path) -> None:
+    def features(*methods: str) -> None:
+        ppap("features", SMOKE, "ddim25", "resnet", *methods, cwd=copy)
+
+    for method in ("naive", "ppap_5"):
+        ppap("sample", SMOKE, "ddim25", "resnet", method, cwd=copy)
+    path = copy / "results" / "smoke" / "features" / "ddim25" / "resnet.safetensors"
+    features("ppap_5", "naive")
+    together = files.read_tensors(path)
+    path.unlink()
+    features("naive")
+    features("ppap_5", "ppap_5")
+    features("naive")
+    apart = files.read_tensors(path)
+    assert {name: value.tolist() for name, value in apart.items()} == {
+        name: value.tolist() for name, value in together.items()
+    }
+    samples = copy / "results" / "smoke" / "samples" / "ddim25" / "resnet" / "ppap_5" / "0000.npy"
+    other = 255 - np.load(samples)
+    np.save(samples, other)
+    line = refused("features", SMOKE, "ddim25", "resnet", "naive", cwd=copy)
+    assert "its features of ppap_5 are of other samples, or of another evaluator" in line
+    features("naive", "ppap_5")
+    features("naive")
+
+
 def test_help_lists_the_steps_and_each_explains_itself() -> None:
     steps = ["pretrain", "generate", "label", "train-expert", "import-experts", "sample", "features",
              "metrics", "table", "figure", "plan", "config"]  # fmt: skip
@@ -103,7 +150,17 @@ def test_every_step_works_without_snakemake(made: Path, preset_file) -> None:
         (("train-expert", SMOKE, "resnet", "single_noise_aware", "warm"), "no expert 'warm'"),
         (("train-expert", SMOKE, "resnet", "naive", "1"), "methods.naive: has no experts to train"),
         (("pretrain", SMOKE, "gpt"), "no model 'gpt' to pretrain"),
+        (("train-expert", SMOKE, "resnet", "ppap_5", "²"), "no expert '²': there are 2"),
+        (("train-expert", SMOKE, "resnet", "ppap_5", ""), "no expert '': there are 2"),
+        (("train-expert", SMOKE, "resnet", "ppap_5", "9" * 5000), "there are 2, counted from 1"),
+        (("label", SMOKE, "resnet", "--part", 10**30), "no part 1000"),
         (("metrics", SMOKE, "ddpm250", "resnet"), "resnet.safetensors: no such file"),
+        (("metrics", SMOKE, "ddim25", "../resnet"), "guides: preset smoke has no '../resnet'"),
+        (("features", SMOKE, "ddim25", ""), "no runs with sampler 'ddim25' and guide ''"),
+        (("features", SMOKE, "ddim25", "resnet", "naive", "none"), "none: has no guide; give it alone"),
+        (("features", SMOKE, "ddim25", "unguided", "none", "naive"), "has no 'unguided'"),
+        (("pretrain", SMOKE, "../resnet"), "no model '../resnet' to pretrain"),
+        (("figure", SMOKE, "../samples"), "no figure '../samples'"),
     ],
 )  # fmt: skip
 def test_what_does_not_exist_is_named(made: Path, arguments, message) -> None:

@@ -290,6 +290,18 @@ def test_all_experts_are_written_or_none(place: Place) -> None:
     assert not one.exists() and not list(one.parent.glob(".*"))
 
 
+def test_a_folder_in_an_experts_place_leaves_the_others_as_they_were(place: Place) -> None:
+    one, two = place.layout.experts("resnet", "ppap_5")
+    place.run(
+        "import-experts", place.preset, "resnet", "ppap_5", place.released(0), place.released(1)
+    )
+    before = one.read_bytes()
+    two.unlink()
+    two.mkdir()
+    place.refused("ppap_5", place.released(2), place.released(3), "--overwrite")
+    assert one.read_bytes() == before
+
+
 def test_a_bank_whose_experts_see_different_input_is_refused(place: Place) -> None:
     paths = [place.released(0), place.released(1)]
     place.run("import-experts", place.preset, "resnet", "ppap_5", *paths)
