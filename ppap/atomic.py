@@ -1,8 +1,9 @@
 """Writing of files: whole or not at all, several together or none of them, and nothing left behind.
 
-A file is written in a folder of its own beside it, `.NAME.TOKEN.part`, and renamed from there. As long as
-its writer lives, it holds a lock in that folder; a folder that nobody holds is a killed writer's, and the
-next writer of the same file removes it. This holds across the nodes of a cluster, as process ids do not.
+A file is written under a hidden name in a folder of its own beside it, `.NAME.TOKEN.part`, and renamed from
+there. As long as its writer lives, it holds a lock in that folder; a folder that nobody holds is a killed
+writer's, and the next writer of the same file removes it. This holds across the nodes of a cluster, as
+process ids do not.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def _draft(path: Path) -> Iterator[Path]:
         raise IsADirectoryError(errno.EISDIR, "it is a folder")
     _sweep(path)
     with contextlib.ExitStack() as stack:
-        yield _locked_folder(path, stack) / path.name
+        yield _locked_folder(path, stack) / f".draft{path.suffix}"
 
 
 def _locked_folder(path: Path, stack: contextlib.ExitStack) -> Path:
