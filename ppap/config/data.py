@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlparse
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -29,17 +31,29 @@ class Download(Section):
     )
 
     @property
-    def is_path(self) -> bool:
-        return "://" not in self.url
+    def local(self) -> Path | None:
+        """The file itself where `url` is a path or file://; it is used in place."""
+        if urlsplit(self.url).scheme == "file":
+            return Path(unquote(urlsplit(self.url).path))
+        return None if "://" in self.url else Path(self.url)
 
     @property
     def name(self) -> str:
-        return self.file or urlparse(self.url).path.rpartition("/")[2]
+        """Its name in downloads/: `file`, or what is safe of the last part of the URL."""
+        last = unquote(urlsplit(self.url).path).rpartition("/")[2]
+        return self.file or re.sub(r"[^\w.+=-]+", "_", last)[-80:].lstrip("._")
 
     @model_validator(mode="after")
-    def has_a_name(self) -> Download:
+    def has_a_place_and_a_name(self) -> Download:
+        parts = urlsplit(self.url)
+        if self.local is None and parts.scheme not in {"http", "https"}:
+            raise ValueError(f"url '{self.url}' is neither https:// nor file:// nor a path")
+        if parts.scheme == "file" and parts.netloc not in {"", "localhost"}:
+            raise ValueError(f"url '{self.url}' is on another machine: write file:///PATH")
         if not self.name:
             raise ValueError(f"url '{self.url}' does not end in a file name: give `file`")
+        if self.name.startswith(".") or not self.name.isprintable():
+            raise ValueError(f"file '{self.name}' is not the name of a file that can be seen")
         return self
 
 
