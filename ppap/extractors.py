@@ -55,20 +55,25 @@ def _classifier(config: Config, layout: Layout) -> Extractor:
 def _inception(config: Config, layout: Layout) -> Extractor:
     """Inception v3 as in the original FID: pooled features, and logits without bias for the Inception Score."""
     path = layout.model(EVALUATOR)
+    network = new_inception(files.read_tensors(path), path)
+    network.to(runtime.device(config.runtime))
+    return lambda images: dict(zip((FEATURES, LOGITS), network(images), strict=True))
+
+
+def new_inception(weights: dict[str, Tensor], source: object) -> FeatureExtractorInceptionV3:
+    """torch-fidelity's Inception v3 with its weights; DataError, naming their source, if they are others."""
     buffer = io.BytesIO()
-    torch.save(files.read_tensors(path), buffer)  # torch-fidelity takes weights in this format only
+    torch.save(weights, buffer)  # torch-fidelity takes weights in this format only
     buffer.seek(0)
     try:
-        network = FeatureExtractorInceptionV3(
+        return FeatureExtractorInceptionV3(
             INCEPTION,
             INCEPTION_LAYERS,
             feature_extractor_weights_path=buffer,
         )
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
-        raise DataError(f"{path}: not Inception v3's weights ({reason})") from None
-    network.to(runtime.device(config.runtime))
-    return lambda images: dict(zip((FEATURES, LOGITS), network(images), strict=True))
+        raise DataError(f"{source}: not Inception v3's weights ({reason})") from None
 
 
 def untrained_inception() -> nn.Module:
