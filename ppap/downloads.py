@@ -1,161 +1,245 @@
-"""Files of others: downloaded once for all presets, resumed where they broke off, checked every time."""
+"""Files of others: downloaded once for all presets, proved to be what they should be, and remembered."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import http.client
 import logging
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated
 
-from tqdm import tqdm
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from ppap import files
 from ppap.config import Download
 from ppap.errors import DataError
+from ppap.transfer import (
+    BrokenTransferError,
+    RefusedTransferError,
+    forget_version,
+    nature,
+    transfer,
+)
 
 log = logging.getLogger(__name__)
-_CHUNK = 1 << 20
-_ATTEMPTS = 5
-_NOTHING_LEFT = 416  # HTTP: the range that is asked for begins after the end
+_UNFINISHED = "unfinished"
+
+
+class Known(BaseModel):
+    """What the lock file remembers of an address: the file's SHA-256, its size and its name in downloads/."""
+
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    size: Annotated[int, Field(ge=0)]
+    file: str | None = None
+
+
+_LOCK = TypeAdapter(dict[str, Known])
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to put up with a server, in seconds, and how many attempts in a row may bring nothing.
+
+    The pause between attempts begins with `pause` and doubles; a server may ask for a longer one, up to
+    `longest_pause`.
+    """
+
+    stall: float = 60
+    attempts: int = 5
+    pause: float = 1
+    longest_pause: float = 300
+
+    def before(self, attempt: int, asked: float) -> float:
+        """The pause before another attempt, the first of which is 1; `asked` is the server's wish."""
+        return min(max(asked, self.pause * 2 ** (attempt - 1)), self.longest_pause)
 
 
 @dataclass(frozen=True)
 class Downloads:
-    """A folder of downloaded files, and the lock file that remembers what their first download was."""
+    """A folder of downloaded files, and the lock file that remembers what their first download was.
+
+    A file of the folder has been read once, or was placed there by hand. What is still arriving, or could
+    not be read, is in `unfinished` inside it, where the next download goes on.
+    """
 
     folder: Path
     lock: Path
+    patience: Patience = Patience()
 
-    def get(self, wanted: Download) -> Path:
-        """The file, downloaded if it is not there yet.
+    @contextlib.contextmanager
+    def file(self, wanted: Download) -> Iterator[Path]:
+        """The file, downloaded if it is not there yet, for a block that reads and checks it.
 
-        Its SHA-256 must be the publisher's, as far as he prints it, and that of the first download.
-        DataError if it cannot be downloaded (saying how to place it by hand), or is another file.
+        Its SHA-256 must be the publisher's, as far as he prints it, and that of the first download. The
+        file is taken over and remembered only when the block ends without an error: what cannot be read
+        is not remembered. DataError if it cannot be downloaded (saying how to place it by hand), or is
+        another file, or the block raises one.
         """
-        if wanted.is_path:
-            self._check(wanted, Path(wanted.url))
-            return Path(wanted.url)
-        path = self.folder / wanted.name
-        if not path.exists():
-            self._download(wanted, path)
-        self._check(wanted, path)
-        return path
+        if wanted.local:
+            with _explained(wanted.local, ""):
+                self._check(wanted, wanted.local, {})
+                yield wanted.local
+            return
+        self._remembered()  # a damaged lock file costs no download
+        place = self.folder / wanted.name
+        with self._arrived(wanted, place) as path:
+            remembered = self._remembered()
+            known = remembered.get(wanted.url)
+            with _explained(path, _advice(place, wanted.url, self.lock if known else None)):
+                found = self._check(wanted, path, remembered)
+                yield path
+            if known is None:
+                self._remember(wanted.url, found)
+            if path != place:
+                with _written(place):
+                    path.replace(place)
+                    forget_version(path)
 
-    def _download(self, wanted: Download, path: Path) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.part")
-        with only_one(part) as file:
-            if path.exists():  # another job has downloaded it meanwhile
-                return
+    @contextlib.contextmanager
+    def _arrived(self, wanted: Download, place: Path) -> Iterator[Path]:
+        """The file at its place; or else a whole but unproved one, which no other process touches."""
+        with _written(place):
+            there = place.exists()
+        if there:
+            yield place
+            return
+        partial = self.folder / _UNFINISHED / wanted.name
+        with _written(partial):
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            partial.open("ab").close()
+        with only_one(partial):
+            if place.exists():  # another process has downloaded it meanwhile
+                yield place
+            else:
+                self._fetch(wanted.url, partial, place)
+                yield partial
+
+    def _fetch(self, url: str, partial: Path, place: Path) -> None:
+        """Transfer what is missing, in as many attempts as bring it forward."""
+        failures, furthest = 0, partial.stat().st_size
+        while True:
             try:
-                for attempt in range(_ATTEMPTS):
-                    if _transfer(wanted.url, part, file):
-                        break
-                    log.warning("%s: broke off; going on", wanted.url)
-                    time.sleep(2**attempt if attempt else 0)
-                else:
-                    raise DataError(f"{wanted.url}: broke off {_ATTEMPTS} times; {part} is kept")
-            except (
-                *(urllib.error.URLError, http.client.HTTPException),
-                *(ConnectionError, TimeoutError),
-            ) as error:
-                raise DataError(self._by_hand(wanted, path, error)) from None
-            except OSError as error:
-                raise DataError(f"{part}: cannot be written: {error.strerror or error}") from error
-            part.replace(path)
-            _validator(part).unlink(missing_ok=True)
+                with _written(partial, "; what has arrived is kept"):
+                    return transfer(url, partial, self.patience.stall)
+            except RefusedTransferError as refused:
+                raise DataError(_by_hand(url, str(refused), place)) from None
+            except BrokenTransferError as broken:
+                reason, asked = str(broken), broken.pause
+            have = partial.stat().st_size
+            failures = 1 if have > furthest else failures + 1
+            furthest = max(furthest, have)
+            if failures == self.patience.attempts:
+                reason = f"{reason}, {failures} times in a row; what has arrived is kept"
+                raise DataError(_by_hand(url, reason, place))
+            pause = self.patience.before(failures, asked)
+            log.warning("%s: %s; trying again in %.0f s", url, reason, pause)
+            time.sleep(pause)
 
-    def _by_hand(self, wanted: Download, path: Path, error: Exception) -> str:
-        reason = getattr(error, "reason", None) or error
-        return (
-            f"{wanted.url}: cannot be downloaded ({reason}). Without network: download it elsewhere, "
-            f"place it as {path} and run the same command again; it is checked then"
-        )
-
-    def _check(self, wanted: Download, path: Path) -> None:
-        found = {"sha256": files.sha256(path), "size": path.stat().st_size}
-        known = self._remembered().get(wanted.url, {})
+    def _check(self, wanted: Download, path: Path, remembered: dict[str, Known]) -> Known:
+        """What a file is; DataError if it is not the publisher's, or not what the first download was."""
+        _open(path)
+        found = Known(sha256=files.sha256(path), size=path.stat().st_size, file=wanted.name)
+        known = remembered.get(wanted.url)
         for expected, source in (
             (wanted.sha256, "its publisher says"),
-            (known.get("sha256"), f"{self.lock} says"),
+            (known and known.sha256, f"{self.lock} says"),
         ):
-            if expected and not str(found["sha256"]).startswith(expected):
-                raise DataError(
-                    f"{path}: its sha256 is {found['sha256']}, but {source} {expected}; "
-                    "if it is damaged, delete it and run the same command again"
-                )
-        if not known and wanted.url.startswith("http"):
-            self._remember(wanted.url, found)
+            if expected and not found.sha256.startswith(expected):
+                raise DataError(f"{path}: its sha256 is {found.sha256}, but {source} {expected}")
+        others = [url for url, other in remembered.items() if other == found and url != wanted.url]
+        if others and not known and not wanted.sha256 and path == self.folder / wanted.name:
+            raise DataError(
+                f"{path}: is what {others[0]} is, by {self.lock}; if {wanted.url} is another file, give it a "
+                "name of its own (`file` in the preset)"
+            )
+        return found
 
-    def _remembered(self) -> dict[str, dict[str, Any]]:
-        return files.read_json(self.lock) if self.lock.exists() else {}
+    def _remembered(self) -> dict[str, Known]:
+        try:
+            return _LOCK.validate_json(self.lock.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise DataError(f"{self.lock}: cannot be read: {error.strerror}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = "".join(f"{key}: " for key in first["loc"])
+            raise DataError(
+                f"{self.lock}: {where}{first['msg']}; restore the file, or delete what is wrong in it"
+            ) from None
 
-    def _remember(self, url: str, found: dict[str, Any]) -> None:
+    def _remember(self, url: str, found: Known) -> None:
         with only_one(self.folder / ".lock"):
-            files.write_json(self.lock, dict(sorted((self._remembered() | {url: found}).items())))
-        log.info("%s: sha256 %s, kept in %s (commit it)", url, found["sha256"], self.lock)
-
-
-def _transfer(url: str, part: Path, file: BinaryIO) -> bool:
-    """Append what is missing to a partial file; False if the connection broke before the end."""
-    have = file.seek(0, 2)
-    request = urllib.request.Request(url, headers={"User-Agent": "ppap"})
-    validator = _validator(part)
-    if (
-        have and validator.exists()
-    ):  # If-Range: the rest of this very version, or else all of it anew
-        request.add_header("Range", f"bytes={have}-")
-        request.add_header("If-Range", validator.read_text())
-    try:
-        answer = urllib.request.urlopen(request, timeout=60)
-    except urllib.error.HTTPError as error:
-        if error.code != _NOTHING_LEFT:
-            raise
-        validator.unlink()  # all of it is there, or it is too long: once more from the start
-        return False
-    with answer as response:
-        if response.status != 206:  # the whole file; None for file:// URLs
-            have = file.seek(0)
-            file.truncate()
-            _remember_version(validator, response.headers)
-        length = response.headers.get("Content-Length")
-        total = have + int(length) if length else None
-        with (
-            tqdm(total=total, initial=have, desc=part.stem, unit="B", unit_scale=True) as bar,
-            contextlib.suppress(http.client.IncompleteRead, ConnectionError, TimeoutError),
-        ):
-            while chunk := response.read(_CHUNK):
-                file.write(chunk)
-                bar.update(len(chunk))
-        file.flush()
-    return total is None or file.tell() == total
-
-
-def _validator(part: Path) -> Path:
-    """Where the version of a partial file is kept: its ETag, or the time of its last change."""
-    return part.with_name(f"{part.name}.version")
-
-
-def _remember_version(validator: Path, headers: Any) -> None:
-    etag = headers.get("ETag")
-    version = headers.get("Last-Modified") if not etag or etag.startswith("W/") else etag
-    if version:
-        validator.write_text(version)
-    else:
-        validator.unlink(missing_ok=True)
+            entries = {url: found} | self._remembered()
+            files.write_json(
+                self.lock, _LOCK.dump_python(entries, exclude_none=True), sort_keys=True
+            )
+        log.info("%s: sha256 %s, kept in %s (commit it)", url, found.sha256, self.lock)
 
 
 @contextlib.contextmanager
-def only_one(path: Path) -> Iterator[BinaryIO]:
-    """Open a file to append to, once no other process has it open so."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield file
+def only_one(path: Path) -> Iterator[None]:
+    """Wait until no other process is in such a block with the same file, which is made if need be.
+
+    Where files cannot be locked, as on some network file systems, this is said, and there is no waiting.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(path.open("ab"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                log.info("%s: waiting for another process that has it", path)
+                fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            log.warning(
+                "%s: cannot be locked (%s): let no other process download the same meanwhile",
+                *(path, error.strerror),
+            )
+        yield
+
+
+@contextlib.contextmanager
+def _written(path: Path, besides: str = "") -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}{besides}") from None
+
+
+@contextlib.contextmanager
+def _explained(path: Path, advice: str) -> Iterator[None]:
+    """Say what a file is that turns out to be the wrong one, and what to do."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{error}{nature(path)}{advice}") from None
+
+
+def _advice(place: Path, url: str, lock: Path | None) -> str:
+    """What to do about the wrong file, or about the wrong one in the lock."""
+    entry = f"; if {lock} remembers a wrong one, delete its entry of {url}" if lock else ""
+    again = "if it is the wrong file, delete it and run the same command again"
+    return f"; {again}, or place the right one as {place}{entry}"
+
+
+def _open(path: Path) -> None:
+    try:
+        if path.is_dir():
+            raise DataError(f"{path}: is a folder, not a file")
+        path.open("rb").close()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _by_hand(url: str, reason: str, place: Path) -> str:
+    return (
+        f"{url}: cannot be downloaded ({reason}). Without network: download it elsewhere, place it as "
+        f"{place} and run the same command again; it is checked then"
+    )

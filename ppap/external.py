@@ -50,8 +50,7 @@ def download(config: Config, layout: Layout, downloads: Downloads, name: str) ->
         assert config.dataset.name is not None
         external = External(realdata.registered(config.dataset.name, downloads), {})
     elif name == EVALUATOR and isinstance(config.evaluator, InceptionEvaluator):
-        path = downloads.get(config.evaluator.weights)
-        external = External(files.read_weights(path), _source(path))
+        external = _inception(config.evaluator, downloads)
     else:
         external = _classifier(config, downloads, name)
     files.write_tensors(layout.model(name), external.tensors, external.metadata)
@@ -65,12 +64,22 @@ def _diffusion(config: Config, downloads: Downloads) -> External:
 
         return External(*read_pipeline(spec.pipeline, config, downloads.folder))
     assert spec.weights is not None
-    path = downloads.get(spec.weights)
-    tensors = files.read_weights(path)
     with torch.device("meta"):
         network = models.new_diffusion(config)
-    runtime.check_weights(network, tensors, path)
-    return External(tensors, _source(path))
+    with downloads.file(spec.weights) as path:
+        tensors = files.read_weights(path)
+        runtime.check_weights(network, tensors, path)
+        return External(tensors, _source(path))
+
+
+def _inception(spec: InceptionEvaluator, downloads: Downloads) -> External:
+    """torch-fidelity's Inception v3."""
+    from ppap.extractors import new_inception
+
+    with downloads.file(spec.weights) as path:
+        tensors = files.read_weights(path)
+        new_inception(tensors, path)
+        return External(tensors, _source(path))
 
 
 def _classifier(config: Config, downloads: Downloads, name: str) -> External:
@@ -82,10 +91,11 @@ def _classifier(config: Config, downloads: Downloads, name: str) -> External:
         network = build_network(spec.model, spec.options, channels, classes)
         return External(network.state_dict(), {})
     known = pretrained(spec.model)
-    path = downloads.get(spec.weights or _published(known, spec.model, config.key(name), classes))
-    network = load_pretrained(spec, channels, classes, path)
+    wanted = spec.weights or _published(known, spec.model, config.key(name), classes)
     names = {"class_names": json.dumps(known.class_names)} if known.class_names else {}
-    return External(network.state_dict(), _source(path) | names)
+    with downloads.file(wanted) as path:
+        network = load_pretrained(spec, channels, classes, path)
+        return External(network.state_dict(), _source(path) | names)
 
 
 def _published(known: Pretrained, model: str, key: str, classes: int) -> Download:

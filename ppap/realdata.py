@@ -25,7 +25,8 @@ def reference(config: Config, downloads: Downloads) -> dict[str, Tensor]:
     assert isinstance(config.evaluator, InceptionEvaluator)
     source = config.evaluator.reference
     if source.archive:
-        return read_archive(downloads.get(source.archive))
+        with downloads.file(source.archive) as path:
+            return read_archive(path)
     if source.registered:
         return {IMAGES: registered(source.registered, downloads)[IMAGES]}
     assert source.folder is not None
