@@ -98,12 +98,9 @@ def pretrain(
 @app.command()
 def generate(preset: Preset, shard: ShardIndex = 0) -> None:
     """Draw one shard of clean images from the diffusion model, without guidance (uint8 pixels)."""
-    from ppap import files
     from ppap.sampling import generate as run_step
 
-    config, layout = open_preset(preset)
-    files.check_writable(layout.clean(shard))
-    run_step(config, layout, shard)
+    run_step(*open_preset(preset), shard)
 
 
 @app.command()
@@ -188,13 +185,10 @@ def sample(
     preset: Preset, sampler: Sampler, guide: Guide, method: Method, shard: ShardIndex = 0
 ) -> None:
     """Draw one shard of guided samples (uint8 pixels). Resumes from its checkpoint."""
-    from ppap import files
     from ppap.sampling import sample as run_step
 
     config, layout = open_preset(preset)
-    run = run_of(config, sampler, guide, method)
-    files.check_writable(layout.samples(run, shard))
-    run_step(config, layout, run, shard)
+    run_step(config, layout, run_of(config, sampler, guide, method), shard)
 
 
 @app.command()

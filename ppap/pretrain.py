@@ -28,6 +28,7 @@ def pretrain(config: Config, layout: Layout, name: str) -> None:
         raise ConfigError(f"{config.preset}: no model '{name}' to pretrain")
     mark = fingerprint(config, *of_model(config, name))
     job = Job(name, name_seed(config.seed, name), unfinished(config, layout, name))
+    files.check_writable(layout.model(name), job.checkpoint.path)
     torch.manual_seed(mix(job.seed, Stream.INITIAL_WEIGHTS))
     with runtime.autocast(config.runtime):
         if name == DIFFUSION:

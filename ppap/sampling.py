@@ -61,6 +61,7 @@ def generate(config: Config, layout: Layout, index: int) -> None:
         checkpoint=unfinished_clean(config, layout, index),
         checkpoint_every=config.sampling.checkpoint_every,
     )
+    files.check_writable(layout.clean(index), shard.checkpoint.path)
     denoiser = models.load_denoiser(config, layout, clean.sampler)
     images = _draw(config, shard, denoiser, clean.sampler, lambda targets: NoGuidance())
     files.write_array(layout.clean(index), images)
@@ -81,11 +82,12 @@ def sample(config: Config, layout: Layout, run: Run, index: int) -> None:
         checkpoint=unfinished_samples(config, layout, run, index),
         checkpoint_every=sampling.checkpoint_every,
     )
+    path = layout.samples(run, index)
+    files.check_writable(path, shard.checkpoint.path)
     denoiser = models.load_denoiser(config, layout, run.sampler)
     images = _draw(config, shard, denoiser, run.sampler, guidance_for(config, layout, run))
-    path = layout.samples(run, index)
-    files.write_tensors(path.with_suffix(".safetensors"), {"target": shard.targets})
-    files.write_array(path, images)
+    targets = files.tensors_writer({"target": shard.targets})
+    files.write_all({path.with_suffix(".safetensors"): targets, path: files.array_writer(images)})
     shard.checkpoint.drop()
 
 
