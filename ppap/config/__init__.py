@@ -27,7 +27,7 @@ from ppap.config.networks import (
     NetworkConfig,
 )
 from ppap.config.preset import Config
-from ppap.config.reading import find, json_schema, load, validate
+from ppap.config.reading import PresetError, find, json_schema, load, validate
 from ppap.config.running import JobResources, Resources, Runtime, Training
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "JobResources",
     "MethodConfig",
     "NetworkConfig",
+    "PresetError",
     "ReferenceConfig",
     "Resources",
     "Runtime",

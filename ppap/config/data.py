@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from ppap.config.base import Section
+
+_SCHEMES = ("http", "https", "file")
+DIGITS = {"image_size": 8, "channels": 1, "classes": 10}  # what scikit-learn's digits are
 
 
 class Download(Section):
@@ -27,6 +30,7 @@ class Download(Section):
     file: str | None = Field(
         None,
         pattern=r"^[^/\\]+$",
+        max_length=200,
         description="its name in downloads/; the last part of the URL if left out",
     )
 
@@ -65,10 +69,12 @@ class DatasetConfig(Section):
     )
     path: str | None = Field(None, description="image_folder: the folder, one folder in it a class")
     name: str | None = Field(None, description="registered: the data set's name in torch-fidelity")
-    image_size: PositiveInt = Field(8, description="pixels a side")
-    channels: PositiveInt = 1
-    classes: PositiveInt = 10
-    holdout: Annotated[float, Field(gt=0, lt=1)] = Field(0.2, description="share never trained on")
+    image_size: Annotated[int, Field(gt=0, le=4096)] = Field(8, description="pixels a side")
+    channels: Literal[1, 3] = Field(1, description="1 grey, 3 colour")
+    classes: Annotated[int, Field(gt=0, le=1_000_000)] = 10
+    holdout: Annotated[float, Field(ge=0.02, le=0.9)] = Field(
+        0.2, description="share never trained on"
+    )
     mirror: bool = Field(False, description="mirroring an image keeps its class")
     class_names: tuple[str, ...] = Field((), description="for figures; empty: numbers")
 
@@ -77,6 +83,12 @@ class DatasetConfig(Section):
         for kind, key in (("image_folder", "path"), ("registered", "name")):
             if (self.kind == kind) != (getattr(self, key) is not None):
                 raise ValueError(f"`{key}` goes with kind: {kind}, only, and belongs to it")
+        if self.kind != "digits" and self.channels != 3:
+            raise ValueError(f"channels: images of kind {self.kind} have 3, not {self.channels}")
+        if self.class_names and len(self.class_names) != self.classes:
+            raise ValueError(
+                f"class_names: {len(self.class_names)} names for {self.classes} classes"
+            )
         return self
 
 

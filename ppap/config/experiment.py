@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import (
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import Field, NonNegativeInt, field_validator, model_validator
 
-from ppap.config.base import Name, Section
+from ppap.config.base import Count, Name, Section, Seed
 from ppap.noise_ranges import Allocation
 from ppap.schedules import SamplerKind
 
 
 class SamplerConfig(Section):
     kind: SamplerKind
-    steps: PositiveInt = Field(description="sampling steps, out of T")
-    eta: NonNegativeFloat = Field(0.0, description="noise of DDIM (0: none); DDPM's is 1")
-    scale: NonNegativeFloat = Field(description="guidance scale, one for every method")
+    steps: Count = Field(description="sampling steps, out of T")
+    eta: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="noise of DDIM (0: none); DDPM's is 1"
+    )
+    scale: Annotated[float, Field(ge=0, le=10_000)] = Field(
+        description="guidance scale, one for every method"
+    )
 
 
 class MethodConfig(Section):
@@ -30,7 +27,7 @@ class MethodConfig(Section):
 
     guidance: Literal["none", "off_the_shelf", "x0_gradient", "experts"]
     supervision: Literal["labels", "teacher"] | None = Field(None, description="of the experts")
-    experts: PositiveInt | None = Field(None, description="number of noise ranges")
+    experts: Count | None = Field(None, description="number of noise ranges")
     trainable: Literal["all", "adapter"] | None = None
     imported: bool = Field(False, description="its experts come from `ppap import-experts`")
 
@@ -56,7 +53,9 @@ class ExpertsConfig(Section):
     warm_share: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.5, description="share of a row's steps that the shared start takes"
     )
-    tau: PositiveFloat = Field(0.25, description="the teacher's temperature")
+    tau: Annotated[float, Field(ge=0.001, le=1000)] = Field(
+        0.25, description="the teacher's temperature"
+    )
     reduction: Literal["sum", "reference"] = Field(
         "sum", description="over classes; reference: their mean, as in the authors' code"
     )
@@ -65,24 +64,32 @@ class ExpertsConfig(Section):
 class CleanImagesConfig(Section):
     """The images that the diffusion model draws without guidance; teachers label them."""
 
-    count: PositiveInt
+    count: Count
     sampler: Name
-    seed: NonNegativeInt = 1_000_000
-    batch_size: PositiveInt = 250
-    shard_size: PositiveInt = 1000
-    label_shards: PositiveInt = Field(50, description="shards that one labelling job takes")
+    seed: Seed = 1_000_000
+    batch_size: Count = 250
+    shard_size: Count = 1000
+    label_shards: Count = Field(50, description="shards that one labelling job takes")
 
 
 class SamplingConfig(Section):
-    samples: PositiveInt = Field(description="images of one sampling seed")
-    seeds: tuple[NonNegativeInt, ...] = Field((0,), min_length=1)
-    batch_size: PositiveInt = 250
-    shard_size: PositiveInt = Field(1000, description="images of one job")
-    checkpoint_every: PositiveInt = Field(50, description="sampling steps between checkpoints")
+    samples: Count = Field(description="images of one sampling seed")
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1, max_length=1000)
+    batch_size: Count = 250
+    shard_size: Count = Field(1000, description="images of one job")
+    checkpoint_every: Count = Field(50, description="sampling steps between checkpoints")
 
     classes: tuple[NonNegativeInt, ...] | None = Field(
-        None, description="target classes; all of the data set's if left out"
+        None, min_length=1, description="target classes; all of the data set's if left out"
     )
+
+    @field_validator("seeds", "classes")
+    @classmethod
+    def each_once(cls, values: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        twice = [value for value in values or () if (values or ()).count(value) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]} is given twice")
+        return values
 
     @property
     def total(self) -> int:
@@ -104,6 +111,8 @@ class FiguresConfig(Section):
     target_class: NonNegativeInt = Field(0, description="of the gradient maps")
     timesteps: tuple[NonNegativeInt, ...] = Field(
         (920, 720, 520, 320, 120),
+        min_length=1,
+        max_length=20,
         description="of the gradient maps; the nearest kept ones are shown",
     )
-    samples: PositiveInt = Field(100, description="images behind the confidence curves")
+    samples: Count = Field(100, description="images behind the confidence curves")

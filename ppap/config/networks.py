@@ -4,33 +4,70 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag, model_validator
+from pydantic import Discriminator, Field, PositiveFloat, Tag, model_validator
 
-from ppap.config.base import ModelName, Section
+from ppap.config.base import Count, ModelName, Section
 from ppap.config.data import Download, ReferenceConfig
 from ppap.config.running import Training
 from ppap.schedules import ScheduleName, VarianceName
+
+Width = Annotated[int, Field(gt=0, le=1024)]
+# For pixels in [0, 1]; beyond these bounds single precision makes nothing or infinity of an image.
+Mean = Annotated[float, Field(ge=-1000, le=1000)]
+Deviation = Annotated[float, Field(ge=0.001, le=1000)]
+# Arguments that are ours: images, classes and weights are what the preset says elsewhere.
+OURS = (
+    *("in_chans", "num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay"),
+    *("checkpoint_path", "cache_dir", "features_only", "weights", "weights_backbone", "progress"),
+)
 
 
 class ADMArchitecture(Section):
     """Hyper-parameters of the U-Net. The defaults are those of the public 256x256 unconditional model."""
 
-    in_channels: PositiveInt = Field(3, description="channels of an image")
-    model_channels: PositiveInt = Field(256, description="channels at full resolution")
-    channel_mult: tuple[PositiveInt, ...] = Field(
-        (1, 1, 2, 2, 4, 4), description="channels of each resolution, times model_channels"
+    in_channels: Count = Field(3, description="channels of an image")
+    model_channels: Annotated[int, Field(ge=2, le=65_536)] = Field(
+        256, description="channels at full resolution"
     )
-    num_res_blocks: PositiveInt = Field(2, description="residual blocks per resolution")
-    attention_factors: tuple[PositiveInt, ...] = Field(
+    channel_mult: tuple[Width, ...] = Field(
+        (1, 1, 2, 2, 4, 4),
+        min_length=1,
+        max_length=12,
+        description="channels of each resolution, times model_channels",
+    )
+    num_res_blocks: Annotated[int, Field(gt=0, le=100)] = Field(
+        2, description="residual blocks per resolution"
+    )
+    attention_factors: tuple[Count, ...] = Field(
         (8, 16, 32), description="downsampling factors with self-attention"
     )
-    head_channels: PositiveInt = Field(64, description="channels of an attention head")
-    norm_groups: PositiveInt = Field(32, description="groups of the group norms")
+    head_channels: Count = Field(64, description="channels of an attention head")
+    norm_groups: Count = Field(32, description="groups of the group norms")
     learn_sigma: bool = Field(True, description="the network also predicts the variance")
 
     @property
     def out_channels(self) -> int:
         return self.in_channels * (2 if self.learn_sigma else 1)
+
+    @model_validator(mode="after")
+    def channels_divide(self) -> ADMArchitecture:
+        widths = [self.model_channels * m for m in self.channel_mult]
+        odd = [width for width in widths if width % self.norm_groups]
+        if odd:
+            raise ValueError(f"norm_groups: {self.norm_groups} does not divide {odd[0]} channels")
+        factors = [2**level for level in range(len(widths))]
+        unknown = [factor for factor in self.attention_factors if factor not in factors]
+        if unknown:
+            raise ValueError(
+                f"attention_factors: {unknown[0]} is no resolution of the network; those are {factors}"
+            )
+        attended = [w for w, f in zip(widths, factors, strict=True) if f in self.attention_factors]
+        odd = [width for width in (*attended, widths[-1]) if width % self.head_channels]
+        if odd:
+            raise ValueError(
+                f"head_channels: {self.head_channels} does not divide {odd[0]} channels"
+            )
+        return self
 
 
 class DiffusionConfig(Section):
@@ -40,7 +77,9 @@ class DiffusionConfig(Section):
         None, description="of the ADM U-Net; a pipeline brings its own"
     )
     noise_schedule: ScheduleName = "linear"
-    timesteps: PositiveInt = Field(1000, description="T of the training schedule")
+    timesteps: Annotated[int, Field(gt=0, le=10_000)] = Field(
+        1000, description="T of the training schedule"
+    )
     variance: VarianceName = Field("learned_range", description="of the reverse steps")
     train: Training | None = Field(None, description="how the workflow trains it")
     weights: Download | None = Field(None, description="a checkpoint in the public ADM format")
@@ -54,13 +93,15 @@ class DiffusionConfig(Section):
             raise ValueError("give one of train, weights and pipeline")
         if (self.architecture is None) != (self.pipeline is not None):
             raise ValueError("`architecture` belongs to train and to weights, never to pipeline")
+        if self.train and self.architecture and self.architecture.learn_sigma:
+            raise ValueError("train: learns no variance; set architecture.learn_sigma: false")
         return self
 
 
 class AdapterConfig(Section):
     """Which few parameters an expert trains. Patterns are shell patterns over parameter names."""
 
-    rank: PositiveInt = 16
+    rank: Count = 16
     alpha: PositiveFloat = Field(8.0, description="the update is (alpha / rank) B A")
     layers: tuple[str, ...] = Field(description="convolutions and linear layers that get LoRA")
     train: tuple[str, ...] = Field(("*.bias",), description="parameters trained besides")
@@ -81,16 +122,18 @@ class NetworkConfig(Section):
     options: dict[str, Any] = Field(
         default_factory=dict, description="arguments of the model's class"
     )
-    input_size: PositiveInt | None = Field(
+    input_size: Annotated[int, Field(gt=0, le=4096)] | None = Field(
         None,
         description="pixels a side the model sees; images are resized. Library weights bring theirs",
     )
-    mean: tuple[float, ...] | None = Field(
+    mean: tuple[Mean, ...] | None = Field(
         None,
+        min_length=1,
         description="of its input normalisation, in [0, 1]; left out: the weights' own, or 0.5",
     )
-    std: tuple[PositiveFloat, ...] | None = Field(
+    std: tuple[Deviation, ...] | None = Field(
         None,
+        min_length=1,
         description="of its input normalisation, in [0, 1]; left out: the weights' own, or 0.5",
     )
     channels_last: bool = Field(
@@ -110,6 +153,11 @@ class NetworkConfig(Section):
         own = self.train is not None or self.model.startswith("user:")
         if own and self.input_size is None:
             raise ValueError("input_size: a model without library weights needs it")
+        ours = [key for key in self.options if key in OURS and not self.model.startswith("user:")]
+        if ours:
+            raise ValueError(
+                f"options.{ours[0]}: follows from the rest of the preset; leave it out"
+            )
         return self
 
 
@@ -125,7 +173,7 @@ class ClassifierEvaluator(NetworkConfig):
     """An independent classifier; its features give FID, IS, precision and recall."""
 
     kind: Literal["classifier"] = "classifier"
-    neighbours: PositiveInt = Field(3, description="k of precision and recall")
+    neighbours: Count = Field(3, description="k of precision and recall")
 
 
 class InceptionEvaluator(Section):
@@ -137,14 +185,17 @@ class InceptionEvaluator(Section):
     classifier: NetworkConfig | None = Field(
         None, description="sees the target class or not; left out: that column stays empty"
     )
-    neighbours: PositiveInt = Field(3, description="k of precision and recall")
+    neighbours: Count = Field(3, description="k of precision and recall")
 
 
 TAG = "kind="
 
 
 def _kind(evaluator: Any) -> str:
-    kind = evaluator.get("kind") if isinstance(evaluator, dict) else evaluator.kind
+    if isinstance(evaluator, dict):
+        kind = evaluator.get("kind")
+    else:
+        kind = getattr(evaluator, "kind", None)
     return f"{TAG}{kind or 'classifier'}"
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from ppap.config.base import CLASSIFIER, DIFFUSION, EVALUATOR, RESERVED, Name, Section
+from ppap.config.base import CLASSIFIER, DIFFUSION, EVALUATOR, Name, Section, Seed
+from ppap.config.consistency import problems
 from ppap.config.data import DatasetConfig
 from ppap.config.experiment import (
     CleanImagesConfig,
@@ -26,7 +27,6 @@ from ppap.config.networks import (
     NetworkConfig,
 )
 from ppap.config.running import Resources, Runtime, Training
-from ppap.errors import ConfigError
 from ppap.noise_ranges import noise_ranges
 from ppap.schedules import Schedule
 
@@ -35,7 +35,7 @@ class Config(Section):
     """A preset: everything that decides what is computed."""
 
     preset: Name
-    seed: NonNegativeInt = Field(0, description="of all training")
+    seed: Seed = Field(0, description="of all training")
     supervised: bool = Field(
         True, description="compute the rows that labels teach; false: no data set is needed"
     )
@@ -50,93 +50,23 @@ class Config(Section):
     methods: dict[Name, MethodConfig]
     clean_images: CleanImagesConfig
     sampling: SamplingConfig
-    tables: dict[Literal["main", "capacity", "data_free"], tuple[Grid, ...]]
+    tables: dict[
+        Literal["main", "capacity", "data_free"], Annotated[tuple[Grid, ...], Field(min_length=1)]
+    ]
     figures: FiguresConfig
 
-    @model_validator(mode="after")
-    def names_exist(self) -> Config:
-        for table, grids in self.tables.items():
-            for grid in grids:
-                for kind, known in (
-                    ("guides", self.guides),
-                    ("samplers", self.samplers),
-                    ("methods", self.methods),
-                ):
-                    for name in getattr(grid, kind):
-                        if name not in known:
-                            raise ValueError(f"tables.{table}: {kind} has no '{name}'")
-        for key, sampler in (
-            ("clean_images", self.clean_images.sampler),
-            ("figures", self.figures.sampler),
-        ):
-            if sampler not in self.samplers:
-                raise ValueError(f"{key}.sampler: samplers has no '{sampler}'")
-        for name in RESERVED:
-            if name in self.guides:
-                raise ValueError(f"guides: '{name}' is the name of something else; choose another")
-        return self
+    @field_validator("tables")
+    @classmethod
+    def main_is_there(cls, tables: dict[str, tuple[Grid, ...]]) -> dict[str, tuple[Grid, ...]]:
+        if "main" not in tables:
+            raise ValueError("lack the table `main`, which the figures draw")
+        return tables
 
     @model_validator(mode="after")
-    def steps_fit(self) -> Config:
-        diffusion = self.diffusion
-        for name, sampler in self.samplers.items():
-            try:
-                Schedule.respaced(
-                    diffusion.noise_schedule, diffusion.timesteps, sampler.kind, sampler.steps
-                )
-            except ConfigError as error:
-                raise ValueError(f"samplers.{name}.steps: {error}") from None
-        for name, method in self.methods.items():
-            try:
-                self.ranges(method)
-            except ConfigError as error:
-                raise ValueError(f"methods.{name}.experts: {error}") from None
-        return self
-
-    @model_validator(mode="after")
-    def networks_fit(self) -> Config:
-        arch, data = self.diffusion.architecture, self.dataset
-        if isinstance(self.evaluator, InceptionEvaluator) and data.channels != 3:
-            raise ValueError(f"evaluator.kind: inception sees 3 channels, not {data.channels}")
-        if arch is None:
-            return self
-        if arch.in_channels != data.channels:
-            raise ValueError(
-                f"diffusion.architecture.in_channels: {arch.in_channels}, but dataset.channels is {data.channels}"
-            )
-        if arch.learn_sigma != (self.diffusion.variance == "learned_range"):
-            raise ValueError(
-                "diffusion.variance: learned_range goes with architecture.learn_sigma: true, only"
-            )
-        factor = 2 ** (len(arch.channel_mult) - 1)
-        if data.image_size % factor:
-            raise ValueError(
-                f"diffusion.architecture.channel_mult: {len(arch.channel_mult)} resolutions need an "
-                f"image size that {factor} divides, not {data.image_size}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def classes_exist(self) -> Config:
-        for key, wanted in (
-            ("sampling.classes", self.sampling.classes or ()),
-            ("figures.target_class", (self.figures.target_class,)),
-        ):
-            missing = [c for c in wanted if c >= self.dataset.classes]
-            if missing:
-                raise ValueError(
-                    f"{key}: there is no class {missing[0]}; the classes are 0 to {self.dataset.classes - 1}"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def what_is_trained_has_images(self) -> Config:
-        names = (DIFFUSION, EVALUATOR, CLASSIFIER, *self.guides)
-        trained = [name for name in names if self.training(name) is not None]
-        if trained and self.dataset.kind == "image_folder":
-            raise ValueError(
-                f"{self.key(trained[0])}.train: a folder of images only teaches experts"
-            )
+    def sections_fit(self) -> Config:
+        found = problems(self)
+        if found:
+            raise ValueError("\n".join(found))
         return self
 
     @property

@@ -3,45 +3,62 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
+from ppap.config import yaml_values
 from ppap.config.networks import TAG
 from ppap.config.preset import Config
 from ppap.errors import ConfigError
 
 
+class PresetError(ConfigError):
+    """A preset that says what cannot be done. `problems` has a line for each thing that is wrong."""
+
+    def __init__(self, source: str | Path, problems: list[str]) -> None:
+        self.problems = [f"{source}: {problem}" for problem in problems]
+        super().__init__("; ".join(self.problems))
+
+
 def load(path: str | Path) -> Config:
-    """Read and validate a preset file; ConfigError names the file and every wrong key."""
-    path = Path(path)
+    """Read and validate a preset file; PresetError names the file and every wrong key."""
     try:
-        data = yaml.safe_load(path.read_text())
+        data = yaml_values.read(yaml_values.content(Path(path)))
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        raise PresetError(path, [error.strerror or str(error)]) from None
+    except ValueError as error:
+        raise PresetError(path, [str(error)]) from None
     return validate(data, path)
 
 
 def validate(data: Any, source: str | Path) -> Config:
     """Check a preset that has been read already; `source` names it in errors."""
     if not isinstance(data, dict):
-        raise ConfigError(f"{source}: not a mapping of keys to values")
+        raise PresetError(source, ["not a mapping of keys to values"])
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        raise ConfigError("; ".join(f"{source}: {_describe(e)}" for e in error.errors())) from None
+        found = [problem for each in error.errors() for problem in _describe(each)]
+        raise PresetError(source, found) from None
 
 
-def _describe(error: Any) -> str:
-    key = ".".join(str(part) for part in error["loc"] if not str(part).startswith(TAG))
-    if error["type"] == "extra_forbidden":
-        return f"{key}: unknown key"
+def _describe(error: Any) -> Iterator[str]:
+    """What is wrong, a line each: a rule between sections may find several things at once."""
+    key = ".".join(
+        str(part) for part in error["loc"] if not str(part).startswith(TAG) and part != "[key]"
+    )
     message = error["msg"].removeprefix("Value error, ")
-    return f"{key}: {message}" if key else message
+    if error["type"] == "extra_forbidden":
+        message = "unknown key"
+    elif error["type"] in ("model_type", "dict_type"):
+        message = "not a mapping of keys to values"
+    elif error["type"] == "union_tag_invalid":
+        key, message = f"{key}.kind", f"one of {error['ctx']['expected_tags'].replace(TAG, '')}"
+    for line in message.splitlines():
+        yield f"{key}: {line}" if key else line
 
 
 def find(preset: str) -> Path:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 
-from ppap.config.base import Section
+from ppap.config.base import Count, Section
 
 
 class Runtime(Section):
@@ -27,9 +27,9 @@ class Runtime(Section):
 class JobResources(Section):
     """What one job of a phase asks for; a job that failed asks for twice as much when it is retried."""
 
-    mem_mb: PositiveInt = Field(2000, description="memory in MB")
-    runtime: PositiveInt = Field(60, description="minutes")
-    threads: PositiveInt = Field(1, description="CPU cores, loader processes included")
+    mem_mb: Count = Field(2000, description="memory in MB")
+    runtime: Count = Field(60, description="minutes")
+    threads: Count = Field(1, description="CPU cores, loader processes included")
 
 
 class Resources(Section):
@@ -50,13 +50,15 @@ class Resources(Section):
 class Training(Section):
     """One optimisation: AdamW with a warm-up and a decay to zero."""
 
-    steps: PositiveInt = Field(description="optimiser steps; for experts the total of the row")
-    batch_size: PositiveInt = 128
+    steps: Count = Field(description="optimiser steps; for experts the total of the row")
+    batch_size: Count = 128
     learning_rate: PositiveFloat = Field(1e-3, description="AdamW's, after the warm-up")
     weight_decay: NonNegativeFloat = 0.01
     warmup: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="share of the steps")
     decay: Literal["linear", "cosine", "none"] = Field("linear", description="to zero")
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="decay of averaged weights")
     clip: NonNegativeFloat = Field(0.0, description="largest gradient norm; 0: no limit")
-    shift: NonNegativeInt = Field(0, description="augmentation: largest shift in pixels")
-    checkpoint_every: PositiveInt = Field(1000, description="steps between checkpoints")
+    shift: Annotated[int, Field(ge=0, le=4096)] = Field(
+        0, description="augmentation: largest shift in pixels"
+    )
+    checkpoint_every: Count = Field(1000, description="steps between checkpoints")
