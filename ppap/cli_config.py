@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from ppap import config as presets
 from ppap import runs
 from ppap.cli_arguments import Preset, open_preset
-from ppap.errors import DataError
+from ppap.errors import ConfigError, DataError, PPAPError
 
 config_app = typer.Typer(
     help="Show or check a preset, or print its JSON schema.", no_args_is_help=True
@@ -24,10 +29,41 @@ def config_show(preset: Preset) -> None:
 
 
 @config_app.command("check")
-def config_check(preset: Preset) -> None:
-    """Check a preset; exit code 2 and one line for each thing that is wrong."""
-    config, _ = open_preset(preset)
+def config_check(
+    preset: Preset,
+    files: Annotated[
+        bool, typer.Option(help="also that the files and folders it names by path are there")
+    ] = False,
+) -> None:
+    """Check a preset in full; exit code 2 and one line for each thing that is wrong.
+
+    Every network that it names is built, without memory for its weights; models of your own are built in
+    earnest, and tried on noise. Nothing is downloaded. `snakemake` does the same, with --files, before its
+    first job.
+    """
+    try:
+        config, _ = open_preset(preset)
+    except presets.PresetError as error:
+        _refuse([ConfigError(problem) for problem in error.problems])
+    from ppap import preset_check
+
+    source = presets.find(preset)
+    _refuse([_of_file(source, problem) for problem in preset_check.problems(config, files)])
     print(f"{presets.find(preset)}: fine ({len(runs.all_runs(config))} sample sets)")
+
+
+def _of_file(source: Path, problem: PPAPError) -> PPAPError:
+    named = type(problem)(f"{source}: {problem}")
+    named.__cause__ = problem.__cause__
+    return named
+
+
+def _refuse(problems: Sequence[PPAPError]) -> None:
+    """Say everything that is wrong: the last thing by raising it."""
+    for problem in problems[:-1]:
+        print(f"ppap: {problem}", file=sys.stderr)
+    for problem in problems[-1:]:
+        raise problem from problem.__cause__
 
 
 @config_app.command("where")

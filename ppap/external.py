@@ -91,14 +91,14 @@ def _classifier(config: Config, downloads: Downloads, name: str) -> External:
         network = build_network(spec.model, spec.options, channels, classes)
         return External(network.state_dict(), {})
     known = pretrained(spec.model)
-    wanted = spec.weights or _published(known, spec.model, config.key(name), classes)
+    wanted = spec.weights or published(known, spec.model, config.key(name), classes)
     names = {"class_names": json.dumps(known.class_names)} if known.class_names else {}
     with downloads.file(wanted) as path:
         network = load_pretrained(spec, channels, classes, path)
         return External(network.state_dict(), _source(path) | names)
 
 
-def _published(known: Pretrained, model: str, key: str, classes: int) -> Download:
+def published(known: Pretrained, model: str, key: str, classes: int) -> Download:
     """Where the library keeps the weights, if it has any and they tell the preset's classes apart."""
     if known.source is None:
         raise ConfigError(f"{key}: there are no weights of {model}; give `train` or `weights`")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from functools import cached_property
@@ -24,7 +25,6 @@ from ppap.dependencies import (
     of_samples,
     of_tables,
 )
-from ppap.errors import ConfigError
 from ppap.runs import (
     WARM,
     ExpertJob,
@@ -51,8 +51,9 @@ def load_preset(options: dict[str, Any]) -> tuple[str, Config]:
     try:
         path = preset_file(options.get("preset", "digits"))
         return str(path), presets.load(path)
-    except ConfigError as error:
-        print(f"ppap: {error}", file=sys.stderr, flush=True)
+    except presets.PresetError as error:
+        for problem in error.problems:
+            print(f"ppap: {problem}", file=sys.stderr, flush=True)
         # Snakemake would turn any exception into a traceback and exit code 1.
         os._exit(2)
 
@@ -69,6 +70,27 @@ def preset_file(named: Any) -> Path:
             f"preset {str(named)!r}: {found[0]!r} is no character for the path of a preset; rename it"
         )
     return presets.find(str(named))
+
+
+def check_before_first_job(workflow: Any, preset: str) -> None:
+    """Have Snakemake check a preset in full before the first job of a run, in a process of its own.
+
+    It ends with the check's lines and exit code if something is wrong. Dry runs have no such hook, nor have
+    the processes that Snakemake starts for single jobs. Snakemake runs the `onstart:` of the outermost
+    Snakefile only, and this workflow is a module of that, in a clone and wherever it is deployed: hence not
+    the directive. What such a Snakefile does in its own `onstart:` comes after.
+    """
+    after = workflow._onstart
+
+    def check(log: Any) -> None:
+        if not workflow.touch:
+            command = [sys.executable, "-P", "-m", "ppap", "config", "check", preset, "--files"]
+            done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+            if done.returncode:
+                raise SystemExit(done.returncode)  # gives the folder's lock back on its way
+        after(log)
+
+    workflow._onstart = check
 
 
 class Graph:

@@ -278,12 +278,13 @@ def _training_batches(config: Config) -> Iterator[tuple[str, int, int]]:
 def _downloads(config: Config) -> Iterator[str]:
     """Downloads lie side by side: two of them under one name would be taken for each other."""
     places: dict[str, str] = {}
-    for key, source in _sources(config):
-        if not source.is_path and places.setdefault(source.name, source.url) != source.url:
+    for key, source in sources(config):
+        if source.local is None and places.setdefault(source.name, source.url) != source.url:
             yield f"{key}: another download is called {source.name} too; give one of them a `file`"
 
 
-def _sources(config: Config) -> Iterator[tuple[str, Download]]:
+def sources(config: Config) -> Iterator[tuple[str, Download]]:
+    """Every file of somebody else that the preset names itself, and its key."""
     found = [(DIFFUSION, config.diffusion.weights)]
     if isinstance(config.evaluator, InceptionEvaluator):
         found.append((EVALUATOR, config.evaluator.weights))
