@@ -35,7 +35,7 @@ from ppap.external import published
 from ppap.guides import Guide, features_and_logits
 from ppap.guides.library import has_library_weights, pretrained
 
-_PARAMETERS = 100_000  # tensors of a network: the largest that are published have some thousands
+_PARAMETERS = 20_000  # tensors of a network: the largest that are published have some thousands
 _IMAGES = 2  # in a batch on trial
 
 Check = Callable[[], None]
@@ -84,7 +84,7 @@ def _quietly() -> Iterator[None]:
 # -- where networks are tried ------------------------------------------------------------------------
 
 
-def _try(trial: Check, own: bool) -> None:
+def _try(trial: Check, what: str, own: bool = False) -> None:
     """Try a network on the meta device, and on the CPU if it does not work there.
 
     A user's `own` is tried on the CPU in any case, and on the meta device for its size only. What fails on
@@ -93,17 +93,19 @@ def _try(trial: Check, own: bool) -> None:
     first = _failure(trial, "meta", LARGEST)
     if isinstance(first, _TooLargeError) or (first is None and not own):
         if first:
-            raise first
+            raise ConfigError(f"{what} {first}")
         return
     failure = _failure(trial, "cpu", min(LARGEST, psutil.virtual_memory().available // 2))
     if isinstance(failure, _TooLargeError) and first is not None and not own:
         failure = first  # too large to try, but it has failed already
     if failure is None:
         return
+    if isinstance(failure, _TooLargeError):
+        raise ConfigError(f"{what} {failure}")
     if isinstance(failure, PPAPError):
         raise failure
     kind = UserCodeError if own else ConfigError
-    raise kind(f"cannot be used ({type(failure).__name__}: {_short(failure)})") from failure
+    raise kind(f"{what} cannot be used ({type(failure).__name__}: {_short(failure)})") from failure
 
 
 def _failure(trial: Check, device: str, limit: int) -> Exception | None:
@@ -156,7 +158,7 @@ def _diffusion(config: Config) -> None:
         if not _installed("diffusers"):
             raise ConfigError("diffusion.pipeline: needs diffusers: pip install 'ppap[diffusers]'")
         return  # what it is shows when it has been downloaded
-    _try(partial(_try_diffusion, config), own=False)
+    _try(partial(_try_diffusion, config), "architecture")
 
 
 def _try_diffusion(config: Config) -> None:
@@ -182,10 +184,10 @@ def _classifier(config: Config, name: str) -> None:
     """A guide, the evaluator or its classifier: there is such a model, and it does what the jobs ask of it."""
     spec = config.network(name)
     assert spec is not None
-    own = spec.model.startswith("user:")
     if has_library_weights(spec):
         _weights_exist(spec, config.key(name), config.dataset.classes)
-    _try(partial(_try_classifier, config, name, spec), own)
+    own = spec.model.startswith("user:")
+    _try(partial(_try_classifier, config, name, spec), f"model '{spec.model}'", own)
 
 
 def _weights_exist(spec: NetworkConfig, key: str, classes: int) -> None:
@@ -208,10 +210,23 @@ def _try_classifier(config: Config, name: str, spec: NetworkConfig) -> None:
     _guides(config, spec, guide.eval().requires_grad_(False))
     if name == EVALUATOR:
         _has_features(config, spec, guide)
-    if spec.train:
-        _learns(config, spec, guide.requires_grad_(True), spec.train.batch_size)
-    if isinstance(spec, GuideConfig):
-        _adapts(config, name, spec, guide)
+    for batch in _whole_batches(config, spec):
+        _learns(config, spec, guide.requires_grad_(True), batch)
+    if isinstance(spec, GuideConfig) and "adapter" in _trained_parts(config):
+        _adapts(config, spec, guide)
+
+
+def _whole_batches(config: Config, spec: NetworkConfig) -> set[int]:
+    """Batch sizes with which all parameters are trained, as far as they differ: one image may be too few."""
+    sizes = {spec.train.batch_size} if spec.train else set()
+    if isinstance(spec, GuideConfig) and "all" in _trained_parts(config):
+        sizes.add(spec.experts.batch_size)
+    return {min(size, _IMAGES) for size in sizes}
+
+
+def _trained_parts(config: Config) -> set[str | None]:
+    """What the methods train of a guide: all of it, or its adapter."""
+    return {method.trainable for method in config.methods.values() if not method.imported}
 
 
 def _guides(config: Config, spec: NetworkConfig, guide: Guide) -> None:
@@ -271,23 +286,18 @@ def _has_features(config: Config, spec: NetworkConfig, guide: Guide) -> None:
         )
 
 
-def _adapts(config: Config, name: str, spec: GuideConfig, guide: Guide) -> None:
-    """It can be trained as the methods want it: in whole, or through the adapter."""
-    batch = spec.experts.batch_size
-    methods = [m for m in config.methods.values() if not m.imported]
-    if any(m.trainable == "all" for m in methods):
-        _learns(config, spec, guide.requires_grad_(True), batch)
-    if any(m.trainable == "adapter" for m in methods):
-        names = [parameter for parameter, _ in guide.network.named_parameters()]
-        for key in ("train", "freeze"):
-            if key in spec.adapter.model_fields_set:
-                _patterns_match(key, getattr(spec.adapter, key), names)
-        adapters.attach(guide.network, spec.adapter)
-        if not adapters.trainable_parameters(guide.network):
-            raise ConfigError(
-                "adapter.freeze: leaves nothing to train of what `layers` and `train` name"
-            )
-        _learns(config, spec, guide, batch)
+def _adapts(config: Config, spec: GuideConfig, guide: Guide) -> None:
+    """The adapter's patterns fit the network, and leave something to train."""
+    names = [name for name, _ in guide.network.named_parameters()]
+    for key in ("train", "freeze"):
+        if key in spec.adapter.model_fields_set:
+            _patterns_match(key, getattr(spec.adapter, key), names)
+    adapters.attach(guide.network, spec.adapter)
+    if not adapters.trainable_parameters(guide.network):
+        raise ConfigError(
+            "adapter.freeze: leaves nothing to train of what `layers` and `train` name"
+        )
+    _learns(config, spec, guide, min(spec.experts.batch_size, _IMAGES))
 
 
 def _patterns_match(key: str, patterns: tuple[str, ...], names: list[str]) -> None:
@@ -302,7 +312,7 @@ def _learns(config: Config, spec: NetworkConfig, guide: Guide, batch_size: int) 
     if not trained:
         raise ConfigError(f"model '{spec.model}': has no parameters to train")
     guide.train()
-    logits = _answer(config, spec, guide, _images(config, min(batch_size, _IMAGES)))
+    logits = _answer(config, spec, guide, _images(config, batch_size))
     found: tuple[Tensor | None, ...] = (None,)
     if logits.requires_grad:
         found = torch.autograd.grad(logits.sum(), trained, allow_unused=True)

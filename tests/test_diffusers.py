@@ -54,7 +54,7 @@ def save_pipeline(folder: Path, **scheduler: object) -> UNet2DModel:
 @pytest.fixture
 def preset(preset_file, tmp_path: Path):
     def write(**changes: object) -> Path:
-        train = {"steps": 3, "batch_size": 8}
+        train = {"steps": 20, "batch_size": 8}
         small = {
             "runtime": {"device": "cpu"}, "dataset__name": NAME, "dataset__holdout": 0.5,
             "diffusion__pipeline": str(tmp_path / "pipeline"),

@@ -33,8 +33,13 @@ def phases(plan: dict) -> dict[str, dict]:
 def full_size() -> Config:
     """The networks of the paper: ADM 256x256 (the defaults) and ResNet50, on the smoke preset's graph."""
     small = presets.load(SMOKE).model_dump()
-    small["dataset"].update(image_size=256, channels=3, classes=1000)
-    small["diffusion"].update(architecture={}, variance="learned_range", noise_schedule="linear")
+    small["dataset"].update(
+        kind="registered", name="imagenet", image_size=256, channels=3, classes=1000
+    )
+    small["diffusion"].update(
+        architecture={}, variance="learned_range", noise_schedule="linear",
+        train=None, weights={"url": "adm.pt"},
+    )  # fmt: skip
     small["guides"]["resnet"].update(model="timm:resnet50", options={}, input_size=224)
     return presets.validate(small, "full size")
 
@@ -124,8 +129,12 @@ def test_sampling_hours_grow_with_the_samples(tmp_path, preset_file, factor) -> 
 
 
 def test_sampling_hours_are_those_of_the_networks(tmp_path, preset_file, smoke) -> None:
-    rows = {"guides": ["resnet"], "samplers": ["ddim25"], "methods": ["x0_gradient"]}
-    preset = preset_file(**GPU, tables={"main": [rows]})
+    rows = {"guides": ["resnet"], "samplers": ["ddim25"]}
+    found = [
+        phases(planned(preset, cwd=tmp_path))["sample"]["hours"]
+        for methods in (["naive"], ["naive", "x0_gradient"])
+        if (preset := preset_file(**GPU, tables={"main": [rows | {"methods": methods}]}))
+    ]
     unet = flops.on_meta(lambda: models.new_diffusion(smoke)).requires_grad_(False)
     guide = flops.on_meta(lambda: models.new_guide(smoke, "resnet")).eval().requires_grad_(False)
 
@@ -134,7 +143,7 @@ def test_sampling_hours_are_those_of_the_networks(tmp_path, preset_file, smoke) 
 
     step = flops.with_input_gradient(both, (1, 1, 8, 8))
     hours = 40 * 5 * step * SECONDS_PER_OPERATION / 3600  # 40 samples of 5 steps
-    assert phases(planned(preset, cwd=tmp_path))["sample"]["hours"] == pytest.approx(hours)
+    assert found[1] - found[0] == pytest.approx(hours)
 
 
 def test_sequential_experts_are_waited_for_one_after_another(tmp_path, preset_file) -> None:

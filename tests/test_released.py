@@ -103,7 +103,7 @@ def place(tmp_path: Path, preset_file: Callable[..., Path]) -> Place:
                     "learn_sigma": False}  # fmt: skip
     preset = preset_file(
         preset="released", guides={"resnet": guide, "vit": guide},
-        dataset={"image_size": 16, "channels": 3, "classes": 5},
+        dataset={"kind": "registered", "name": "squares", "image_size": 16, "channels": 3, "classes": 5},
         diffusion__architecture=architecture, diffusion__noise_schedule="linear",
         figures={"sampler": "ddim25", "target_class": 0},
         sampling={"samples": 6, "batch_size": 6, "shard_size": 6},

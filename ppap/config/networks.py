@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, PositiveFloat, Tag, model_validator
@@ -20,6 +21,9 @@ OURS = (
     *("in_chans", "num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay"),
     *("checkpoint_path", "cache_dir", "features_only", "weights", "weights_backbone", "progress"),
 )
+
+
+_LARGEST_OPTION = 1_000_000  # libraries make lists as long as they are told
 
 
 class ADMArchitecture(Section):
@@ -113,6 +117,15 @@ class AdapterConfig(Section):
     )
 
 
+def _numbers(values: Any) -> Iterator[int]:
+    """All whole numbers in the arguments of a model."""
+    if isinstance(values, int):
+        yield values
+    elif isinstance(values, dict | list):
+        for value in values.values() if isinstance(values, dict) else values:
+            yield from _numbers(value)
+
+
 class NetworkConfig(Section):
     """A vision model by name. Without `train` it has its library's weights."""
 
@@ -158,6 +171,9 @@ class NetworkConfig(Section):
             raise ValueError(
                 f"options.{ours[0]}: follows from the rest of the preset; leave it out"
             )
+        large = [value for value in _numbers(self.options) if abs(value) > _LARGEST_OPTION]
+        if large:
+            raise ValueError(f"options: {large[0]} is more than any network has of anything")
         return self
 
 

@@ -46,8 +46,8 @@ def read(data: bytes) -> Any:
 class _RefusedError(ConstructorError):
     """YAML that has no place in a preset."""
 
-    def __init__(self, node: Node, reason: str) -> None:
-        super().__init__(problem=reason, problem_mark=node.start_mark)
+    def __init__(self, place: Any, reason: str) -> None:
+        super().__init__(problem=reason, problem_mark=place.start_mark)
 
 
 class _Loader(yaml.SafeLoader):
@@ -64,8 +64,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         alias = self.check_event(yaml.AliasEvent)
         if self.level >= _LEVELS:
-            mark = self.peek_event().start_mark
-            raise ConstructorError(problem=f"more than {_LEVELS} levels deep", problem_mark=mark)
+            raise _RefusedError(self.peek_event(), f"more than {_LEVELS} levels deep")
         before, self.level = self.values, self.level + 1
         node = super().compose_node(parent, index)
         self.level -= 1

@@ -1,0 +1,534 @@
+"""One gate for what a preset says: `ppap config check` accepts what jobs can do, and refuses the rest in one line."""
+
+import copy
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ppap import config as presets
+from ppap import datasets, models
+from ppap.config.data import DIGITS as DIGITS_ARE
+from ppap.runs import Layout
+from tests.conftest import ROOT, SMOKE, Done, ppap
+from tests.repository import Repository
+
+SHIPPED = [SMOKE, *(p for p in (ROOT / "config").glob("*.yaml") if p.name != "config.yaml")]
+
+
+def checked(preset: Path, *options: str) -> Done:
+    return ppap("config", "check", preset, *options, check=False)
+
+
+def lines_of(done: Done, preset: Path) -> list[str]:
+    """The lines that refuse a preset, without its name; AssertionError if they are anything else."""
+    assert done.returncode == 2, done
+    lines = done.stderr.splitlines()
+    assert lines and all(line.startswith(f"ppap: {preset}: ") for line in lines), done.stderr
+    return [line.removeprefix(f"ppap: {preset}: ") for line in lines]
+
+
+@pytest.mark.parametrize("preset", SHIPPED, ids=lambda path: path.stem)
+def test_the_presets_pass_the_full_check_without_a_download(preset: Path) -> None:
+    done = checked(preset)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{preset}: fine")
+
+
+# -- what YAML is accepted ---------------------------------------------------------------------------
+
+BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"{n}: &{n} [{', '.join([f'*{before}'] * 10)}]\n"
+    for before, n in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"preset: a\nseed: 1\npreset: b\n", "line 3: key 'preset' is given twice"),
+        (b"dataset: {mirror: true, mirror: true}", "line 1: key 'mirror' is given twice"),
+        (b"preset: a\n# caf\xe9\n", "line 2: not UTF-8 (byte 0xe9)"),
+        ("preset: a".encode("utf-16"), "line 1: not UTF-8 (byte 0xff)"),
+        (b"preset: " + b"[" * 100_000, "line 1: more than 50 levels deep"),
+        (b"preset: " + b"{a: " * 100_000, "line 1: more than 50 levels deep"),
+        (b"seed: .inf", "line 1: '.inf' is not a finite number"),
+        (b"preset: a\nexperts: {tau: .nan}", "line 2: '.nan' is not a finite number"),
+        (b"guides: {a: {options: {x: [-.inf]}}}", "line 1: '-.inf' is not a finite number"),
+        (b"seed: 1.0e+999", "line 1: '1.0e+999' is not a finite number"),
+        (b"seed: " + b"9" * 5000, "line 1: '9999999999999999999999999999999999999999...' is no int"),
+        (b"seed: 0b_", "line 1: '0b_' is no int"),
+        (b"seed: !!int x", "line 1: 'x' is no int"),
+        (b"seed: !!bool x", "line 1: 'x' is no bool"),
+        (b"preset: 2026-02-30", "line 1: a value of the type timestamp; if it is text, put it in quotes"),
+        (b"preset: !!binary aGk=", "line 1: a value of the type binary; if it is text, put it in quotes"),
+        (b"preset: !!python/name:os.system", "line 1: a value of the type"),
+        (BOMB.encode(), "line 4: more than 100000 values"),
+        (b"a: &a [*a]", "line 1: a value that contains itself"),
+        (b"a: *b", "line 1: not YAML: found undefined alias 'b'"),
+        (b'preset: "a\\nb"', "line 1: a line break or a control character inside a value"),
+        (b'preset: "\\ud800"', "line 1: a line break or a control character inside a value"),
+        (b"[a, b]: 1", "line 1: a key is a name, not a list or a mapping"),
+        (b"preset: 'a", "line 1: not YAML: found unexpected end of stream"),
+        (b"preset: a\x00", "not YAML: unacceptable character #x0000"),
+        (b"", "not a mapping of keys to values"),
+        (b"a: b\n" * 300_000, "larger than 1 MiB"),
+    ],
+)  # fmt: skip
+def test_yaml_that_others_guess_at_is_refused(tmp_path: Path, text: bytes, message: str) -> None:
+    preset = tmp_path / "preset.yaml"
+    preset.write_bytes(text)
+    (line,) = lines_of(checked(preset), preset)
+    assert line.startswith(message)
+
+
+def test_aliases_and_merges_are_read_as_what_they_repeat(tmp_path: Path) -> None:
+    text = SMOKE.read_text()
+    training = "{steps: 30, batch_size: 64, learning_rate: 3.0e-3, shift: 1, checkpoint_every: 20}"
+    shared = text.replace(f"train: {training}", f"train: &training {training}", 1)
+    shared = shared.replace(f"train: {training}", "train: {<<: *training, steps: 30}")
+    assert shared.count("*training") == 2
+    preset = tmp_path / "preset.yaml"
+    preset.write_text(shared)
+    assert presets.load(preset) == presets.load(SMOKE)
+
+
+def test_presets_are_utf8_in_every_locale(tmp_path: Path) -> None:
+    names = [f"Füße {n}" for n in range(10)]
+    preset = tmp_path / "preset.yaml"
+    data = yaml.safe_load(SMOKE.read_text())
+    data["dataset"]["class_names"] = names
+    preset.write_text("\ufeff" + yaml.safe_dump(data, allow_unicode=True), encoding="utf-8")
+    code = (
+        f"from ppap import config; print(ascii(config.load({str(preset)!r}).dataset.class_names))"
+    )
+    done = subprocess.run(
+        ["python", "-X", "utf8=0", "-c", code], capture_output=True, text=True, check=True,
+        env=os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"},
+    )  # fmt: skip
+    assert done.stdout.strip() == ascii(tuple(names))
+
+
+def test_a_preset_that_cannot_be_read_says_why(tmp_path: Path, monkeypatch) -> None:
+    for name, wanted in (("nowhere", "No such file or directory"), ("folder", "Is a directory")):
+        preset = tmp_path / f"{name}.yaml"
+        if name == "folder":
+            preset.mkdir()
+        assert lines_of(checked(preset), preset) == [wanted]
+    preset = tmp_path / "secret.yaml"
+    shutil.copy(SMOKE, preset)
+
+    def forbidden(self: Path, *arguments: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "open", forbidden)
+    assert lines_of(checked(preset), preset) == ["Permission denied"]
+
+
+# -- rules that names and numbers decide -------------------------------------------------------------
+
+ROW = {"guides": ["resnet"], "samplers": ["ddim25"], "methods": ["naive"]}
+RGB = {"kind": "registered", "name": "cifar10-train", "image_size": 8, "channels": 3}
+INCEPTION = {
+    "kind": "inception",
+    "weights": {"url": "https://a.org/w.pth"},
+    "reference": {"archive": {"url": "https://a.org/r.npz"}},
+}
+UNET = "diffusion__architecture__"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"evaluator": "timm:resnet18"}, "evaluator: not a mapping of keys to values"),
+        ({"evaluator": None}, "evaluator: not a mapping of keys to values"),
+        ({"evaluator__kind": "judge"}, "evaluator.kind: one of 'classifier', 'inception'"),
+        ({"evaluator__kind": ["a"]}, "evaluator.kind: one of 'classifier', 'inception'"),
+        ({"evaluator__neighbours": 20}, "evaluator.neighbours: 20, but a sampling seed has no more than 20"),
+        ({"evaluator__model": "torchvision:resnet18"}, "evaluator.model: 'torchvision:resnet18': only timm's"),
+        ({"tables": {"capacity": [ROW]}}, "tables: lack the table `main`"),
+        ({"tables": {"main": []}}, "tables.main: Tuple should have at least 1 item"),
+        ({"tables": {"main": [ROW], "capacity": []}}, "tables.capacity: Tuple should have at least 1 item"),
+        ({"tables": {"main": [ROW, ROW]}}, "tables.main: the row ddim25, resnet, naive stands there twice"),
+        ({"tables__main": [ROW | {"methods": ["none", "x0_gradient"]}]},
+         "figures.sampler: tables.main has no row of resnet with ddim25 that is guided by"),
+        ({"tables__main": [ROW | {"samplers": ["ddpm250"]}]}, "figures.sampler: tables.main has no row of resnet"),
+        ({"dataset__image_size": 16}, "dataset.image_size: 16, but digits have 8"),
+        ({"dataset__channels": 3, f"{UNET}in_channels": 3}, "dataset.channels: 3, but digits have 1"),
+        ({"dataset__channels": 2}, "dataset.channels: Input should be 1 or 3"),
+        ({"dataset__classes": 5}, "dataset.classes: 5, but digits have 10"),
+        ({"dataset": RGB | {"channels": 1}}, "dataset: channels: images of kind registered have 3, not 1"),
+        ({"dataset__class_names": ["a", "b"]}, "dataset: class_names: 2 names for 10 classes"),
+        ({"dataset__holdout": 0.001}, "dataset.holdout: Input should be greater than or equal to 0.02"),
+        ({f"{UNET}norm_groups": 3}, "diffusion.architecture: norm_groups: 3 does not divide 8 channels"),
+        ({f"{UNET}head_channels": 3}, "diffusion.architecture: head_channels: 3 does not divide 8 channels"),
+        ({f"{UNET}attention_factors": [4]}, "diffusion.architecture: attention_factors: 4 is no resolution"),
+        ({f"{UNET}channel_mult": []}, "diffusion.architecture.channel_mult: Tuple should have at least 1 item"),
+        ({f"{UNET}learn_sigma": True, "diffusion__variance": "learned_range"}, "diffusion: train: learns no variance"),
+        ({"diffusion__timesteps": 10**9}, "diffusion.timesteps: Input should be less than or equal to 10000"),
+        ({"guides__resnet__mean": [0.5, 0.5, 0.5]}, "guides.resnet.mean: 3 numbers for images of 1 channel"),
+        ({"evaluator__std": [0.5, 0.5, 0.5]}, "evaluator.std: 3 numbers for images of 1 channel"),
+        ({"guides__resnet__std": [1e-300]}, "guides.resnet.std.0: Input should be greater than or equal to 0.001"),
+        ({"guides__resnet__mean": []}, "guides.resnet.mean: Tuple should have at least 1 item"),
+        ({"guides__resnet__options": {"pretrained": True}}, "guides.resnet: options.pretrained: follows from the rest"),
+        ({"guides__vit__options__depth": 10**9}, "guides.vit: options: 1000000000 is more than any network has"),
+        ({"guides__resnet__train__shift": 8}, "guides.resnet.train.shift: 8 pixels move an image of 8 out of sight"),
+        ({"guides__vit__model": "timm:checkpoint_filter_fn"}, "guides.vit.model: timm has no model"),
+        ({"guides__vit__model": "torchvision:fasterrcnn_resnet50_fpn"}, "guides.vit.model: torchvision has no model"),
+        ({"guides__vit__model": "torchvision:fcn_resnet50"}, "guides.vit.model: torchvision has no model"),
+        ({"figures__timesteps": []}, "figures.timesteps: Tuple should have at least 1 item"),
+        ({"figures__timesteps": [500, 1000]}, "figures.timesteps: there is no timestep 1000"),
+        ({"figures__samples": 10**9}, "figures.samples: 1000000000 images at a time take 238 GiB"),
+        ({"sampling__batch_size": 10**9, "sampling__samples": 10**9}, "sampling.samples: 2000000000 images at a time"),
+        ({"clean_images__count": 10**9, "clean_images__shard_size": 1}, "clean_images.shard_size: 1000000000 images"),
+        ({"guides__vit__train__batch_size": 10**9}, "guides.vit.train.batch_size: 1000000000 images at a time"),
+        ({"sampling__seeds": [1, 1]}, "sampling.seeds: 1 is given twice"),
+        ({"sampling__classes": [3, 3]}, "sampling.classes: 3 is given twice"),
+        ({"sampling__classes": []}, "sampling.classes: Tuple should have at least 1 item"),
+        ({"samplers__ddim25__eta": 1.5}, "samplers.ddim25.eta: Input should be less than or equal to 1"),
+        ({"samplers__ddim25__scale": "inf"}, "samplers.ddim25.scale: Input should be a finite number"),
+        ({"experts__tau": "nan"}, "experts.tau: Input should be a finite number"),
+        ({"methods__ppap_5__experts": 10**9}, "methods.ppap_5.experts: 1000000000 experts over 1000 timesteps"),
+        ({"guides__resnet__experts__steps": 3}, "guides.resnet.experts.steps: 3 are too few for 2 experts"),
+        ({"experts__warm_share": 0.01}, "experts.warm_share: leaves the shared start of resnet none of its 40 steps"),
+        ({"experts__warm_share": 0.99}, "guides.resnet.experts.steps: 40 are too few for 2 experts"),
+        ({"preset": "a" * 300}, "preset: String should have at most 48 characters"),
+        ({"guides__resnet__experts__steps": 10**400}, "guides.resnet.experts.steps: Input should be less than"),
+        ({"dataset": RGB, f"{UNET}in_channels": 3,
+          "evaluator": INCEPTION | {"weights": {"url": "https://b.org/r.npz"}}},
+         "evaluator.reference: another download is called r.npz too"),
+        ({"evaluator": INCEPTION | {"weights": {"url": "ftp://a.org/w.pth"}}}, "evaluator.weights: url 'ftp://a.org/w.pth'"),
+        ({"evaluator": INCEPTION | {"weights": {"url": "https://a.org/.."}}}, "evaluator.weights: url 'https://a.org/..'"),
+    ],
+)  # fmt: skip
+def test_what_would_fail_after_hours_is_refused_before_the_graph(
+    preset_file, changes, message
+) -> None:
+    """By `presets.load`, which is all that Snakemake calls before it builds the graph."""
+    preset = preset_file(**changes)
+    with pytest.raises(presets.PresetError) as error:
+        presets.load(preset)
+    assert any(problem.startswith(f"{preset}: {message}") for problem in error.value.problems), (
+        error.value.problems
+    )
+    assert lines_of(checked(preset), preset) == [
+        problem.removeprefix(f"{preset}: ") for problem in error.value.problems
+    ]
+
+
+def test_names_that_files_would_share_are_refused(preset_file) -> None:
+    data = yaml.safe_load(SMOKE.read_text())
+    samplers, guides = data["samplers"], data["guides"]
+    ddim = samplers["ddim25"]
+    for changes, message in (
+        ({"samplers": samplers | {"reference": ddim}}, "samplers: 'reference' is the name of"),
+        (
+            {
+                "samplers": samplers | {"ddim25_small": ddim},
+                "guides": guides | {"small_resnet": guides["resnet"]},
+            },
+            "samplers: two pairs of a sampler and a guide are called ddim25_small_resnet",
+        ),
+    ):
+        (line,) = lines_of(checked(preset := preset_file(**changes)), preset)
+        assert line.startswith(message)
+
+
+def test_all_that_is_wrong_is_said_at_once(preset_file) -> None:
+    preset = preset_file(
+        evaluator__neighbours=50, figures__timesteps=[1000], guides__resnet__mean=[0.1, 0.2]
+    )
+    assert [line.split(":")[0] for line in lines_of(checked(preset), preset)] == [
+        "figures.timesteps",
+        "guides.resnet.mean",
+        "evaluator.neighbours",
+    ]
+    wrong = preset_file(seed="many", sead=1)
+    assert lines_of(checked(wrong), wrong) == [
+        "seed: Input should be a valid integer, unable to parse string as an integer",
+        "sead: unknown key",
+    ]
+
+
+@pytest.mark.parametrize("share", [0.02, 0.9])
+def test_every_digit_is_on_both_sides_of_the_smallest_and_the_largest_holdout(
+    preset_file, share: float
+) -> None:
+    """Figures show a held-out image of a class."""
+    config = presets.load(preset_file(dataset__holdout=share))
+    for split in ("train", "holdout"):
+        images, labels = datasets.load(config, Layout(config), split)
+        assert images.shape[1:] == (*[DIGITS_ARE["image_size"]] * 2, DIGITS_ARE["channels"])
+        assert set(labels.tolist()) == set(range(DIGITS_ARE["classes"]))
+
+
+# -- networks ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"guides__vit__options__img_size": 16}, r"guides\.vit: model 'timm:vit\S+ cannot be used .*Input height"),
+        ({"guides__vit__options__embed": 16}, r"guides\.vit: .*unexpected keyword argument 'embed'"),
+        ({"guides__vit__options__depth": 10**6}, r"guides\.vit: .*has more than 20000 tensors of weights"),
+        ({"guides__vit__options__embed_dim": 10**6}, r"guides\.vit: .*(more than 64 GiB|overflow)"),
+        ({"guides__vit__options__num_heads": 3}, r"guides\.vit: "),
+        ({"guides__vit__options__drop_path_rate": "a"}, r"guides\.vit: "),
+        ({"guides__vit__model": "timm:vit_tiny_patch16_224.nosuch"}, r"guides\.vit: .*nosuch"),
+        ({"guides__vit__adapter__layers": ["*.nothing"]},
+         r"guides\.vit\.adapter\.layers: '\*\.nothing' matches no convolution or linear layer"),
+        ({"guides__vit__adapter__train": ["*.nothing"]}, r"guides\.vit\.adapter\.train: '\*\.nothing' matches no"),
+        ({"guides__vit__adapter__freeze": ["*.nothing"]}, r"guides\.vit\.adapter\.freeze: '\*\.nothing' matches no"),
+        ({"guides__vit__adapter__freeze": ["*"]}, r"guides\.vit\.adapter\.freeze: leaves nothing to train"),
+        ({"guides__vit__stands_for": "deits"}, r"guides\.vit\.stands_for: the paper has no 'deits' \(it has .*deit_s"),
+        ({"guides__resnet__input_size": 1, "guides__resnet__experts__batch_size": 1},
+         r"guides\.resnet: .*more than 1 value per channel"),
+        ({"evaluator__model": "timm:vgg11", "evaluator__options": {}}, r"evaluator: "),
+        ({UNET + "model_channels": 65536, UNET + "channel_mult": [1, 1024]}, r"diffusion.* has more than 64 GiB"),
+        ({"dataset": RGB | {"name": "mnist"}, f"{UNET}in_channels": 3}, r"dataset\.name: torch-fidelity has no data set"),
+    ],
+)  # fmt: skip
+def test_a_network_that_jobs_could_not_use_is_refused(preset_file, changes, message) -> None:
+    preset = preset_file(**changes)
+    presets.load(preset)
+    (line,) = lines_of(checked(preset), preset)
+    assert re.match(message, line), line
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("timm:vit_base_patch16_clip_224.openai", r"the weights of \S+ know 512 classes, the preset has 1000"),
+        ("timm:resnet18.nosuch", r".*nosuch"),
+        ("torchvision:resnet18/IMAGENET1K_V9", r".*has no weights 'IMAGENET1K_V9'"),
+        ("torchvision:googlenet/IMAGENET1K_V1", r".*answers with a GoogLeNetOutputs"),
+    ],
+)  # fmt: skip
+def test_library_weights_must_be_there_and_fit(preset_file, model: str, message: str) -> None:
+    preset = preset_file(ROOT / "config" / "imagenet256.yaml", guides__resnet18__model=model)
+    (line,) = lines_of(checked(preset), preset)
+    assert re.match(rf"guides\.resnet18: .*{message}", line), line
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory) -> Path:
+    """A folder with presets and, beside them, models of the user's own."""
+    folder = tmp_path_factory.mktemp("own")
+    shutil.copy(ROOT / "tests" / "strange_models.py", folder)
+    return folder
+
+
+def own_preset(folder: Path, function: str, key: str = "guides.resnet", **changes: Any) -> Path:
+    data = yaml.safe_load(SMOKE.read_text())
+    spec = data["guides"]["resnet"] if key.startswith("guides") else data["evaluator"]
+    spec |= {"model": f"user:strange_models.{function}", "options": {}, "input_size": 8} | changes
+    if "adapter" in spec:
+        spec["adapter"] = {"layers": ["body"], "rank": 2, "freeze": []}
+    preset = folder / f"{function}.yaml"
+    preset.write_text(yaml.safe_dump(data))
+    return preset
+
+
+def test_a_model_of_the_users_own_that_guides_passes(own: Path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(own)
+    for preset in (own_preset(own, "good"), own_preset(own, "gives_features", "evaluator")):
+        done = checked(preset)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("returns_none", "None|'NoneType'"),
+        ("returns_a_class", "the class Means"),
+        ("returns_a_dict", "a dict|'dict'"),
+        ("raises", "KeyError"),
+        ("answers_none", "answers with (None|a NoneType)"),
+        ("answers_a_dict", "answers with a dict"),
+        ("answers_a_tuple", "answers with a tuple"),
+        ("answers_with_nan", "NaN"),
+        ("answers_with_a_class", "answers (in|with)"),
+        ("answers_with_too_few", r"\(2, 7\)"),
+        ("answers_with_maps", r"\(2, 10, 1, 1\)"),
+        ("answers_without_gradient", "no gradient"),
+        ("fails_on_images", "RuntimeError"),
+        ("has_no_parameters", "no parameters to train|matches no"),
+        ("is_huge", "more than 64 GiB|not enough memory|allocate"),
+        ("is_not_there", "is_not_there"),
+    ],
+)
+def test_a_model_of_the_users_own_that_is_no_guide_is_named(
+    own: Path, monkeypatch, function: str, message: str
+) -> None:
+    monkeypatch.syspath_prepend(own)
+    preset = own_preset(own, function)
+    (line,) = lines_of(checked(preset), preset)
+    assert line.startswith("guides.resnet") and re.search(message, line), line
+    assert f"user:strange_models.{function}" in line
+
+
+def test_what_the_preset_names_by_path_is_looked_for_when_asked(
+    preset_file, tmp_path: Path
+) -> None:
+    preset = preset_file(
+        ROOT / "config" / "imagenet256.yaml", dataset__path=str(tmp_path / "imagenet"),
+        evaluator__weights={"url": str(tmp_path / "w.pth")},
+    )  # fmt: skip
+    assert checked(preset).returncode == 0
+    assert lines_of(checked(preset, "--files"), preset) == [
+        f"evaluator.url: {tmp_path}/w.pth: is not there",
+        f"dataset.path: {tmp_path}/imagenet: is not there; `supervised: false` leaves out the rows that need it",
+    ]
+
+
+def test_the_check_leaves_the_random_numbers_alone(preset_file) -> None:
+    torch.manual_seed(7)
+    wanted = torch.rand(3)
+    torch.manual_seed(7)
+    checked(preset_file(guides__vit__options__img_size=16))
+    assert torch.equal(torch.rand(3), wanted)
+
+
+# -- under Snakemake ---------------------------------------------------------------------------------
+
+
+def test_snakemake_checks_in_full_before_its_first_job(tmp_path: Path, preset_file) -> None:
+    repository = Repository.create(tmp_path / "ppap")
+    preset = preset_file(guides__vit__options__img_size=16)
+    done = repository.snakemake(preset=str(preset), check=False)
+    said = [line for line in done.stderr.splitlines() if line.startswith("ppap: ")]
+    assert done.returncode == 2
+    assert len(said) == 1 and said[0].startswith(f"ppap: {preset}: guides.vit: ")
+    assert "Traceback" not in done.stderr
+    assert not list((repository.where / "results").rglob("*.safetensors"))
+    assert not list((repository.where / ".snakemake" / "locks").iterdir())
+    for harmless in (("--dry-run",), ("--touch",), ("--unlock",)):
+        assert "guides.vit" not in repository.snakemake(*harmless, preset=str(preset)).stderr
+
+
+# -- presets damaged at random -----------------------------------------------------------------------
+
+
+def tiny() -> dict[str, Any]:
+    """The smoke preset with one small guide: its full check takes little time."""
+    data = yaml.safe_load(SMOKE.read_text())
+    vit = data["guides"]["vit"]
+    data["guides"] = {"vit": vit}
+    data["evaluator"] = {key: vit[key] for key in ("model", "options", "input_size", "train")}
+    for grids in data["tables"].values():
+        for grid in grids:
+            grid["guides"] = ["vit"]
+    data["tables"]["main"] = [
+        {"guides": ["vit"], "samplers": ["ddim25"], "methods": list(data["methods"])}
+    ]
+    return data
+
+
+def places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The path of every value of a preset."""
+    children = (
+        node.items()
+        if isinstance(node, dict)
+        else enumerate(node)
+        if isinstance(node, list)
+        else ()
+    )
+    return [
+        *([path] if path else []),
+        *(p for k, child in children for p in places(child, (*path, k))),
+    ]
+
+
+STRANGE: list[Any] = [
+    None, True, "", "a", "none", "reference", "timm:resnet18", "user:nowhere.f", 0, 1, 2, 3, 7, -1, 0.5, -0.5, 1e-300,
+    1e300, math.inf, -math.inf, math.nan, 10**6, 10**12, 10**30, -(10**30), [], {}, [1], ["a"], {"a": 1}, [[]], "0x10",
+    "1e5", "inf", "../../etc", "a b", "$(touch pwned)", "é", "..",
+]  # fmt: skip
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """A preset with one to three things done to it, as the bytes of a file."""
+    base = draw(st.sampled_from([*[None] * 30, *SHIPPED]))  # the full-size ones take seconds
+    data = tiny() if base is None else yaml.safe_load(base.read_text())
+    for _ in range(draw(st.integers(0, 3))):
+        damage(draw, data)
+    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True).encode()
+    kind = draw(st.sampled_from(["none", "none", "none", "none", "cut", "byte", "twice", "tab"]))
+    where = draw(st.integers(0, len(text) - 1))
+    if kind == "cut":
+        return text[:where]
+    if kind == "byte":
+        return text[:where] + bytes([draw(st.integers(0, 255))]) + text[where + 1 :]
+    lines = text.splitlines(keepends=True)
+    line = lines[where % len(lines)]
+    return text.replace(line, line * 2 if kind == "twice" else b"\t" + line, kind != "none")
+
+
+def damage(draw: st.DrawFn, data: Any) -> None:
+    """Drop, retype, swap, rename or repeat something."""
+    everywhere = places(data)
+    (*parents, last), other = (draw(st.sampled_from(everywhere)) for _ in range(2))
+    parent = at(data, parents)
+    kind = draw(st.sampled_from(["drop", "set", "set", "set", "scale", "swap", "rename", "repeat"]))
+    if kind == "drop":
+        del parent[last]
+    elif kind == "scale" and isinstance(parent[last], int | float):
+        parent[last] *= draw(st.sampled_from([-1, 0, 2, 10, 1000, 10**9, 1e-9, 0.5]))
+    elif kind == "swap":
+        parent[last] = copy.deepcopy(at(data, other))
+    elif kind == "rename" and isinstance(parent, dict):
+        parent[draw(st.sampled_from(["a", "reference", "A b", "diffusion"]))] = parent.pop(last)
+    elif kind == "repeat" and isinstance(parent, list):
+        parent.append(copy.deepcopy(parent[last]))
+    else:
+        parent[last] = copy.deepcopy(draw(st.sampled_from(STRANGE)))
+
+
+def at(data: Any, path: Any) -> Any:
+    for key in path:
+        data = data[key]
+    return data
+
+
+@pytest.fixture(scope="module")
+def damaged_file(tmp_path_factory) -> Callable[[bytes], Path]:
+    folder = tmp_path_factory.mktemp("damaged")
+
+    def write(text: bytes) -> Path:
+        path = folder / "preset.yaml"
+        path.write_bytes(text)
+        return path
+
+    return write
+
+
+@settings(
+    max_examples=250, derandomize=True, deadline=None, database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)  # fmt: skip
+@given(text=damaged())
+def test_a_damaged_preset_is_fine_or_refused_line_by_line(text: bytes, damaged_file) -> None:
+    preset = damaged_file(text)
+    done = checked(preset)
+    if done.returncode:
+        assert lines_of(done, preset)
+        assert done.stdout == ""
+        return
+    assert done.stderr == ""
+    config = presets.load(preset)
+    assert presets.validate(json.loads(config.model_dump_json()), preset) == config
+    with torch.device("meta"):
+        for name in config.guides:
+            models.new_guide(config, name)
