@@ -112,7 +112,7 @@ def metrics(config: Config, layout: Layout) -> Figure:
                 axis.errorbar(
                     factor * part[metric].astype(float), y + 0.16 * (i - (len(guides) - 1) / 2),
                     xerr=factor * part[f"{metric}_std"].astype(float), fmt="os^Dv"[i % 5],
-                    color=sns.color_palette(_PALETTE)[i], markersize=4, label=guide,
+                    color=sns.color_palette(_PALETTE, len(guides))[i], markersize=4, label=guide,
                 )  # fmt: skip
             if metric == "fid" and _spans(frame.loc[frame["sampler"] == sampler, metric], 5):
                 axis.set_xscale("log")

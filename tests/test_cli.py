@@ -220,7 +220,10 @@ def test_experts_of_a_tampered_guide_are_refused(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"diffusion__timesteps": 500, "figures__timesteps": [100]}, "made for timesteps 1000, the run has 500"),
+        (
+            {"diffusion__timesteps": 500, "figures__timesteps": [100]},
+            "made for timesteps 1000, the run has 500",
+        ),
         ({"diffusion__noise_schedule": "linear"}, "made for noise_schedule cosine"),
         ({"experts__allocation": "log_snr"}, "covers timesteps [0, 500), the run needs [0, "),
     ],

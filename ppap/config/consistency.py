@@ -285,11 +285,11 @@ def _downloads(config: Config) -> Iterator[str]:
 
 def sources(config: Config) -> Iterator[tuple[str, Download]]:
     """Every file of somebody else that the preset names itself, and its key."""
-    found = [(DIFFUSION, config.diffusion.weights)]
+    found = [(f"{DIFFUSION}.weights", config.diffusion.weights)]
     if isinstance(config.evaluator, InceptionEvaluator):
-        found.append((EVALUATOR, config.evaluator.weights))
-        found.append((f"{EVALUATOR}.reference", config.evaluator.reference.archive))
-    found += [(config.key(name), spec.weights) for name, spec in networks(config)]
+        found.append((f"{EVALUATOR}.weights", config.evaluator.weights))
+        found.append((f"{EVALUATOR}.reference.archive", config.evaluator.reference.archive))
+    found += [(f"{config.key(name)}.weights", spec.weights) for name, spec in networks(config)]
     return ((key, source) for key, source in found if source is not None)
 
 
