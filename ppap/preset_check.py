@@ -350,8 +350,9 @@ def _stands_for(config: Config) -> None:
     if not named:
         return
     from ppap.paper import printed
+    from ppap.tables import TITLES
 
-    there = dict.fromkeys(row.architecture for table in config.tables for row in printed(table))
+    there = dict.fromkeys(row.architecture for table in TITLES for row in printed(table))
     for name, architecture in named.items():
         if architecture not in there:
             raise ConfigError(
