@@ -365,7 +365,7 @@ def _stands_for(config: Config) -> None:
 
 def _missing(config: Config) -> Iterator[ConfigError]:
     """Folders and files that the preset names by their path."""
-    wanted = {f"{key}.url": Path(source.url) for key, source in sources(config) if source.is_path}
+    wanted = {f"{key}.url": source.local for key, source in sources(config) if source.local}
     judge, data = config.evaluator, config.dataset
     if isinstance(judge, InceptionEvaluator) and judge.reference.folder:
         wanted[f"{EVALUATOR}.{REFERENCE}.folder"] = Path(judge.reference.folder)

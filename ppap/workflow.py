@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ppap import config as presets
+from ppap import failures
 from ppap.config import CLASSIFIER, DATASET, EVALUATOR, REFERENCE, Config
 from ppap.dependencies import (
     fingerprint,
@@ -25,6 +25,7 @@ from ppap.dependencies import (
     of_samples,
     of_tables,
 )
+from ppap.errors import ConfigError
 from ppap.runs import (
     WARM,
     ExpertJob,
@@ -48,14 +49,9 @@ Inputs = Callable[[Wildcards], list[str]]
 
 def load_preset(options: dict[str, Any]) -> tuple[str, Config]:
     """The preset that `--config preset=` names and its file; one line and exit code 2 if it is wrong."""
-    try:
+    with failures.ending_the_process("snakemake"):
         path = preset_file(options.get("preset", "digits"))
         return str(path), presets.load(path)
-    except presets.PresetError as error:
-        for problem in error.problems:
-            print(f"ppap: {problem}", file=sys.stderr, flush=True)
-        # Snakemake would turn any exception into a traceback and exit code 1.
-        os._exit(2)
 
 
 def preset_file(named: Any) -> Path:

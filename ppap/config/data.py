@@ -11,7 +11,6 @@ from pydantic import Field, model_validator
 
 from ppap.config.base import Section
 
-_SCHEMES = ("http", "https", "file")
 DIGITS = {"image_size": 8, "channels": 1, "classes": 10}  # what scikit-learn's digits are
 
 
