@@ -20,5 +20,9 @@ class DataError(PPAPError):
     """A file that is missing, truncated, tampered with, or made for another run."""
 
 
+class ModelError(PPAPError):
+    """A vision model that cannot be built, or does not answer as a guide should."""
+
+
 class NumericalError(PPAPError):
     """NaN or infinity in a loss or a sample."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +17,6 @@ from torch_fidelity.utils import create_feature_extractor
 
 from ppap import files, models, runtime
 from ppap.config import CLASSIFIER, EVALUATOR, Config, InceptionEvaluator
-from ppap.errors import DataError
 from ppap.guides import Guide, features_and_logits
 from ppap.runs import Layout
 
@@ -62,18 +62,31 @@ def _inception(config: Config, layout: Layout) -> Extractor:
 
 def new_inception(weights: dict[str, Tensor], source: object) -> FeatureExtractorInceptionV3:
     """torch-fidelity's Inception v3 with its weights; DataError, naming their source, if they are others."""
+    _check_inception(weights, source)
+    return FeatureExtractorInceptionV3(
+        INCEPTION, INCEPTION_LAYERS, feature_extractor_weights_path=_saved(weights)
+    )
+
+
+def inception_weights(path: Path) -> dict[str, Tensor]:
+    """torch-fidelity's weights file; DataError if it is another, or damaged."""
+    tensors = files.read_weights(path)
+    _check_inception(tensors, path)
+    return tensors
+
+
+def _check_inception(tensors: dict[str, Tensor], source: object) -> None:
+    with torch.device("meta"):
+        network = untrained_inception()
+    runtime.check_weights(network, tensors, source)
+
+
+def _saved(tensors: dict[str, Tensor]) -> io.BytesIO:
+    """Tensors in the only format that torch-fidelity takes."""
     buffer = io.BytesIO()
-    torch.save(weights, buffer)  # torch-fidelity takes weights in this format only
+    torch.save(tensors, buffer)
     buffer.seek(0)
-    try:
-        return FeatureExtractorInceptionV3(
-            INCEPTION,
-            INCEPTION_LAYERS,
-            feature_extractor_weights_path=buffer,
-        )
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise DataError(f"{source}: not Inception v3's weights ({reason})") from None
+    return buffer
 
 
 def untrained_inception() -> nn.Module:
@@ -83,10 +96,7 @@ def untrained_inception() -> nn.Module:
         def load_state_dict(self, state_dict: Any, *arguments: Any, **options: Any) -> Any:
             return None
 
-    buffer = io.BytesIO()
-    torch.save({}, buffer)
-    buffer.seek(0)
-    return Untrained(INCEPTION, INCEPTION_LAYERS, feature_extractor_weights_path=buffer)
+    return Untrained(INCEPTION, INCEPTION_LAYERS, feature_extractor_weights_path=_saved({}))
 
 
 def register_classifier(name: str, guide: Guide) -> None:

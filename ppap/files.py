@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import ctypes
 import hashlib
@@ -9,6 +10,8 @@ import json
 import math
 import mmap
 import pickle
+import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,6 +32,7 @@ from ppap.errors import DataError
 
 _LIBC = ctypes.CDLL(None)
 _METADATA = "ppap"
+_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")  # in timm's order
 _DTYPES = {"F32": np.float32, "F16": np.float16, "I64": np.int64}
 _NPY_HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -54,12 +58,24 @@ def tensors_writer(tensors: dict[str, Tensor], metadata: dict[str, str] | None =
     """What writes tensors as safetensors; for `write_all`."""
 
     def write(path: Path) -> None:
-        ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        ready = _unshared(tensors)
         # one entry: safetensors writes several in a random order, and equal files should be equal
         entry = {_METADATA: json.dumps(metadata, sort_keys=True)} if metadata else None
         save_file(ready, path, entry)
 
     return write
+
+
+def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as safetensors takes them: tied weights have a copy under each of their names."""
+    ready: dict[str, Tensor] = {}
+    taken = set()
+    for name, tensor in tensors.items():
+        value = tensor.detach().cpu().contiguous()
+        memory = value.untyped_storage().data_ptr()
+        ready[name] = value.clone() if memory in taken else value
+        taken.add(memory)
+    return ready
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -69,15 +85,70 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """A state dict of somebody else's: safetensors, or PyTorch's format, which is never unpickled."""
+    """A state dict of somebody else's: safetensors, or PyTorch's format, of which no code is run.
+
+    Taken out of the wrapper that its publisher put around it, if there is one. DataError unless it maps names
+    to plain tensors, of which there is one at least.
+    """
     if path.suffix == ".safetensors":
-        return read_tensors(path)
-    with _readable(path):
-        mapped = zipfile.is_zipfile(path)  # older files cannot be memory-mapped
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-        if not (isinstance(state, dict) and all(isinstance(v, Tensor) for v in state.values())):
-            raise ValueError("not a mapping of names to tensors")
-        return state
+        state: Any = read_tensors(path)
+    else:
+        with _readable(path):
+            mapped = zipfile.is_zipfile(path)  # older files cannot be memory-mapped
+            state = _load_tensors(path, mapped)
+    state = _unwrapped(state)
+    if not (isinstance(state, Mapping) and state):
+        raise DataError(
+            f"{path}: not a state dict (a mapping of names to tensors), or an empty one"
+        )
+    for name, value in state.items():
+        if problem := _no_weights(name, value):
+            raise DataError(f"{path}: not a state dict: {name!r} is {problem}")
+    return dict(state)
+
+
+def _load_tensors(path: Path, mapped: bool) -> Any:
+    """What `torch.save` wrote: tensors in containers, and the settings that training scripts put beside them."""
+    try:
+        with (
+            torch.serialization.safe_globals([argparse.Namespace]),
+            warnings.catch_warnings(action="ignore"),  # of tensors that are refused anyway
+        ):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except OSError:
+        raise
+    except Exception as error:  # anything: the bytes are a stranger's
+        # torch's own words advise to run the file
+        asked = re.search(r"(?:GLOBAL|class) (\S+)", str(error))
+        if isinstance(error, pickle.UnpicklingError) and asked:
+            raise ValueError(f"it asks to run {asked[1]}; only tensors are read") from None
+        raise ValueError("no file of tensors that torch.save wrote") from None
+
+
+def _unwrapped(state: Any) -> Any:
+    """The state dict in a checkpoint of timm or DeiT, or of a model trained on several GPUs."""
+    if isinstance(state, Mapping):
+        inside = (state.get(key) for key in _WRAPPERS)
+        state = next((value for value in inside if isinstance(value, Mapping)), state)
+    prefix = "module."
+    if isinstance(state, Mapping) and all(str(name).startswith(prefix) for name in state):
+        return {str(name).removeprefix(prefix): value for name, value in state.items()}
+    return state
+
+
+def _no_weights(name: Any, value: Any) -> str | None:
+    """What keeps an entry of a state dict from being a named, plain tensor."""
+    if not isinstance(name, str):
+        return "no name"
+    if not isinstance(value, Tensor):
+        return f"no tensor, but of type {type(value).__name__}"
+    if value.is_meta:
+        return "a tensor without values (on the meta device)"
+    if value.is_quantized:
+        return "quantised"
+    if value.layout != torch.strided:
+        return f"a sparse tensor ({str(value.layout).removeprefix('torch.')})"
+    return "complex" if value.is_complex() else None
 
 
 def read_metadata(path: Path) -> dict[str, str]:

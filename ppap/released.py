@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import itertools
 import logging
-import pickle
 import re
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from ppap import adapters, files, models, runtime
@@ -90,7 +88,7 @@ def import_experts(
 
 def read_released(path: Path) -> ReleasedExpert:
     """A released file; DataError if it is not one."""
-    state = _read(path)
+    state = files.read_weights(path)
     prefix = next((p for p in _PREFIXES if all(name.startswith(p) for name in state)), "")
     state = {name.removeprefix(prefix): value for name, value in state.items()}
     adapted = {n.rpartition(".")[0] for n in state if n.rpartition(".")[2] in _FACTORS}
@@ -104,6 +102,9 @@ def read_released(path: Path) -> ReleasedExpert:
             weights[f"{layer}.{last}"] = value
         else:
             weights[name] = value
+    integers = sorted(name for name, value in factors.items() if not value.is_floating_point())
+    if integers:
+        raise DataError(f"{path}: {integers[0]} holds no floats")
     scale = _lora_scale(weights, factors, adapted, path)
     # Their students see what the diffusion model sees. Only the wrapper of adapted DeiTs normalises.
     return ReleasedExpert(
@@ -130,20 +131,6 @@ def _parse_range(text: str) -> range:
     if not found:
         raise ConfigError(f"--range {text}: write FIRST-END, as in 0-200 (END is not included)")
     return found
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
-        raise DataError(f"{path}: truncated, or not a file of torch.save") from None
-    if not (isinstance(state, dict) and state) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
-    ):
-        raise DataError(f"{path}: not a released expert (a state dict: names to tensors)")
-    return state
 
 
 def _lora_scale(
@@ -182,6 +169,7 @@ def _delta(guide: Guide, released: ReleasedExpert, path: Path) -> dict[str, Tens
     """What the expert changes of the guide, whose network holds the off-the-shelf weights."""
     base = {name: value.clone() for name, value in guide.network.state_dict().items()}
     runtime.load_weights(guide.network, released.weights, path)
+    runtime.check_numbers(guide.network, released.factors, path)
     changed = adapters.delta(guide.network, base)
     replaced = [n for n in changed if f"{n}.lora_A" in released.factors]
     if replaced:

@@ -237,15 +237,15 @@ def test_a_file_with_other_names_or_shapes_is_refused(place: Place, changes, mes
 
 def test_what_is_no_released_expert_is_refused(place: Place) -> None:
     good, bad = place.released(0), place.folder / "bad.ckpt"
-    torch.save({"epoch": 3, "state_dict": RELEASED}, bad)
-    assert "bad.ckpt: not a released expert" in place.refused("ppap_5", good, bad)
+    torch.save({"epoch": 3, "weights": RELEASED}, bad)
+    assert "bad.ckpt: not a state dict: 'epoch' is no tensor" in place.refused("ppap_5", good, bad)
     torch.save(plain(RELEASED), bad)
     assert "bad.ckpt: has no adapters, but methods.ppap_5" in place.refused("ppap_5", good, bad)
     torch.save(Denoiser, bad)
-    assert "bad.ckpt: truncated, or not a file of torch.save" in place.refused("ppap_5", good, bad)
+    assert "bad.ckpt: truncated or not in the expected format" in place.refused("ppap_5", good, bad)
     for content in (good.read_bytes()[:5000], b"", b"no checkpoint"):
         bad.write_bytes(content)
-        assert "bad.ckpt: truncated, or not" in place.refused("ppap_5", good, bad)
+        assert "bad.ckpt: truncated or not" in place.refused("ppap_5", good, bad)
     assert "none.ckpt: no such file" in place.refused("ppap_5", good, "none.ckpt")
     assert "3 files for the 2 experts of ppap_5" in place.refused("ppap_5", good, good, good)
     assert "methods.naive: has no experts" in place.refused("naive", good)
