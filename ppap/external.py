@@ -21,6 +21,7 @@ from ppap.config import (
 )
 from ppap.downloads import Downloads
 from ppap.errors import ConfigError
+from ppap.extractors import inception_weights
 from ppap.guides import build_network, load_pretrained
 from ppap.guides.library import Pretrained, has_library_weights, pretrained
 from ppap.runs import Layout, external_models
@@ -74,12 +75,8 @@ def _diffusion(config: Config, downloads: Downloads) -> External:
 
 def _inception(spec: InceptionEvaluator, downloads: Downloads) -> External:
     """torch-fidelity's Inception v3."""
-    from ppap.extractors import new_inception
-
     with downloads.file(spec.weights) as path:
-        tensors = files.read_weights(path)
-        new_inception(tensors, path)
-        return External(tensors, _source(path))
+        return External(inception_weights(path), _source(path))
 
 
 def _classifier(config: Config, downloads: Downloads, name: str) -> External:
@@ -88,7 +85,8 @@ def _classifier(config: Config, downloads: Downloads, name: str) -> External:
     assert spec is not None
     channels, classes = config.dataset.channels, config.dataset.classes
     if not has_library_weights(spec):
-        network = build_network(spec.model, spec.options, channels, classes)
+        network = build_network(spec.model, spec.options, channels, classes, config.module_folders)
+        runtime.check_weights(network, network.state_dict(), f"model '{spec.model}'")
         return External(network.state_dict(), {})
     known = pretrained(spec.model)
     wanted = spec.weights or published(known, spec.model, config.key(name), classes)

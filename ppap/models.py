@@ -26,7 +26,7 @@ def as_guide(config: Config, name: str, network: nn.Module) -> Guide:
     """A classifier of the preset behind its resizing and normalisation."""
     spec = config.network(name)
     assert spec is not None
-    return Guide(network, *input_of(spec))
+    return Guide(network, *input_of(spec), spec.model, config.dataset.classes)
 
 
 def new_guide(config: Config, name: str) -> Guide:
@@ -34,8 +34,9 @@ def new_guide(config: Config, name: str) -> Guide:
     spec = config.network(name)
     if spec is None:
         raise ConfigError(f"{config.preset}: no model '{name}'")
+    data = config.dataset
     network = build_network(
-        spec.model, spec.options, config.dataset.channels, config.dataset.classes
+        spec.model, spec.options, data.channels, data.classes, config.module_folders
     )
     return as_guide(config, name, network)
 

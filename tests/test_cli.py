@@ -171,7 +171,7 @@ def test_what_does_not_exist_is_named(made: Path, arguments, message) -> None:
     ("model", "message"),
     [
         ("torchvision:resnet18", "takes 3 channels, the images have 1"),
-        ("user:nowhere.build", "model 'user:nowhere.build': No module named 'nowhere'"),
+        ("user:nowhere.build", "model 'user:nowhere.build': there is no nowhere.py"),
         ("timm:convnext_tiny", "model 'timm:convnext_tiny': "),  # it takes no `layers`
     ],
 )
@@ -260,6 +260,11 @@ def test_answers_that_are_not_finite_are_not_written(copy: Path) -> None:
     path = model_of(copy)
     tensors = files.read_tensors(path)
     tensors["fc.bias"] += torch.inf
+    files.write_tensors(path, tensors)
+    line = refused("label", SMOKE, "resnet", cwd=copy)
+    assert "models/resnet.safetensors: fc.bias holds NaN or infinity" in line
+    tensors["fc.bias"].fill_(3e38)
+    tensors["fc.weight"].fill_(3e38)  # finite, unlike the answers
     files.write_tensors(path, tensors)
     line = refused("label", SMOKE, "resnet", cwd=copy)
     assert "labels of resnet: an answer is not finite in torch.float32" in line

@@ -149,15 +149,12 @@ def test_weights_of_another_model_name_a_difference(preset_file, tmp_path: Path)
     assert not (tmp_path / "results").exists()
 
 
-def test_a_function_of_the_users_own_brings_its_weights(
-    preset_file, tmp_path: Path, monkeypatch
-) -> None:
+def test_a_function_of_the_users_own_brings_its_weights(preset_file, tmp_path: Path) -> None:
     (tmp_path / "mymodel.py").write_text(
         "import torch\ndef build(classes):\n"
         "    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, classes))\n"
         "    torch.nn.init.constant_(network[1].weight, 0.25)\n    return network\n"
     )
-    monkeypatch.syspath_prepend(str(tmp_path))
     preset = preset_file(
         IMAGENET, guides__resnet50__model="user:mymodel.build", guides__resnet50__input_size=8
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from ppap.config.base import CLASSIFIER, DIFFUSION, EVALUATOR, Name, Section, Seed
 from ppap.config.consistency import problems
@@ -35,6 +36,10 @@ class Config(Section):
     """A preset: everything that decides what is computed."""
 
     preset: Name
+    modules: tuple[str, ...] = Field(
+        (),
+        description="folders of the models named user:MODULE.FUNCTION, seen from the preset's own, which is always one",
+    )
     seed: Seed = Field(0, description="of all training")
     supervised: bool = Field(
         True, description="compute the rows that labels teach; false: no data set is needed"
@@ -54,6 +59,7 @@ class Config(Section):
         Literal["main", "capacity", "data_free"], Annotated[tuple[Grid, ...], Field(min_length=1)]
     ]
     figures: FiguresConfig
+    _folder: Path = PrivateAttr(Path())
 
     @field_validator("tables")
     @classmethod
@@ -67,6 +73,16 @@ class Config(Section):
         found = problems(self)
         if found:
             raise ValueError("\n".join(found))
+        return self
+
+    @property
+    def module_folders(self) -> list[Path]:
+        """Where modules of the user's own may lie: beside the preset, and where it says."""
+        return [self._folder, *(self._folder / folder for folder in self.modules)]
+
+    def lies_in(self, folder: Path) -> Config:
+        """This preset, of which it is known now where its file lies."""
+        self._folder = folder.absolute()
         return self
 
     @property
@@ -103,7 +119,7 @@ class Config(Section):
     @cached_property
     def plain(self) -> dict[str, Any]:
         """The whole preset as plain values, but for what differs from site to site."""
-        return self.model_dump(mode="json", exclude={"dataset": {"path"}})
+        return self.model_dump(mode="json", exclude={"dataset": {"path"}, "modules": True})
 
     def ranges(self, method: MethodConfig) -> list[range]:
         """The noise range of each of the method's experts, from the least noise to the most."""

@@ -35,11 +35,11 @@ def load(path: str | Path) -> Config:
 
 
 def validate(data: Any, source: str | Path) -> Config:
-    """Check a preset that has been read already; `source` names it in errors."""
+    """Check a preset that has been read already; `source`, its file, names it in errors."""
     if not isinstance(data, dict):
         raise PresetError(source, ["not a mapping of keys to values"])
     try:
-        return Config.model_validate(data)
+        return Config.model_validate(data).lies_in(Path(source).parent)
     except ValidationError as error:
         found = [problem for each in error.errors() for problem in _describe(each)]
         raise PresetError(source, found) from None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+from collections.abc import Iterator
 from types import ModuleType
 from typing import NamedTuple
 
 from ppap.config import Download, NetworkConfig
+from ppap.errors import ModelError, PPAPError
 
 
 class Pretrained(NamedTuple):
@@ -27,6 +30,22 @@ class Input(NamedTuple):
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+
+@contextlib.contextmanager
+def building(model: str) -> Iterator[None]:
+    """Name the model in whatever its code raises, which is kept as the error's cause."""
+    try:
+        yield
+    except PPAPError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ModelError(f"model '{model}': cannot be built ({reason(error)})") from error
+
+
+def reason(error: BaseException) -> str:
+    """An error on one line, not a long one."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def module_of(model: str) -> tuple[ModuleType, str]:

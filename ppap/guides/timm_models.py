@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,25 @@ from timm.data.imagenet_info import ImageNetInfo
 from timm.models import PretrainedCfg, get_pretrained_cfg
 from torch import nn
 
+from ppap import files
 from ppap.config import Download
 from ppap.errors import ConfigError, DataError
-from ppap.guides.library import Pretrained
+from ppap.guides.library import Pretrained, reason
+from ppap.runtime import check_numbers
 
 _IMAGENET = 1000
+_NOT_THE_MODELS = inspect.signature(timm.create_model).parameters.keys() - {"kwargs"}
 
 
 def build(name: str, channels: int, classes: int, options: dict[str, Any]) -> nn.Module:
     """The timm model `name`, untrained; `options` are arguments of its class."""
+    _check(name, options)
     return timm.create_model(name, in_chans=channels, num_classes=classes, **options)
 
 
 def pretrained(name: str) -> Pretrained:
     """What timm says of the weights of `name`."""
+    _check(name, {})
     try:
         known = get_pretrained_cfg(name)
     except RuntimeError as error:
@@ -48,13 +54,29 @@ def _source(known: PretrainedCfg) -> Download | None:
 def load(
     name: str, channels: int, classes: int, options: dict[str, Any], weights: Path
 ) -> nn.Module:
-    """The timm model with weights from a file in timm's own format, converted as timm does."""
-    overlay = {"file": str(weights), "num_classes": classes}  # or timm would make up another head
+    """The timm model with weights from a file in timm's own format, converted as timm does.
+
+    timm is given tensors, never a file: not every version of it reads files without running them.
+    """
+    _check(name, options)
+    state = files.read_weights(weights)
+    # with its classes, or timm would make up another head
+    overlay = {"state_dict": dict(state), "num_classes": classes, "custom_load": False}
     try:
-        return timm.create_model(
+        network: Any = timm.create_model(
             name, pretrained=True, pretrained_cfg_overlay=overlay, in_chans=channels,
             num_classes=classes, **options,
         )  # fmt: skip
-    except (RuntimeError, KeyError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise DataError(f"{weights}: not the weights of timm:{name} ({reason})") from None
+    except Exception as error:  # each model converts the names in its own way
+        raise DataError(f"{weights}: not the weights of timm:{name} ({reason(error)})") from error
+    network.pretrained_cfg.pop("state_dict", None)  # a second copy
+    check_numbers(network, state, weights)
+    return network
+
+
+def _check(name: str, options: dict[str, Any]) -> None:
+    """ConfigError unless this is one of timm's models, with no options but its own."""
+    if not timm.is_model(name.partition(".")[0]):
+        raise ConfigError(f"timm has no model '{name}'")
+    if taken := _NOT_THE_MODELS & options.keys():
+        raise ConfigError(f"timm:{name}: options: '{min(taken)}' is no argument of the model")

@@ -20,18 +20,18 @@ def build(name: str, channels: int, classes: int, options: dict[str, Any]) -> nn
     """The torchvision model `name`, untrained; `options` are arguments of its class."""
     if channels != 3:
         raise ConfigError(f"torchvision:{name} takes 3 channels, the images have {channels}")
-    model = name.partition("/")[0]
+    model = _classifier(name)
     return models.get_model(model, weights=None, num_classes=classes, **options)
 
 
 def pretrained(name: str) -> Pretrained:
     """What torchvision says of the weights of NAME/WEIGHTS, its best ones without WEIGHTS."""
-    model, _, wanted = name.partition("/")
+    model, wanted = _classifier(name), name.partition("/")[2] or "DEFAULT"
     known = models.get_model_weights(model)
-    if wanted and wanted not in known.__members__:
+    if wanted not in known.__members__:
         there = ", ".join(known.__members__) or "none"
         raise ConfigError(f"torchvision:{model} has no weights '{wanted}' (it has {there})")
-    weights = known[wanted or "DEFAULT"]
+    weights = known[wanted]
     transforms = weights.transforms()
     digits = re.search(r"-([0-9a-f]{8,64})\.", weights.url)  # torchvision's file names carry a hash
     return Pretrained(
@@ -51,3 +51,11 @@ def load(
     network = build(name, channels, classes, options)
     load_weights(network, files.read_weights(weights), weights)
     return network
+
+
+def _classifier(name: str) -> str:
+    """The model of NAME/WEIGHTS; ConfigError unless it is one of torchvision's classifiers."""
+    model = name.partition("/")[0]
+    if model not in models.list_models(module=models):
+        raise ConfigError(f"torchvision has no classifier '{model}'")
+    return model
