@@ -6,10 +6,10 @@ PRESET ?= digits
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install tables rehearsal test test-slurm lint format report pull unlock schema lock clean
+.PHONY: help install tables rehearsal test test-lowest test-slurm lint format report pull unlock schema lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(BIN)/.installed ## make the environment in .venv from requirements.lock
 
@@ -30,6 +30,26 @@ rehearsal: install ## the paper's whole graph at full size on this machine's CPU
 
 test: install ## run the tests (under 10 minutes)
 	pytest -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+
+# An environment of its own over that of `make install`, whose torch it shares: to fetch another takes minutes.
+# With `SHARED= OLD=.venv-lowest-torch` it shares nothing that pyproject.toml names.
+SHARED := torch torchvision
+OLD := .venv-lowest
+
+$(OLD)/.installed: $(BIN)/.installed tests/lowest.py
+	rm -rf $(OLD)
+	$(PYTHON) -m venv $(OLD)
+	$(BIN)/python -c 'import site; print("import site; site.addsitedir(%r)" % site.getsitepackages()[0])' \
+		> $$($(OLD)/bin/python -c 'import site; print(site.getsitepackages()[0])')/above.pth
+	$(BIN)/python tests/lowest.py $(SHARED) > $(OLD)/requirements.txt
+	$(OLD)/bin/pip install --quiet --progress-bar on -r $(OLD)/requirements.txt
+	@touch $@
+
+test-lowest: $(OLD)/.installed ## run the tests of libraries and files of others with the lowest versions allowed
+	cat $(OLD)/requirements.txt
+	$(OLD)/bin/python -m pytest -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder \
+		tests/test_strangers.py tests/test_guides.py tests/test_diffusers.py tests/test_released.py \
+		tests/test_inception.py tests/test_adapters_families.py tests/test_config.py
 
 test-slurm: install ## run the workflow under a real, private Slurm (needs slurm-wlm and munge)
 	pytest -m slurm
