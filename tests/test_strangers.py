@@ -1,0 +1,550 @@
+"""Files, folders and names of strangers: whatever they hold, no code of theirs runs, and one line says what is wrong."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+import torchvision
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from packaging.version import Version
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from ppap import config as presets
+from ppap import files, models
+from ppap.config import NetworkConfig
+from ppap.errors import ConfigError, DataError, ModelError
+from ppap.guides import Guide, build_network, load_pretrained
+from ppap.runs import Layout
+from tests.conftest import ROOT, ppap
+from tests.lowest import lowest
+from tests.repository import snakemake
+
+CIFAR10, IMAGENET, SMOKE = (
+    ROOT / path for path in ("config/cifar10.yaml", "config/imagenet256.yaml", "tests/smoke.yaml")
+)
+Write = Callable[..., Path]
+
+
+class Payload:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, made: Path) -> None:
+        self.made = made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mknod, (str(self.made),)
+
+
+def one_line(*arguments: object, cwd: Path) -> str:
+    """The one line of a refused command; nothing of it may be torch's advice to run the file."""
+    done = ppap(*arguments, cwd=cwd, check=False)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("ppap: ")]
+    assert done.returncode == 2 and len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr and "weights_only" not in done.stderr
+    return lines[0]
+
+
+# -- pickles ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "key"),
+    [
+        ("deit_s", IMAGENET, "guides__deit_s__weights"),  # timm
+        ("resnet50", IMAGENET, "guides__resnet50__weights"),  # torchvision
+        ("diffusion", IMAGENET, "diffusion__weights"),
+        ("evaluator", IMAGENET, "evaluator__weights"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+@pytest.mark.parametrize("wrapper", [None, "model", "state_dict"])
+def test_no_weights_file_is_unpickled(
+    preset_file: Write, tmp_path: Path, name: str, base: Path, key: str, suffix: str, wrapper: str
+) -> None:
+    path, made = tmp_path / f"weights.{suffix}", tmp_path / "made"
+    state: dict[str, Any] = {"fc.weight": torch.zeros(2), "fc.bias": Payload(made)}
+    torch.save({wrapper: state} if wrapper else state, path)
+    line = one_line("download", preset_file(base, **{key: {"url": str(path)}}), name, cwd=tmp_path)
+    assert path.name in line and not made.exists()
+    assert suffix == "safetensors" or "it asks to run" in line
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_released_expert_is_not_unpickled(preset_file: Write, tmp_path: Path) -> None:
+    path, made = tmp_path / "expert.ckpt", tmp_path / "made"
+    torch.save({"resnet.fc.weight": Payload(made)}, path)
+    with pytest.raises(DataError, match=r"expert.ckpt: .*it asks to run posix.mknod"):
+        files.read_weights(path)
+    assert not made.exists()
+
+
+def test_settings_beside_the_weights_of_a_training_script_do_no_harm(tmp_path: Path) -> None:
+    checkpoint = {
+        "model": {"module.a": torch.ones(2)},
+        "args": argparse.Namespace(lr=1),
+        "epoch": 3,
+    }
+    torch.save(checkpoint, tmp_path / "checkpoint.pth")
+    assert files.read_weights(tmp_path / "checkpoint.pth")["a"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("options", [
+    {"checkpoint_path": "weights.pth"},
+    {"pretrained": True, "pretrained_cfg_overlay": {"file": "weights.pth"}},
+    {"pretrained": True},
+])  # fmt: skip
+def test_options_name_no_file_for_timm_to_read(preset_file: Write, tmp_path: Path, options) -> None:
+    made = tmp_path / "made"
+    torch.save(Payload(made), tmp_path / "weights.pth")
+    line = one_line(
+        "pretrain", preset_file(guides__resnet__options=options), "resnet", cwd=tmp_path
+    )
+    assert "timm:resnet" in line and "is no argument of the model" in line and not made.exists()
+
+
+# -- diffusers -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Path:
+    """A pipeline's folder, with code of its own beside every part."""
+    torch.manual_seed(0)
+    unet = UNet2DModel(
+        sample_size=32, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+    )  # fmt: skip
+    folder = tmp_path / "pipeline"
+    DDPMPipeline(unet, DDPMScheduler()).save_pretrained(folder)
+    made = tmp_path / "made"
+    for place in (folder, folder / "unet", folder / "scheduler"):
+        for module in ("mypipe", "unet", "scheduler", "pipeline", "config"):
+            (place / f"{module}.py").write_text(
+                f"import os\nos.mknod({str(made)!r})\nfrom diffusers import *\n"
+                "class MyPipe(DDPMPipeline): pass\nclass MyUNet(UNet2DModel): pass\n"
+            )
+    return folder
+
+
+def changed(path: Path, **values: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def of_pipeline(preset_file: Write, pipeline: Path) -> Path:
+    return preset_file(CIFAR10, diffusion__pipeline=str(pipeline), runtime={"device": "cpu"})
+
+
+@pytest.mark.parametrize("index", [
+    {"_class_name": ["mypipe", "MyPipe"]},
+    {"unet": ["mypipe", "MyUNet"]},
+    {"custom_pipeline": "mypipe", "trust_remote_code": True},
+    {"auto_map": {"DiffusionPipeline": "mypipe.MyPipe"}, "scheduler": ["scheduler", "MyPipe"]},
+])  # fmt: skip
+def test_a_pipelines_own_code_never_runs(
+    preset_file: Write, tmp_path: Path, pipeline, index
+) -> None:
+    changed(pipeline / "model_index.json", **index)
+    changed(pipeline / "scheduler" / "scheduler_config.json", _class_name=["scheduler", "MyPipe"])
+    ppap("download", of_pipeline(preset_file, pipeline), "diffusion", cwd=tmp_path)
+    assert (tmp_path / "results/cifar10/models/diffusion.safetensors").exists()
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("unet/config.json", {"_class_name": ["mypipe", "MyUNet"]}, "has no unconditional U-Net"),
+        ("unet/config.json", {"_class_name": "UNet2DConditionModel"}, "has no unconditional U-Net"),
+        ("unet/config.json", {"down_block_types": ["os.system"] * 2}, "its settings make no UNet2DModel"),
+        ("unet/config.json", {"norm_num_groups": 0}, "its settings make no UNet2DModel"),
+        ("unet/config.json", {"block_out_channels": [16, 16]}, "diffusion_pytorch_model.safetensors: "),
+        ("scheduler/scheduler_config.json", {"num_train_timesteps": "x"}, "make no DDPMScheduler"),
+    ],
+)  # fmt: skip
+def test_a_pipelines_settings_are_data(
+    preset_file: Write, tmp_path: Path, pipeline: Path, name: str, values, message: str
+) -> None:
+    changed(pipeline / name, **values)
+    assert message in one_line(
+        "download", of_pipeline(preset_file, pipeline), "diffusion", cwd=tmp_path
+    )
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_pipelines_weights_are_not_unpickled(preset_file, tmp_path: Path, pipeline: Path) -> None:
+    (pipeline / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    torch.save(
+        {"conv_in.weight": Payload(tmp_path / "made")},
+        pipeline / "unet" / "diffusion_pytorch_model.bin",
+    )
+    line = one_line("download", of_pipeline(preset_file, pipeline), "diffusion", cwd=tmp_path)
+    assert "diffusion_pytorch_model.bin: " in line and not (tmp_path / "made").exists()
+
+
+def test_an_old_pipeline_of_the_hub_is_read_from_the_cache_as_diffusers_reads_it(
+    preset_file: Write, tmp_path: Path, pipeline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files beside one another, weights in PyTorch's format, the old names of attention's weights."""
+    snapshot = tmp_path / "downloads/huggingface/models--some--pipeline/snapshots/0123"
+    snapshot.mkdir(parents=True)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("0123")
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    state = load_file(pipeline / "unet" / "diffusion_pytorch_model.safetensors")
+    renamed = {}
+    for name, value in state.items():
+        for new, before in old.items():
+            name = name.replace(f".{new}.", f".{before}.")
+        renamed[name] = value
+    assert len(renamed.keys() - state.keys()) > 8
+    torch.save(renamed, snapshot / "diffusion_pytorch_model.bin")
+    for name in ("unet/config.json", "scheduler/scheduler_config.json", "model_index.json"):
+        (snapshot / Path(name).name).write_text((pipeline / name).read_text())
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    path = of_pipeline(preset_file, Path("some/pipeline"))
+    ppap("download", path, "diffusion", cwd=tmp_path)
+    config = presets.load(path)
+    ours = models.load_diffusion(config, Layout(config, tmp_path / "results")).eval()
+    theirs = UNet2DModel.from_pretrained(snapshot).eval()
+    x, t = torch.randn(1, 3, 32, 32), torch.tensor([7])
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x, t), theirs(x, t).sample)
+
+
+# -- models of the user's own ----------------------------------------------------------------------
+
+NETWORK = (
+    "import torch\n"
+    "class Net(torch.nn.Module):\n"
+    "    def __init__(self, classes):\n"
+    "        super().__init__()\n"
+    "        self.fc = torch.nn.Linear(64, classes)\n"
+    "    def forward(self, x):\n"
+    "        return {}\n"
+    "def build(classes): return Net(classes)\n"
+)
+LOGITS = "self.fc(x.flatten(1))"
+
+
+@pytest.fixture
+def user_preset(preset_file: Write, tmp_path: Path) -> Write:
+    """A preset whose guide is user:MODEL, in a folder of its own, and the module that it names."""
+    monkey = sys.modules.copy()
+
+    def write(model: str = "strange_model.build", source: str = "", **changes: Any) -> Path:
+        if source:
+            (tmp_path / "strange_model.py").write_text(source)
+        return preset_file(
+            guides__resnet__model=f"user:{model}",
+            guides__resnet__input_size=8,
+            **({"guides__resnet__options": {}} | changes),
+        )
+
+    yield write
+    for name in sys.modules.keys() - monkey.keys():
+        if "strange" in name:
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize("command", [("config", "check"), ("plan",), ("pretrain",), ("download",)])
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [("os.system", {"command": "touch made"}), ("pathlib.Path.touch", {"self": "made"}),
+     ("timm.create_model", {"model_name": "resnet18"}), ("sys.exit", {}), ("builtins.exec", {})],
+)  # fmt: skip
+def test_user_names_nothing_of_the_standard_library_or_of_installed_packages(
+    user_preset: Write, tmp_path: Path, command, model: str, options
+) -> None:
+    path = user_preset(model, guides__resnet__options=options)
+    names = ("resnet",) if command[0] in ("pretrain", "download") else ()
+    done = ppap(*command, path, *names, cwd=tmp_path, check=False)
+    assert not (tmp_path / "made").exists() and "Traceback" not in done.stderr
+    if command[0] in ("plan", "pretrain"):
+        assert done.returncode == 2 and f"ppap: model 'user:{model}': there is no" in done.stderr
+
+
+def test_the_workflow_runs_no_function_of_the_standard_library(
+    user_preset: Write, tmp_path: Path
+) -> None:
+    path = user_preset("os.system", guides__resnet__options={"command": f"touch {tmp_path}/made"})
+    done = snakemake(tmp_path, "results/smoke/models/resnet.safetensors", preset=path)
+    assert done.returncode and "model 'user:os.system': there is no os.py" in done.stderr
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_module_beside_the_preset_must_not_have_the_name_of_another(
+    user_preset: Write, tmp_path: Path
+) -> None:
+    (tmp_path / "os.py").write_text("def build(): pass\n")
+    line = one_line("pretrain", user_preset("os.build"), "resnet", cwd=tmp_path)
+    assert "os.py has the name of another module; rename it" in line
+
+
+def test_modules_of_the_users_own_lie_beside_the_preset_or_where_it_says(
+    user_preset: Write, tmp_path: Path
+) -> None:
+    package = tmp_path / "elsewhere" / "strange_package"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "nets.py").write_text("from strange_helper import *\n")
+    (tmp_path / "strange_helper.py").write_text(NETWORK.format(LOGITS))
+    path = user_preset("strange_package.nets.build")
+    assert "there is no strange_package.py" in one_line("plan", path, cwd=tmp_path)
+    path = user_preset("strange_package.nets.build", modules=["elsewhere"])
+    before = list(sys.path)
+    network = models.new_guide(presets.load(path), "resnet").network
+    assert network.fc.out_features == 10 and sys.path == before
+
+
+def test_where_modules_lie_changes_no_result(user_preset: Write) -> None:
+    here, there = (presets.load(user_preset(modules=[f])) for f in ("a", "b"))
+    assert here.plain == there.plain
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("def build(): return None", "returns 'NoneType'; a torch.nn.Module was expected"),
+        ("import torch\nclass build(torch.nn.Linear):\n    def __new__(cls): return cls", "returns the class build"),
+        ("def build(): return 1 / 0", "cannot be built (ZeroDivisionError: division by zero)"),
+        ("def build(): raise SystemExit('bye')", "cannot be built (SystemExit: bye)"),
+        ("def build(depth): pass", "cannot be built (TypeError: build() missing 1 required"),
+        ("import strange_and_missing", "cannot be built (ModuleNotFoundError: "),
+        ("def build(:", "cannot be built (SyntaxError: "),
+        ("build = 3", "strange_model has no function 'build'"),
+    ],
+)  # fmt: skip
+def test_a_function_that_returns_no_network_is_named(
+    user_preset: Write, tmp_path: Path, source: str, message: str
+) -> None:
+    line = one_line("pretrain", user_preset(source=source), "resnet", cwd=tmp_path)
+    assert line.startswith("ppap: model 'user:strange_model.build': ") and message in line
+
+
+@pytest.mark.parametrize(
+    ("forward", "message"),
+    [
+        ("None", "answers with a NoneType; a tensor was expected: (64, 10), a number for each class"),
+        (f"dict(logits={LOGITS})", "answers with a dict; a tensor was expected"),
+        (f"({LOGITS},)", "answers with a tuple; a tensor was expected"),
+        (f"{LOGITS}[:, :4]", "answers with shape (64, 4); expected was (64, 10)"),
+        (f"{LOGITS}.mean()", "answers with shape (); expected was"),
+        (f"{LOGITS}[:7]", "answers with shape (7, 10); expected was"),
+        (f"{LOGITS}.argmax(1)", "answers in int64; floats were expected"),
+        (f"{LOGITS} * float('nan')", "answers with NaN"),
+        (f"{LOGITS}.detach()", "its answers have no gradient"),
+        ("self.fc(x)", "fails on images (64, 1, 8, 8) resized to 8 pixels (RuntimeError: "),
+        ("1 / 0", "fails on images (64, 1, 8, 8) resized to 8 pixels (ZeroDivisionError: "),
+    ],
+)  # fmt: skip
+def test_a_model_that_answers_as_no_guide_should_is_named(
+    user_preset: Write, tmp_path: Path, forward: str, message: str
+) -> None:
+    path = user_preset(source=NETWORK.format(forward))
+    line = one_line("pretrain", path, "resnet", cwd=tmp_path)
+    assert line.startswith("ppap: model 'user:strange_model.build': ") and message in line
+
+
+def test_what_a_model_raised_is_kept_as_the_cause() -> None:
+    class Broken(nn.Module):
+        def forward(self, x):
+            raise KeyError("mine")
+
+    guide = Guide(Broken(), 8, (0.5,), (0.5,), "user:m.build", 10)
+    with pytest.raises(ModelError, match=r"'user:m\.build': fails on images") as error:
+        guide(torch.zeros(2, 1, 8, 8))
+    assert isinstance(error.value.__cause__, KeyError)
+
+
+def test_a_gradient_for_the_images_is_asked_of_frozen_models() -> None:
+    class Blind(nn.Module):
+        def forward(self, x):
+            return torch.zeros(len(x), 10)
+
+    guide, images = Guide(Blind(), 8, (0.5,), (0.5,), "user:m.build", 10), torch.zeros(2, 1, 8, 8)
+    with torch.no_grad():
+        assert guide(images).shape == (2, 10)
+    with pytest.raises(ModelError, match="its answers have no gradient"):
+        guide(images.requires_grad_())
+
+
+def test_tied_weights_are_written_and_read_back(user_preset: Write, tmp_path: Path) -> None:
+    tied = NETWORK.format(f"{LOGITS} + self.twin(x.flatten(1))").replace(
+        "    def forward", "        self.twin = self.fc\n    def forward"
+    )
+    path = user_preset(source=tied, guides__resnet__train__steps=2)
+    ppap("pretrain", path, "resnet", cwd=tmp_path)
+    config = presets.load(path)
+    network = models.load_guide(config, Layout(config, tmp_path / "results"), "resnet").network
+    assert network.fc is network.twin
+    written = files.read_tensors(tmp_path / "results/smoke/models/resnet.safetensors")
+    torch.testing.assert_close(written["twin.weight"], network.fc.weight)
+    torch.testing.assert_close(written["fc.weight"], network.fc.weight)
+
+
+# -- names of the libraries' models ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        ("timm:load_checkpoint", {}, "timm has no model 'load_checkpoint'"),
+        ("timm:checkpoint_filter_fn", {}, "timm has no model"),
+        ("timm:resnet50.no_such_tag", {}, "Invalid pretrained tag (no_such_tag)"),
+        ("timm:resnet50", {"no_such_option": 1}, "no_such_option"),
+        ("timm:resnet50", {"layers": "three"}, "model 'timm:resnet50': cannot be built"),
+        ("torchvision:fasterrcnn_resnet50_fpn", {}, "torchvision has no classifier 'fasterrcnn_resnet50_fpn'"),
+        ("torchvision:fcn_resnet50", {}, "torchvision has no classifier"),
+        ("torchvision:conv3x3", {}, "torchvision has no classifier"),
+        ("torchvision:get_weight", {}, "torchvision has no classifier"),
+        ("torchvision:resnet50", {"weights": "DEFAULT"}, "cannot be built (TypeError: "),
+        ("torchvision:resnet50", {"no_such_option": 1}, "cannot be built (TypeError: "),
+        ("torchvision:vit_b_16", {"image_size": 225}, "cannot be built ("),
+    ],
+)  # fmt: skip
+def test_what_is_no_classifier_of_a_library_is_refused(model: str, options, message: str) -> None:
+    for device in ("cpu", "meta"):
+        with torch.device(device), pytest.raises((ConfigError, ModelError)) as error:
+            build_network(model, options, 3, 10)
+        assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("model", ["torchvision:maskrcnn_resnet50_fpn", "torchvision:conv3x3"])
+def test_detectors_have_no_weights_to_download(preset_file: Write, tmp_path: Path, model) -> None:
+    path = preset_file(IMAGENET, guides__resnet50__model=model)
+    assert "torchvision has no classifier" in one_line("download", path, "resnet50", cwd=tmp_path)
+
+
+# -- tensors that are no weights -------------------------------------------------------------------
+
+
+def damaged(state: dict[str, Any], damage: str, name: str) -> Any:
+    """A state dict with one thing wrong."""
+    value = state[name]
+    changed = {
+        "NaN": lambda: torch.full_like(value, torch.nan),
+        "infinite": lambda: value.clone().fill_(torch.inf),
+        "bool": lambda: value > 0,
+        "complex": lambda: value.to(torch.complex64),
+        "integer": lambda: value.to(torch.int32),
+        "sparse": lambda: value.to_sparse(),
+        "compressed": lambda: value.reshape(len(value), -1).to_sparse_csr(),
+        "quantised": lambda: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8),
+        "meta": lambda: value.to("meta"),
+        "list": lambda: value.tolist(),
+        "shape": lambda: value[..., :-1].clone(),
+    }
+    if damage == "empty":
+        return {}
+    if damage == "integer names":
+        return dict(enumerate(state.values()))
+    if damage == "nested":
+        return {"model": {"model": state}}
+    return state | {name: changed[damage]()}
+
+
+DAMAGES = {
+    "empty": "an empty one", "integer names": "0 is no name", "nested": "'model' is no tensor, but of type",
+    "NaN": "NaN or infinity", "infinite": "NaN or infinity", "bool": "is of bool, not float32",
+    "complex": "is complex", "integer": "is of int32, not float32", "sparse": "is a sparse tensor",
+    "compressed": "is a sparse tensor", "quantised": "is quantised", "meta": "without values",
+    "list": "is no tensor, but of type list", "shape": "",
+}  # fmt: skip
+NETWORKS = {
+    "timm:resnet10t": (lambda: timm.create_model("resnet10t"), "conv1.0.weight"),
+    "torchvision:squeezenet1_1": (torchvision.models.squeezenet1_1, "features.0.weight"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("model", NETWORKS)
+def test_a_file_of_no_weights_is_refused(tmp_path: Path, model: str, damage: str) -> None:
+    build, name = NETWORKS[model]
+    path = tmp_path / "weights.pth"
+    torch.save(damaged(build().state_dict(), damage, name), path)
+    with pytest.raises(DataError) as error:
+        load_pretrained(NetworkConfig(model=model), 3, 1000, path)
+    line = str(error.value)
+    assert "weights.pth: " in line and DAMAGES[damage] in line and "\n" not in line
+    assert "weights_only" not in line
+
+
+@pytest.mark.parametrize("damage", ["empty", "NaN", "bool", "integer", "shape"])
+def test_a_safetensors_file_of_no_weights_is_refused(tmp_path: Path, damage: str) -> None:
+    build, name = NETWORKS["timm:resnet10t"]
+    save_file(damaged(build().state_dict(), damage, name), tmp_path / "weights.safetensors")
+    with pytest.raises(DataError, match=r"weights.safetensors: "):
+        spec = NetworkConfig(model="timm:resnet10t")
+        load_pretrained(spec, 3, 1000, tmp_path / "weights.safetensors")
+
+
+@pytest.mark.parametrize("damage", ["empty", "NaN", "bool", "complex", "shape"])
+@pytest.mark.parametrize("name", ["diffusion", "evaluator"])
+def test_adm_and_inception_weights_are_checked_when_they_are_downloaded(
+    preset_file: Write, tmp_path: Path, name: str, damage: str
+) -> None:
+    from ppap.extractors import untrained_inception
+
+    small = {"model_channels": 32, "channel_mult": [1, 1], "num_res_blocks": 1,
+             "attention_factors": [], "head_channels": 32}  # fmt: skip
+    weights = {"url": str(tmp_path / "weights.pt")}
+    path = preset_file(
+        IMAGENET, diffusion__architecture=small, diffusion__weights=weights,
+        evaluator__weights=weights,
+    )  # fmt: skip
+    config = presets.load(path)
+    network = models.new_diffusion(config) if name == "diffusion" else untrained_inception()
+    state = network.state_dict()
+    torch.save(damaged(state, damage, next(iter(state))), tmp_path / "weights.pt")
+    assert "weights.pt: " in one_line("download", path, name, cwd=tmp_path)
+    torch.save(state, tmp_path / "weights.pt")
+    ppap("download", path, name, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"PK\x03\x04", b"\x80\x02."])
+def test_a_file_of_something_else_is_refused(tmp_path: Path, content: bytes) -> None:
+    for suffix in ("pth", "safetensors"):
+        path = tmp_path / f"weights.{suffix}"
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=f"weights.{suffix}: truncated or not in the expected"):
+            files.read_weights(path)
+
+
+@pytest.mark.parametrize("model", NETWORKS)
+@pytest.mark.parametrize("wrapper", ["state_dict", "model", "model_ema", "state_dict_ema"])
+def test_the_wrappers_of_publishers_are_taken_off(tmp_path: Path, model: str, wrapper: str) -> None:
+    build, name = NETWORKS[model]
+    state = {f"module.{key}": value for key, value in build().state_dict().items()}
+    torch.save({wrapper: state, "epoch": 1}, tmp_path / "weights.pth")
+    loaded = load_pretrained(NetworkConfig(model=model), 3, 1000, tmp_path / "weights.pth")
+    torch.testing.assert_close(loaded.state_dict()[name], state[f"module.{name}"])
+
+
+def test_files_from_before_batches_were_counted_are_read(tmp_path: Path) -> None:
+    state = torchvision.models.resnet18().state_dict()
+    old = {name: value for name, value in state.items() if "num_batches" not in name}
+    torch.save(old, tmp_path / "weights.pth")
+    spec = NetworkConfig(model="torchvision:resnet18")
+    loaded = load_pretrained(spec, 3, 1000, tmp_path / "weights.pth").state_dict()
+    assert loaded.keys() == state.keys()
+
+
+# -- versions --------------------------------------------------------------------------------------
+
+
+def test_every_dependency_states_its_lowest_version_which_is_not_above_the_locked_one() -> None:
+    locked = dict(
+        line.split()[0].split("==")
+        for line in (ROOT / "requirements.lock").read_text().splitlines()
+        if "==" in line and not line.startswith((" ", "#"))
+    )
+    for name, version in lowest().items():
+        assert Version(version) <= Version(locked[name])
