@@ -9,19 +9,16 @@ class ConfigError(PPAPError):
     """A config file that cannot be used."""
 
 
-class UserCodeError(ConfigError):
-    """Code of the user's own, which a preset names, that failed or returned something else.
+class ModelError(ConfigError):
+    """A vision model that cannot be built, or does not answer as a guide should.
 
-    Raised `from` the code's own exception: the command line keeps its traceback in a log, and names it.
+    Raised `from` the model's own exception, if it has one: the command line keeps its traceback in a log,
+    and names it.
     """
 
 
 class DataError(PPAPError):
     """A file that is missing, truncated, tampered with, or made for another run."""
-
-
-class ModelError(PPAPError):
-    """A vision model that cannot be built, or does not answer as a guide should."""
 
 
 class NumericalError(PPAPError):

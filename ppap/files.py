@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import errno
 import hashlib
 import json
 import math
@@ -284,7 +285,10 @@ def _readable(path: Path) -> Iterator[None]:
     except MemoryError:
         raise DataError(f"{path}: damaged, or larger than the memory") from None
     except OSError as error:
-        if error.errno is not None:
+        if error.errno not in (
+            None,
+            errno.EINVAL,
+        ):  # a place before the start of a file that was cut
             raise DataError(f"{path}: cannot be read: {error.strerror}") from None
         raise DataError(_unexpected(path, error)) from None
     except pickle.UnpicklingError:  # whose text advises to let the file run code

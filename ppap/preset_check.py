@@ -30,7 +30,7 @@ from ppap.config import (
     NetworkConfig,
 )
 from ppap.config.consistency import LARGEST, networks, sources
-from ppap.errors import ConfigError, PPAPError, UserCodeError
+from ppap.errors import ConfigError, PPAPError, ModelError
 from ppap.external import published
 from ppap.guides import Guide, features_and_logits
 from ppap.guides.library import has_library_weights, pretrained
@@ -61,7 +61,7 @@ def _problem(key: str, check: Check) -> PPAPError | None:
         text = " ".join(str(error).split())
         if not text.startswith(f"{key}."):
             text = f"{key}.{text}" if text.startswith("adapter.") else f"{key}: {text}"
-        kind = UserCodeError if isinstance(error, UserCodeError) else ConfigError
+        kind = ModelError if isinstance(error, ModelError) else ConfigError
         problem = kind(text)
         problem.__cause__ = error.__cause__
         return problem
@@ -104,7 +104,7 @@ def _try(trial: Check, what: str, own: bool = False) -> None:
         raise ConfigError(f"{what} {failure}")
     if isinstance(failure, PPAPError):
         raise failure
-    kind = UserCodeError if own else ConfigError
+    kind = ModelError if own else ConfigError
     raise kind(f"{what} cannot be used ({type(failure).__name__}: {_short(failure)})") from failure
 
 

@@ -161,7 +161,7 @@ def test_a_guides_and_an_evaluators_weights_must_be_theirs_to_be_remembered(
     for name, reason in (
         ("resnet18", "lacks bn1.bias"),
         ("deit_s", "not the weights of timm:deit_small"),
-        ("evaluator", "not Inception v3's weights"),
+        ("evaluator", "lacks Conv2d_1a_3x3.bn.bias"),
         ("reference", "not in the expected format|not uint8"),
     ):
         done = ppap("download", preset, name, cwd=tmp_path, check=False)

@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from ppap import cli, failures, files
-from ppap.errors import DataError, UserCodeError
+from ppap.errors import DataError, ModelError
 from tests.conftest import SMOKE, ppap
 
 ROOT = Path(__file__).parent.parent
@@ -357,7 +357,7 @@ def test_the_log_lies_elsewhere_if_scratch_cannot_be_written(tmp_path: Path, mon
 
 
 def test_a_users_own_traceback_is_kept(tmp_path: Path, monkeypatch) -> None:
-    error = UserCodeError("model 'user:mine.net': KeyError: 'a'")
+    error = ModelError("model 'user:mine.net': KeyError: 'a'")
     error.__cause__ = KeyError("a")
     code, line = ending(error, monkeypatch, tmp_path)
     (log,) = (tmp_path / "scratch" / "crashes").iterdir()

@@ -107,7 +107,7 @@ def test_options_name_no_file_for_timm_to_read(preset_file: Write, tmp_path: Pat
     line = one_line(
         "pretrain", preset_file(guides__resnet__options=options), "resnet", cwd=tmp_path
     )
-    assert "timm:resnet" in line and "is no argument of the model" in line and not made.exists()
+    assert "guides.resnet: options." in line and "leave it out" in line and not made.exists()
 
 
 # -- diffusers -------------------------------------------------------------------------------------
@@ -420,7 +420,7 @@ def test_what_is_no_classifier_of_a_library_is_refused(model: str, options, mess
 @pytest.mark.parametrize("model", ["torchvision:maskrcnn_resnet50_fpn", "torchvision:conv3x3"])
 def test_detectors_have_no_weights_to_download(preset_file: Write, tmp_path: Path, model) -> None:
     path = preset_file(IMAGENET, guides__resnet50__model=model)
-    assert "torchvision has no classifier" in one_line("download", path, "resnet50", cwd=tmp_path)
+    assert "torchvision has no model" in one_line("download", path, "resnet50", cwd=tmp_path)
 
 
 # -- tensors that are no weights -------------------------------------------------------------------
