@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from ppap.errors import PPAPError, ModelError
+from ppap.errors import ModelError, PPAPError
 
 FAULT, REFUSED = 1, 2  # exit codes: a fault of ppap's, and what its user can put right
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)

@@ -30,7 +30,7 @@ from ppap.config import (
     NetworkConfig,
 )
 from ppap.config.consistency import LARGEST, networks, sources
-from ppap.errors import ConfigError, PPAPError, ModelError
+from ppap.errors import ConfigError, ModelError, PPAPError
 from ppap.external import published
 from ppap.guides import Guide, features_and_logits
 from ppap.guides.library import has_library_weights, pretrained
