@@ -16,7 +16,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,7 +34,13 @@ from ppap.errors import DataError
 _LIBC = ctypes.CDLL(None)
 _METADATA = "ppap"
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")  # in timm's order
-_DTYPES = {"F32": np.float32, "F16": np.float16, "I64": np.int64}
+_SEAL = "seal"
+# safetensors' names of what PPAP's own files hold, and numpy's
+_DTYPES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
+    "I64": "int64", "I32": "int32", "U8": "uint8", "BOOL": "bool",
+}  # fmt: skip
+_DEFLATED = 1032  # bytes that one byte of a zip archive unpacks to, at most
 _NPY_HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -61,8 +67,8 @@ def tensors_writer(tensors: dict[str, Tensor], metadata: dict[str, str] | None =
     def write(path: Path) -> None:
         ready = _unshared(tensors)
         # one entry: safetensors writes several in a random order, and equal files should be equal
-        entry = {_METADATA: json.dumps(metadata, sort_keys=True)} if metadata else None
-        save_file(ready, path, entry)
+        about = {**(metadata or {}), _SEAL: _seal(metadata or {}, _described(ready))}
+        save_file(ready, path, {_METADATA: json.dumps(about, sort_keys=True)})
 
     return write
 
@@ -80,8 +86,10 @@ def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read safetensors; DataError if the file is missing, truncated or of another format."""
-    with _readable(path):
+    """Read safetensors; DataError if the file is missing, truncated, of another format, or if its header
+    was changed after `write_tensors`."""
+    read_metadata(path)
+    with _readable(path), _parsing():
         return load_file(path)
 
 
@@ -154,8 +162,18 @@ def _no_weights(name: Any, value: Any) -> str | None:
 
 def read_metadata(path: Path) -> dict[str, str]:
     """The metadata that `write_tensors` gave a file; none if others wrote it."""
-    with _readable(path), safe_open(path, "pt") as file:
-        return json.loads((file.metadata() or {}).get(_METADATA, "{}"))
+    with _readable(path), _parsing(), safe_open(path, "pt") as file:
+        about = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
+        if not all(isinstance(value, str) for value in about.values()):
+            raise ValueError("metadata that are not text")
+        seal = about.pop(_SEAL, None)  # none: of version 0.1, or not written here
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        found = {
+            name: (_DTYPES.get(s.get_dtype(), ""), s.get_shape()) for name, s in slices.items()
+        }
+        if seal not in (None, _seal(about, found)):
+            raise ValueError("its header is not the one that was written")
+        return about
 
 
 def write_array(path: Path, array: NDArray[Any]) -> None:
@@ -179,28 +197,62 @@ def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read all arrays of an .npz."""
-    with _readable(path), np.load(path, allow_pickle=False) as archive:
-        return dict(archive)
+    """Read all arrays of an .npz. What declares more bytes than the file can hold is never allocated."""
+    with _readable(path), _parsing(), zipfile.ZipFile(path) as archive:
+        return {
+            entry.filename.removesuffix(".npy"): _read_entry(archive, entry)
+            for entry in archive.infolist()
+        }
+
+
+def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[Any]:
+    with archive.open(entry) as file:
+        header = _read_header(file)
+        size = file.tell() + header.size
+    largest = entry.compress_size * (_DEFLATED if entry.compress_type else 1)
+    if entry.file_size != size or size > largest:
+        raise ValueError(
+            f"{entry.filename} declares {size} bytes, the archive has {entry.file_size}"
+        )
+    with archive.open(entry) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+class _ArrayHeader(NamedTuple):
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype[Any]
+
+    @property
+    def size(self) -> int:
+        return self.dtype.itemsize * math.prod(self.shape)
+
+
+def _read_header(file: IO[bytes]) -> _ArrayHeader:
+    """The header of the .npy file that begins here; the array's data begin where it ends."""
+    header = _ArrayHeader(*_NPY_HEADERS[np.lib.format.read_magic(file)](file))
+    if header.dtype.hasobject or any(length < 0 for length in header.shape):
+        raise ValueError(f"Python objects, or an impossible shape: {header.dtype} {header.shape}")
+    return header
 
 
 def map_array(path: Path) -> NDArray[Any]:
     """Memory-map a .npy file; no file stays open, so there may be thousands. Not for writing."""
-    with _readable(path), path.open("rb") as file:
-        read_header = _NPY_HEADERS[np.lib.format.read_magic(file)]
-        shape, fortran, dtype = read_header(file)
-        if fortran or dtype.hasobject:
-            raise ValueError("Fortran order, or Python objects")
+    with _readable(path), _parsing(), path.open("rb") as file:
+        header = _read_header(file)
         start, size = file.tell(), path.stat().st_size
-        if size - start != dtype.itemsize * math.prod(shape):
-            raise ValueError(f"{size} bytes for {dtype} {shape}")
+        if header.fortran:
+            raise ValueError("Fortran order")
+        if size - start != header.size:
+            raise ValueError(f"{size} bytes for {header.dtype} {header.shape}")
         mapped = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
-        return mapped.numpy()[start:].view(dtype).reshape(shape)
+        return mapped.numpy()[start:].view(header.dtype).reshape(header.shape)
 
 
 def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
     """Memory-map a safetensors file, as `map_array` does."""
-    with _readable(path), path.open("rb") as file, safe_open(path, "pt"):  # which checks the header
+    read_metadata(path)  # which checks the header
+    with _readable(path), _parsing(), path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
         size = path.stat().st_size
@@ -225,6 +277,27 @@ def release(mapped: NDArray[Any]) -> None:
     length = first + mapped.nbytes - start
     if length >= page:
         _LIBC.madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), mmap.MADV_DONTNEED)
+
+
+def _described(tensors: Mapping[str, Tensor]) -> dict[str, tuple[str, list[int]]]:
+    names = {name: str(value.dtype).removeprefix("torch.") for name, value in tensors.items()}
+    known = set(_DTYPES.values())
+    return {
+        name: (names[name] if names[name] in known else "", list(value.shape))
+        for name, value in tensors.items()
+    }
+
+
+def _seal(metadata: Mapping[str, str], tensors: Mapping[str, tuple[str, list[int]]]) -> str:
+    """A hash of what a file's header says: metadata, and names, types and shapes of the tensors.
+
+    It shows that a tensor was dropped, renamed or retyped, or a word of the metadata changed, and costs
+    nothing; the values have no part in it.
+    """
+    text = json.dumps(
+        [dict(metadata), {name: list(about) for name, about in tensors.items()}], sort_keys=True
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def write_json(path: Path, value: Any, sort_keys: bool = False) -> None:
@@ -265,6 +338,20 @@ def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with _readable(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _parsing() -> Iterator[None]:
+    """Around parsers, numpy's, zipfile's and safetensors': whatever they raise, the file is not in their format.
+
+    Which exceptions that may be, none of them says; a header's syntax, types and sizes are the file's.
+    """
+    try:
+        yield
+    except (OSError, ValueError):
+        raise
+    except Exception as error:
+        raise ValueError(str(error) or type(error).__name__) from error
 
 
 @contextlib.contextmanager
