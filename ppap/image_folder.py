@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -22,6 +23,9 @@ from ppap.errors import DataError
 from ppap.seeds import Stream, mix
 
 _MIN_CROP, _MAX_CROP = 0.8, 1.0
+_LONGEST = (
+    200  # sides: an image that is longer would take gigabytes when its shorter side is enlarged
+)
 _CPU = torch.device("cpu")
 
 
@@ -154,12 +158,36 @@ class _RandomCrops(Dataset[LabelledBatch | DataError]):
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """An image as RGB; DataError, naming the file, if it cannot be decoded."""
+    """An image as RGB; DataError, naming the file, if it cannot be decoded.
+
+    As ADM's and torchvision's loaders: transparency is dropped, and EXIF's orientation is not applied, since
+    published reference statistics come from images read so. Of 16 bits the upper 8 are kept.
+    """
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        with warnings.catch_warnings():
+            # a picture of twice the size that is warned of is an error
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                rgb = _rgb(image)
+    except (
+        Exception
+    ) as error:  # whatever a decoder stumbles over, the file is not what it should be
         raise DataError(f"{path}: cannot be decoded ({' '.join(str(error).split())})") from None
+    if max(rgb.size) > _LONGEST * min(rgb.size):
+        raise DataError(f"{path}: has {rgb.width} x {rgb.height} pixels, which is a line")
+    return rgb
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Eight bits a channel. Pillow halves 16-bit colours by itself, but makes 16-bit greys white."""
+    deep = image.mode == "I" and image.format in ("PNG", "PPM")
+    if deep or image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise ValueError(f"32 bits a pixel, mode {image.mode}: which value is white is not known")
+    elif image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")
 
 
 def random_crop(image: Image.Image, size: int, random: Random) -> NDArray[np.uint8]:

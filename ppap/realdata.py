@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS, default_loader
+from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from ppap import files
+from ppap import files, tensor_spec
+from ppap.artefacts import IMAGES, LABELS, MU, SIGMA, check_statistics, reference_images
 from ppap.config import Config, InceptionEvaluator
 from ppap.downloads import Downloads, only_one
 from ppap.errors import ConfigError, DataError
+from ppap.image_folder import read_image
 
-IMAGES, LABELS, MU, SIGMA = "images", "labels", "mu", "sigma"
+_ARCHIVED = {IMAGES: "arr_0"}
+_NO_REFERENCE = "it is no reference batch of ADM's evaluator"
 
 
 def reference(config: Config, downloads: Downloads) -> dict[str, Tensor]:
@@ -34,15 +36,14 @@ def reference(config: Config, downloads: Downloads) -> dict[str, Tensor]:
 
 
 def read_archive(path: Path) -> dict[str, Tensor]:
-    """A reference batch of ADM's evaluator (.npz with arr_0, and mu and sigma or not)."""
+    """A reference batch of ADM's evaluator: .npz with arr_0, and mu and sigma or not; other arrays are left."""
     arrays = files.read_arrays(path)
-    images = arrays.get("arr_0")
-    if images is None or images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
-        raise DataError(f"{path}: arr_0 is not uint8 (N, height, width, 3)")
-    found = {IMAGES: torch.from_numpy(images)}
-    if {MU, SIGMA} <= arrays.keys():
-        found |= {name: torch.from_numpy(arrays[name]).double() for name in (MU, SIGMA)}
-    return found
+    spec = {_ARCHIVED.get(name, name): wanted for name, wanted in reference_images().items()}
+    mine = {name: arrays[name] for name in spec if name in arrays}
+    tensor_spec.check(path, mine, spec, _NO_REFERENCE)
+    found = {name: torch.from_numpy(mine[name]).double() for name in (MU, SIGMA) if name in mine}
+    check_statistics(path, found, _NO_REFERENCE)
+    return {IMAGES: torch.from_numpy(mine[_ARCHIVED[IMAGES]])} | found
 
 
 def registered(name: str, downloads: Downloads) -> dict[str, Tensor]:
@@ -76,5 +77,5 @@ def read_folder(folder: Path, size: int) -> Tensor:
     if not paths:
         raise DataError(f"{folder}: no images there (evaluator.reference.folder)")
     fit = v2.Compose([v2.Resize(size, antialias=True), v2.CenterCrop(size), v2.PILToTensor()])
-    images = [fit(default_loader(str(path))) for path in tqdm(paths, str(folder), unit="image")]
+    images = [fit(read_image(path)) for path in tqdm(paths, str(folder), unit="image")]
     return torch.stack(images).permute(0, 2, 3, 1).contiguous()

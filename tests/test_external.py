@@ -181,10 +181,10 @@ def test_reference_archives_keep_their_statistics(tmp_path: Path) -> None:
     from ppap import realdata
 
     images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
-    np.savez(tmp_path / "ref.npz", arr_0=images, mu=np.zeros(5), sigma=np.eye(5))
+    np.savez(tmp_path / "ref.npz", arr_0=images, mu=np.zeros(2048), sigma=np.eye(2048))
     found = realdata.read_archive(tmp_path / "ref.npz")
     assert (found["images"].numpy() == images).all()
-    assert found["mu"].shape == (5,) and found["sigma"].dtype == torch.float64
+    assert found["mu"].shape == (2048,) and found["sigma"].dtype == torch.float64
     np.savez(tmp_path / "bad.npz", arr_0=images.astype(np.float32))
     with pytest.raises(DataError, match=r"bad\.npz: arr_0 is not uint8"):
         realdata.read_archive(tmp_path / "bad.npz")

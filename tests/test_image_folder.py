@@ -1,7 +1,10 @@
 """Folders of labelled images: classes, crops against a plain implementation, batches that never change."""
 
+import io
 import math
 import random
+import re
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from ppap import realdata
 from ppap.errors import DataError
 from ppap.image_folder import (
+    LabelledFiles,
     TrainingBatches,
     center_crop,
     list_files,
     random_crop,
     read_image,
 )
+from tests.conftest import ROOT, ppap
 
 CLASSES = ("n02123045", "n01440764", "n09999999")  # not in order
 
@@ -190,3 +196,111 @@ def test_a_file_that_cannot_be_decoded_is_named_in_one_line(tmp_path: Path, work
     path.unlink()
     with pytest.raises(DataError, match=r"broken.jpeg: cannot be decoded"):
         read_image(path)
+
+
+# -- pictures that are not 8-bit RGB, or no pictures -------------------------------------------------
+
+
+def ramp(dtype: type, top: int) -> np.ndarray:
+    return np.linspace(0, top, 64 * 64).reshape(64, 64).astype(dtype)
+
+
+@pytest.mark.parametrize("name", ["grey.png", "grey.tiff", "grey.pgm"])
+def test_sixteen_bits_become_the_upper_eight(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    Image.fromarray(ramp(np.uint16, 65535)).save(path)
+    found = np.asarray(read_image(path)).astype(int)
+    expected = (ramp(np.uint16, 65535) >> 8)[..., None].astype(int)
+    assert np.abs(found - expected).max() <= 1  # PGM's reader rounds
+    assert found.min() == 0 and found.max() == 255 and len(np.unique(found)) == 256
+
+
+def test_a_format_whose_white_is_not_known_is_refused(tmp_path: Path) -> None:
+    for dtype, top in ((np.int32, 70_000), (np.float32, 1)):
+        Image.fromarray(ramp(dtype, top)).save(tmp_path / "deep.tiff")
+        with pytest.raises(DataError, match=r"deep.tiff: cannot be decoded \(32 bits a pixel"):
+            read_image(tmp_path / "deep.tiff")
+
+
+def test_palettes_transparency_and_cmyk_become_their_colours(tmp_path: Path, recwarn) -> None:
+    red = (255, 0, 0)
+    pictures = {
+        "palette.png": Image.new("RGB", (8, 8), red).convert("P"),
+        "alpha.png": Image.new("RGBA", (8, 8), (*red, 10)),
+        "cmyk.jpg": Image.new("RGB", (8, 8), red).convert("CMYK"),
+        "half.png": Image.new("LA", (8, 8), (77, 10)),
+        "bits.png": Image.new("1", (8, 8), 1),
+    }
+    pictures["palette.png"].info["transparency"] = bytes([0] * 100)
+    colours = {}
+    for name, image in pictures.items():
+        image.save(tmp_path / name)
+        found = read_image(tmp_path / name)
+        assert found.mode == "RGB"
+        colours[name] = np.asarray(found)[4, 4].astype(int)
+    for name in ("palette.png", "alpha.png", "cmyk.jpg"):
+        assert np.abs(colours[name] - red).max() <= 2
+    assert colours["half.png"].tolist() == [77] * 3 and colours["bits.png"].tolist() == [255] * 3
+    assert not recwarn.list
+
+
+def test_orientation_is_not_applied_as_published_statistics_have_it(tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.new("RGB", (40, 20)).save(tmp_path / "turned.jpg", exif=turned)
+    assert read_image(tmp_path / "turned.jpg").size == (40, 20)
+
+
+def no_pictures(folder: Path) -> dict[str, Path]:
+    """Files with a picture's suffix that are none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    good = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(
+        good, "PNG"
+    )
+    content = good.getvalue()
+    bomb = content[:16] + (60_000).to_bytes(4, "big") * 2 + content[24:29]
+    bomb += zlib.crc32(bomb[12:29]).to_bytes(4, "big") + content[33:]
+    files = {
+        "corrupt.png": content[:200] + bytes(100) + content[300:], "truncated.png": content[:3000],
+        "empty.png": b"", "page.png": b"<html>not found</html>", "bomb.png": bomb,
+    }  # fmt: skip
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    (folder / "broken.png").symlink_to(folder / "nowhere.png")
+    Image.new("RGB", (2, 60_000)).save(folder / "line.png")
+    return {path.stem: path for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    "name", ["corrupt", "truncated", "empty", "page", "bomb", "broken", "line", "folder"]
+)
+def test_what_is_no_picture_is_named_in_one_line_wherever_it_lies(
+    tmp_path: Path, name: str
+) -> None:
+    bad = no_pictures(tmp_path / "bad")
+    (tmp_path / "bad" / "folder.png").mkdir()
+    path = bad.get(name, tmp_path / "bad" / "folder.png")
+    (tmp_path / "images").mkdir()
+    path.rename(tmp_path / "images" / path.name)
+    Image.new("RGB", (9, 9)).save(tmp_path / "images" / "a_good_one.png")
+    readers = [lambda: realdata.read_folder(tmp_path / "images", 8)]
+    if name != "folder":  # a folder inside a class's holds more of its images
+        found = LabelledFiles([str(tmp_path / "images" / path.name)], [0])
+        readers.append(lambda: TrainingBatches(found, 8, 2, 0, True, 0)(0))
+    for reader in readers:
+        with pytest.raises(DataError, match=rf"images/{path.name}: ") as caught:
+            reader()
+        assert "\n" not in str(caught.value)
+
+
+def test_a_bad_picture_among_references_is_one_line_of_the_command(
+    tmp_path: Path, preset_file
+) -> None:
+    no_pictures(tmp_path / "real")
+    inception = {"kind": "inception", "weights": {"url": "/none"}, "reference": {"folder": str(tmp_path / "real")}}  # fmt: skip
+    preset = preset_file(ROOT / "config" / "imagenet256.yaml", evaluator=inception)
+    done = ppap("download", preset, "reference", cwd=tmp_path, check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert len(re.findall("ppap: .*real/bomb.png: cannot be decoded", done.stderr)) == 1
+    assert not (tmp_path / "results").exists()
