@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 
 import torch
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ppap.config import AdapterConfig
-from ppap.errors import ConfigError
+from ppap.errors import ConfigError, DataError
+from ppap.tensor_spec import REMEDY, Spec, TensorSpec
 
 _PARAMETRIZED = re.compile(r"(.+)\.parametrizations\.(\w+)\.(original|0\.lora_[AB])")
 _FACTORS = (".lora_A", ".lora_B")
@@ -45,6 +46,15 @@ def lora_shapes(weight: torch.Size, rank: int) -> tuple[tuple[int, int], tuple[i
     height, width = weight[2:] or (1, 1)
     inner = rank * min(height, width)
     return (inner, inputs * width), (out * height, inner)
+
+
+def rank_of(changed: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> int:
+    """The rank of the adapters in a delta; 1 if there are none."""
+    for name, value in changed.items():
+        weight = name.removesuffix(".lora_A")
+        if weight != name and weight in state and value.dim():
+            return max(1, len(value) // min(state[weight].shape[2:], default=1))
+    return 1
 
 
 def lora_update(a: Tensor, b: Tensor, scale: float, shape: torch.Size) -> Tensor:
@@ -93,14 +103,39 @@ def delta(network: nn.Module, base: dict[str, Tensor]) -> dict[str, Tensor]:
     return changed
 
 
-def load_delta(network: nn.Module, changed: dict[str, Tensor]) -> None:
-    """Start a network (with adapters attached, or without) from a delta."""
+def delta_spec(names: Collection[str], state: Mapping[str, Tensor], rank: int) -> Spec:
+    """The description of a delta with these names, for a network whose plain state this is.
+
+    Of low-rank factors both belong to it; what the network does not have does not.
+    """
+    found = set(names)
+    spec = {}
+    for name in changed_names(names):
+        if name not in state:
+            continue
+        dtype, shape = str(state[name].dtype).removeprefix("torch."), state[name].shape
+        factors = [name + factor for factor in _FACTORS]
+        if found & set(factors) and len(shape) > 1:  # of a convolution or linear layer
+            for factor, of_factor in zip(factors, lora_shapes(shape, rank), strict=True):
+                spec[factor] = TensorSpec((dtype,), of_factor)
+        if name in found:
+            spec[name] = TensorSpec((dtype,), tuple(shape))
+    return spec
+
+
+def load_delta(network: nn.Module, changed: dict[str, Tensor], source: object) -> None:
+    """Start a network (with adapters attached, or without) from a delta; DataError if it adapts other layers."""
     state = network.state_dict()
     names = {_plain_name(name): name for name in state}
+    mine, theirs = ({n for n in of if n.endswith(_FACTORS)} for of in (names, changed))
+    if mine != theirs:
+        raise DataError(
+            f"{source}: adapts other layers than the preset does ({min(mine ^ theirs)}); {REMEDY}"
+        )
     network.load_state_dict(state | {names.get(n, n): value for n, value in changed.items()})
 
 
-def changed_names(changed: dict[str, Tensor]) -> list[str]:
+def changed_names(changed: Iterable[str]) -> list[str]:
     """The plain parameters and buffers that a delta changes."""
     plain = (name.removesuffix(".lora_A").removesuffix(".lora_B") for name in changed)
     return list(dict.fromkeys(plain))

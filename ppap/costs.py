@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ppap import adapters, datasets, extractors, files, flops, models
+from ppap import adapters, artefacts, datasets, extractors, flops, models, tensor_spec
 from ppap.config import (
     CLASSIFIER,
     DATASET,
@@ -131,7 +131,9 @@ class Costs:
                 return self._extracted(len(datasets.load(self.config, self.layout, "train").images))
         if not path.exists():
             return Cost(0, None)
-        return self._extracted(len(files.read_tensors(path)["images"]))
+        about = {"model": REFERENCE}
+        images = tensor_spec.read(path, artefacts.reference_images(), about)[artefacts.IMAGES]
+        return self._extracted(len(images))
 
     def _features(self, sampler: str, guide: str) -> Cost:
         """The features of all methods, and the archives of their samples."""

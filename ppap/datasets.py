@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ppap import files
+from ppap import artefacts, tensor_spec
+from ppap.artefacts import IMAGES, LABELS
 from ppap.config import DATASET, Config, DatasetConfig
 from ppap.errors import ConfigError
 from ppap.runs import Layout
@@ -56,10 +57,10 @@ def to_uint8(x: Tensor) -> NDArray[np.uint8]:
 
 
 def _registered(path: Path, config: DatasetConfig) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    tensors = files.read_tensors(path)
-    if "labels" not in tensors:
+    tensors = tensor_spec.read(path, artefacts.dataset(), {"model": DATASET})
+    if LABELS not in tensors:
         raise ConfigError(f"dataset.name: '{config.name}' has no labels to learn from")
-    images, labels = tensors["images"], tensors["labels"]
+    images, labels = tensors[IMAGES], tensors[LABELS]
     wanted = (config.image_size, config.image_size, config.channels)
     if tuple(images.shape[1:]) != wanted:
         raise ConfigError(f"dataset: its images are {tuple(images.shape[1:])}, not {wanted}")

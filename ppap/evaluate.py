@@ -13,15 +13,14 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 from tqdm import tqdm
 
-from ppap import datasets, extractors, files, runtime
+from ppap import artefacts, datasets, extractors, files, runtime, tensor_spec
+from ppap.artefacts import FEATURES, IMAGES, LOGITS, MU, PREDICTED, SIGMA, TARGET
 from ppap.config import CLASSIFIER, EVALUATOR, REFERENCE, Config, InceptionEvaluator
 from ppap.errors import DataError
-from ppap.extractors import FEATURES, LOGITS, PREDICTED
-from ppap.realdata import IMAGES, MU, SIGMA
+from ppap.measured import write_measured
 from ppap.runs import Layout, Run, group
-from ppap.shards import ShardedImages
-
-TARGET = "target"
+from ppap.shards import ShardedImages, samples
+from ppap.tensor_spec import REMEDY
 
 
 def write_features(config: Config, layout: Layout, runs: list[Run]) -> None:
@@ -36,7 +35,7 @@ def write_features(config: Config, layout: Layout, runs: list[Run]) -> None:
     for run in runs:
         for name, value in _features_of(config, layout, run).items():
             found[f"{run.method}/{name}"] = value
-    about = _judge(layout)
+    about = {"sampler": sampler, "guide": guide} | _judge(layout)
     for method in {name.partition("/")[0] for name in found}:
         about |= _source(layout, Run(sampler, guide, method))
     files.write_tensors(layout.features(sampler, guide), found, about)
@@ -76,16 +75,7 @@ def _source(layout: Layout, run: Run) -> dict[str, str]:
 
 
 def _features_of(config: Config, layout: Layout, run: Run) -> dict[str, Tensor]:
-    shape = (config.dataset.image_size, config.dataset.image_size, config.dataset.channels)
-    paths = [layout.samples(run, shard) for shard in range(len(layout.sample_sizes))]
-    images = ShardedImages(paths, layout.sample_sizes, shape)
-    targets = torch.cat(
-        [files.read_tensors(path.with_suffix(".safetensors"))["target"] for path in paths]
-    )
-    if len(targets) != len(images):
-        raise DataError(
-            f"{paths[0].parent}: {len(targets)} target classes for {len(images)} images"
-        )
+    images, targets = samples(config, layout, run)
     extracted = _extract(config, layout, images)
     everything = images.take(torch.arange(len(images)))
     files.write_arrays(layout.archive(run), arr_0=everything, arr_1=targets.numpy())
@@ -98,12 +88,15 @@ def write_reference(config: Config, layout: Layout) -> None:
     Beside them the mean and covariance that FID uses, where their publisher gives them.
     """
     if isinstance(config.evaluator, InceptionEvaluator):
-        external = files.read_tensors(layout.model(REFERENCE))
+        path = layout.model(REFERENCE)
+        external = tensor_spec.read(path, artefacts.reference_images(), {"model": REFERENCE})
+        artefacts.check_statistics(path, external)
         images = external[IMAGES].numpy()
         stored = {name: external[name] for name in (MU, SIGMA) if name in external}
     else:
         images, stored = datasets.load(config, layout, "train").images, {}
-    files.write_tensors(layout.reference, _extract(config, layout, _InMemory(images)) | stored)
+    found = _extract(config, layout, _InMemory(images)) | stored
+    files.write_tensors(layout.reference, found, _judge(layout))
 
 
 class _InMemory:
@@ -137,24 +130,55 @@ def write_metrics(config: Config, layout: Layout, sampler: str, guide: str) -> N
 
     Each metric has a value per sampling seed, their mean and standard deviation.
     """
-    path = layout.features(sampler, guide)
-    found, reference = files.read_tensors(path), files.read_tensors(layout.reference)
+    reference = _read_reference(config, layout)
+    found = _read_features(config, layout, sampler, guide, reference)
     sampling, methods = config.sampling, {}
-    for method in sorted({name.partition("/")[0] for name in found} & config.methods.keys()):
-        parts = {
-            name.partition("/")[2]: value
-            for name, value in found.items()
-            if name.startswith(f"{method}/")
-        }
-        if len(parts[FEATURES]) != sampling.total:
-            raise DataError(
-                f"{path}: features of {len(parts[FEATURES])} images of {method}, not {sampling.total}"
-            )
+    for method, parts in sorted(found.items()):
         guided = config.methods[method].guidance != "none" and _says_classes(config)
         methods[method] = _over_seeds(config, parts, reference, guided)
     about = {"sampler": sampler, "guide": guide}
     counts = {"samples_per_seed": sampling.samples, "seeds": list(sampling.seeds)}
-    files.write_json(layout.metrics(sampler, guide), about | counts | {"methods": methods})
+    write_measured(layout, sampler, guide, about | counts | {"methods": methods})
+
+
+def _read_reference(config: Config, layout: Layout) -> dict[str, Tensor]:
+    path = layout.reference
+    found = tensor_spec.read(path, artefacts.reference_features(config))
+    artefacts.check_statistics(path, found)
+    needed = config.evaluator.neighbours + 1
+    if len(found[FEATURES]) < needed:
+        raise DataError(
+            f"{path}: features of {len(found[FEATURES])} images; evaluator.neighbours needs {needed}"
+        )
+    return found
+
+
+def _read_features(
+    config: Config, layout: Layout, sampler: str, guide: str, reference: dict[str, Tensor]
+) -> dict[str, dict[str, Tensor]]:
+    """The features of a sampler and guide, by the preset's methods; DataError if there are none, or they are of
+    another evaluator than the reference's."""
+    path = layout.features(sampler, guide)
+    by_method: dict[str, dict[str, Tensor]] = {}
+    about = {"sampler": sampler, "guide": guide} | files.read_metadata(layout.reference)
+    tensor_spec.check_metadata(path, about)
+    tensors = files.read_tensors(path)
+    for name, value in tensors.items():
+        method, _, part = name.partition("/")
+        by_method.setdefault(method, {})[part] = value
+    tensor_spec.check(path, tensors, artefacts.features(config, by_method))
+    mine = {method: parts for method, parts in by_method.items() if method in config.methods}
+    if not mine:
+        raise DataError(f"{path}: features of no method of the preset; {REMEDY}")
+    width = reference[FEATURES].shape[1]
+    for method, parts in mine.items():
+        artefacts.check_targets(config, path, parts[TARGET])
+        if parts[FEATURES].shape[1] != width:
+            raise DataError(
+                f"{path}: {method} has {parts[FEATURES].shape[1]} features a sample, {layout.reference} "
+                f"{width} an image; {REMEDY}"
+            )
+    return mine
 
 
 def _over_seeds(

@@ -54,7 +54,8 @@ def download(config: Config, layout: Layout, downloads: Downloads, name: str) ->
         external = _inception(config.evaluator, downloads)
     else:
         external = _classifier(config, downloads, name)
-    files.write_tensors(layout.model(name), external.tensors, external.metadata)
+    about = external.metadata | {"model": name}
+    files.write_tensors(layout.model(name), external.tensors, about)
 
 
 def _diffusion(config: Config, downloads: Downloads) -> External:

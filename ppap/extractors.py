@@ -15,12 +15,12 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 from torch_fidelity.utils import create_feature_extractor
 
-from ppap import files, models, runtime
+from ppap import files, models, runtime, tensor_spec
+from ppap.artefacts import FEATURES, LOGITS, PREDICTED
 from ppap.config import CLASSIFIER, EVALUATOR, Config, InceptionEvaluator
 from ppap.guides import Guide, features_and_logits
 from ppap.runs import Layout
 
-FEATURES, LOGITS, PREDICTED = "features", "logits", "predicted"
 INCEPTION, INCEPTION_LAYERS = "inception-v3-compat", ["2048", "logits_unbiased"]
 Extractor = Callable[[Tensor], dict[str, Tensor]]
 """uint8 (B, C, H, W) to features (B, D), logits (B, K), and classes (B,) if a classifier of its own says them."""
@@ -55,7 +55,9 @@ def _classifier(config: Config, layout: Layout) -> Extractor:
 def _inception(config: Config, layout: Layout) -> Extractor:
     """Inception v3 as in the original FID: pooled features, and logits without bias for the Inception Score."""
     path = layout.model(EVALUATOR)
-    network = new_inception(files.read_tensors(path), path)
+    with torch.device("meta"):
+        spec = tensor_spec.of_network(untrained_inception())
+    network = new_inception(tensor_spec.read(path, spec, {"model": EVALUATOR}), path)
     network.to(runtime.device(config.runtime))
     return lambda images: dict(zip((FEATURES, LOGITS), network(images), strict=True))
 

@@ -16,13 +16,15 @@ from torch import Tensor
 
 from ppap import datasets, files, models, runtime
 from ppap.config import Config
-from ppap.errors import ConfigError
+from ppap.errors import ConfigError, DataError
 from ppap.pretrain import add_noise
 from ppap.runs import Layout, Run, computed_runs, figure_names, main_guides, needs_data, stored_as
 from ppap.samplers import SAMPLERS, State
 from ppap.sampling import guidance_for
 from ppap.seeds import StepNoise, balanced_classes, initial_noise
+from ppap.shards import clean_images, sample_shard
 from ppap.tables import method_title, sampler_title, table
+from ppap.tensor_spec import REMEDY
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -60,17 +62,16 @@ def write_figure(config: Config, layout: Layout, name: str) -> None:
 def samples(config: Config, layout: Layout, guide: str) -> Figure:
     """Guided samples: a row per method, a column per target class, all from the same x_T."""
     runs = _main_runs(config, guide)
-    first = layout.samples(stored_as(config, runs[0]), 0)
-    targets = files.read_tensors(first.with_suffix(".safetensors"))["target"]
+    shown = [sample_shard(config, layout, stored_as(config, run), 0) for run in runs]
+    targets = shown[0][1]
     classes = _evenly(targets.unique(), _CLASSES).tolist()
     columns = [int((targets == c).nonzero()[0]) for c in classes]
     figure, axes = plt.subplots(
         len(runs), len(columns), figsize=(_COLUMN, 0.62 * len(runs)), squeeze=False
     )
-    for row, run in zip(axes, runs, strict=True):
-        images = files.map_array(layout.samples(stored_as(config, run), 0))
-        for axis, index in zip(row, columns, strict=True):
-            _show(axis, images[index])
+    for row, run, (images, _) in zip(axes, runs, shown, strict=True):
+        for axis, image in zip(row, images.take(torch.tensor(columns)), strict=True):
+            _show(axis, image)
         row[0].set_ylabel(method_title(run.method), rotation=0, ha="right", va="center")
     names = class_names(config, layout, guide)
     for axis, target in zip(axes[0], classes, strict=True):
@@ -193,14 +194,22 @@ def class_names(config: Config, layout: Layout, guide: str) -> list[str]:
     """What the classes are called: the preset's word, else the guide's library's; empty if neither has one."""
     if config.dataset.class_names:
         return list(config.dataset.class_names)
-    names = json.loads(files.read_metadata(layout.model(guide)).get("class_names", "[]"))
+    path = layout.model(guide)
+    try:
+        names = json.loads(files.read_metadata(path).get("class_names", "[]"))
+    except ValueError:
+        names = None
+    if not isinstance(names, list) or len(names) not in (0, config.dataset.classes):
+        raise DataError(
+            f"{path}: does not name the {config.dataset.classes} classes of the preset; {REMEDY}"
+        )
     return [str(name).partition(",")[0] for name in names]
 
 
 def _image_of(config: Config, layout: Layout, target: int) -> NDArray[np.uint8]:
     """A held-out real image of the class, (1, H, W, C); a drawn one where real images are not at hand."""
     if not needs_data(config) or config.dataset.kind == "image_folder":
-        return files.map_array(layout.clean(0))[:1]
+        return clean_images(config, layout, range(1)).take(torch.tensor([0]))
     data = datasets.load(config, layout, "holdout")
     index = int((data.labels == target).nonzero()[0])
     return data.images[index : index + 1]

@@ -7,10 +7,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ppap import datasets, files, models, runtime
+from ppap.artefacts import IMAGE, MIRROR, labels_identity
 from ppap.config import Config
 from ppap.errors import ConfigError, NumericalError
 from ppap.runs import Layout
-from ppap.shards import ShardedImages
+from ppap.shards import clean_images
 
 
 @torch.inference_mode()
@@ -25,18 +26,18 @@ def label(config: Config, layout: Layout, guide_name: str, part: int) -> None:
     device = runtime.device(config.runtime)
     kept = torch.float32 if config.runtime.precision == "float32" else torch.float16
     clean = config.clean_images
-    shape = (config.dataset.image_size, config.dataset.image_size, config.dataset.channels)
     shards = range(len(layout.clean_sizes))[part * clean.label_shards :][: clean.label_shards]
-    answers: dict[str, list[Tensor]] = {"image": [], "mirror": []}
+    about = labels_identity(layout, guide_name, clean_images(config, layout, shards).firsts)
+    answers: dict[str, list[Tensor]] = {IMAGE: [], MIRROR: []}
     for index in tqdm(shards, f"labels of {guide_name}", unit="shard"):
-        images = ShardedImages([layout.clean(index)], [layout.clean_sizes[index]], shape)
+        images = clean_images(config, layout, range(index, index + 1))
         for chosen in torch.arange(len(images)).split(clean.batch_size):
             batch = datasets.to_tensor(torch.from_numpy(images.take(chosen)).to(device))
             with runtime.autocast(config.runtime):
-                answers["image"].append(guide(batch).to("cpu", kept))
+                answers[IMAGE].append(guide(batch).to("cpu", kept))
                 if config.dataset.mirror:
-                    answers["mirror"].append(guide(batch.flip(-1)).to("cpu", kept))
+                    answers[MIRROR].append(guide(batch.flip(-1)).to("cpu", kept))
     found = {name: torch.cat(batches) for name, batches in answers.items() if batches}
     if not all(torch.isfinite(logits).all() for logits in found.values()):
         raise NumericalError(f"labels of {guide_name}: an answer is not finite in {kept}")
-    files.write_tensors(layout.labels(guide_name, part), found)
+    files.write_tensors(layout.labels(guide_name, part), found, about)

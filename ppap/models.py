@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from pathlib import Path
 
-from ppap import files, runtime
+import torch
+from torch import Tensor, nn
+
+from ppap import files, runtime, tensor_spec
+from ppap.artefacts import FLOATS
 from ppap.config import DIFFUSION, Config
 from ppap.denoiser import Denoiser
 from ppap.diffusion_models.adm import ADM
@@ -14,6 +17,7 @@ from ppap.guides import Guide, build_network
 from ppap.guides.library import input_of
 from ppap.runs import Layout
 from ppap.schedules import Schedule
+from ppap.tensor_spec import Spec, of_network
 
 
 def new_diffusion(config: Config) -> nn.Module:
@@ -44,17 +48,19 @@ def new_guide(config: Config, name: str) -> Guide:
 def load_diffusion(config: Config, layout: Layout) -> nn.Module:
     """The pretrained diffusion network, in float32, called as network(x_t, t)."""
     path = layout.model(DIFFUSION)
-    tensors = files.read_tensors(path)
     if config.diffusion.pipeline:
         from ppap.diffusion_models.diffusers_models import build
 
         unet = build(files.read_metadata(path), path)
-        runtime.load_weights(unet, tensors, path)
+        unet.load_state_dict(_read_weights(path, DIFFUSION, of_network(unet, FLOATS)))
         return unet
     with torch.device("meta"):  # no time for initial weights that nobody needs
         network = new_diffusion(config)
+    # a published checkpoint keeps its own precision
+    spec = of_network(network, FLOATS if config.diffusion.weights else ())
+    tensors = _read_weights(path, DIFFUSION, spec)
     copies = {name: value.to(torch.float32, copy=True) for name, value in tensors.items()}
-    runtime.load_weights(network, copies, path, assign=True)
+    network.load_state_dict(copies, assign=True)
     return network
 
 
@@ -72,10 +78,15 @@ def load_denoiser(config: Config, layout: Layout, sampler: str) -> Denoiser:
 def load_guide(config: Config, layout: Layout, name: str) -> Guide:
     """An off-the-shelf guide, or the evaluator, on the preset's device, frozen, in eval mode."""
     guide = new_guide(config, name)
-    path = layout.model(name)
-    runtime.load_weights(guide.network, files.read_tensors(path), path)
+    spec = of_network(guide.network)
+    guide.network.load_state_dict(_read_weights(layout.model(name), name, spec))
     place_guide(config, name, guide.eval().requires_grad_(False))
     return guide
+
+
+def _read_weights(path: Path, name: str, spec: Spec) -> dict[str, Tensor]:
+    """The weights of a model of this name."""
+    return tensor_spec.read(path, spec, {"model": name})
 
 
 def place_guide(config: Config, name: str, guide: Guide) -> None:

@@ -35,7 +35,8 @@ def pretrain(config: Config, layout: Layout, name: str) -> None:
             metadata, network = _train_diffusion(config, layout, job)
         else:
             metadata, network = _train_classifier(config, layout, name, job)
-    files.write_tensors(layout.model(name), network.state_dict(), metadata | {"config": mark})
+    about = metadata | {"model": name, "config": mark}
+    files.write_tensors(layout.model(name), network.state_dict(), about)
     job.checkpoint.drop()
 
 

@@ -15,10 +15,17 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ppap import adapters, files, models, runtime
+from ppap import adapters, files, models, runtime, tensor_spec
 from ppap.config import Config, MethodConfig
 from ppap.errors import ConfigError, DataError
-from ppap.experts import NORMALISED, UNNORMALISED, bank_identity, read_expert
+from ppap.expert_header import (
+    NORMALISED,
+    UNNORMALISED,
+    ExpertHeader,
+    NetworkInput,
+    Purpose,
+    purpose,
+)
 from ppap.guides import Guide
 from ppap.runs import Layout
 
@@ -35,7 +42,7 @@ class ReleasedExpert(NamedTuple):
     weights: dict[str, Tensor]
     factors: dict[str, Tensor]
     lora_scale: float
-    input: str
+    input: NetworkInput
 
 
 class Source(NamedTuple):
@@ -67,16 +74,19 @@ def import_experts(
     _check_targets(targets, overwrite)
     guide = models.new_guide(config, guide_name)
     weights = layout.model(guide_name)
-    off_the_shelf = files.read_tensors(weights)
-    identity = bank_identity(config, guide_name, weights)
+    about = {"model": guide_name}
+    off_the_shelf = tensor_spec.read(weights, tensor_spec.of_network(guide.network), about)
+    wanted = purpose(config, guide_name, method_name, weights)
     contents = {}
     for target, source in zip(targets, ordered, strict=True):
         released = read_released(source.path)
         _check_method(released, method, method_name, source.path)
         runtime.load_weights(guide.network, off_the_shelf, weights)
         changed = _delta(guide, released, source.path)
-        about = _about(guide, changed, released, source)
-        contents[target] = (changed, identity | about | ({"input": sees} if sees else {}))
+        header = _header(wanted, guide, changed, released, source)
+        if sees:
+            header = header.model_copy(update={"input": sees})
+        contents[target] = (changed, header.metadata())
     files.write_tensor_files(contents)
     if not method.imported:
         log.warning(
@@ -178,24 +188,31 @@ def _delta(guide: Guide, released: ReleasedExpert, path: Path) -> dict[str, Tens
             path,
             replaced[0],
         )
-    return changed | released.factors
+    factors = {n: v.to(base[n.rpartition(".")[0]].dtype) for n, v in released.factors.items()}
+    return changed | factors
 
 
-def _about(
-    guide: Guide, changed: dict[str, Tensor], released: ReleasedExpert, source: Source
-) -> dict[str, str]:
-    """An expert's metadata. What it trained is what it changes, batch-norm statistics aside."""
+def _header(
+    wanted: Purpose,
+    guide: Guide,
+    changed: dict[str, Tensor],
+    released: ReleasedExpert,
+    source: Source,
+) -> ExpertHeader:
+    """An expert's header. What it trained is what it changes, batch-norm statistics aside."""
     statistics = dict(guide.network.named_buffers())
     trained = sum(value.numel() for name, value in changed.items() if name not in statistics)
-    return {
-        "range_start": str(source.timesteps.start),
-        "range_stop": str(source.timesteps.stop),
-        "input": released.input,
-        "lora_scale": repr(released.lora_scale),
-        "trainable_parameters": str(trained),
-        "guide_parameters": str(sum(p.numel() for p in guide.network.parameters())),
-        "released_sha256": files.sha256(source.path),
-    }
+    rank = adapters.rank_of(changed, guide.network.state_dict()) if released.factors else None
+    own = {"rank": rank, "lora_scale": released.lora_scale}
+    return ExpertHeader(
+        **{**wanted.model_dump(), **own},
+        range_start=source.timesteps.start,
+        range_stop=source.timesteps.stop,
+        input=released.input,
+        trainable_parameters=trained,
+        guide_parameters=sum(p.numel() for p in guide.network.parameters()),
+        released_sha256=files.sha256(source.path),
+    )
 
 
 def _check_method(released: ReleasedExpert, method: MethodConfig, name: str, path: Path) -> None:
@@ -222,5 +239,5 @@ def _check_ranges(found: list[Source], wanted: list[range], method: str) -> None
 
 def _check_targets(targets: list[Path], overwrite: bool) -> None:
     for path in targets:
-        if path.exists() and not overwrite and "released_sha256" not in read_expert(path).metadata:
+        if path.exists() and not overwrite and "released_sha256" not in files.read_metadata(path):
             raise DataError(f"{path}: a trained expert; --overwrite replaces it")

@@ -12,12 +12,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ppap import datasets, files, models, runtime
+from ppap.artefacts import TARGET, samples_identity, target_classes
 from ppap.checkpoints import Checkpoint, checkpoint_of
 from ppap.config import DIFFUSION, Config, SamplerConfig
 from ppap.denoiser import Denoiser
 from ppap.dependencies import of_clean_images, of_samples
 from ppap.errors import ConfigError, NumericalError
-from ppap.experts import ExpertBank, bank_identity, check_experts, read_expert
+from ppap.expert_header import purpose
+from ppap.experts import ExpertBank, check_experts, read_expert
 from ppap.guidance import (
     Guidance,
     GuideAt,
@@ -28,7 +30,7 @@ from ppap.guidance import (
 )
 from ppap.runs import Layout, Run
 from ppap.samplers import SAMPLERS, State
-from ppap.seeds import StepNoise, balanced_classes, initial_noise
+from ppap.seeds import StepNoise, initial_noise
 
 GuidanceFor = Callable[[Tensor], Guidance]
 """Target classes (B,) of a batch to its guidance."""
@@ -86,7 +88,8 @@ def sample(config: Config, layout: Layout, run: Run, index: int) -> None:
     files.check_writable(path, shard.checkpoint.path)
     denoiser = models.load_denoiser(config, layout, run.sampler)
     images = _draw(config, shard, denoiser, run.sampler, guidance_for(config, layout, run))
-    targets = files.tensors_writer({"target": shard.targets})
+    about = samples_identity(run, index, images[0])
+    targets = files.tensors_writer({TARGET: shard.targets}, about)
     files.write_all({path.with_suffix(".safetensors"): targets, path: files.array_writer(images)})
     shard.checkpoint.drop()
 
@@ -108,14 +111,6 @@ def unfinished_samples(config: Config, layout: Layout, run: Run, index: int) -> 
     return checkpoint_of(config, layout, layout.samples(run, index), parts, inputs)
 
 
-def target_classes(config: Config) -> Tensor:
-    """The class each sample of a run is guided to, balanced within each sampling seed: (total,)."""
-    sampling = config.sampling
-    return torch.cat(
-        [balanced_classes(s, sampling.samples, config.target_classes) for s in sampling.seeds]
-    )
-
-
 def guidance_for(config: Config, layout: Layout, run: Run) -> GuidanceFor:
     """The run's guidance, its networks loaded."""
     method, scale = config.methods[run.method], config.samplers[run.sampler].scale
@@ -125,8 +120,8 @@ def guidance_for(config: Config, layout: Layout, run: Run) -> GuidanceFor:
     at: GuideAt = lambda images, timestep: guide(images)  # noqa: E731
     if method.guidance == "experts":
         experts = [read_expert(path) for path in layout.experts(run.guide, run.method)]
-        identity = bank_identity(config, run.guide, layout.model(run.guide))
-        check_experts(experts, identity, config.ranges(method))
+        wanted = purpose(config, run.guide, run.method, layout.model(run.guide))
+        check_experts(experts, wanted, config.ranges(method))
         at = ExpertBank(guide, experts)
     kind = X0Gradient if method.guidance == "x0_gradient" else NoisyInputGuidance
     return lambda targets: kind(at, class_log_probability(targets), scale)

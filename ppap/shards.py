@@ -1,4 +1,4 @@
-"""Images in shards: uint8 (n, H, W, C) .npy files, memory-mapped, with a teacher's answers beside them.
+"""Images in shards: uint8 (n, H, W, C) .npy files, memory-mapped; with a teacher's answers or target classes.
 
 Pages are handed back after every batch: they stay in the kernel's cache, which is nobody's, and out of the
 job's own memory, which a cluster limits.
@@ -15,8 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ppap import files
+from ppap import artefacts, files, tensor_spec
+from ppap.artefacts import IMAGE, MIRROR, TARGET
+from ppap.config import Config
 from ppap.errors import DataError
+from ppap.runs import Layout, Run
+from ppap.tensor_spec import REMEDY, Spec
 
 
 class ShardedImages:
@@ -31,12 +35,18 @@ class ShardedImages:
         for path, array, size in zip(paths, self.maps, sizes, strict=True):
             if array.shape != (size, *shape) or array.dtype != np.uint8:
                 raise DataError(
-                    f"{path}: holds {array.dtype} {array.shape}, expected uint8 {(size, *shape)}"
+                    f"{path}: holds {array.dtype} {array.shape}, expected uint8 {(size, *shape)}; "
+                    f"{REMEDY}"
                 )
         self.starts = np.cumsum([0, *sizes])
 
     def __len__(self) -> int:
         return int(self.starts[-1])
+
+    @property
+    def firsts(self) -> list[NDArray[np.uint8]]:
+        """The first image of each shard."""
+        return [array[0] for array in self.maps]
 
     def take(self, indices: Tensor) -> NDArray[np.uint8]:
         """The images at these indices, in this order: (len(indices), H, W, C)."""
@@ -50,26 +60,79 @@ class ShardedImages:
 class ShardedTargets:
     """A teacher's answers on the images: `take(i, mirrored)` gives float32 (B, ...).
 
-    DataError if a file does not hold as many answers as `sizes` says.
+    DataError if a file is not as its description says. Whether answers are finite is seen when they are
+    taken: at the paper's scale there are gigabytes, and most jobs take a part of them.
     """
 
-    def __init__(self, paths: list[Path], sizes: list[int]) -> None:
-        self.shards = [files.map_tensors(path) for path in paths]
-        for path, shard, size in zip(paths, self.shards, sizes, strict=True):
-            if any(len(array) != size for array in shard.values()) or "image" not in shard:
-                raise DataError(f"{path}: does not hold the answers for {size} images")
-        self.starts = np.cumsum([0, *sizes])
+    def __init__(
+        self, paths: list[Path], specs: list[Spec], about: list[dict[str, str]] | None = None
+    ) -> None:
+        self.paths = paths
+        self.shards = [
+            tensor_spec.map_file(*one)
+            for one in zip(paths, specs, about or [{}] * len(paths), strict=True)
+        ]
+        self.starts = np.cumsum([0, *(len(shard[IMAGE]) for shard in self.shards)])
 
     def take(self, indices: Tensor, mirrored: Tensor) -> Tensor:
         """Answers for these images, for the mirror image where `mirrored` (B,) is true."""
         flipped = mirrored.numpy()
-        out = np.empty((len(indices), *self.shards[0]["image"].shape[1:]), np.float32)
+        out = np.empty((len(indices), *self.shards[0][IMAGE].shape[1:]), np.float32)
         for shard, mine, rows in _by_shard(indices, self.starts):
-            for side, of_side in (("image", ~flipped[mine]), ("mirror", flipped[mine])):
+            for side, of_side in ((IMAGE, ~flipped[mine]), (MIRROR, flipped[mine])):
                 if of_side.any():
-                    out[mine[of_side]] = self.shards[shard][side][rows[of_side]]
+                    answers = self.shards[shard][side][rows[of_side]]
+                    if not np.isfinite(answers).all():
+                        raise DataError(f"{self.paths[shard]}: {side} is not finite; {REMEDY}")
+                    out[mine[of_side]] = answers
                     files.release(self.shards[shard][side])
         return torch.from_numpy(out)
+
+
+def clean_images(config: Config, layout: Layout, shards: range | None = None) -> ShardedImages:
+    """The images that the diffusion model drew without guidance; all shards, or some."""
+    chosen = range(len(layout.clean_sizes)) if shards is None else shards
+    sizes = [layout.clean_sizes[shard] for shard in chosen]
+    return ShardedImages([layout.clean(shard) for shard in chosen], sizes, _image_shape(config))
+
+
+def labelled_images(
+    config: Config, layout: Layout, guide: str
+) -> tuple[ShardedImages, ShardedTargets]:
+    """All clean images, and this guide's answers on them; DataError if they are of other images or another guide."""
+    images = clean_images(config, layout)
+    group, data = config.clean_images.label_shards, config.dataset
+    parts = range(len(layout.label_sizes))
+    specs = [artefacts.labels(size, data.classes, data.mirror) for size in layout.label_sizes]
+    firsts = [images.firsts[part * group :][:group] for part in parts]
+    about = [artefacts.labels_identity(layout, guide, first) for first in firsts]
+    return images, ShardedTargets([layout.labels(guide, p) for p in parts], specs, about)
+
+
+def sample_shard(
+    config: Config, layout: Layout, run: Run, shard: int
+) -> tuple[ShardedImages, Tensor]:
+    """A shard of a run's samples, and the classes (n,) they were guided to; DataError unless these are the preset's."""
+    path, size = layout.samples(run, shard), layout.sample_sizes[shard]
+    images = ShardedImages([path], [size], _image_shape(config))
+    beside = path.with_suffix(".safetensors")
+    about = artefacts.samples_identity(run, shard, images.firsts[0])
+    targets = tensor_spec.read(beside, artefacts.targets(config, size), about)[TARGET]
+    artefacts.check_targets(config, beside, targets, sum(layout.sample_sizes[:shard]))
+    return images, targets
+
+
+def samples(config: Config, layout: Layout, run: Run) -> tuple[ShardedImages, Tensor]:
+    """All samples of a run, and the classes (N,) they were guided to."""
+    shards = range(len(layout.sample_sizes))
+    targets = torch.cat([sample_shard(config, layout, run, shard)[1] for shard in shards])
+    paths = [layout.samples(run, shard) for shard in shards]
+    return ShardedImages(paths, layout.sample_sizes, _image_shape(config)), targets
+
+
+def _image_shape(config: Config) -> tuple[int, int, int]:
+    size = config.dataset.image_size
+    return size, size, config.dataset.channels
 
 
 def _by_shard(

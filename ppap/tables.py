@@ -8,6 +8,9 @@ import pandas as pd
 
 from ppap import files, table_formats
 from ppap.config import UNGUIDED, Config, InceptionEvaluator
+from ppap.expert_header import purpose
+from ppap.experts import check_experts, read_expert
+from ppap.measured import Spread, read_measured
 from ppap.paper import PRINTED, PrintedRow, printed
 from ppap.runs import Layout, Run, expert_steps, stored_as, table_runs
 
@@ -27,6 +30,7 @@ METHODS = {
 }
 HEADINGS = {"fid": "FID ↓", "is": "IS ↑", "precision": "Precision ↑", "recall": "Recall ↑"}
 RATE = "target_rate"
+COUNTS = ("trainable_parameters", "steps")  # whole numbers, or none
 
 
 def method_title(name: str) -> str:
@@ -60,15 +64,15 @@ def table(config: Config, layout: Layout, name: str) -> pd.DataFrame:
             "method": run.method,
             **effort(config, layout, run),
         }
-        measured = _measured(layout, stored_as(config, run))
+        measured = _measured(config, layout, stored_as(config, run))
         paper = known.get(PrintedRow(spec.stands_for or "", run.sampler, run.method), {})
         for metric in (*PRINTED, RATE):
-            row[metric] = measured.get(metric, {}).get("mean")
-            row[f"{metric}_std"] = measured.get(metric, {}).get("std")
+            row[metric] = measured[metric].mean if metric in measured else None
+            row[f"{metric}_std"] = measured[metric].std if metric in measured else None
             if metric in PRINTED:
                 row[f"paper_{metric}"] = paper.get(metric)
         rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).astype(dict.fromkeys(COUNTS, "Int64"))
 
 
 def effort(config: Config, layout: Layout, run: Run) -> dict[str, Any]:
@@ -82,12 +86,13 @@ def effort(config: Config, layout: Layout, run: Run) -> dict[str, Any]:
             "supervision": None,
             "steps": None,
         }
-    about = [files.read_metadata(path) for path in paths]
-    trained = sum(int(m["trainable_parameters"]) for m in about)
+    experts = [read_expert(path) for path in paths]
+    check_experts(experts, purpose(config, run.guide, run.method, None), config.ranges(method))
+    trained = sum(expert.header.trainable_parameters for expert in experts)
     warm, each = expert_steps(config, run.guide, method)
     return {
         "trainable_parameters": trained,
-        "trainable_share": trained / int(about[0]["guide_parameters"]),
+        "trainable_share": trained / experts[0].header.guide_parameters,
         "supervision": "labels" if method.supervision == "labels" else "data-free",
         "steps": None if method.imported else warm + each * len(paths),
     }
@@ -153,9 +158,11 @@ def nested(frame: pd.DataFrame) -> dict[str, Any]:
     return tree
 
 
-def _measured(layout: Layout, run: Run) -> dict[str, Any]:
-    path = layout.metrics(run.sampler, run.guide)
-    return files.read_json(path)["methods"].get(run.method, {}) if path.exists() else {}
+def _measured(config: Config, layout: Layout, run: Run) -> dict[str, Spread]:
+    """The metrics of a run; none if they were not computed."""
+    if not layout.metrics(run.sampler, run.guide).exists():
+        return {}
+    return read_measured(config, layout, run.sampler, run.guide).methods.get(run.method, {})
 
 
 def _spread(

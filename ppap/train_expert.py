@@ -16,7 +16,8 @@ from ppap.config import DATASET, Config, MethodConfig, Training
 from ppap.dependencies import fingerprint, of_clean_images, of_expert
 from ppap.distill import class_kl
 from ppap.errors import ConfigError, DataError
-from ppap.experts import bank_identity
+from ppap.expert_header import ExpertHeader, Purpose, purpose
+from ppap.experts import read_start
 from ppap.guides import Guide
 from ppap.image_folder import TrainingBatches, list_files
 from ppap.pretrain import add_noise
@@ -30,7 +31,7 @@ from ppap.runs import (
 )
 from ppap.schedules import Schedule
 from ppap.seeds import Stream, mix, name_seed
-from ppap.shards import ShardedImages, ShardedTargets
+from ppap.shards import labelled_images
 from ppap.training import Job, train
 
 
@@ -50,24 +51,31 @@ def train_expert(config: Config, layout: Layout, expert: ExpertJob) -> None:
     size = sum(p.numel() for p in guide.network.parameters())
     name, out, start, steps = place(config, layout, expert)
     job = Job(name, name_seed(config.seed, name), unfinished(config, layout, expert))
+    files.check_writable(out, job.checkpoint.path)
     torch.manual_seed(mix(job.seed, Stream.INITIAL_WEIGHTS))
-    training = _make_student(config, guide, expert, start, steps)
+    wanted = purpose(config, expert.guide, expert.method, layout.model(expert.guide))
+    if expert.part == WARM:
+        wanted = wanted.model_copy(update={"method": warm_name(method)})
+    training = _make_student(config, guide, expert, steps)
+    if start is not None:
+        changed = read_start(start, *_of_start(config, expert, wanted), base)
+        adapters.load_delta(guide.network, changed, start)
+    guide.to(runtime.device(config.runtime)).train()
     lesson = _lessons(config, layout, expert, training.batch_size, job.seed)
     loss_at = _loss(config, guide, lesson, timesteps, method)
     with runtime.autocast(config.runtime):
         summary = train(guide.network, loss_at, training, job)
     adapter = config.guides[expert.guide].adapter
-    metadata = {
-        **bank_identity(config, expert.guide, layout.model(expert.guide)),
-        "range_start": str(timesteps.start),
-        "range_stop": str(timesteps.stop),
-        "lora_scale": repr(adapter.alpha / adapter.rank),
-        "trainable_parameters": str(adapters.trainable_parameters(guide.network)),
-        "guide_parameters": str(size),
-        "config": fingerprint(config, *_parts(config, expert)),
-        **{key: f"{value:.6g}" for key, value in summary.items()},
-    }
-    files.write_tensors(out, adapters.delta(guide.network, base), metadata)
+    header = ExpertHeader(
+        **{**wanted.model_dump(), "lora_scale": adapter.alpha / adapter.rank},
+        range_start=timesteps.start,
+        range_stop=timesteps.stop,
+        trainable_parameters=adapters.trainable_parameters(guide.network),
+        guide_parameters=size,
+        config=fingerprint(config, *_parts(config, expert)),
+        **summary,
+    )
+    files.write_tensors(out, adapters.delta(guide.network, base), header.metadata())
     job.checkpoint.drop()
 
 
@@ -109,10 +117,8 @@ def expert_range(config: Config, expert: ExpertJob) -> range:
     return ranges[int(expert.part) - 1]
 
 
-def _make_student(
-    config: Config, guide: Guide, expert: ExpertJob, start: Path | None, steps: int
-) -> Training:
-    """Make the guide the student, in place, from the delta in `start`; return how it is trained."""
+def _make_student(config: Config, guide: Guide, expert: ExpertJob, steps: int) -> Training:
+    """Make the guide the student, in place; return how it is trained."""
     spec, method = config.guides[expert.guide], config.methods[expert.method]
     if steps < 1:
         raise ConfigError(
@@ -125,10 +131,16 @@ def _make_student(
         training = training.model_copy(update={"learning_rate": rate})
     else:
         guide.network.requires_grad_(True)
-    if start is not None:
-        adapters.load_delta(guide.network, files.read_tensors(start))
-    guide.to(runtime.device(config.runtime)).train()
     return training
+
+
+def _of_start(config: Config, expert: ExpertJob, wanted: Purpose) -> tuple[Purpose, range]:
+    """What an expert's start was made for: what all of the method share, or the expert before it."""
+    method = config.methods[expert.method]
+    if has_warm_start(config, method):
+        shared = wanted.model_copy(update={"method": warm_name(method)})
+        return shared, range(config.diffusion.timesteps)
+    return wanted, config.ranges(method)[int(expert.part) - 2]
 
 
 class Place(NamedTuple):
@@ -218,12 +230,8 @@ def _streamed(config: Config, batch_size: int, seed: int) -> Callable[[int], Les
 def _distilled(
     config: Config, layout: Layout, guide: str, batch_size: int
 ) -> Callable[[int], Lesson]:
-    device = runtime.device(config.runtime)
-    size, mirror = config.dataset.image_size, config.dataset.mirror
-    shape = (size, size, config.dataset.channels)
-    shards, parts = range(len(layout.clean_sizes)), range(len(layout.label_sizes))
-    images = ShardedImages([layout.clean(s) for s in shards], layout.clean_sizes, shape)
-    targets = ShardedTargets([layout.labels(guide, p) for p in parts], layout.label_sizes)
+    device, mirror = runtime.device(config.runtime), config.dataset.mirror
+    images, targets = labelled_images(config, layout, guide)
 
     def lesson(step: int) -> Lesson:
         chosen = torch.randint(len(images), (batch_size,))

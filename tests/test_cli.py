@@ -253,13 +253,13 @@ def test_labels_of_the_wrong_count_are_refused(copy: Path) -> None:
     path = copy / "results" / "smoke" / "labels" / "resnet" / "0000.safetensors"
     files.write_tensors(path, {"image": torch.zeros(3, 10)})
     line = refused("train-expert", SMOKE, "resnet", "ppap_5", "1", cwd=copy)
-    assert "labels/resnet/0000.safetensors: does not hold the answers for 100 images" in line
+    assert "labels/resnet/0000.safetensors: image is (3, 10), not (100, 10)" in line
 
 
 def test_answers_that_are_not_finite_are_not_written(copy: Path) -> None:
     path = model_of(copy)
     tensors = files.read_tensors(path)
-    tensors["fc.bias"] += torch.inf
+    tensors["fc.weight"] += 3e38
     files.write_tensors(path, tensors)
     line = refused("label", SMOKE, "resnet", cwd=copy)
     assert "models/resnet.safetensors: fc.bias holds NaN or infinity" in line

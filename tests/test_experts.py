@@ -1,5 +1,8 @@
 """Adapters and experts: parameter counts of the paper, merging, files, the bank."""
 
+import json
+import re
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -7,11 +10,13 @@ import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch import nn
 
 from ppap import adapters, files
 from ppap.config import AdapterConfig
 from ppap.errors import ConfigError, DataError
+from ppap.expert_header import ExpertHeader, Purpose
 from ppap.experts import ExpertBank, check_experts, read_expert
 from ppap.guides import Guide
 
@@ -106,6 +111,12 @@ def test_a_pattern_that_matches_nothing_is_refused() -> None:
         adapters.attach(timm.create_model("resnet18"), AdapterConfig(layers=("blocks.*",)))
 
 
+PURPOSE = {
+    "guide": "timm:resnet18", "guide_sha256": "abc", "timesteps": 30, "noise_schedule": "linear",
+    "method": "ppap_3", "supervision": "teacher", "trainable": "adapter", "rank": 2, "lora_scale": 4.0,
+}  # fmt: skip
+
+
 @pytest.fixture
 def bank(tmp_path: Path) -> tuple[Guide, dict[str, torch.Tensor], list[Path]]:
     """A small ResNet with three trained experts on disk, and the weights it started from."""
@@ -122,12 +133,11 @@ def bank(tmp_path: Path) -> tuple[Guide, dict[str, torch.Tensor], list[Path]]:
         for _ in range(2):
             student.train()(torch.randn(4, 3, 32, 32)).square().mean().backward()
             optimizer.step()
-        metadata = {
-            "range_start": str(10 * n), "range_stop": str(10 * n + 10), "lora_scale": "4.0",
-            "guide": "timm:resnet18", "timesteps": "30", "noise_schedule": "linear",
-        }  # fmt: skip
+        header = ExpertHeader(
+            **PURPOSE, range_start=10 * n, range_stop=10 * n + 10, trainable_parameters=1, guide_parameters=2
+        )  # fmt: skip
         paths.append(tmp_path / f"expert_{n + 1}.safetensors")
-        files.write_tensors(paths[-1], adapters.delta(student, base), metadata)
+        files.write_tensors(paths[-1], adapters.delta(student, base), header.metadata())
         torch.save(student.state_dict(), tmp_path / f"student_{n + 1}.pt")
     network.requires_grad_(False).eval()
     return Guide(network, 32, (0.5,) * 3, (0.5,) * 3), base, paths
@@ -165,7 +175,13 @@ def test_an_expert_file_holds_only_what_differs(bank) -> None:
             (10, 20, 30),
             "made for guide timm:resnet18, the run has timm:resnet50",
         ),
-        ({"timesteps": "1000"}, (10, 20, 30), "made for timesteps 30"),
+        ({"timesteps": 1000}, (10, 20, 30), "made for timesteps 30"),
+        ({"guide_sha256": "def"}, (10, 20, 30), "made for guide_sha256 abc, the run has def"),
+        ({"method": "ppap_5"}, (10, 20, 30), "made for method ppap_3, the run has ppap_5"),
+        ({"supervision": "labels"}, (10, 20, 30), "made for supervision teacher"),
+        ({"trainable": "all"}, (10, 20, 30), "made for trainable adapter"),
+        ({"rank": 4}, (10, 20, 30), "made for rank 2, the run has 4"),
+        ({"lora_scale": 1.0}, (10, 20, 30), "made for lora_scale 4.0, the run has 1.0"),
         ({"noise_schedule": "cosine"}, (10, 20, 30), "made for noise_schedule linear"),
         (
             {},
@@ -179,4 +195,73 @@ def test_experts_of_another_run_are_refused(bank, expected, ranges, message) -> 
     experts = [read_expert(path) for path in bank[2]]
     wanted = [range(low, high) for low, high in zip((0, *ranges), ranges, strict=False)]
     with pytest.raises(DataError, match=message):
-        check_experts(experts, expected, wanted)
+        check_experts(experts, Purpose(**PURPOSE | expected), wanted)
+
+
+def test_of_imported_experts_rank_and_scale_are_their_own(bank) -> None:
+    path = bank[2][0]
+    about = files.read_metadata(path) | {"released_sha256": "123", "rank": "9", "lora_scale": "3.5"}
+    files.write_tensors(path, files.read_tensors(path), about)
+    check_experts([read_expert(path)], Purpose(**PURPOSE), [range(10)])
+
+
+def test_experts_of_version_01_are_read_for_what_their_headers_say(bank) -> None:
+    guide, _, paths = bank
+    x = torch.randn(1, 3, 32, 32)
+    expected = ExpertBank(deepcopy(guide), [read_expert(path) for path in paths])(x, 25)
+    for path in paths:
+        about = files.read_metadata(path)
+        for key in ("method", "supervision", "trainable", "rank"):
+            del about[key]
+        save_file(files.read_tensors(path), path, {"ppap": json.dumps(about)})
+    old = [read_expert(path) for path in paths]
+    wanted = Purpose(**PURPOSE | {"method": "another"})  # which they do not say
+    check_experts(old, wanted, [range(10 * n, 10 * n + 10) for n in range(3)])
+    torch.testing.assert_close(ExpertBank(guide, old)(x, 25), expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"conv1.weight.lora_A": None}, "lacks conv1.weight.lora_A"),
+        ({"conv1.weight.lora_B": None}, "lacks conv1.weight.lora_B"),
+        ({"conv9.weight": torch.zeros(1)}, "has an unknown conv9.weight"),
+        ({"bn1.bias": torch.zeros(7)}, "bn1.bias is (7,), not (64,)"),
+        ({"bn1.bias": torch.zeros(64).double()}, "bn1.bias is not float32 but float64"),
+        ({"bn1.bias": torch.full((64,), torch.nan)}, "bn1.bias is not finite"),
+        ({"bn1.bias.lora_A": torch.zeros(2, 2)}, "has an unknown bn1.bias.lora_A"),
+        ({"conv1.weight.lora_A": torch.zeros(2, 2)}, "conv1.weight.lora_A is (2, 2), not (14, 21)"),
+    ],
+)  # fmt: skip
+def test_an_expert_that_does_not_fit_the_guide_is_refused_with_the_first_difference(
+    bank, changes, message: str
+) -> None:
+    guide, _, paths = bank
+    tensors = {k: v for k, v in (files.read_tensors(paths[1]) | changes).items() if v is not None}
+    files.write_tensors(paths[1], tensors, files.read_metadata(paths[1]))
+    with pytest.raises(DataError, match=re.escape(f"expert_2.safetensors: {message}")):
+        ExpertBank(guide, [read_expert(path) for path in paths])
+
+
+def test_an_expert_without_adapters_is_not_one_of_an_adapter_method(bank) -> None:
+    guide, _, paths = bank
+    plain = {k: v for k, v in files.read_tensors(paths[0]).items() if "lora" not in k}
+    files.write_tensors(paths[0], plain, files.read_metadata(paths[0]))
+    with pytest.raises(DataError, match=r"expert_1.safetensors: lacks adapters"):
+        ExpertBank(guide, [read_expert(path) for path in paths])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("range_start", "-1"), ("range_stop", "31"), ("range_start", "10"), ("lora_scale", "nan"),
+     ("lora_scale", "x"), ("guide", None), ("timesteps", ""), ("guide_parameters", "0"),
+     ("trainable_parameters", "1.5"), ("input", "other"), ("supervision", "none")],
+)  # fmt: skip
+def test_a_header_that_makes_no_sense_is_refused(bank, key: str, value: str | None) -> None:
+    path = bank[2][0]
+    about = files.read_metadata(path) | {key: value}
+    about = {k: v for k, v in about.items() if v is not None}
+    files.write_tensors(path, files.read_tensors(path), about)
+    with pytest.raises(DataError, match=r"expert_1.safetensors: not an expert \(") as caught:
+        read_expert(path)
+    assert "\n" not in str(caught.value)

@@ -146,9 +146,10 @@ def test_an_imported_expert_holds_only_what_differs(place: Place) -> None:
                for name in RELEASED if "lora_" in name}  # fmt: skip
     assert set(one) == factors
     assert set(two) == factors | {"bn1.bias"}
-    metadata = read_expert(place.layout.expert("resnet", "ppap_5", 2)).metadata
-    assert metadata["guide"] == "timm:resnet50" and metadata["input"] == "unnormalised"
-    assert int(metadata["trainable_parameters"]) == sum(v.numel() for v in two.values())
+    header = read_expert(place.layout.expert("resnet", "ppap_5", 2)).header
+    assert (header.guide, header.input) == ("timm:resnet50", "unnormalised")
+    assert (header.method, header.rank, header.supervision) == ("ppap_5", 4, "teacher")
+    assert header.trainable_parameters == sum(v.numel() for v in two.values())
 
 
 def test_a_sampler_with_imported_experts_guides_as_the_golden_weights_do(place: Place) -> None:
@@ -393,7 +394,7 @@ def test_full_size_files_with_the_published_names_and_shapes(
     place.run("import-experts", preset, "resnet", "ppap_5", path, path)
     assert time.perf_counter() - before < 20
     expert = read_expert(place.layout.expert("resnet", "ppap_5", 1))
-    assert (expert.input, float(expert.metadata["lora_scale"])) == (sees, scale)
+    assert (expert.header.input, expert.header.lora_scale) == (sees, scale)
     guide_now = models.load_guide(presets.load(preset), place.layout, "resnet")
     ExpertBank(guide_now, [expert]).activate(expert)
     merged = guide_now.network.state_dict()

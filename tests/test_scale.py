@@ -12,7 +12,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from ppap import adapters, files, runs
+from ppap import adapters, artefacts, files, runs
 from ppap import config as presets
 from ppap.config import NetworkConfig
 from ppap.guides import build_network
@@ -28,13 +28,15 @@ SHARDS, SIZE, SIDE, CLASSES = 20, 500, 96, 1000
 READER = """
 import sys, resource, torch
 from pathlib import Path
+from ppap import artefacts
 from ppap.shards import ShardedImages, ShardedTargets
 folder, shards, size, side = Path(sys.argv[1]), *map(int, sys.argv[2:])
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 before = peak()
 images = ShardedImages([folder / f"{i}.npy" for i in range(shards)], [size] * shards, (side, side, 3))
-targets = ShardedTargets([folder / f"{i}.safetensors" for i in range(shards)], [size] * shards)
+spec = artefacts.labels(size, 1000, True)
+targets = ShardedTargets([folder / f"{i}.safetensors" for i in range(shards)], [spec] * shards)
 for chosen in torch.randperm(len(images)).split(64):
     images.take(chosen)
     targets.take(chosen, chosen % 2 == 0)
@@ -67,7 +69,9 @@ def test_what_is_read_again_after_its_pages_were_handed_back_is_the_same(shards:
     sizes = [SIZE] * SHARDS
     paths = [shards / f"{i}.npy" for i in range(SHARDS)]
     images = ShardedImages(paths, sizes, (SIDE, SIDE, 3))
-    targets = ShardedTargets([path.with_suffix(".safetensors") for path in paths], sizes)
+    spec = artefacts.labels(SIZE, CLASSES, True)
+    answers = [path.with_suffix(".safetensors") for path in paths]
+    targets = ShardedTargets(answers, [spec] * SHARDS)
     for chosen in torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).split(
         500
     )[:8]:
