@@ -8,6 +8,7 @@ moment longer; after some kills they run to their end.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -64,11 +65,10 @@ def start(step: Step) -> int:
 
 def checkpoints(scratch: Path) -> Iterator[tuple[Path, int]]:
     """The checkpoints that are there, and when they were written."""
-    for path in scratch.rglob("[!.]*.ckpt"):
-        try:
-            yield path, path.stat().st_mtime_ns
-        except FileNotFoundError:  # its job has just ended
-            continue
+    for folder, _, names in os.walk(scratch):
+        for path in (Path(folder, name) for name in names if name.endswith(".ckpt")):
+            with contextlib.suppress(FileNotFoundError):  # its job has just ended
+                yield path, path.stat().st_mtime_ns
 
 
 def _ended(processes: set[int], options: int) -> Iterator[tuple[int, int]]:

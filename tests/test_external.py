@@ -124,7 +124,7 @@ def test_only_what_has_proved_to_be_the_checkpoint_is_remembered(
     metadata = files.read_metadata(
         tmp_path / "results" / "imagenet256" / "models" / "diffusion.safetensors"
     )
-    assert metadata == {"source": "adm.pt", "source_sha256": found}
+    assert metadata == {"model": "diffusion", "source": "adm.pt", "source_sha256": found}
 
 
 def test_the_full_size_checkpoint_loads(preset_file) -> None:
