@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import timm  # noqa: F401
@@ -66,7 +67,7 @@ def start(step: Step) -> int:
 def checkpoints(scratch: Path) -> Iterator[tuple[Path, int]]:
     """The checkpoints that are there, and when they were written."""
     for folder, _, names in os.walk(scratch):
-        for path in (Path(folder, name) for name in names if name.endswith(".ckpt")):
+        for path in (Path(folder, name) for name in names if fnmatch(name, "[!.]*.ckpt")):
             with contextlib.suppress(FileNotFoundError):  # its job has just ended
                 yield path, path.stat().st_mtime_ns
 
