@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -15,6 +16,8 @@ from ppap.costs import Costs
 from ppap.errors import DataError
 from ppap.jobs import Job, all_jobs
 from ppap.runs import Layout
+
+log = logging.getLogger(__name__)
 
 PHASES = {
     "download": ("download",),
@@ -78,6 +81,7 @@ def plan(config: Config, layout: Layout, gpu_name: str, efficiency: float) -> Pl
     on_cpu = config.runtime.device == "cpu"
     rate = None if on_cpu else gpus.peak(gpu, precision) * efficiency
     basis = f"{gpu.name}, {precision}, {efficiency:.0%} of {gpu.tflops.get(precision, 0):g} TFLOP/s"
+    log.info("building the networks of %s, to count their operations ...", config.preset)
     costs = Costs(config, layout)
     tasks = [_task(job, costs, layout, rate) for job in all_jobs(config)]
     rows = [
