@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 PRESET ?= digits
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
+# errors only: warnings of a mirror would fill the screen
+PIP := $(BIN)/pip --quiet --quiet --disable-pip-version-check
+
 .DEFAULT_GOAL := help
 .PHONY: help install tables rehearsal test test-lowest test-slurm lint format report pull unlock schema lock clean
 
@@ -14,10 +17,12 @@ help: ## list the targets
 install: $(BIN)/.installed ## make the environment in .venv from requirements.lock
 
 $(BIN)/.installed: requirements.lock pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --progress-bar on --require-hashes -r requirements.lock
-	$(BIN)/pip install --quiet --no-build-isolation --no-deps -e .
+	@echo "Installing the locked environment into $(VENV): about 6 GB, some minutes ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-build-isolation --no-deps -e .
 	@touch $@
+	@echo "Installed."
 
 tables: install ## the main job: rebuild the paper's tables and figures (PRESET=digits)
 	snakemake --config preset=$(PRESET)
