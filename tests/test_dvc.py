@@ -53,11 +53,24 @@ def test_a_second_clone_gets_every_artifact_and_has_nothing_to_do(
     second.run("make", "--assume-old=install", "pull", "PRESET=smoke")
     assert "Nothing to be done" in second.snakemake("--dry-run").stdout
     assert "up to date" in second.run("dvc", "status").stdout
-    kinds = ("models", "clean", "labels", "experts", "samples", "features", "archives", "tables")
+    kinds = ("models", "clean", "labels", "experts", "samples", "features", "archives")
+    kinds += ("metrics", "tables", "figures")
     for kind in kinds:
         made = {p.relative_to(altered.results) for p in (altered.results / kind).rglob("*.*")}
         pulled = {p.relative_to(second.results) for p in (second.results / kind).rglob("*.*")}
         assert made and made == pulled
+
+
+def test_a_clone_without_artifacts_says_so(altered: Repository, tmp_path: Path) -> None:
+    altered.run("git", "clone", "-q", str(altered.where), str(tmp_path / "bare"))
+    bare = Repository(tmp_path / "bare")
+    assert "not in cache" in bare.run("dvc", "status").stdout
+    for shown in (("metrics", "show"), ("metrics", "diff"), ("plots", "show")):
+        done = bare.run("dvc", *shown)
+        assert "failed to load some" in done.stderr and "Traceback" not in done.stdout + done.stderr
+    pulled = bare.run("make", "--assume-old=install", "pull", "PRESET=smoke", check=False)
+    assert pulled.returncode and "Traceback" not in pulled.stderr
+    assert not bare.run("git", "status", "--short").stdout
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,10 @@
-"""The committed results of the digits preset: complete, and the same in the README."""
+"""The published results of the digits preset: complete, and the same in the README."""
 
 import pandas as pd
 
 from tests.conftest import ROOT
 
-TABLES = ROOT / "results" / "digits" / "tables"
+TABLES = ROOT / "published" / "digits" / "tables"
 
 
 def test_the_main_table_has_28_complete_rows() -> None:
@@ -19,10 +19,10 @@ def test_the_main_table_has_28_complete_rows() -> None:
     assert frame.groupby("guide")["steps"].nunique().eq(1).all()
 
 
-def test_the_readme_shows_the_committed_table() -> None:
+def test_the_readme_shows_the_published_table() -> None:
     table = (TABLES / "main.md").read_text()
     readme = (ROOT / "README.md").read_text()
-    shown = readme.split("<!-- main table: begin -->")[1].split("<!-- main table: end -->")[0]
+    shown = readme.split("<!-- published/digits/tables/main.md: begin -->")[1].split("<!-- published/digits/tables/main.md: end -->")[0]
     assert shown.strip() == table.split("\n\n", 1)[1].strip()
 
 
