@@ -1,15 +1,17 @@
-# `make help` lists the targets.
+# `make help` lists the targets. PRESET=NAME names a preset (config/NAME.yaml) or its file; without it: digits.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PRESET ?= digits
+# exported, so that recipes can say "$$PRESET": a name with spaces or $$() in it stays a name
+export PRESET
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 # errors only: warnings of a mirror would fill the screen
 PIP := $(BIN)/pip --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install tables rehearsal test test-lowest test-slurm lint format report pull unlock schema lock clean
+.PHONY: help install tables publish compare rehearsal test test-lowest test-slurm lint format report pull unlock schema lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,9 +26,16 @@ $(BIN)/.installed: requirements.lock pyproject.toml
 	@touch $@
 	@echo "Installed."
 
-tables: install ## the main job: rebuild the paper's tables and figures (PRESET=digits)
-	snakemake --config preset=$(PRESET)
-	@ppap config where $(PRESET)
+tables: install ## the main job: rebuild the paper's tables and figures (PRESET=digits), compare them with the published ones
+	snakemake --config preset="$$PRESET"
+	@ppap config where "$$PRESET"
+	@ppap compare "$$PRESET" --if-published
+
+publish: install ## copy a preset's finished tables, figures and metrics to published/ and into README.md
+	ppap publish "$$PRESET"
+
+compare: install ## how far a preset's results lie from the published ones
+	@ppap compare "$$PRESET"
 
 rehearsal: install ## the paper's whole graph at full size on this machine's CPU, with random weights and tiny counts
 	python workflow/scripts/rehearsal_inputs.py scratch/rehearsal256
@@ -72,11 +81,11 @@ format: install ## bring the code into shape
 	snakefmt Snakefile workflow
 
 report: install ## Snakemake's HTML report of a finished preset
-	snakemake --config preset=$(PRESET) --report results/$(PRESET)/report.html
+	snakemake --config preset="$$PRESET" --report "results/$$PRESET/report.html"
 
 pull: install ## fetch a preset's artifacts from the DVC remote, and tell Snakemake that they are current
 	dvc pull
-	snakemake --config preset=$(PRESET) --touch
+	snakemake --config preset="$$PRESET" --touch
 
 unlock: install ## after a crash: stop the jobs that Snakemake left behind here, and unlock the folder
 	ppap stop-jobs

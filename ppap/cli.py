@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
+from ppap import cli_results, failures, process, runs
 from ppap import config as presets
-from ppap import failures, process, runs
 from ppap.cli_arguments import (
     Guide,
     Method,
@@ -39,6 +39,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(config_app, name="config")
+cli_results.add_to(app)
 
 
 @app.callback()

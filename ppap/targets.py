@@ -19,8 +19,8 @@ from ppap.runs import (
 class Targets:
     """A preset's files, phase by phase."""
 
-    def __init__(self, config: Config) -> None:
-        self.config, self.layout, self.runs = config, Layout(config), all_runs(config)
+    def __init__(self, config: Config, layout: Layout | None = None) -> None:
+        self.config, self.layout, self.runs = config, layout or Layout(config), all_runs(config)
         self.networks = [*trained_models(config), *external_models(config)]
 
     @property
@@ -52,8 +52,12 @@ class Targets:
 
     @property
     def evaluation(self) -> list[str]:
-        made = (self.layout.features, self.layout.metrics)
-        return _unique(path(run.sampler, run.guide) for run in self.runs for path in made)
+        features = (self.layout.features(run.sampler, run.guide) for run in self.runs)
+        return [*_unique(features), *self.metrics]
+
+    @property
+    def metrics(self) -> list[str]:
+        return _unique(self.layout.metrics(run.sampler, run.guide) for run in self.runs)
 
     @property
     def tables(self) -> list[str]:

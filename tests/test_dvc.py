@@ -73,6 +73,20 @@ def test_a_clone_without_artifacts_says_so(altered: Repository, tmp_path: Path) 
     assert not bare.run("git", "status", "--short").stdout
 
 
+def test_a_run_leaves_git_and_what_is_published_alone(altered: Repository) -> None:
+    """Published results are renewed by a command of its own; then `ppap compare` finds them again."""
+    altered.snakemake()
+    assert not altered.run("git", "status", "--short").stdout
+    altered.run("make", "--assume-old=install", "publish", "PRESET=smoke")
+    published = altered.where / "published" / "smoke"
+    kinds = {path.name for path in published.iterdir()}
+    assert kinds == {"figures", "metrics", "tables"}
+    altered.commit("published")
+    done = altered.run("make", "--assume-old=install", "tables", "PRESET=smoke")
+    assert done.stdout.endswith(" rows agree with the published table; no difference\n")
+    assert not altered.run("git", "status", "--short").stdout
+
+
 @pytest.fixture(scope="module")
 def retrained(finished: Repository, tmp_path_factory) -> tuple[Repository, str]:
     """After `dvc exp run` with more expert steps, and what it printed."""

@@ -1,0 +1,129 @@
+"""`ppap publish`: finished results go to published/ and into the README, whole or not at all."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ppap import config as presets
+from ppap.runs import Layout, all_runs, figure_names
+from tests.conftest import SMOKE, ppap
+
+LAYOUT = Layout(presets.load(SMOKE))
+BEGIN = "<!-- published/smoke/tables/main.md: begin -->"
+END = "<!-- published/smoke/tables/main.md: end -->"
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> Path:
+    """A folder with results of the smoke preset, their values made up, and a README."""
+    by_file: dict[Path, dict] = {}
+    for number, run in enumerate(all_runs(LAYOUT.config)):
+        values = {"mean": 0.5 + number / 100, "std": 0.01}
+        row = dict.fromkeys(("fid", "is", "precision", "recall"), values)
+        about = {"sampler": run.sampler, "guide": run.guide, "samples_per_seed": 20, "methods": {}}
+        path = tmp_path / LAYOUT.metrics(run.sampler, run.guide)
+        by_file.setdefault(path, about)["methods"][run.method] = row
+    for path, content in by_file.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
+    tabulate(tmp_path)
+    for name in figure_names(LAYOUT.config):
+        path = tmp_path / LAYOUT.figure(name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(name.encode())
+    (tmp_path / "README.md").write_text(f"# Title\n\n{BEGIN}\n{END}\n\nThe end: π.\n", "utf-8")
+    return tmp_path
+
+
+def tabulate(where: Path) -> None:
+    for name in LAYOUT.config.tables:
+        ppap("table", SMOKE, name, cwd=where)
+
+
+def snapshot(where: Path) -> dict[Path, tuple[bytes, int]]:
+    """Contents and times of all that may be published."""
+    found = [where / "README.md", *(where / "published").rglob("*")]
+    return {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in found if p.is_file()}
+
+
+def test_tables_figures_and_metrics_are_published_and_the_readme_renewed(where: Path) -> None:
+    printed = ppap("publish", SMOKE, cwd=where).stdout
+    published, made = where / "published" / "smoke", where / "results" / "smoke"
+    found = {p.relative_to(published) for p in published.rglob("*") if p.is_file()}
+    assert found == {p.relative_to(made) for p in made.rglob("*") if p.is_file()}
+    assert all((published / p).read_bytes() == (made / p).read_bytes() for p in found)
+    assert set(printed.split()) == {"README.md", *(f"published/smoke/{p}" for p in found)}
+    title, table, end = (where / "README.md").read_text("utf-8").partition(BEGIN + "\n\n| Guide")
+    assert title == "# Title\n\n" and end.endswith(f"{END}\n\nThe end: π.\n")
+    shown = (table + end).split(BEGIN)[1].split(END)[0].strip()
+    assert shown == (published / "tables" / "main.md").read_text().partition("\n\n")[2].strip()
+
+
+def test_a_second_time_there_is_nothing_to_do(where: Path) -> None:
+    ppap("publish", SMOKE, cwd=where)
+    before = snapshot(where)
+    assert "nothing to renew" in ppap("publish", SMOKE, cwd=where).stdout
+    assert snapshot(where) == before
+
+
+def test_new_results_replace_what_was_published_of_old_ones(where: Path) -> None:
+    ppap("publish", SMOKE, cwd=where)
+    old = where / "published" / "smoke" / "tables" / "of_another_preset.md"
+    old.write_text("an old table")
+    change_metrics(where)
+    tabulate(where)
+    printed = ppap("publish", SMOKE, cwd=where).stdout
+    assert not old.exists() and "of_another_preset.md" in printed
+    assert "README.md" in printed and "figures" not in printed
+    assert "77.00 ± 0.01" in (where / "README.md").read_text("utf-8")
+
+
+def change_metrics(where: Path) -> None:
+    path = where / LAYOUT.metrics("ddim25", "resnet")
+    content = json.loads(path.read_text())
+    content["methods"]["naive"]["fid"]["mean"] = 77
+    path.write_text(json.dumps(content))
+
+
+def lose_figure(where: Path) -> None:
+    (where / LAYOUT.figure("metrics")).unlink()
+
+
+def lose_row(where: Path) -> None:
+    path = where / LAYOUT.metrics("ddim25", "resnet")
+    content = json.loads(path.read_text())
+    del content["methods"]["ppap_5"]
+    path.write_text(json.dumps(content))
+
+
+def show_unknown(where: Path) -> None:
+    text = (
+        "<!-- published/smoke/tables/mian.md: begin --><!-- published/smoke/tables/mian.md: end -->"
+    )
+    (where / "README.md").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lose_figure, "results/smoke/figures/metrics.png: not computed yet"),
+        (lose_row, "results/smoke/metrics/ddim25/resnet.json: nothing about ppap_5"),
+        (change_metrics, "results/smoke/tables/main.json: older than the metrics"),
+        (show_unknown, "README.md: published/smoke/tables/mian.md is shown"),
+    ],
+)
+def test_incomplete_results_change_nothing(where: Path, damage, message: str) -> None:
+    ppap("publish", SMOKE, cwd=where)
+    damage(where)
+    before = snapshot(where)
+    done = ppap("publish", SMOKE, cwd=where, check=False)
+    assert done.returncode == 2 and done.stderr.startswith(f"ppap: {message}")
+    assert len(done.stderr.splitlines()) == 1
+    assert snapshot(where) == before
+
+
+def test_a_folder_without_a_readme_is_published_too(where: Path) -> None:
+    (where / "README.md").unlink()
+    ppap("publish", SMOKE, cwd=where)
+    assert (where / "published" / "smoke" / "tables" / "main.md").exists()
