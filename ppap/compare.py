@@ -31,6 +31,8 @@ from ppap.tables import METHODS, RATE
 # spreads; a rerun of the same code on another processor stays within (docs/comparing.md)
 LIMIT = 4.0
 ASSUMED = 0.02  # the relative spread, where neither side has several sampling seeds
+# the least relative spread: rounding is no difference, not even beside seeds that give all but equal values
+LEAST = 0.001
 METRICS = (*PRINTED, RATE)
 
 
@@ -184,14 +186,14 @@ def compare(first: Results, second: Results) -> Comparison:
 
 
 def relative_spreads(*sides: Results) -> dict[str, float]:
-    """By metric the median of std / mean over all rows; nothing if no row has a spread."""
+    """By metric the median of std / mean over all rows, LEAST at least; nothing if no row has a spread."""
     found: dict[str, list[float]] = {}
     for side in sides:
         for row in side.rows.values():
             for metric, value in row.items():
                 if value.std is not None and value.mean:
                     found.setdefault(metric, []).append(value.std / abs(value.mean))
-    return {metric: statistics.median(values) for metric, values in found.items()}
+    return {metric: max(statistics.median(values), LEAST) for metric, values in found.items()}
 
 
 def differences(first: Row, second: Row, relative: Mapping[str, float]) -> list[Difference]:
@@ -209,12 +211,9 @@ def differences(first: Row, second: Row, relative: Mapping[str, float]) -> list[
 
 
 def _spreads(first: Value, second: Value, relative: float) -> float:
-    """The difference over the spread of both; zero without a difference, whatever the spread."""
-    difference = first.mean - second.mean
-    unit = math.hypot(
-        *(max(v.std or 0, (relative or ASSUMED) * abs(v.mean)) for v in (first, second))
-    )
-    return difference / unit if difference else 0.0
+    """The difference over the spread of both; zero between two zeros."""
+    unit = math.hypot(*(max(v.std or 0, relative * abs(v.mean)) for v in (first, second)))
+    return (first.mean - second.mean) / unit if unit else 0.0
 
 
 def _order(run: Run) -> tuple[object, ...]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ppap import compare
 from ppap.compare import LIMIT, Results, Value
+from ppap.evaluate import summarise
 from ppap.runs import Run
 from tests.conftest import ROOT, SMOKE, ppap
 
@@ -25,14 +26,20 @@ def write(
     """A folder with the metrics of five rows; of those named, some are others: (mean, std)."""
     rows = {method: USUAL | changes.get(method, {}) for method in METHODS}
     metrics = {
-        method: {name: {"mean": mean, "std": std} for name, (mean, std) in row.items()}
+        method: {name: summarise(values(*found)) for name, found in row.items()}
         for method, row in rows.items()
     }
-    about = {"sampler": "ddim25", "guide": "resnet", "samples_per_seed": samples}
+    seeds = list(range(len(metrics["naive"]["fid"]["values"])))
+    about = {"sampler": "ddim25", "guide": "resnet", "samples_per_seed": samples, "seeds": seeds}
     path = folder / "metrics" / "ddim25" / "resnet.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(about | {"methods": metrics}))
     return folder
+
+
+def values(mean: float, std: float | None) -> list[float]:
+    """Two values with this mean and standard deviation; one without a standard deviation."""
+    return [mean] if std is None else [mean - std / 2**0.5, mean + std / 2**0.5]
 
 
 def closing(*arguments: object, **options: Any) -> str:
@@ -73,6 +80,15 @@ def test_a_spread_that_is_small_by_luck_makes_no_row_differ(tmp_path: Path) -> N
     assert "5 of 5 rows agree" in closing("a", "b", cwd=tmp_path)
 
 
+def test_rounding_is_no_difference(tmp_path: Path) -> None:
+    same = {
+        method: {name: (mean, 1e-12) for name, (mean, _) in USUAL.items()} for method in METHODS
+    }
+    write(tmp_path / "a", **same)
+    write(tmp_path / "b", **same | {"naive": {**same["naive"], "fid": (2.000001, 1e-12)}})
+    assert "5 of 5 rows agree" in closing("a", "b", cwd=tmp_path)
+
+
 def test_rows_of_one_side_only_are_said(tmp_path: Path) -> None:
     path = write(tmp_path / "a") / "metrics" / "ddim25" / "resnet.json"
     write(tmp_path / "b")
@@ -97,7 +113,8 @@ def test_programs_and_pages_get_the_same_comparison(tmp_path: Path) -> None:
         ("resnet", "ddim25", "ppap_10")
     ]
     fid = differing[0]["metrics"]["fid"]
-    assert (fid["first"]["mean"], fid["second"]["mean"]) == (4.0, 2.0) and fid["spreads"] > LIMIT
+    assert [fid[side]["mean"] for side in ("first", "second")] == pytest.approx([4, 2])
+    assert fid["spreads"] > LIMIT
     page = ppap("compare", "a", "b", "--format", "markdown", cwd=tmp_path).stdout
     assert f"**{shown['summary']}**" in page and "- differs: PPAP-10" in page
     table = [line for line in page.splitlines() if line.startswith("|")]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ppap import config as presets
+from ppap.evaluate import summarise
 from ppap.runs import Layout, all_runs, figure_names
 from tests.conftest import SMOKE, ppap
 
@@ -19,9 +20,10 @@ def where(tmp_path: Path) -> Path:
     """A folder with results of the smoke preset, their values made up, and a README."""
     by_file: dict[Path, dict] = {}
     for number, run in enumerate(all_runs(LAYOUT.config)):
-        values = {"mean": 0.5 + number / 100, "std": 0.01}
+        values = summarise([0.5 + number / 100, 0.51 + number / 100])
         row = dict.fromkeys(("fid", "is", "precision", "recall"), values)
-        about = {"sampler": run.sampler, "guide": run.guide, "samples_per_seed": 20, "methods": {}}
+        about = {"sampler": run.sampler, "guide": run.guide, "samples_per_seed": 20}
+        about |= {"seeds": [1, 2], "methods": {}}
         path = tmp_path / LAYOUT.metrics(run.sampler, run.guide)
         by_file.setdefault(path, about)["methods"][run.method] = row
     for path, content in by_file.items():
@@ -82,7 +84,7 @@ def test_new_results_replace_what_was_published_of_old_ones(where: Path) -> None
 def change_metrics(where: Path) -> None:
     path = where / LAYOUT.metrics("ddim25", "resnet")
     content = json.loads(path.read_text())
-    content["methods"]["naive"]["fid"]["mean"] = 77
+    content["methods"]["naive"]["fid"] = summarise([76.99, 77.01])
     path.write_text(json.dumps(content))
 
 
