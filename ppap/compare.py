@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import pandas as pd
-from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
-from ppap import files
+from ppap import measured
 from ppap.config import UNGUIDED
 from ppap.errors import DataError
 from ppap.paper import PRINTED
@@ -51,14 +51,7 @@ def _complete(row: dict[str, Value]) -> dict[str, Value]:
     return row
 
 
-Row = Annotated[dict[str, Value], AfterValidator(_complete)]
-
-
-class _MetricsFile(BaseModel):
-    sampler: str
-    guide: str
-    samples_per_seed: int
-    methods: dict[str, Row]
+Row = dict[str, Value]
 
 
 @dataclass(frozen=True)
@@ -84,12 +77,11 @@ def _from_metrics(folder: Path) -> tuple[dict[Run, Row], frozenset[int]]:
     rows: dict[Run, Row] = {}
     samples = set()
     for path in sorted(folder.glob("metrics/*/*.json")):
-        try:
-            file = _MetricsFile.model_validate(files.read_json(path))
-        except ValidationError as error:
-            raise DataError(f"{path}: not a file of metrics: {_first(error)}") from None
+        file = measured.load(path)
         samples.add(file.samples_per_seed)
-        rows |= {Run(file.sampler, file.guide, name): row for name, row in file.methods.items()}
+        for method, metrics in file.methods.items():
+            values = {name: Value(mean=m.mean, std=m.std) for name, m in metrics.items()}
+            rows[Run(file.sampler, file.guide, method)] = values
     return rows, frozenset(samples)
 
 

@@ -324,12 +324,14 @@ def write_text(path: Path, text: str) -> None:
 
 def write_texts(texts: Mapping[Path, str]) -> None:
     """Write several texts: all of them or none."""
-    write_all({path: _text_writer(text) for path, text in texts.items()})
+    write_all({path: bytes_writer(text.encode()) for path, text in texts.items()})
 
 
-def _text_writer(text: str) -> Writer:
+def bytes_writer(content: bytes) -> Writer:
+    """What writes these bytes; for `write_all`."""
+
     def write(path: Path) -> None:
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(content)
 
     return write
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -75,10 +76,7 @@ def write_measured(layout: Layout, sampler: str, guide: str, found: dict[str, An
 def read_measured(config: Config, layout: Layout, sampler: str, guide: str) -> Measured:
     """The metrics of a sampler and guide; DataError unless they are whole, and of the preset's samples."""
     path = layout.metrics(sampler, guide)
-    try:
-        found = Measured.model_validate(files.read_json(path))
-    except ValidationError as error:
-        raise DataError(f"{path}: {_first(error)}; {REMEDY}") from None
+    found = load(path)
     sampling = config.sampling
     for key, value in {
         "sampler": sampler,
@@ -92,6 +90,14 @@ def read_measured(config: Config, layout: Layout, sampler: str, guide: str) -> M
     if unknown:
         raise DataError(f"{path}: the preset has no method '{unknown[0]}'; {REMEDY}")
     return found
+
+
+def load(path: Path) -> Measured:
+    """A file of metrics; DataError unless it is whole."""
+    try:
+        return Measured.model_validate(files.read_json(path))
+    except ValidationError as error:
+        raise DataError(f"{path}: not a file of metrics: {_first(error)}; {REMEDY}") from None
 
 
 def _first(error: ValidationError) -> str:

@@ -9,7 +9,6 @@ that name its file:
 
 from __future__ import annotations
 
-import contextlib
 import re
 from pathlib import Path
 
@@ -35,9 +34,7 @@ def publish(config: Config, layout: Layout) -> list[Path]:
         new[README] = _with_tables(README.read_text(encoding="utf-8"), target, new).encode()
     changed = [path for path, data in new.items() if not _holds(path, data)]
     gone = [path for path in _files(target) if path not in new]
-    with contextlib.ExitStack() as stack:  # all files, or none
-        for path in changed:
-            stack.enter_context(files.whole(path)).write_bytes(new[path])
+    files.write_all({path: files.bytes_writer(new[path]) for path in changed})
     for path in gone:
         path.unlink()
     return [*changed, *gone]

@@ -162,12 +162,12 @@ def test_nothing_published_is_an_error_unless_it_may_be(tmp_path: Path) -> None:
     [
         (None, "no results"),
         ("{", "truncated"),
-        ("[]", "not a file of metrics"),
-        ('{"sampler": "ddim25", "guide": "resnet", "samples_per_seed": 500}', "methods"),
-        ('{"sampler": "ddim25", "guide": "resnet", "samples_per_seed": 500, "methods": {"naive": '
-         '{"fid": {"mean": 1, "std": 0}}}}', "no is"),
-        ('{"sampler": "ddim25", "guide": "resnet", "samples_per_seed": 500, "methods": {"naive": '
-         '{"fid": {"mean": NaN, "std": 0}}}}', "finite"),
+        ("[]", "not an object"),
+        ('{"sampler": "ddim25", "guide": "resnet", "samples_per_seed": 500, "seeds": [1]}', "methods"),
+        ('{"sampler": "ddim25", "guide": "resnet", "samples_per_seed": 500, "seeds": [1], "methods": '
+         '{"naive": {"fid": {"mean": 1.0, "std": null, "values": [1.0]}}}}', "naive has fid"),
+        ('{"sampler": "ddim25", "guide": "resnet", "samples_per_seed": 500, "seeds": [1], "methods": '
+         '{"naive": {"fid": {"mean": NaN, "std": null, "values": [1.0]}}}}', "finite"),
     ],
 )  # fmt: skip
 def test_damaged_metrics_are_one_line(tmp_path: Path, content: str | None, message: str) -> None:

@@ -39,7 +39,7 @@ class Cells(HTMLParser):
 
 @pytest.fixture(scope="module")
 def readable() -> pd.DataFrame:
-    return tables.for_people(pd.read_csv(ROOT / "results" / "digits" / "tables" / "main.csv"))
+    return tables.for_people(pd.read_csv(ROOT / "published" / "digits" / "tables" / "main.csv"))
 
 
 def test_html_has_the_cells_title_and_note_of_the_markdown(readable: pd.DataFrame) -> None:
