@@ -1,97 +1,123 @@
-"""Jobs that a killed Snakemake left running: in Slurm's queue, or on this machine."""
+"""Jobs that a killed Snakemake left running: on this machine, or in Slurm's queue."""
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
-import shutil
-import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
+from ppap import slurm
 from ppap.errors import DataError, PPAPError
 
 PATIENCE = 120
-"""Seconds to wait for jobs to end after they were told to."""
+"""Seconds to wait for Slurm's jobs to end after they were told to."""
+
+MARK = "PPAP_WORKFLOW"
+"""Environment variable of all that the workflow's Snakemake starts: its own Slurm job, if any, and its folder."""
+
+logger = logging.getLogger(__name__)
+
+
+def mark() -> None:
+    """Mark what this process will start as the workflow's; the Snakefile calls it.
+
+    The Snakemake inside a Slurm job keeps the mark of the one that submitted the job.
+    """
+    folder = str(Path.cwd().resolve())
+    if os.environ.get(MARK, "").partition(":")[2] != folder:
+        os.environ[MARK] = f"{os.environ.get('SLURM_JOB_ID', '')}:{folder}"
 
 
 def stop(folder: Path) -> int:
     """Stop the jobs of this folder's workflow whose Snakemake is gone; how many there were.
 
-    Nothing is lost: unfinished jobs resume from their checkpoints. DataError if Snakemake is still at
-    work here, PPAPError if jobs do not end.
+    What a person runs there, by hand or with sbatch, goes on. Nothing is lost: unfinished jobs resume from
+    their checkpoints. Where Slurm does not answer, its jobs are left and a line says so. DataError if
+    Snakemake is still at work here, PPAPError if jobs do not end.
     """
     folder = folder.resolve()
-    masters = [p for p in _processes(folder) if _is_master(p)]
+    masters = [process for process in _others() if _is_master(process, folder)]
     if masters:
         raise DataError(
             f"{folder}: Snakemake (process {masters[0].pid}) is at work here; stop it first"
         )
-    queued = slurm_jobs(folder)
+    local = _stop_local(folder)
+    try:
+        queued = slurm.jobs(folder)
+    except slurm.SlurmError as error:
+        logger.warning(
+            "ppap: Slurm could not be asked for this folder's jobs (%s); if it has any, they are still queued or "
+            'running: look with `squeue --me --format="%%i %%T %%k %%Z"`, and run `ppap stop-jobs` again',
+            error,
+        )
+        return local
     if queued:
-        subprocess.run(["scancel", *queued], check=True)
+        slurm.cancel(queued)
         _wait_until_gone(folder)
-    local = [p for p in _processes(folder) if _is_step(p)]
-    for process in local:
-        process.terminate()
-    _, stubborn = psutil.wait_procs(local, timeout=10)
-    for process in stubborn:
-        process.kill()
-    return len(queued) + len(local)
+    return local + len(queued)
 
 
-def slurm_jobs(folder: Path) -> list[str]:
-    """Numbers of the user's Slurm jobs that were submitted from this folder, array tasks one by one."""
-    if not shutil.which("squeue"):
-        return []
-    listed = subprocess.run(
-        ["squeue", "--me", "--array", "--noheader", "--format=%i %Z"],
-        capture_output=True,
-        text=True,
-    )
-    if listed.returncode:
-        raise PPAPError(f"squeue: {listed.stderr.strip()}")
-    jobs = (line.split(maxsplit=1) for line in listed.stdout.splitlines())
-    return [job for job, where in jobs if Path(where) == folder]
+def _stop_local(folder: Path) -> int:
+    """End the processes that the workflow started on this machine; how many jobs they were."""
+    steps = [process for process in _others() if _is_step(process, folder)]
+    own = {step.pid for step in steps}
+    jobs = sum(_parent(step) not in own for step in steps)
+    for step in steps:
+        _signal(step.terminate)
+    _, stubborn = psutil.wait_procs(steps, timeout=10)
+    for step in stubborn:
+        _signal(step.kill)
+    _, left = psutil.wait_procs(stubborn, timeout=10)
+    if left:
+        raise PPAPError(f"process {left[0].pid} does not end; look at it with ps")
+    return jobs
 
 
 def _wait_until_gone(folder: Path) -> None:
-    for _ in range(2 * PATIENCE):
-        left = slurm_jobs(folder)
-        if not left:
-            return
+    ends = time.monotonic() + PATIENCE
+    while left := slurm.jobs(folder):
+        if time.monotonic() > ends:
+            raise PPAPError(f"Slurm jobs {', '.join(left)} do not end; look at them with squeue")
         time.sleep(0.5)
-    raise PPAPError(f"Slurm jobs {', '.join(left)} do not end; look at them with squeue")
 
 
-def _processes(folder: Path) -> list[psutil.Process]:
-    """This user's processes that run in the folder, but for this one and its parents."""
+def _others() -> list[psutil.Process]:
+    """All processes but this one and its parents."""
     own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.pid not in own and Path(process.cwd()) == folder:
-                found.append(process)
-        except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
-            continue
-    return found
+    return [process for process in psutil.process_iter() if process.pid not in own]
 
 
-def _words(process: psutil.Process) -> list[str]:
+def _is_master(process: psutil.Process, folder: Path) -> bool:
+    """A Snakemake in the folder that hands out jobs, not one that runs a single job for it."""
     try:
-        return process.cmdline()
-    except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
-        return []
+        words, where = process.cmdline(), Path(process.cwd())
+    except (psutil.Error, OSError):  # not ours to look at, or gone
+        return False
+    named = any(Path(word).name == "snakemake" for word in words[:3])
+    return named and where == folder and "--target-jobs" not in words
 
 
-def _is_master(process: psutil.Process) -> bool:
-    """A Snakemake that hands out jobs, not one that runs a single job for it."""
-    words = _words(process)
-    return (
-        any(Path(word).name == "snakemake" for word in words[:3]) and "--target-jobs" not in words
-    )
+def _is_step(process: psutil.Process, folder: Path) -> bool:
+    """A process that the folder's Snakemake started here; what runs in a Slurm job is Slurm's to end."""
+    try:
+        environment = process.environ()
+    except (psutil.Error, OSError):
+        return False
+    return environment.get(MARK) == f"{environment.get('SLURM_JOB_ID', '')}:{folder}"
 
 
-def _is_step(process: psutil.Process) -> bool:
-    return any(Path(word).name == "ppap" for word in _words(process)[:2])
+def _parent(process: psutil.Process) -> int | None:
+    try:
+        return process.ppid()
+    except psutil.Error:
+        return None
+
+
+def _signal(send: Callable[[], None]) -> None:
+    with contextlib.suppress(psutil.Error):
+        send()
