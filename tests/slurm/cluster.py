@@ -21,7 +21,7 @@ SlurmdPort={node}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 CredType=cred/munge
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
@@ -34,18 +34,27 @@ TaskPlugin=task/none
 MpiDefault=none
 MinJobAge=3600
 AccountingStorageType=accounting_storage/none
-JobAcctGatherType=jobacct_gather/none
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 SlurmdParameters=config_overrides
 SchedulerParameters=sched_min_interval=100000,batch_sched_delay=1
 ReturnToService=2
 KillWait=2
+SlurmdTimeout=10
 GresTypes=gpu
 NodeName=localhost CPUs=4 RealMemory=16000 Gres=gpu:h100:2 State=UNKNOWN
 PartitionName=cpu Nodes=localhost Default=YES OverSubscribe=NO State=UP
 PartitionName=gpu Nodes=localhost State=UP
+PartitionName=short Nodes=localhost State=UP
+PartitionName=accelerated Nodes=localhost State=UP
+PartitionName=urgent Nodes=localhost PriorityTier=10 State=UP
 """
+"""Requeued jobs start again after 5 seconds (cred_expire) instead of 120, a node that is silent for 10 is down."""
 
 
 def missing() -> list[str]:
@@ -55,12 +64,15 @@ def missing() -> list[str]:
 
 
 class Cluster:
-    """One node, partitions cpu and gpu, two GPUs faked as links to /dev/null. Use it in a `with`."""
+    """One node, five partitions, two GPUs faked as links to /dev/null, no accounting. Use it in a `with`.
+
+    Jobs of the partition `urgent` preempt those of the others.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.conf = folder / "slurm.conf"
-        self.daemons: list[subprocess.Popen[bytes]] = []
+        self.daemons: dict[str, subprocess.Popen[bytes]] = {}
 
     @property
     def environment(self) -> dict[str, str]:
@@ -78,8 +90,8 @@ class Cluster:
         (self.folder / "gres.conf").write_text(f"Name=gpu Type=h100 File={self.folder}/gpu[0-1]\n")
         self._shim()
         self._munge()
-        self._start("slurmctld", "-D", "-c", "-f", str(self.conf))
-        self._start("slurmd", "-D", "-f", str(self.conf), "-N", "localhost")
+        self.start_controller()
+        self.start_node()
         self._wait("sinfo", "-h", "-o", "%T", wanted="idle")
         return self
 
@@ -89,10 +101,26 @@ class Cluster:
             if not self.jobs():
                 break
             time.sleep(0.2)
-        for daemon in reversed(self.daemons):
+        for daemon in reversed(self.daemons.values()):
             daemon.terminate()
-        for daemon in self.daemons:
+        for daemon in self.daemons.values():
             daemon.wait(timeout=30)
+
+    def start_controller(self) -> None:
+        """Start slurmctld; it knows the jobs that it knew when it ended."""
+        self._start("slurmctld", "-D", "-f", str(self.conf))
+
+    def start_node(self) -> None:
+        """Start slurmd, which is this machine as a node."""
+        self._start("slurmd", "-D", "-f", str(self.conf), "-N", "localhost")
+
+    def kill(self, daemon: str) -> None:
+        """End slurmctld or slurmd as a crash does; running jobs go on."""
+        self.daemons[daemon].kill()
+        self.daemons[daemon].wait()
+
+    def answers(self) -> bool:
+        return " is UP" in self.run("scontrol", "ping").stdout
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(command, env=self.environment, capture_output=True, text=True)
@@ -131,9 +159,9 @@ class Cluster:
             time.sleep(0.05)
 
     def _start(self, *command: str) -> None:
-        with (self.folder / f"{command[0]}.out").open("wb") as out:
+        with (self.folder / f"{command[0]}.out").open("ab") as out:
             daemon = subprocess.Popen(command, env=self.environment, stdout=out, stderr=out)
-        self.daemons.append(daemon)
+        self.daemons[command[0]] = daemon
 
     def _wait(self, *command: str, wanted: str, seconds: int = 60) -> None:
         for _ in range(10 * seconds):
