@@ -114,10 +114,15 @@ class Cluster:
         """Start slurmd, which is this machine as a node."""
         self._start("slurmd", "-D", "-f", str(self.conf), "-N", "localhost")
 
-    def kill(self, daemon: str) -> None:
-        """End slurmctld or slurmd as a crash does; running jobs go on."""
-        self.daemons[daemon].kill()
-        self.daemons[daemon].wait()
+    def stop_controller(self) -> None:
+        """End slurmctld as its operator does; jobs go on, and it knows them when it starts again."""
+        self.daemons["slurmctld"].terminate()
+        self.daemons["slurmctld"].wait()
+
+    def kill_node(self) -> None:
+        """End slurmd as a crash does; the controller thinks the node lost, jobs included."""
+        self.daemons["slurmd"].kill()
+        self.daemons["slurmd"].wait()
 
     def answers(self) -> bool:
         return " is UP" in self.run("scontrol", "ping").stdout

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.slurm.cluster import Cluster
-from tests.slurm.running import RESULTS, Snakemake, clone_to, wait_for
+from tests.slurm.running import RESULTS, Snakemake, clone_to
 
 
 @pytest.fixture(scope="session")
@@ -25,25 +25,29 @@ def cluster() -> Iterator[Cluster]:
 
 
 class Finished(NamedTuple):
+    """A clone, what Snakemake printed in it, and the jobs as `scontrol show job` knows them."""
+
     where: Path
     printed: str
+    jobs: list[dict[str, str]]
 
 
 @pytest.fixture(scope="session")
 def whole_run(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A clone after a whole run; Slurm's controller answers neither at its start nor in mid-run."""
     where = clone_to(tmp_path_factory.mktemp("clone") / "ppap")
-    cluster.kill("slurmctld")
-    snakemake = Snakemake(cluster, where)
-    wait_for(lambda: snakemake.says("Slurm's controller does not answer"))
+    cluster.stop_controller()
+    targets = (str(RESULTS / "tables" / "main.md"), str(RESULTS / "figures" / "metrics.png"))
+    snakemake = Snakemake(cluster, where, "--", *targets)
+    snakemake.wait_to_say("Slurm's controller does not answer")
     cluster.start_controller()
-    wait_for(lambda: snakemake.says("has been submitted with SLURM jobid"))
-    cluster.kill("slurmctld")
-    wait_for(lambda: snakemake.says("Slurm did not say how its jobs are"))
+    snakemake.wait_to_say("has been submitted with SLURM jobid")
+    cluster.stop_controller()
+    snakemake.wait_to_say("Slurm did not say how its jobs are")
     cluster.start_controller()
     printed = snakemake.finish()
     assert (where / RESULTS / "tables" / "main.md").stat().st_size > 100
-    return Finished(where, printed)
+    return Finished(where, printed, cluster.history())
 
 
 @pytest.fixture

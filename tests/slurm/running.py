@@ -47,12 +47,19 @@ class Snakemake:
     def printed(self) -> str:
         return self.output.read_text()
 
-    def says(self, text: str) -> bool:
-        """Whether it has printed this; AssertionError if it has ended without."""
-        ended = self.process.poll() is not None
-        found = text in self.printed
-        assert found or not ended, self.printed[-5000:]
-        return found
+    def wait_for(self, what: Callable[[], T]) -> T:
+        """What this gives, as soon as it is true; AssertionError if Snakemake ends before."""
+
+        def unless_ended() -> T:
+            ended = self.process.poll() is not None
+            found = what()
+            assert found or not ended, self.printed[-5000:]
+            return found
+
+        return wait_for(unless_ended)
+
+    def wait_to_say(self, text: str) -> None:
+        self.wait_for(lambda: text in self.printed)
 
     def finish(self) -> str:
         """Wait until it has built everything; what it printed."""

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import ppap
 from tests.slurm.cluster import Cluster
-from tests.slurm.running import RESULTS, Snakemake, change, slurm_only, wait_for
+from tests.slurm.running import RESULTS, Snakemake, change, slurm_only
 
 pytestmark = slurm_only
 SHARDS = range(5)
@@ -22,7 +22,7 @@ class Storm:
     def __init__(self, cluster: Cluster, where: Path) -> None:
         self.cluster, self.where = cluster, where
         change(where, "clean_images", count=250, shard_size=50, batch_size=10)
-        change(where, "samplers.ddim25", steps=400)
+        change(where, "samplers.ddim25", steps=500)
         change(where, "sampling", checkpoint_every=10)
         change(where, "resources.label", mem_mb=MEMORY)
         shutil.rmtree(where / RESULTS / "clean")
@@ -32,7 +32,7 @@ class Storm:
     def tries(self, comment: str) -> list[Job]:
         """The Slurm jobs of one of Snakemake's jobs, oldest first."""
         found = self.cluster.history()[self.first :]
-        return [job for job in found if job["Comment"] == comment]
+        return [job for job in found if job.get("Comment") == comment]
 
     def of_shard(self, shard: int) -> list[Job]:
         return self.tries(f"rule_generate_wildcards_{shard:04d}")
@@ -42,14 +42,18 @@ class Storm:
         found = {}
         for shard in shards:
             tries = self.of_shard(shard)
-            kept = list((self.where / "scratch").rglob(f"*{shard:04d}*.ckpt"))
-            if tries and kept and tries[-1]["JobState"] == "RUNNING":
+            kept = [path.stem.lstrip("0") or "0" for path in self.where.glob("scratch/*/clean/*")]
+            if tries and str(shard) in kept and tries[-1]["JobState"] == "RUNNING":
                 found[shard] = tries[-1]["JobId"]
         return found
 
     def two_at_work(self, *shards: int) -> dict[int, str]:
         """Two of the shards at work, as many as there are GPUs."""
-        return wait_for(lambda: (len(found := self.at_work(*shards)) == 2 and found) or None)
+        return self.snakemake.wait_for(lambda: _two(self.at_work(*shards)))
+
+
+def _two(found: dict[int, str]) -> dict[int, str]:
+    return found if len(found) == 2 else {}
 
 
 MEMORY = 550
@@ -75,18 +79,19 @@ def befallen(whole_run, cluster: Cluster, tmp_path_factory) -> Befallen:
     cluster.run("scontrol", "requeue", other)
 
     rest = [shard for shard in SHARDS if shard not in (cancelled, requeued)]
-    preempted = list(storm.two_at_work(*rest).values())
-    # -> another user's urgent job wants both GPUs
+    victims = storm.two_at_work(*rest)
+    # somebody's urgent job wants both GPUs
     cluster.run("sbatch", "-p", "urgent", "--gpus=2", "-o", "/dev/null", "--wrap", "true")
-    wait_for(lambda: not set(preempted) & set(storm.at_work(*SHARDS).values()))
+    preempted = list(victims.values())
+    storm.snakemake.wait_for(lambda: not set(preempted) & set(storm.at_work(*SHARDS).values()))
 
     lost = list(storm.two_at_work(*SHARDS).values())
-    cluster.kill("slurmd")
-    wait_for(lambda: "down" in cluster.run("sinfo", "-h", "-o", "%T").stdout)
+    cluster.kill_node()
+    storm.snakemake.wait_for(lambda: "down" in cluster.run("sinfo", "-h", "-o", "%T").stdout)
     cluster.start_node()
 
-    hanging = rest[-1]
-    number = wait_for(lambda: storm.at_work(hanging))[hanging]
+    (hanging,) = set(rest) - victims.keys()  # the last to start
+    number = storm.snakemake.wait_for(lambda: storm.at_work(hanging))[hanging]
     for process in steps(clone, "generate", f"--shard {hanging}"):
         process.suspend()
     cluster.run("scontrol", "update", f"JobId={number}", "TimeLimit=1")

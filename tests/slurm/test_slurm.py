@@ -52,13 +52,13 @@ def test_a_cluster_without_accounts_brings_no_alarming_lines(whole_run) -> None:
     assert "account" not in whole_run.printed
 
 
-def test_gpu_jobs_get_one_gpu_each_and_cpu_jobs_none(whole_run, cluster: Cluster) -> None:
+def test_gpu_jobs_get_one_gpu_each_and_cpu_jobs_none(whole_run) -> None:
     chosen = re.findall(r"Auto-selected partition '(\w+)' for job (\w+)", whole_run.printed)
     partitions = {job: partition for partition, job in chosen}
     on_gpu = ("pretrain", "generate", "label", "train_expert", "sample", "features", "figure")
     assert {partitions[rule] for rule in on_gpu} == {"gpu"}
     assert {partitions[rule] for rule in ("table", "metrics")} == {"cpu"}
-    for job in cluster.history():
+    for job in whole_run.jobs:
         wanted = "gres:gpu:1" if job["Partition"] == "gpu" else None
         assert job.get("TresPerJob") == wanted
 
@@ -111,11 +111,11 @@ def test_a_failed_job_is_tried_again_with_more_memory(clone: Path, cluster, tmp_
 def drawing(clone: Path, cluster: Cluster) -> Snakemake:
     """Snakemake drawing clean images in four jobs, of which some run, some wait, one at least is done."""
     change(clone, "clean_images", count=200, shard_size=50, batch_size=10)
-    change(clone, "samplers.ddim25", steps=400)
+    change(clone, "samplers.ddim25", steps=500)
     change(clone, "sampling", checkpoint_every=20)
     shutil.rmtree(clone / RESULTS / "clean")
     running = Snakemake(cluster, clone, "--", "clean_images")
-    wait_for(lambda: len(drawn(clone)) >= 1)
+    running.wait_for(lambda: len(drawn(clone)) >= 1)
     assert len(cluster.jobs()) >= 2
     return running
 
@@ -184,7 +184,7 @@ def test_a_folder_is_unlocked_while_the_controller_is_away(clone: Path, cluster:
     cluster.run(
         "sbatch", "-J", run, "-D", str(clone), "-o", "/dev/null", "--hold", "--wrap", "true"
     )
-    cluster.kill("slurmctld")
+    cluster.stop_controller()
     unlocked = make_unlock(cluster, clone)
     assert unlocked.returncode == 0, unlocked.stderr
     (line,) = [line for line in unlocked.stderr.splitlines() if line.startswith("ppap:")]
