@@ -46,6 +46,17 @@ def jobs(folder: Path) -> list[str]:
     return found
 
 
+def known(run: str) -> set[str] | None:
+    """Numbers of a run's jobs that Slurm knows, ended ones included; None if it cannot be asked."""
+    try:
+        listed = _ask(
+            "squeue", "--states=all", "--array", "--noheader", "--format=%i", f"--name={run}"
+        )
+    except SlurmError:
+        return None
+    return set(listed.split())
+
+
 def cancel(numbers: list[str]) -> None:
     """Tell Slurm to end these jobs; SlurmError if it does not take the order."""
     _ask("scancel", *numbers)

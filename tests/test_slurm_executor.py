@@ -16,10 +16,12 @@ from ppap.slurm_executor import PatientExecutor
 
 
 @pytest.fixture
-def executor() -> PatientExecutor:
-    """An executor that no workflow has, which starts no thread."""
-    made = object.__new__(PatientExecutor)
-    made.logger = logging.getLogger(__name__)
+def executor(monkeypatch) -> PatientExecutor:
+    """An executor that no workflow has, and without the plugin's thread."""
+    monkeypatch.setattr(plugin.Executor, "__init__", lambda *arguments: None)
+    made = PatientExecutor(None, None)
+    made.logger, made.run_uuid = logging.getLogger(__name__), "run"
+    made.get_status_command = lambda: "squeue"
     return made
 
 
@@ -47,12 +49,39 @@ def test_jobs_that_a_check_learnt_nothing_about_are_asked_about_again(
     monkeypatch.setattr(plugin.Executor, "check_active_jobs", half_answered)
     for report in ("report_job_success", "report_job_error"):
         monkeypatch.setattr(plugin.Executor, report, lambda *arguments, **details: None)
+    monkeypatch.setattr(slurm, "known", lambda run: None)
     jobs = [SimpleNamespace(external_jobid=str(number)) for number in range(5)]
+    assert check(executor, jobs) == jobs[2:]
 
-    async def check() -> list[Any]:
+
+def check(executor: PatientExecutor, jobs: list[Any]) -> list[Any]:
+    """The jobs that are still active after a check."""
+
+    async def active() -> list[Any]:
         return [job async for job in executor.check_active_jobs(jobs)]
 
-    assert asyncio.run(check()) == jobs[2:]
+    return asyncio.run(active())
+
+
+def test_a_job_that_slurm_has_forgotten_has_failed(executor, monkeypatch) -> None:
+    async def nothing_new(self: Any, jobs: list[Any]) -> AsyncIterator[Any]:
+        for job in jobs:
+            yield job
+
+    failed: list[str] = []
+    monkeypatch.setattr(plugin.Executor, "check_active_jobs", nothing_new)
+    monkeypatch.setattr(
+        plugin.Executor,
+        "report_job_error",
+        lambda self, job, msg: failed.append(job.external_jobid),
+    )
+    jobs = [SimpleNamespace(external_jobid=number) for number in ("1", "2")]
+    # one answer without job 1 may be a mistake, none at all says nothing
+    for known in ({"2"}, {"2"}, None, {"2"}, {"2"}):
+        monkeypatch.setattr(slurm, "known", lambda run, known=known: known)
+        assert check(executor, jobs) == jobs
+    monkeypatch.setattr(slurm, "known", lambda run: {"2"})
+    assert check(executor, jobs) == jobs[1:] and failed == ["1"]
 
 
 def test_nothing_is_submitted_to_a_controller_that_is_away_and_ctrl_c_ends_the_wait(
@@ -67,7 +96,6 @@ def test_nothing_is_submitted_to_a_controller_that_is_away_and_ctrl_c_ends_the_w
     executor.run_job("first")
     assert submitted == ["first"] and next(answers, None) is None
     monkeypatch.setattr(slurm, "controller_answers", lambda: False)
-    monkeypatch.setattr(PatientExecutor, "_ending", type(PatientExecutor._ending)())
     executor.cancel()
     executor.run_job("second")
     assert submitted == ["first"]
