@@ -89,7 +89,7 @@ pull: install ## fetch a preset's artifacts from the DVC remote, and tell Snakem
 
 unlock: install ## after a crash: stop the jobs that Snakemake left behind here, and unlock the folder
 	ppap stop-jobs
-	snakemake --config preset=$(PRESET) --unlock
+	snakemake --config "preset=$$PRESET" --unlock
 
 schema: install ## write the JSON schema of presets to workflow/schemas/
 	ppap config schema > workflow/schemas/config.schema.json
