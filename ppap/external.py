@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ppap import files, models, realdata, runtime
+from ppap import files, models, realdata
 from ppap.config import (
     DATASET,
     DIFFUSION,
@@ -25,6 +25,7 @@ from ppap.extractors import inception_weights
 from ppap.guides import build_network, load_pretrained
 from ppap.guides.library import Pretrained, has_library_weights, pretrained
 from ppap.runs import Layout, external_models
+from ppap.weights import check_weights, read_weights
 
 
 class External(NamedTuple):
@@ -69,8 +70,8 @@ def _diffusion(config: Config, downloads: Downloads) -> External:
     with torch.device("meta"):
         network = models.new_diffusion(config)
     with downloads.file(spec.weights) as path:
-        tensors = files.read_weights(path)
-        runtime.check_weights(network, tensors, path)
+        tensors = read_weights(path)
+        check_weights(network, tensors, path)
         return External(tensors, _source(path))
 
 
@@ -87,7 +88,7 @@ def _classifier(config: Config, downloads: Downloads, name: str) -> External:
     channels, classes = config.dataset.channels, config.dataset.classes
     if not has_library_weights(spec):
         network = build_network(spec.model, spec.options, channels, classes, config.module_folders)
-        runtime.check_weights(network, network.state_dict(), f"model '{spec.model}'")
+        check_weights(network, network.state_dict(), f"model '{spec.model}'")
         return External(network.state_dict(), {})
     known = pretrained(spec.model)
     wanted = spec.weights or published(known, spec.model, config.key(name), classes)

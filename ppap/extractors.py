@@ -20,6 +20,7 @@ from ppap.artefacts import FEATURES, LOGITS, PREDICTED
 from ppap.config import CLASSIFIER, EVALUATOR, Config, InceptionEvaluator
 from ppap.guides import Guide, features_and_logits
 from ppap.runs import Layout
+from ppap.weights import check_weights, read_weights
 
 INCEPTION, INCEPTION_LAYERS = "inception-v3-compat", ["2048", "logits_unbiased"]
 Extractor = Callable[[Tensor], dict[str, Tensor]]
@@ -72,7 +73,7 @@ def new_inception(weights: dict[str, Tensor], source: object) -> FeatureExtracto
 
 def inception_weights(path: Path) -> dict[str, Tensor]:
     """torch-fidelity's weights file; DataError if it is another, or damaged."""
-    tensors = files.read_weights(path)
+    tensors = read_weights(path)
     _check_inception(tensors, path)
     return tensors
 
@@ -80,7 +81,7 @@ def inception_weights(path: Path) -> dict[str, Tensor]:
 def _check_inception(tensors: dict[str, Tensor], source: object) -> None:
     with torch.device("meta"):
         network = untrained_inception()
-    runtime.check_weights(network, tensors, source)
+    check_weights(network, tensors, source)
 
 
 def _saved(tensors: dict[str, Tensor]) -> io.BytesIO:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import ctypes
 import errno
@@ -11,8 +10,6 @@ import json
 import math
 import mmap
 import pickle
-import re
-import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -33,7 +30,6 @@ from ppap.errors import DataError
 
 _LIBC = ctypes.CDLL(None)
 _METADATA = "ppap"
-_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")  # in timm's order
 _SEAL = "seal"
 # safetensors' names of what PPAP's own files hold, and numpy's
 _DTYPES = {
@@ -89,80 +85,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read safetensors; DataError if the file is missing, truncated, of another format, or if its header
     was changed after `write_tensors`."""
     read_metadata(path)
-    with _readable(path), _parsing():
+    with readable(path), _parsing():
         return load_file(path)
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """A state dict of somebody else's: safetensors, or PyTorch's format, of which no code is run.
-
-    Taken out of the wrapper that its publisher put around it, if there is one. DataError unless it maps names
-    to plain tensors, of which there is one at least.
-    """
-    if path.suffix == ".safetensors":
-        state: Any = read_tensors(path)
-    else:
-        with _readable(path):
-            mapped = zipfile.is_zipfile(path)  # older files cannot be memory-mapped
-            state = _load_tensors(path, mapped)
-    state = _unwrapped(state)
-    if not (isinstance(state, Mapping) and state):
-        raise DataError(
-            f"{path}: not a state dict (a mapping of names to tensors), or an empty one"
-        )
-    for name, value in state.items():
-        if problem := _no_weights(name, value):
-            raise DataError(f"{path}: not a state dict: {name!r} is {problem}")
-    return dict(state)
-
-
-def _load_tensors(path: Path, mapped: bool) -> Any:
-    """What `torch.save` wrote: tensors in containers, and the settings that training scripts put beside them."""
-    try:
-        with (
-            torch.serialization.safe_globals([argparse.Namespace]),
-            warnings.catch_warnings(action="ignore"),  # of tensors that are refused anyway
-        ):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except OSError:
-        raise
-    except Exception as error:  # anything: the bytes are a stranger's
-        # torch's own words advise to run the file
-        asked = re.search(r"(?:GLOBAL|class) (\S+)", str(error))
-        if isinstance(error, pickle.UnpicklingError) and asked:
-            raise ValueError(f"it asks to run {asked[1]}; only tensors are read") from None
-        raise ValueError("no file of tensors that torch.save wrote") from None
-
-
-def _unwrapped(state: Any) -> Any:
-    """The state dict in a checkpoint of timm or DeiT, or of a model trained on several GPUs."""
-    if isinstance(state, Mapping):
-        inside = (state.get(key) for key in _WRAPPERS)
-        state = next((value for value in inside if isinstance(value, Mapping)), state)
-    prefix = "module."
-    if isinstance(state, Mapping) and all(str(name).startswith(prefix) for name in state):
-        return {str(name).removeprefix(prefix): value for name, value in state.items()}
-    return state
-
-
-def _no_weights(name: Any, value: Any) -> str | None:
-    """What keeps an entry of a state dict from being a named, plain tensor."""
-    if not isinstance(name, str):
-        return "no name"
-    if not isinstance(value, Tensor):
-        return f"no tensor, but of type {type(value).__name__}"
-    if value.is_meta:
-        return "a tensor without values (on the meta device)"
-    if value.is_quantized:
-        return "quantised"
-    if value.layout != torch.strided:
-        return f"a sparse tensor ({str(value.layout).removeprefix('torch.')})"
-    return "complex" if value.is_complex() else None
 
 
 def read_metadata(path: Path) -> dict[str, str]:
     """The metadata that `write_tensors` gave a file; none if others wrote it."""
-    with _readable(path), _parsing(), safe_open(path, "pt") as file:
+    with readable(path), _parsing(), safe_open(path, "pt") as file:
         about = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
         if not all(isinstance(value, str) for value in about.values()):
             raise ValueError("metadata that are not text")
@@ -198,7 +127,7 @@ def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Read all arrays of an .npz. What declares more bytes than the file can hold is never allocated."""
-    with _readable(path), _parsing(), zipfile.ZipFile(path) as archive:
+    with readable(path), _parsing(), zipfile.ZipFile(path) as archive:
         return {
             entry.filename.removesuffix(".npy"): _read_entry(archive, entry)
             for entry in archive.infolist()
@@ -238,7 +167,7 @@ def _read_header(file: IO[bytes]) -> _ArrayHeader:
 
 def map_array(path: Path) -> NDArray[Any]:
     """Memory-map a .npy file; no file stays open, so there may be thousands. Not for writing."""
-    with _readable(path), _parsing(), path.open("rb") as file:
+    with readable(path), _parsing(), path.open("rb") as file:
         header = _read_header(file)
         start, size = file.tell(), path.stat().st_size
         if header.fortran:
@@ -252,7 +181,7 @@ def map_array(path: Path) -> NDArray[Any]:
 def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
     """Memory-map a safetensors file, as `map_array` does."""
     read_metadata(path)  # which checks the header
-    with _readable(path), _parsing(), path.open("rb") as file:
+    with readable(path), _parsing(), path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
         size = path.stat().st_size
@@ -311,7 +240,7 @@ def json_text(value: Any, sort_keys: bool = False) -> str:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; DataError if the file holds anything else."""
-    with _readable(path):
+    with readable(path):
         found = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(found, dict):
             raise ValueError(f"a {type(found).__name__}, not an object")
@@ -338,7 +267,7 @@ def bytes_writer(content: bytes) -> Writer:
 
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
-    with _readable(path), path.open("rb") as file:
+    with readable(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -357,7 +286,7 @@ def _parsing() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
     """DataError for a file that is not there, may not be read, or is not what its reader takes it for."""
     try:
         with path.open("rb"):

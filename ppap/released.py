@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ppap import adapters, files, models, runtime, tensor_spec
+from ppap import adapters, files, models, tensor_spec
 from ppap.config import Config, MethodConfig
 from ppap.errors import ConfigError, DataError
 from ppap.expert_header import (
@@ -28,6 +28,7 @@ from ppap.expert_header import (
 )
 from ppap.guides import Guide
 from ppap.runs import Layout
+from ppap.weights import check_numbers, load_weights, read_weights
 
 log = logging.getLogger(__name__)
 _ALPHA = 8.0  # of every expert they trained
@@ -81,7 +82,7 @@ def import_experts(
     for target, source in zip(targets, ordered, strict=True):
         released = read_released(source.path)
         _check_method(released, method, method_name, source.path)
-        runtime.load_weights(guide.network, off_the_shelf, weights)
+        load_weights(guide.network, off_the_shelf, weights)
         changed = _delta(guide, released, source.path)
         header = _header(wanted, guide, changed, released, source)
         if sees:
@@ -98,7 +99,7 @@ def import_experts(
 
 def read_released(path: Path) -> ReleasedExpert:
     """A released file; DataError if it is not one."""
-    state = files.read_weights(path)
+    state = read_weights(path)
     prefix = next((p for p in _PREFIXES if all(name.startswith(p) for name in state)), "")
     state = {name.removeprefix(prefix): value for name, value in state.items()}
     adapted = {n.rpartition(".")[0] for n in state if n.rpartition(".")[2] in _FACTORS}
@@ -178,8 +179,8 @@ def _rank(layer: str, weights: dict[str, Tensor], factors: dict[str, Tensor], pa
 def _delta(guide: Guide, released: ReleasedExpert, path: Path) -> dict[str, Tensor]:
     """What the expert changes of the guide, whose network holds the off-the-shelf weights."""
     base = {name: value.clone() for name, value in guide.network.state_dict().items()}
-    runtime.load_weights(guide.network, released.weights, path)
-    runtime.check_numbers(guide.network, released.factors, path)
+    load_weights(guide.network, released.weights, path)
+    check_numbers(guide.network, released.factors, path)
     changed = adapters.delta(guide.network, base)
     replaced = [n for n in changed if f"{n}.lora_A" in released.factors]
     if replaced:

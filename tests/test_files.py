@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from ppap import cli, failures, files
 from ppap.errors import DataError, ModelError
+from ppap.weights import read_weights
 from tests.conftest import SMOKE, ppap
 
 ROOT = Path(__file__).parent.parent
@@ -31,7 +32,7 @@ WRITERS: dict[str, Callable[[Path], None]] = {
 READERS: dict[str, Callable[[Path], Any]] = {
     "tensors": files.read_tensors,
     "metadata": files.read_metadata,
-    "weights": files.read_weights,
+    "weights": read_weights,
     "array": files.map_array,
     "arrays": files.read_arrays,
     "mapped tensors": files.map_tensors,

@@ -23,6 +23,7 @@ from ppap.config import NetworkConfig
 from ppap.errors import ConfigError, DataError, ModelError
 from ppap.guides import Guide, build_network, load_pretrained
 from ppap.runs import Layout
+from ppap.weights import read_weights
 from tests.conftest import ROOT, ppap
 from tests.lowest import lowest
 from tests.repository import snakemake
@@ -82,7 +83,7 @@ def test_a_released_expert_is_not_unpickled(preset_file: Write, tmp_path: Path) 
     path, made = tmp_path / "expert.ckpt", tmp_path / "made"
     torch.save({"resnet.fc.weight": Payload(made)}, path)
     with pytest.raises(DataError, match=r"expert.ckpt: .*it asks to run posix.mknod"):
-        files.read_weights(path)
+        read_weights(path)
     assert not made.exists()
 
 
@@ -93,7 +94,7 @@ def test_settings_beside_the_weights_of_a_training_script_do_no_harm(tmp_path: P
         "epoch": 3,
     }
     torch.save(checkpoint, tmp_path / "checkpoint.pth")
-    assert files.read_weights(tmp_path / "checkpoint.pth")["a"].tolist() == [1, 1]
+    assert read_weights(tmp_path / "checkpoint.pth")["a"].tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("options", [
@@ -515,7 +516,7 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, content: bytes) -> 
         path = tmp_path / f"weights.{suffix}"
         path.write_bytes(content)
         with pytest.raises(DataError, match=f"weights.{suffix}: truncated or not in the expected"):
-            files.read_weights(path)
+            read_weights(path)
 
 
 @pytest.mark.parametrize("model", NETWORKS)

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ppap import files, runtime
+from ppap import files
 from ppap.config import Config
 from ppap.errors import ConfigError, DataError
 from ppap.schedules import ScheduleName, betas
+from ppap.weights import check_weights, read_weights
 
 try:
     from diffusers import DDPMScheduler, UNet2DModel
@@ -70,8 +71,8 @@ def read_pipeline(
     _check_network(network.unet, config)
     _check_scheduler(_settings(folder, "scheduler", DDPMScheduler.config_name), config, folder)
     path = _file(folder, "unet", SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME)
-    tensors = {f"unet.{_present(n)}": value for n, value in files.read_weights(path).items()}
-    runtime.check_weights(network, tensors, path)
+    tensors = {f"unet.{_present(n)}": value for n, value in read_weights(path).items()}
+    check_weights(network, tensors, path)
     about = {k: v for k, v in network.unet.config.items() if not k.startswith("_")}
     return tensors, {"source": pipeline, "unet": json.dumps(about)}
 

@@ -12,11 +12,10 @@ from timm.data.imagenet_info import ImageNetInfo
 from timm.models import PretrainedCfg, get_pretrained_cfg
 from torch import nn
 
-from ppap import files
 from ppap.config import Download
 from ppap.errors import ConfigError, DataError
 from ppap.guides.library import Pretrained, reason
-from ppap.runtime import check_numbers
+from ppap.weights import check_numbers, read_weights
 
 _IMAGENET = 1000
 _NOT_THE_MODELS = inspect.signature(timm.create_model).parameters.keys() - {"kwargs"}
@@ -59,7 +58,7 @@ def load(
     timm is given tensors, never a file: not every version of it reads files without running them.
     """
     _check(name, options)
-    state = files.read_weights(weights)
+    state = read_weights(weights)
     # with its classes, or timm would make up another head
     overlay = {"state_dict": dict(state), "num_classes": classes, "custom_load": False}
     try:

@@ -9,11 +9,10 @@ from typing import Any
 from torch import nn
 from torchvision import models
 
-from ppap import files
 from ppap.config import Download
 from ppap.errors import ConfigError
 from ppap.guides.library import Pretrained
-from ppap.runtime import load_weights
+from ppap.weights import load_weights, read_weights
 
 
 def build(name: str, channels: int, classes: int, options: dict[str, Any]) -> nn.Module:
@@ -49,7 +48,7 @@ def load(
 ) -> nn.Module:
     """The torchvision model with weights from a file; DataError names the first differences."""
     network = build(name, channels, classes, options)
-    load_weights(network, files.read_weights(weights), weights)
+    load_weights(network, read_weights(weights), weights)
     return network
 
 
