@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import textwrap
 from collections.abc import Callable
@@ -19,12 +20,12 @@ from ppap.config import Config
 from ppap.errors import ConfigError, DataError
 from ppap.pretrain import add_noise
 from ppap.runs import Layout, Run, computed_runs, figure_names, main_guides, needs_data, stored_as
-from ppap.samplers import SAMPLERS, State
 from ppap.sampling import guidance_for
-from ppap.seeds import StepNoise, balanced_classes, initial_noise
+from ppap.seeds import balanced_classes
 from ppap.shards import clean_images, sample_shard
 from ppap.tables import method_title, sampler_title, table
 from ppap.tensor_spec import REMEDY
+from ppap.trajectory import noise_state, trajectory
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -225,16 +226,15 @@ def _confidence_of(config: Config, layout: Layout, run: Run) -> list[dict[str, o
     seeds = [(seed, i) for i in range(count)]
     size = config.dataset.image_size
     shape = (config.dataset.channels, size, size)
-    sampler = config.samplers[run.sampler]
-    state = State(len(denoiser.schedule), initial_noise(seeds, shape).to(device))
-    states = SAMPLERS[sampler.kind](
-        denoiser, guidance, state, StepNoise(seeds, shape, device), sampler.eta
+    start = noise_state(denoiser, seeds, shape, device)
+    states = trajectory(
+        "figure confidence", denoiser, config.samplers[run.sampler], guidance, start, seeds
     )
     rows: list[dict[str, object]] = []
-    for _, x in (state, *states):
-        if len(rows) == len(denoiser.schedule):
+    for left, x in itertools.chain([start], states):
+        if not left:
             break
-        t = denoiser.schedule.timesteps[len(denoiser.schedule) - 1 - len(rows)]
+        t = denoiser.schedule.timesteps[left - 1]
         with torch.no_grad():
             p = guidance.guide(x, t).softmax(dim=1).gather(1, targets[:, None])  # type: ignore[attr-defined]
         rows.append({"timestep": t, "p": float(p.mean()), "guidance": method_title(run.method)})

@@ -17,7 +17,7 @@ from ppap.checkpoints import Checkpoint, checkpoint_of
 from ppap.config import DIFFUSION, Config, SamplerConfig
 from ppap.denoiser import Denoiser
 from ppap.dependencies import of_clean_images, of_samples
-from ppap.errors import ConfigError, NumericalError
+from ppap.errors import ConfigError
 from ppap.expert_header import purpose
 from ppap.experts import ExpertBank, check_experts, read_expert
 from ppap.guidance import (
@@ -29,8 +29,8 @@ from ppap.guidance import (
     class_log_probability,
 )
 from ppap.runs import Layout, Run
-from ppap.samplers import SAMPLERS, State
-from ppap.seeds import StepNoise, initial_noise
+from ppap.samplers import State
+from ppap.trajectory import noise_state, trajectory
 
 GuidanceFor = Callable[[Tensor], Guidance]
 """Target classes (B,) of a batch to its guidance."""
@@ -147,17 +147,11 @@ def draw(
         chosen = slice(batch * shard.batch_size, (batch + 1) * shard.batch_size)
         seeds = shard.seeds[chosen]
         if state is None:
-            state = State(steps, initial_noise(seeds, shard.shape).to(device))
-        eta = 1.0 if sampler.kind == "ddpm" else sampler.eta
-        noise = StepNoise(seeds, shard.shape, device)
-        states = SAMPLERS[sampler.kind](
-            denoiser, guidance(shard.targets[chosen].to(device)), state, noise, eta
-        )
+            state = noise_state(denoiser, seeds, shard.shape, device)
+        guided = guidance(shard.targets[chosen].to(device))
+        states = trajectory(shard.name, denoiser, sampler, guided, state, seeds)
         for state in states:
             bar.update()
-            if not torch.isfinite(state.x).all():
-                t = denoiser.schedule.timesteps[state.steps_left]
-                raise NumericalError(f"{shard.name}: a sample is not finite at timestep {t}")
             if state.steps_left and (steps - state.steps_left) % shard.checkpoint_every == 0:
                 _save(shard, done, state)
         done.append(torch.from_numpy(datasets.to_uint8(state.x)))

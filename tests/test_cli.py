@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from ppap import files
+from ppap import files, samplers
 from tests.conftest import SMOKE, ppap
 
 RUN = ("sample", SMOKE, "ddim25", "resnet")
@@ -155,7 +155,7 @@ def test_every_step_works_without_snakemake(made: Path, preset_file) -> None:
         (("train-expert", SMOKE, "resnet", "ppap_5", ""), "no expert '': there are 2"),
         (("train-expert", SMOKE, "resnet", "ppap_5", "9" * 5000), "there are 2, counted from 1"),
         (("label", SMOKE, "resnet", "--part", 10**30), "no part 1000"),
-        (("metrics", SMOKE, "ddpm250", "resnet"), "resnet.safetensors: no such file"),
+        (("metrics", SMOKE, "ddpm250", "resnet"), ".safetensors: no such file"),
         (("metrics", SMOKE, "ddim25", "../resnet"), "guides: preset smoke has no '../resnet'"),
         (("features", SMOKE, "ddim25", ""), "no runs with sampler 'ddim25' and guide ''"),
         (("features", SMOKE, "ddim25", "resnet", "naive", "none"), "none: has no guide; give it alone"),
@@ -182,6 +182,31 @@ def test_a_guide_that_cannot_be_built_is_named(
     assert message in refused(
         "pretrain", preset_file(guides__resnet__model=model), "resnet", cwd=made
     )
+
+
+def test_ddpm_draws_its_noise_in_clean_images_samples_and_figures(
+    copy: Path, preset_file, monkeypatch
+) -> None:
+    drawn = []
+
+    def ddpm(denoiser, guidance, state, noise, eta):
+        drawn.append(eta)
+        return samplers.ddpm(denoiser, guidance, state, noise, eta)
+
+    monkeypatch.setitem(samplers.SAMPLERS, "ddpm", ddpm)
+    rows = {"guides": ["resnet"], "samplers": ["ddpm250"], "methods": ["none", "naive"]}
+    preset = preset_file(
+        tables={"main": [rows]}, figures={"sampler": "ddpm250", "samples": 4},
+        clean_images={"count": 100, "sampler": "ddpm250", "shard_size": 50},
+    )  # fmt: skip
+    for step in (
+        ("generate", preset),
+        ("sample", preset, "ddpm250", "resnet", "naive"),
+        ("figure", preset, "confidence"),
+    ):
+        ppap(*step, cwd=copy)
+        assert drawn and set(drawn) == {1.0}, step
+        drawn.clear()
 
 
 def model_of(folder: Path, name: str = "resnet") -> Path:
