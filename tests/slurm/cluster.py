@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import re
@@ -10,6 +11,8 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+
+import psutil
 
 PROGRAMS = ("munged", "mungekey", "slurmctld", "slurmd", "sbatch", "srun", "squeue")
 
@@ -119,10 +122,26 @@ class Cluster:
         self.daemons["slurmctld"].terminate()
         self.daemons["slurmctld"].wait()
 
-    def kill_node(self) -> None:
-        """End slurmd as a crash does; the controller thinks the node lost, jobs included."""
+    def crash_node(self) -> None:
+        """End slurmd and all jobs at once, as a power cut does; the controller finds out by itself."""
         self.daemons["slurmd"].kill()
+        for step in self._steps():
+            for process in (*step.children(recursive=True), step):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
         self.daemons["slurmd"].wait()
+
+    def _steps(self) -> list[psutil.Process]:
+        """The processes by which slurmd watches jobs; psutil cannot read their environment."""
+        ours = f"SLURM_CONF={self.conf}".encode()
+        found = []
+        for process in psutil.process_iter(["name"]):
+            with contextlib.suppress(OSError):  # it has ended
+                if process.info["name"].startswith("slurmstepd"):
+                    environment = Path(f"/proc/{process.pid}/environ").read_bytes()
+                    found += [process] if ours in environment else []
+        assert found
+        return found
 
     def answers(self) -> bool:
         return " is UP" in self.run("scontrol", "ping").stdout

@@ -4,7 +4,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import uuid
 from pathlib import Path
 
@@ -89,22 +88,6 @@ def test_a_site_sets_partitions_and_gpu_model_or_gres_in_the_profile(
     assert by_rule["metrics"]["Partition"] == "short"
     assert by_rule["label"]["Partition"] == "accelerated"
     assert by_rule["label"][field] == "gres:gpu:h100:1"
-
-
-def test_a_failed_job_is_tried_again_with_more_memory(clone: Path, cluster, tmp_path) -> None:
-    shim, flag = tmp_path / "bin" / "ppap", tmp_path / "failed"
-    shim.parent.mkdir()
-    real = Path(sys.executable).parent / "ppap"
-    shim.write_text(
-        f'#!/bin/sh\nif [ "$1" = label ] && [ ! -e {flag} ]; then touch {flag}; exit 137; fi\n'
-        f'exec {real} "$@"\n'
-    )
-    shim.chmod(0o755)
-    before = len(cluster.history())
-    Snakemake(cluster, clone, "--forcerun", "label", "--", "labels", path=shim.parent).finish()
-    tries = cluster.history()[before:]
-    assert [job["JobState"] for job in tries] == ["FAILED", "COMPLETED"]
-    assert [job["MinMemoryNode"] for job in tries] == ["2000M", "4000M"]
 
 
 @pytest.fixture
