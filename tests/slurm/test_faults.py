@@ -42,9 +42,8 @@ class Storm:
         found = {}
         for shard in shards:
             tries = self.of_shard(shard)
-            found = self.where.glob("scratch/*/clean/[!.]*.ckpt")
-            kept = [str(int(path.name.partition(".")[0])) for path in found]
-            if tries and str(shard) in kept and tries[-1]["JobState"] == "RUNNING":
+            kept = {int(path.name[:4]) for path in self.where.glob("scratch/*/clean/*.npy.ckpt")}
+            if tries and shard in kept and tries[-1]["JobState"] == "RUNNING":
                 found[shard] = tries[-1]["JobId"]
         return found
 
