@@ -27,10 +27,11 @@ DIGITS = ROOT / "config" / "digits.yaml"
 torch.set_num_threads(1)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests side by side (pytest-xdist): those that share what takes long to build share a process.
 
-    The finished repository takes longest, so it comes first.
+    First, because pytest-xdist reads the groups in this hook, too. The finished repository takes longest, so it comes first.
     """
     items.sort(key=lambda item: "finished" not in item.fixturenames)
     for item in items:
