@@ -43,7 +43,7 @@ rehearsal: install ## the paper's whole graph at full size on this machine's CPU
 	@ppap config where rehearsal256
 
 test: install ## run the tests (under 10 minutes)
-	pytest -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+	pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # An environment of its own over that of `make install`, whose torch it shares: to fetch another takes minutes.
 # With `SHARED= OLD=.venv-lowest-torch` it shares nothing that pyproject.toml names.
@@ -61,7 +61,7 @@ $(OLD)/.installed: $(BIN)/.installed tests/lowest.py
 
 test-lowest: $(OLD)/.installed ## run the tests of libraries and files of others with the lowest versions allowed
 	cat $(OLD)/requirements.txt
-	$(OLD)/bin/python -m pytest -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder \
+	$(OLD)/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
 		tests/test_strangers.py tests/test_guides.py tests/test_diffusers.py tests/test_released.py \
 		tests/test_inception.py tests/test_adapters_families.py tests/test_config.py
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,16 +29,13 @@ DIGITS = ROOT / "config" / "digits.yaml"
 torch.set_num_threads(1)
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests side by side (pytest-xdist): those that share what takes long to build share a process.
+    """Tests side by side (pytest-xdist, a file at a time): what takes longest comes first.
 
-    First, because pytest-xdist reads the groups in this hook, too. The finished repository takes longest, so it comes first.
+    The other file that needs the finished repository comes last, when that has been built.
     """
-    items.sort(key=lambda item: "finished" not in item.fixturenames)
-    for item in items:
-        shared = "finished" if "finished" in item.fixturenames else item.path.name
-        item.add_marker(pytest.mark.xdist_group(shared))
+    places = {"test_dvc.py": 0, "test_workflow.py": 2}
+    items.sort(key=lambda item: places.get(item.path.name, 1))
 
 
 @pytest.fixture(scope="session")
@@ -86,11 +85,22 @@ def ppap(*arguments: object, cwd: Path | None = None, check: bool = True) -> Don
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """A repository in which `dvc repro` has built the smoke preset from nothing to its tables."""
+def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Repository:
+    """A repository in which `dvc repro` has built the smoke preset from nothing to its tables.
+
+    Built once, however many processes run tests; each has a copy of its own, file times kept.
+    """
     from tests.repository import Repository
 
-    repository = Repository.create(tmp_path_factory.mktemp("finished") / "ppap")
-    repository.run("dvc", "repro")
-    repository.commit("built")
-    return repository
+    base = tmp_path_factory.getbasetemp()
+    shared = (base if worker_id == "master" else base.parent) / "built"
+    shared.mkdir(exist_ok=True)
+    with (shared / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "done").exists():
+            repository = Repository.create(shared / "ppap")
+            repository.run("dvc", "repro")
+            repository.commit("built")
+            (shared / "done").touch()
+    copy = tmp_path_factory.mktemp("finished") / "ppap"
+    return Repository(Path(shutil.copytree(shared / "ppap", copy, symlinks=True)))
