@@ -235,9 +235,11 @@ def test_a_table_is_written_in_all_formats_or_in_none(tmp_path: Path, small_file
 # -- what kills leave ------------------------------------------------------------------------------
 
 SLOW = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from ppap import cli, files
+for number in (signal.SIGHUP, signal.SIGINT):  # which the tests may have been started to ignore
+    signal.signal(number, signal.SIG_DFL)
 def forever():
     with files.whole(Path(sys.argv[1])) as temporary:
         temporary.write_text("half")
