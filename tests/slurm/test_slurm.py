@@ -91,7 +91,13 @@ def test_a_site_sets_partitions_and_gpu_model_or_gres_in_the_profile(
 
 
 @pytest.fixture
-def drawing(clone: Path, cluster: Cluster) -> Snakemake:
+def first(cluster: Cluster) -> int:
+    """The number of the first job to come."""
+    return max((int(job["JobId"]) for job in cluster.history()), default=0) + 1
+
+
+@pytest.fixture
+def drawing(clone: Path, cluster: Cluster, first: int) -> Snakemake:
     """Snakemake drawing clean images in four jobs, of which some run, some wait, one at least is done."""
     change(clone, "clean_images", count=200, shard_size=50, batch_size=10)
     change(clone, "samplers.ddim25", steps=500)
@@ -113,6 +119,15 @@ def completed(cluster: Cluster, first: int) -> list[str]:
     return [job["Comment"] for job in jobs if job["JobState"] == "COMPLETED"]
 
 
+def finished_shards(printed: str) -> set[str]:
+    """The shards of clean images whose jobs Snakemake has seen to end."""
+    named = dict(
+        re.findall(r"^Job (\d+): Drawing clean images, shard (\d+)$", printed, re.MULTILINE)
+    )
+    ended = re.findall(r"^Finished jobid: (\d+) ", printed, re.MULTILINE)
+    return {named[job] for job in ended if job in named}
+
+
 def make_unlock(cluster: Cluster, clone: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["make", "--assume-old=install", "unlock", "PRESET=smoke"],
@@ -121,11 +136,11 @@ def make_unlock(cluster: Cluster, clone: Path) -> subprocess.CompletedProcess[st
 
 
 def test_snakemake_killed_and_started_again_loses_and_doubles_no_work(
-    clone: Path, cluster: Cluster, drawing: Snakemake, tmp_path: Path
+    clone: Path, cluster: Cluster, first: int, drawing: Snakemake, tmp_path: Path
 ) -> None:
-    first = min(int(job.split()[0]) for job in cluster.jobs()) - len(drawn(clone))
     drawing.process.kill()
     drawing.process.wait()
+    recorded = finished_shards(drawing.printed)
     by_hand = cluster.run(
         "sbatch", "--parsable", "-D", str(clone), "-o", "/dev/null", "--hold", "--wrap", "true"
     ).stdout.strip()
@@ -138,14 +153,14 @@ def test_snakemake_killed_and_started_again_loses_and_doubles_no_work(
     assert [job.split()[0] for job in cluster.jobs()] == [by_hand]
     cluster.run("scancel", by_hand)
     kept = {path: path.stat().st_ino for path in drawn(clone)}
-    done = completed(cluster, first)
     Snakemake(cluster, clone, "--", "clean_images").finish()
 
-    # finished jobs are not repeated; of those stopped, all but what had been recorded is made again
+    # what Snakemake had seen to end is not repeated; what ended after it was killed may be
     repeated = {path for path, inode in kept.items() if path.stat().st_ino != inode}
-    assert not {f"rule_generate_wildcards_{path.stem}" for path in repeated} & set(done)
+    assert not {path.stem for path in repeated} & recorded
     finally_done = completed(cluster, first)
-    assert len(finally_done) == len(set(finally_done)) and len(drawn(clone)) == 4
+    assert all(finally_done.count(f"rule_generate_wildcards_{shard}") == 1 for shard in recorded)
+    assert len(drawn(clone)) == 4
     unended = {p for p in drawn(clone) if f"rule_generate_wildcards_{p.stem}" not in finally_done}
     assert unended <= kept.keys() - repeated
     undisturbed = tmp_path / "undisturbed"
