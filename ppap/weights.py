@@ -87,12 +87,10 @@ def _no_weights(name: Any, value: Any) -> str | None:
     return "complex" if value.is_complex() else None
 
 
-def load_weights(
-    network: nn.Module, tensors: dict[str, Tensor], source: object, assign: bool = False
-) -> None:
-    """Load weights that must be the network's (see `check_weights`); `assign` them instead of copying."""
+def load_weights(network: nn.Module, tensors: dict[str, Tensor], source: object) -> None:
+    """Load weights that must be the network's (see `check_weights`)."""
     check_weights(network, tensors, source)
-    network.load_state_dict(tensors, assign=assign)
+    network.load_state_dict(tensors)
 
 
 def check_weights(network: nn.Module, tensors: dict[str, Tensor], source: object) -> None:

@@ -12,7 +12,7 @@ import pytest
 import timm
 import torch
 import torchvision
-from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers import UNet2DModel
 from packaging.version import Version
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -27,6 +27,7 @@ from ppap.weights import read_weights
 from tests.conftest import ROOT, ppap
 from tests.lowest import lowest
 from tests.repository import snakemake
+from tests.test_diffusers import save_pipeline
 
 CIFAR10, IMAGENET, SMOKE = (
     ROOT / path for path in ("config/cifar10.yaml", "config/imagenet256.yaml", "tests/smoke.yaml")
@@ -117,14 +118,8 @@ def test_options_name_no_file_for_timm_to_read(preset_file: Write, tmp_path: Pat
 @pytest.fixture
 def pipeline(tmp_path: Path) -> Path:
     """A pipeline's folder, with code of its own beside every part."""
-    torch.manual_seed(0)
-    unet = UNet2DModel(
-        sample_size=32, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
-        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-    )  # fmt: skip
     folder = tmp_path / "pipeline"
-    DDPMPipeline(unet, DDPMScheduler()).save_pretrained(folder)
+    save_pipeline(folder)
     made = tmp_path / "made"
     for place in (folder, folder / "unet", folder / "scheduler"):
         for module in ("mypipe", "unet", "scheduler", "pipeline", "config"):
