@@ -15,14 +15,16 @@ from pathlib import Path
 import torch
 from diffusers import DDIMScheduler
 
-from ppap import adapters, config, models, runtime
-from ppap.checkpoints import Checkpoint
-from ppap.config import Runtime, SamplerConfig
-from ppap.denoiser import Denoiser
-from ppap.guidance import NoGuidance, NoisyInputGuidance, class_log_probability
-from ppap.guides import Guide
-from ppap.sampling import Shard, draw
-from ppap.schedules import Schedule
+from ppap import preset as config
+from ppap.diffusion.denoiser import Denoiser
+from ppap.diffusion.guidance import NoGuidance, NoisyInputGuidance, class_log_probability
+from ppap.diffusion.schedules import Schedule
+from ppap.experts import adapters
+from ppap.graph.checkpoints import Checkpoint
+from ppap.networks import models, runtime
+from ppap.networks.guide import Guide
+from ppap.preset import Runtime, SamplerConfig
+from ppap.sampling.drawing import Shard, draw
 from ppap.seeds import balanced_classes
 
 STEPS = 25

@@ -20,17 +20,19 @@ from collections.abc import Callable
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ppap import adapters, config, models, runtime
-from ppap.config import DIFFUSION, Config, Runtime
-from ppap.denoiser import Denoiser
-from ppap.distill import class_kl
-from ppap.guidance import NoisyInputGuidance, X0Gradient, class_log_probability
-from ppap.schedules import Schedule
+from ppap import preset as config
+from ppap.diffusion.denoiser import Denoiser
+from ppap.diffusion.guidance import NoisyInputGuidance, X0Gradient, class_log_probability
+from ppap.diffusion.schedules import Schedule
+from ppap.experts import adapters
+from ppap.experts.distill import class_kl
+from ppap.networks import models, runtime
+from ppap.preset import DIFFUSION, Preset, Runtime
 
 Work = Callable[[], object]
 
 
-def denoiser_of(preset: Config) -> Denoiser:
+def denoiser_of(preset: Preset) -> Denoiser:
     with torch.device("meta"):
         network = models.new_diffusion(preset)
     network = network.to_empty(device="cpu").eval().requires_grad_(False)
@@ -41,7 +43,7 @@ def denoiser_of(preset: Config) -> Denoiser:
     return Denoiser(runtime.place(network, preset.runtime), schedule, spec.variance)
 
 
-def sampling_work(preset: Config, kind: str, batch: int) -> Work:
+def sampling_work(preset: Preset, kind: str, batch: int) -> Work:
     denoiser, device = denoiser_of(preset), runtime.device(preset.runtime)
     size = preset.dataset.image_size
     x = torch.randn(batch, preset.dataset.channels, size, size, device=device)
@@ -61,7 +63,7 @@ def sampling_work(preset: Config, kind: str, batch: int) -> Work:
     return lambda: guidance(denoiser, x, step)
 
 
-def training_work(preset: Config, batch: int) -> Work:
+def training_work(preset: Preset, batch: int) -> Work:
     device = runtime.device(preset.runtime)
     name, spec = next(iter(preset.guides.items()))
     guide = models.new_guide(preset, name).train()
@@ -81,7 +83,7 @@ def training_work(preset: Config, batch: int) -> Work:
     return step
 
 
-def measure(preset: Config, kind: str, batch: int, repeats: int) -> str:
+def measure(preset: Preset, kind: str, batch: int, repeats: int) -> str:
     """A row of the table: the best time of a few runs, after one that is counted and warms up."""
     work = (
         training_work(preset, batch) if kind == "training" else sampling_work(preset, kind, batch)

@@ -15,9 +15,9 @@ import pytest
 import torch
 import yaml
 
-from ppap import config as presets
-from ppap.cli import run
-from ppap.config import Config
+from ppap import preset as presets
+from ppap.cli.app import run
+from ppap.preset import Preset
 
 if TYPE_CHECKING:
     from tests.repository import Repository
@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def smoke() -> Config:
+def smoke() -> Preset:
     return presets.load(SMOKE)
 
 

@@ -23,8 +23,10 @@ import timm  # noqa: F401
 import torch
 from sklearn import datasets  # noqa: F401
 
-from ppap import figures, labelling, pretrain, sampling, train_expert  # noqa: F401
-from ppap.cli import run
+from ppap.cli.app import run
+from ppap.experts import (
+    train_expert,  # noqa: F401
+)
 
 Step = list[str]
 """The arguments of a call of `ppap`."""

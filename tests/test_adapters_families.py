@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torchvision.models import VisionTransformer
 
-from ppap import adapters
-from ppap.config import AdapterConfig
+from ppap.experts import adapters
+from ppap.preset import AdapterConfig
 from tests.conftest import ROOT
 
 SIZE = 64

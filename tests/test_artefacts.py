@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ppap import evaluate, files, realdata
+from ppap.data import realdata
+from ppap.evaluation import evaluate
+from ppap.storage import files
 from tests.conftest import ROOT, SMOKE, ppap
 
 TRAIN = {"steps": 12, "batch_size": 32, "learning_rate": 3.0e-3}

@@ -11,28 +11,31 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppap import config as presets
-from ppap import pretrain, sampling, train_expert
-from ppap.checkpoints import Checkpoint, checkpoint_of
-from ppap.config import Config
-from ppap.jobs import Job, all_jobs
-from ppap.runs import ExpertJob, Layout
+from ppap import preset as presets
+from ppap.experts import train_expert
+from ppap.graph.checkpoints import Checkpoint, checkpoint_of
+from ppap.graph.jobs import Job, all_jobs
+from ppap.graph.layout import Layout
+from ppap.preset import Preset
+from ppap.preset.runs import ExpertJob
+from ppap.sampling import drawing as sampling
+from ppap.training import pretrain
 from tests.conftest import ROOT, SMOKE, ppap
 
 PRESETS = sorted({*(ROOT / "config").glob("*.yaml"), SMOKE} - {ROOT / "config" / "config.yaml"})
 
 
-def checkpoint_of_job(config: Config, layout: Layout, job: Job) -> Checkpoint | None:
+def checkpoint_of_job(config: Preset, layout: Layout, job: Job) -> Checkpoint | None:
     """The checkpoint of a job that keeps one."""
     w = job.wildcards
     if job.rule == "pretrain":
-        return pretrain.unfinished(config, layout, w["model"])
+        return pretrain.unfinished(layout, w["model"])
     if job.rule == "generate":
-        return sampling.unfinished_clean(config, layout, w["shard"])
+        return sampling.unfinished_clean(layout, w["shard"])
     if job.rule in ("warm_start", "train_expert"):
-        return train_expert.unfinished(config, layout, ExpertJob(**w))
+        return train_expert.unfinished(layout, ExpertJob(**w))
     if job.rule == "sample":
-        return sampling.unfinished_samples(config, layout, w["run"], w["shard"])
+        return sampling.unfinished_samples(layout, w["run"], w["shard"])
     return None
 
 
@@ -40,10 +43,10 @@ def checkpoint_of_job(config: Config, layout: Layout, job: Job) -> Checkpoint | 
 def test_no_two_jobs_share_a_checkpoint_or_its_fingerprint(preset: Path, tmp_path: Path) -> None:
     config = presets.load(preset)
     layout = Layout(config, tmp_path / "results", tmp_path / "scratch")
-    found = [checkpoint_of_job(config, layout, job) for job in all_jobs(config)]
+    found = [checkpoint_of_job(layout, job) for job in all_jobs(config)]
     kept = [checkpoint for checkpoint in found if checkpoint]
     assert len({c.path for c in kept}) == len({c.fingerprint for c in kept}) == len(kept) > 10
-    assert all(c.path.is_relative_to(layout.scratch / config.preset) for c in kept)
+    assert all(c.path.is_relative_to(layout.scratch / config.name) for c in kept)
 
 
 def test_another_input_file_or_another_value_makes_a_checkpoint_stale(tmp_path: Path) -> None:
@@ -54,7 +57,7 @@ def test_another_input_file_or_another_value_makes_a_checkpoint_stale(tmp_path: 
     guide.write_bytes(b"one")
 
     def checkpoint(*keys: str) -> Checkpoint:
-        return checkpoint_of(config, layout, output, keys, [guide])
+        return checkpoint_of(layout, output, keys, [guide])
 
     checkpoint("seed").save({"step": 3})
     assert checkpoint("seed").load()["step"] == 3

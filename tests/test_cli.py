@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from ppap import files, samplers
+from ppap.diffusion import samplers
+from ppap.storage import files
 from tests.conftest import SMOKE, ppap
 
 RUN = ("sample", SMOKE, "ddim25", "resnet")
@@ -111,7 +112,7 @@ def test_help_lists_the_steps_and_each_explains_itself() -> None:
     assert all(step in text for step in steps)
     from typer.testing import CliRunner
 
-    from ppap.cli import app
+    from ppap.cli.app import app
 
     for step in steps:
         shown = CliRunner().invoke(app, [step, "--help"])

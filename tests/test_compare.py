@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppap import compare
-from ppap.compare import LIMIT, Results, Value
-from ppap.evaluate import summarise
-from ppap.runs import Run
+from ppap.evaluation.evaluate import summarise
+from ppap.preset.runs import Run
+from ppap.results import compare
+from ppap.results.compare import LIMIT, Results, Value
 from tests.conftest import ROOT, SMOKE, ppap
 
 PUBLISHED = ROOT / "published" / "digits"

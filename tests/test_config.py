@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
-from ppap import config as presets
+from ppap import preset as presets
 from ppap.errors import ConfigError
 from tests.conftest import DIGITS, ROOT, SMOKE, ppap
 

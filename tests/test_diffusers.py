@@ -9,12 +9,13 @@ from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from torch_fidelity import register_dataset
 from torch_fidelity.registry import DATASETS_REGISTRY
 
-from ppap import config as presets
-from ppap import files, models
-from ppap.guidance import NoGuidance
-from ppap.runs import Layout
-from ppap.samplers import State, ddim
+from ppap import preset as presets
+from ppap.diffusion.guidance import NoGuidance
+from ppap.diffusion.samplers import State, ddim
+from ppap.graph.layout import Layout
+from ppap.networks import models
 from ppap.seeds import initial_noise
+from ppap.storage import files
 from tests.conftest import ROOT, ppap
 
 CIFAR10 = ROOT / "config" / "cifar10.yaml"
@@ -73,7 +74,7 @@ def test_a_pipeline_in_a_folder_becomes_the_diffusion_model(preset, tmp_path: Pa
     path = preset(samplers__ddim25__steps=25)
     ppap("download", path, "diffusion", cwd=tmp_path)
     config = presets.load(path)
-    denoiser = models.load_denoiser(config, Layout(config, tmp_path / "results"), "ddim25")
+    denoiser = models.load_denoiser(Layout(config, tmp_path / "results"), "ddim25")
     x = initial_noise([(0, 0), (0, 1)], (3, 32, 32))
     scheduler = DDIMScheduler(clip_sample=True)
     scheduler.set_timesteps(25)

@@ -20,9 +20,9 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import ValidationError
 
-from ppap.config import Download
-from ppap.downloads import Downloads, Patience
+from ppap.data.downloads import Downloads, Patience
 from ppap.errors import DataError
+from ppap.preset import Download
 
 CONTENT = bytes([0x80, 2]) + os.urandom(300_000)  # binary from its first byte on
 OTHER = bytes([0x80, 3]) + os.urandom(310_000)
@@ -134,7 +134,7 @@ def downloads(tmp_path: Path) -> Downloads:
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     found: list[float] = []
-    monkeypatch.setattr("ppap.downloads.time.sleep", found.append)
+    monkeypatch.setattr("ppap.data.downloads.time.sleep", found.append)
     return found
 
 
@@ -663,7 +663,7 @@ def test_a_lock_that_cannot_be_written_costs_no_second_download(
         raise DataError(f"{path}: cannot be written: Read-only file system")
 
     with monkeypatch.context() as patched:
-        patched.setattr("ppap.files.write_json", refuse)
+        patched.setattr("ppap.storage.files.write_json", refuse)
         for _ in range(2):
             with pytest.raises(DataError, match=r"downloads\.lock: cannot be written"):
                 fetch(downloads, server)
@@ -681,7 +681,7 @@ def waiting(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -
             if "waiting for another process" in record.getMessage():
                 said.set()
 
-    monkeypatch.setattr(logging.getLogger("ppap.downloads"), "handlers", [Listener()])
+    monkeypatch.setattr(logging.getLogger("ppap.data.downloads"), "handlers", [Listener()])
     return said
 
 
@@ -710,6 +710,6 @@ def test_where_files_cannot_be_locked_this_is_said(server, downloads, caplog, mo
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr("ppap.downloads.fcntl.flock", refuse)
+    monkeypatch.setattr("ppap.data.downloads.fcntl.flock", refuse)
     assert fetch(downloads, server).read_bytes() == CONTENT
     assert "model.pt: cannot be locked (No locks available)" in caplog.text

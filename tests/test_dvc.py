@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import yaml
 
-from ppap import config as presets
-from ppap.config import JUDGES, Config
-from ppap.dependencies import phases
+from ppap import preset as presets
 from ppap.errors import ConfigError
-from ppap.runs import all_runs
-from ppap.workflow import Graph
+from ppap.graph.dependencies import phases
+from ppap.preset import JUDGES, Preset
+from ppap.preset.runs import all_runs
+from ppap.workflow.graph import Graph
 from tests.conftest import ROOT, SMOKE
 from tests.repository import Repository
 
@@ -157,7 +157,7 @@ def leaves(section: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield prefix + key, value
 
 
-def rule_parameters(config: Config) -> dict[str, set[str]]:
+def rule_parameters(config: Preset) -> dict[str, set[str]]:
     """What the rules of each phase tell Snakemake that their jobs depend on."""
     graph, runs = Graph(config), all_runs(config)
     models = [SimpleNamespace(model=name) for name in graph.models]

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
-from ppap import adapters, files
-from ppap.config import AdapterConfig
 from ppap.errors import ConfigError, DataError
-from ppap.expert_header import ExpertHeader, Purpose
-from ppap.experts import ExpertBank, check_experts, read_expert
-from ppap.guides import Guide
+from ppap.experts import adapters
+from ppap.experts.bank import ExpertBank, check_experts, read_expert
+from ppap.experts.header import ExpertHeader, Purpose
+from ppap.networks.guide import Guide
+from ppap.preset import AdapterConfig
+from ppap.storage import files
 
 RESNET = AdapterConfig(
     rank=16, alpha=8, layers=("conv1", "layer*.conv1", "layer*.conv2"),

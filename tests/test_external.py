@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from ppap import config as presets
-from ppap import files, models
-from ppap.config import ADMArchitecture
-from ppap.diffusion_models.adm import ADM
+from ppap import preset as presets
 from ppap.errors import DataError
-from ppap.runs import Layout
+from ppap.graph.layout import Layout
+from ppap.networks import models
+from ppap.networks.adm import ADM
+from ppap.preset import ADMArchitecture
+from ppap.storage import files
 from tests.conftest import ROOT, ppap
 
 IMAGENET = ROOT / "config" / "imagenet256.yaml"
@@ -66,7 +67,7 @@ def test_a_checkpoint_in_the_public_format_loads(preset_file, tmp_path: Path, dt
     path = adm_preset(preset_file, str(tmp_path / "adm.pt"), **TINY)
     ppap("download", path, "diffusion", cwd=tmp_path)
     config = presets.load(path)
-    loaded = models.load_diffusion(config, Layout(config, tmp_path / "results"))
+    loaded = models.load_diffusion(Layout(config, tmp_path / "results"))
     x, t = torch.randn(1, 3, 16, 16), torch.tensor([500])
     assert all(p.dtype == torch.float32 for p in loaded.parameters())
     torch.testing.assert_close(loaded(x, t), network(x, t), rtol=2e-2, atol=2e-2)
@@ -138,7 +139,7 @@ def test_the_full_size_checkpoint_loads(preset_file) -> None:
         path = adm_preset(preset_file, str(checkpoint))
         ppap("download", path, "diffusion", cwd=Path(folder))
         config = presets.load(path)
-        network = models.load_diffusion(config, Layout(config, Path(folder, "results")))
+        network = models.load_diffusion(Layout(config, Path(folder, "results")))
     network.requires_grad_(False)
     assert sum(p.numel() for p in network.parameters()) == 552_814_086
     assert all(float(p.flatten()[-1]) == 0.5 for p in network.parameters())
@@ -178,7 +179,7 @@ def test_what_is_not_to_be_downloaded_is_named(tmp_path: Path) -> None:
 
 
 def test_reference_archives_keep_their_statistics(tmp_path: Path) -> None:
-    from ppap import realdata
+    from ppap.data import realdata
 
     images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
     np.savez(tmp_path / "ref.npz", arr_0=images, mu=np.zeros(2048), sigma=np.eye(2048))

@@ -11,16 +11,19 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from timm.data.imagenet_info import ImageNetInfo
 
-from ppap import artefacts, evaluate, figures, files, runs
-from ppap import config as presets
-from ppap.config import Config
-from ppap.paper import PrintedRow, printed
-from ppap.runs import Layout
+from ppap import preset as presets
+from ppap.evaluation import evaluate
+from ppap.graph import artefacts
+from ppap.graph.layout import Layout
+from ppap.preset import Preset, runs
+from ppap.report import figures
+from ppap.report.paper import PrintedRow, printed
+from ppap.storage import files
 from tests.conftest import ROOT
 
 
 @pytest.fixture
-def imagenet(preset_file, tmp_path: Path) -> tuple[Config, Layout]:
+def imagenet(preset_file, tmp_path: Path) -> tuple[Preset, Layout]:
     """The paper's preset, with 500 small samples, and with names for its classes."""
     path = preset_file(
         ROOT / "config" / "imagenet256.yaml", sampling={"samples": 500, "shard_size": 500, "classes": list(range(0, 1000, 2))},
@@ -47,7 +50,7 @@ def test_samples_show_classes_from_all_over_whose_names_do_not_touch(imagenet) -
             path = layout.samples(run, 0)
             files.write_tensors(path.with_suffix(".safetensors"), {"target": targets})
             files.write_array(path, np.zeros((500, 32, 32, 3), np.uint8))
-    figure = figures.samples(config, layout, "resnet50")
+    figure = figures.samples(layout, "resnet50")
     axes = figure.axes[:10]
     known = ["".join(name.split()) for name in config.dataset.class_names]
     classes = [known.index("".join(axis.get_title().split())) for axis in axes]
@@ -79,7 +82,7 @@ def test_the_papers_values_have_readable_axes_and_so_have_nearly_equal_ones(
             counts = {"samples_per_seed": config.sampling.samples, "seeds": [0]}
             about = {"sampler": sampler, "guide": guide} | counts | {"methods": methods}
             files.write_json(layout.metrics(sampler, guide), about)
-    figure = figures.metrics(config, layout)
+    figure = figures.metrics(layout)
     for axis in figure.axes:
         assert not overlap(ticks(axis), figure)
         if axis.get_xlabel() != "Target class (%)":

@@ -16,9 +16,11 @@ import pytest
 import torch
 from tqdm import tqdm
 
-from ppap import cli, failures, files
+from ppap.cli import app as cli
 from ppap.errors import DataError, ModelError
-from ppap.weights import read_weights
+from ppap.process import failures
+from ppap.storage import files
+from ppap.storage.weights import read_weights
 from tests.conftest import SMOKE, ppap
 
 ROOT = Path(__file__).parent.parent
@@ -125,7 +127,7 @@ def test_no_permission_is_one_line_when_read_and_when_written(tmp_path: Path) ->
     child = """
 import os, sys
 from pathlib import Path
-from ppap import files
+from ppap.storage import files
 from ppap.errors import DataError
 path = Path(sys.argv[1])
 os.chdir(path.parent)
@@ -237,7 +239,8 @@ def test_a_table_is_written_in_all_formats_or_in_none(tmp_path: Path, small_file
 SLOW = """
 import signal, sys, time
 from pathlib import Path
-from ppap import cli, files
+from ppap.cli import app as cli
+from ppap.storage import files
 for number in (signal.SIGHUP, signal.SIGINT):  # which the tests may have been started to ignore
     signal.signal(number, signal.SIG_DFL)
 def forever():
@@ -437,19 +440,19 @@ def test_letters_that_the_terminal_lacks_are_no_failure(tmp_path: Path, preset_f
     assert "FID ↓" in text
     done = in_a_child(COMMAND, "sample", preset, "čtyři", "a", "b", env=ascii_only)
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    code = "from ppap import cli; cli.app = lambda: print(chr(0x2193)); cli.main()"
+    code = "from ppap.cli import app as cli; cli.app = lambda: print(chr(0x2193)); cli.main()"
     done = in_a_child(code, env=ascii_only)
     assert (done.returncode, done.stdout) == (0, "\\u2193\n")
 
 
 def test_a_library_warns_in_one_line() -> None:
-    code = "import warnings; from ppap import cli; cli.app = lambda: warnings.warn('a\\nb'); cli.main()"
+    code = "import warnings; from ppap.cli import app as cli; cli.app = lambda: warnings.warn('a\\nb'); cli.main()"
     assert in_a_child(code).stderr == "UserWarning: a b\n"
 
 
 def test_code_that_snakemake_imports_ends_as_a_command_does(tmp_path: Path) -> None:
     code = """
-from ppap import failures
+from ppap.process import failures
 with failures.ending_the_process("snakemake"):
     {}["a"]
 """

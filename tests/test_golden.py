@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from ppap.config import ADMArchitecture
-from ppap.denoiser import Denoiser
-from ppap.diffusion_models.adm import ADM
-from ppap.guidance import NoisyInputGuidance, class_log_probability
-from ppap.samplers import SAMPLERS, State
-from ppap.schedules import Schedule
+from ppap.diffusion.denoiser import Denoiser
+from ppap.diffusion.guidance import NoisyInputGuidance, class_log_probability
+from ppap.diffusion.samplers import SAMPLERS, State
+from ppap.diffusion.schedules import Schedule
+from ppap.networks.adm import ADM
+from ppap.preset import ADMArchitecture
 
 GOLDEN = Path(__file__).parent / "golden"
 TINY = ADMArchitecture(

@@ -10,13 +10,14 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.transforms import v2
 
-from ppap import config as presets
-from ppap import files, models
-from ppap.config import NetworkConfig
+from ppap import preset as presets
 from ppap.errors import ConfigError
-from ppap.guides import Guide
-from ppap.guides.library import input_of, pretrained
-from ppap.runs import Layout
+from ppap.graph.layout import Layout
+from ppap.networks import models
+from ppap.networks.guide import Guide
+from ppap.networks.library import input_of, pretrained
+from ppap.preset import NetworkConfig
+from ppap.storage import files
 from tests.conftest import ROOT, ppap
 
 IMAGENET = ROOT / "config" / "imagenet256.yaml"
@@ -111,7 +112,7 @@ def test_a_downloaded_guide_is_the_librarys_model_behind_its_own_normalisation(
     )  # fmt: skip
     ppap("download", preset, "resnet50", cwd=tmp_path)
     config = presets.load(preset)
-    loaded = models.load_guide(config, Layout(config, tmp_path / "results"), "resnet50")
+    loaded = models.load_guide(Layout(config, tmp_path / "results"), "resnet50")
     pixels = torch.rand(2, 3, 224, 224)
     theirs = network.eval()(v2.functional.normalize(pixels, MEAN, STD))
     torch.testing.assert_close(loaded(pixels * 2 - 1), theirs, rtol=1e-4, atol=1e-4)

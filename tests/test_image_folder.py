@@ -14,9 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ppap import realdata
-from ppap.errors import DataError
-from ppap.image_folder import (
+from ppap.data import realdata
+from ppap.data.image_folder import (
     LabelledFiles,
     TrainingBatches,
     center_crop,
@@ -24,6 +23,7 @@ from ppap.image_folder import (
     random_crop,
     read_image,
 )
+from ppap.errors import DataError
 from tests.conftest import ROOT, ppap
 
 CLASSES = ("n02123045", "n01440764", "n09999999")  # not in order

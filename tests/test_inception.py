@@ -10,10 +10,12 @@ import torch_fidelity
 import yaml
 from PIL import Image
 
-from ppap import config as presets
-from ppap import evaluate, extractors, files, realdata
-from ppap.config import EVALUATOR, REFERENCE
-from ppap.runs import Layout
+from ppap import preset as presets
+from ppap.data import realdata
+from ppap.evaluation import evaluate, extractors
+from ppap.graph.layout import Layout
+from ppap.preset import EVALUATOR, REFERENCE
+from ppap.storage import files
 from tests.conftest import ROOT, ppap
 
 IMAGENET, REHEARSAL = (ROOT / "config" / f"{name}256.yaml" for name in ("imagenet", "rehearsal"))
@@ -69,7 +71,7 @@ def test_metrics_are_those_of_torch_fidelity(preset: Path, weights: Path, tmp_pa
     ppap("features", preset, "reference", cwd=tmp_path)
     config = presets.load(preset)
     layout = Layout(config, tmp_path / "results")
-    extract = extractors.create(config, layout)
+    extract = extractors.create(layout)
     samples = extract(torch.from_numpy(drawn).permute(0, 3, 1, 2))
     assert samples["features"].shape == (8, 2048) and samples["logits"].shape == (8, 1008)
     samples["target"] = torch.zeros(8)

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ppap import orphans
+from ppap.workflow import orphans
 from tests.conftest import ROOT, SMOKE, ppap
 
 RUN = "ppap_2f0c1a52-7d0b-4b7e-9a53-0f6d5e2b1c3d"

@@ -11,10 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from ppap import config as presets
-from ppap import extractors, flops, models
-from ppap.config import Config
-from ppap.jobs import all_jobs
+from ppap import preset as presets
+from ppap.evaluation import extractors
+from ppap.graph.jobs import all_jobs
+from ppap.networks import models
+from ppap.plan import flops
+from ppap.preset import Preset
 from tests.conftest import ROOT, SMOKE, ppap
 
 GPU = {"runtime": {"device": "cuda", "precision": "float16"}}
@@ -30,7 +32,7 @@ def phases(plan: dict) -> dict[str, dict]:
 
 
 @pytest.fixture(scope="module")
-def full_size() -> Config:
+def full_size() -> Preset:
     """The networks of the paper: ADM 256x256 (the defaults) and ResNet50, on the smoke preset's graph."""
     small = presets.load(SMOKE).model_dump()
     small["dataset"].update(
@@ -58,7 +60,7 @@ def test_operations_of_a_small_network_by_hand() -> None:
     assert flops.stored_bytes(network) == 4 * (8 * 27 + 8 + 800 * 5 + 5)
 
 
-def test_adm_256_takes_what_the_literature_says(full_size: Config) -> None:
+def test_adm_256_takes_what_the_literature_says(full_size: Preset) -> None:
     """Peebles & Xie 2022 (arXiv 2212.09748), table 4: ADM 1,120 GFLOPs, multiply-adds counted as one."""
     network = flops.on_meta(lambda: models.new_diffusion(full_size))
 
@@ -68,7 +70,7 @@ def test_adm_256_takes_what_the_literature_says(full_size: Config) -> None:
     assert flops.forward(call, (1, 3, 256, 256)) / 2 == pytest.approx(1120e9, rel=0.001)
 
 
-def test_resnet50_takes_what_the_literature_says(full_size: Config) -> None:
+def test_resnet50_takes_what_the_literature_says(full_size: Preset) -> None:
     """torchvision's documentation: 4.09 GFLOPs at 224x224, multiply-adds counted as one."""
     guide = flops.on_meta(lambda: models.new_guide(full_size, "resnet")).eval()
     assert flops.forward(guide, (1, 3, 256, 256)) / 2 == pytest.approx(4.09e9, rel=0.001)
@@ -110,7 +112,7 @@ def test_inception_takes_what_the_literature_says() -> None:
     assert counted == pytest.approx(5.71e9, rel=0.01)
 
 
-def test_every_job_waits_only_for_files_that_earlier_jobs_make(smoke: Config) -> None:
+def test_every_job_waits_only_for_files_that_earlier_jobs_make(smoke: Preset) -> None:
     made: set[str] = set()
     for job in all_jobs(smoke):
         assert made.issuperset(job.inputs)

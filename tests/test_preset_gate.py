@@ -17,10 +17,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ppap import config as presets
-from ppap import datasets, models
-from ppap.config.data import DIGITS as DIGITS_ARE
-from ppap.runs import Layout
+from ppap import preset as presets
+from ppap.data import datasets
+from ppap.graph.layout import Layout
+from ppap.networks import models
+from ppap.preset.data import DIGITS as DIGITS_ARE
 from tests.conftest import ROOT, SMOKE, Done, ppap
 from tests.repository import Repository
 
@@ -111,7 +112,7 @@ def test_presets_are_utf8_in_every_locale(tmp_path: Path) -> None:
     data["dataset"]["class_names"] = names
     preset.write_text("\ufeff" + yaml.safe_dump(data, allow_unicode=True), encoding="utf-8")
     code = (
-        f"from ppap import config; print(ascii(config.load({str(preset)!r}).dataset.class_names))"
+        f"from ppap import preset; print(ascii(preset.load({str(preset)!r}).dataset.class_names))"
     )
     done = subprocess.run(
         ["python", "-X", "utf8=0", "-c", code], capture_output=True, text=True, check=True,
@@ -268,7 +269,7 @@ def test_every_digit_is_on_both_sides_of_the_smallest_and_the_largest_holdout(
     """Figures show a held-out image of a class."""
     config = presets.load(preset_file(dataset__holdout=share))
     for split in ("train", "holdout"):
-        images, labels = datasets.load(config, Layout(config), split)
+        images, labels = datasets.load(Layout(config), split)
         assert images.shape[1:] == (*[DIGITS_ARE["image_size"]] * 2, DIGITS_ARE["channels"])
         assert set(labels.tolist()) == set(range(DIGITS_ARE["classes"]))
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from ppap import config as presets
-from ppap.evaluate import summarise
-from ppap.runs import Layout, all_runs, figure_names
+from ppap import preset as presets
+from ppap.evaluation.evaluate import summarise
+from ppap.graph.layout import Layout
+from ppap.preset.runs import all_runs, figure_names
 from tests.conftest import SMOKE, ppap
 
 LAYOUT = Layout(presets.load(SMOKE))
@@ -19,7 +20,7 @@ END = "<!-- published/smoke/tables/main.md: end -->"
 def where(tmp_path: Path) -> Path:
     """A folder with results of the smoke preset, their values made up, and a README."""
     by_file: dict[Path, dict] = {}
-    for number, run in enumerate(all_runs(LAYOUT.config)):
+    for number, run in enumerate(all_runs(LAYOUT.preset)):
         values = summarise([0.5 + number / 100, 0.51 + number / 100])
         row = dict.fromkeys(("fid", "is", "precision", "recall"), values)
         about = {"sampler": run.sampler, "guide": run.guide, "samples_per_seed": 20}
@@ -30,7 +31,7 @@ def where(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content))
     tabulate(tmp_path)
-    for name in figure_names(LAYOUT.config):
+    for name in figure_names(LAYOUT.preset):
         path = tmp_path / LAYOUT.figure(name)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(name.encode())
@@ -39,7 +40,7 @@ def where(tmp_path: Path) -> Path:
 
 
 def tabulate(where: Path) -> None:
-    for name in LAYOUT.config.tables:
+    for name in LAYOUT.preset.tables:
         ppap("table", SMOKE, name, cwd=where)
 
 

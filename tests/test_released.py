@@ -14,14 +14,17 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ppap import config as presets
-from ppap import files, models, sampling
-from ppap.checkpoints import Checkpoint
-from ppap.denoiser import Denoiser
-from ppap.diffusion_models.adm import ADM
-from ppap.experts import ExpertBank, read_expert
-from ppap.guidance import NoisyInputGuidance, class_log_probability
-from ppap.runs import Layout, Run
+from ppap import preset as presets
+from ppap.diffusion.denoiser import Denoiser
+from ppap.diffusion.guidance import NoisyInputGuidance, class_log_probability
+from ppap.experts.bank import ExpertBank, read_expert
+from ppap.graph.checkpoints import Checkpoint
+from ppap.graph.layout import Layout
+from ppap.networks import models
+from ppap.networks.adm import ADM
+from ppap.preset.runs import Run
+from ppap.sampling import drawing as sampling
+from ppap.storage import files
 from tests.conftest import ppap
 from tests.repository import snakemake
 
@@ -67,8 +70,7 @@ class Place:
 
     def __init__(self, folder: Path, preset: Path) -> None:
         self.folder, self.preset = folder, preset
-        self.config = presets.load(preset)
-        self.layout = Layout(self.config, folder / "results", folder / "scratch")
+        self.layout = Layout(presets.load(preset), folder / "results", folder / "scratch")
 
     def run(self, *arguments: object, check: bool = True) -> Any:
         return ppap(*arguments, cwd=self.folder, check=check)
@@ -110,7 +112,7 @@ def place(tmp_path: Path, preset_file: Callable[..., Path]) -> Place:
     )  # fmt: skip
     made = Place(tmp_path, preset)
     torch.manual_seed(0)
-    network = ADM(made.config.diffusion.architecture)
+    network = ADM(made.layout.preset.diffusion.architecture)
     for parameter in network.parameters():  # the zero-initialised ones too
         torch.nn.init.normal_(parameter, std=0.05)
     files.write_tensors(made.layout.model("diffusion"), network.state_dict())
@@ -125,7 +127,7 @@ def test_golden_effective_weights_and_logits_come_out(place: Place) -> None:
     assert [Path(line).name for line in done.stdout.splitlines()] == [p.name for p in written]
     experts = [read_expert(path) for path in written]
     assert [e.timesteps for e in experts] == [range(500), range(500, 1000)]
-    guide = models.load_guide(place.config, place.layout, "resnet")
+    guide = models.load_guide(place.layout, "resnet")
     bank = ExpertBank(guide, experts)
     x = GOLDEN_TENSORS["input/x"]
     other = bank(x, 999)
@@ -165,12 +167,12 @@ def test_a_sampler_with_imported_experts_guides_as_the_golden_weights_do(place: 
         x = F.interpolate(x, size=(64, 64), mode="bilinear")
         return (low if timestep < 500 else high)(x)
 
-    config, layout = place.config, place.layout
+    config, layout = place.layout.preset, place.layout
     run = Run("ddim25", "resnet", "ppap_5")
-    denoiser = models.load_denoiser(config, layout, "ddim25")
+    denoiser = models.load_denoiser(layout, "ddim25")
     targets = sampling.target_classes(config)
     direct = lambda y: NoisyInputGuidance(seen, class_log_probability(y), 4.0)  # noqa: E731
-    imported = sampling.guidance_for(config, layout, run)(targets)
+    imported = sampling.guidance_for(layout, run)(targets)
     x = torch.randn(6, 3, 16, 16)
     for step in reversed(range(len(denoiser.schedule))):
         _, expected = direct(targets)(denoiser, x, step)
@@ -263,7 +265,7 @@ def test_fine_tuned_models_without_adapters_are_imported(place: Place) -> None:
     place.run("import-experts", place.preset, "resnet", "single_noise_aware", path)
     experts = [read_expert(p) for p in place.layout.experts("resnet", "single_noise_aware")]
     assert set(files.read_tensors(experts[0].path)) == set(EFFECTIVE)
-    bank = ExpertBank(models.load_guide(place.config, place.layout, "resnet"), experts)
+    bank = ExpertBank(models.load_guide(place.layout, "resnet"), experts)
     logits = bank(GOLDEN_TENSORS["input/x"], 500)
     torch.testing.assert_close(logits, GOLDEN_TENSORS["output/logits"], rtol=1e-4, atol=1e-5)
 
@@ -325,7 +327,7 @@ def test_a_guide_of_other_off_the_shelf_weights_is_reported_and_harmless(
     )
     assert "made from other off-the-shelf weights than the guide's" in done.stderr
     experts = [read_expert(path) for path in place.layout.experts("resnet", "ppap_5")]
-    bank = ExpertBank(models.load_guide(place.config, place.layout, "resnet"), experts)
+    bank = ExpertBank(models.load_guide(place.layout, "resnet"), experts)
     logits = bank(GOLDEN_TENSORS["input/x"], 0)
     torch.testing.assert_close(logits, GOLDEN_TENSORS["output/logits"], rtol=1e-4, atol=1e-5)
 
@@ -395,7 +397,7 @@ def test_full_size_files_with_the_published_names_and_shapes(
     assert time.perf_counter() - before < 20
     expert = read_expert(place.layout.expert("resnet", "ppap_5", 1))
     assert (expert.header.input, expert.header.lora_scale) == (sees, scale)
-    guide_now = models.load_guide(presets.load(preset), place.layout, "resnet")
+    guide_now = models.load_guide(Layout(presets.load(preset), place.layout.results), "resnet")
     ExpertBank(guide_now, [expert]).activate(expert)
     merged = guide_now.network.state_dict()
     for key in (key for key in state if key.endswith("lora_A")):

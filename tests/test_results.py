@@ -5,9 +5,9 @@ from shutil import copytree
 import pandas as pd
 import pytest
 
-from ppap import compare
-from ppap.config import UNGUIDED
-from ppap.runs import Run
+from ppap.preset import UNGUIDED
+from ppap.preset.runs import Run
+from ppap.results import compare
 from tests.conftest import DIGITS, ROOT, ppap
 
 PUBLISHED = ROOT / "published" / "digits"

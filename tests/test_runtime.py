@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from ppap import files, runtime
-from ppap.config import Runtime
+from ppap.networks import runtime
+from ppap.preset import Runtime
+from ppap.storage import files
 from tests.conftest import SMOKE, ppap
 
 EXPERT = "experts/resnet/warm_teacher_adapter.safetensors"

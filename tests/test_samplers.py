@@ -7,18 +7,23 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
-from ppap import config as presets
-from ppap import datasets
-from ppap.checkpoints import Checkpoint
-from ppap.config import ADMArchitecture, SamplerConfig
-from ppap.denoiser import Denoiser
-from ppap.diffusion_models.adm import ADM
+from ppap import preset as presets
+from ppap.data import datasets
+from ppap.diffusion.denoiser import Denoiser
+from ppap.diffusion.guidance import (
+    NoGuidance,
+    NoisyInputGuidance,
+    X0Gradient,
+    class_log_probability,
+)
+from ppap.diffusion.samplers import SAMPLERS, State
+from ppap.diffusion.schedules import Schedule
 from ppap.errors import NumericalError
-from ppap.guidance import NoGuidance, NoisyInputGuidance, X0Gradient, class_log_probability
-from ppap.runs import Layout
-from ppap.samplers import SAMPLERS, State
-from ppap.sampling import Shard, draw
-from ppap.schedules import Schedule
+from ppap.graph.checkpoints import Checkpoint
+from ppap.graph.layout import Layout
+from ppap.networks.adm import ADM
+from ppap.preset import ADMArchitecture, SamplerConfig
+from ppap.sampling.drawing import Shard, draw
 from ppap.seeds import StepNoise, balanced_classes, initial_noise
 from tests.conftest import DIGITS
 
@@ -197,7 +202,7 @@ class ExactDigits:
 
     def __init__(self) -> None:
         config = presets.load(DIGITS)
-        data = datasets.load(config, Layout(config), "train")
+        data = datasets.load(Layout(config), "train")
         self.images = datasets.to_tensor(data.images).flatten(1)
         self.labels = data.labels
         self.abar = torch.tensor(Schedule.create("cosine", 1000).alphas_cumprod)

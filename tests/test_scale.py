@@ -12,13 +12,15 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from ppap import adapters, artefacts, files, runs
-from ppap import config as presets
-from ppap.config import NetworkConfig
-from ppap.guides import build_network
-from ppap.runs import Layout
-from ppap.shards import ShardedImages, ShardedTargets
-from ppap.targets import Targets
+from ppap import preset as presets
+from ppap.data.shards import ShardedImages, ShardedTargets
+from ppap.experts import adapters
+from ppap.graph import artefacts
+from ppap.graph.layout import Layout
+from ppap.graph.targets import Targets
+from ppap.networks.guide import build_network
+from ppap.preset import NetworkConfig, runs
+from ppap.storage import files
 from tests.conftest import ROOT, ppap
 from tests.repository import snakemake
 
@@ -28,8 +30,8 @@ SHARDS, SIZE, SIDE, CLASSES = 20, 500, 96, 1000
 READER = """
 import sys, resource, torch
 from pathlib import Path
-from ppap import artefacts
-from ppap.shards import ShardedImages, ShardedTargets
+from ppap.graph import artefacts
+from ppap.data.shards import ShardedImages, ShardedTargets
 folder, shards, size, side = Path(sys.argv[1]), *map(int, sys.argv[2:])
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ppap.diffusion.noise_ranges import noise_ranges
+from ppap.diffusion.schedules import Schedule
 from ppap.errors import ConfigError
-from ppap.noise_ranges import noise_ranges
-from ppap.schedules import Schedule
 
 
 @given(

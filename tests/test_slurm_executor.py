@@ -11,8 +11,8 @@ import snakemake_executor_plugin_slurm as plugin
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
-from ppap import slurm, slurm_executor
-from ppap.slurm_executor import PatientExecutor
+from ppap.workflow import slurm, slurm_executor
+from ppap.workflow.slurm_executor import PatientExecutor
 
 
 @pytest.fixture

@@ -17,13 +17,14 @@ from packaging.version import Version
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ppap import config as presets
-from ppap import files, models
-from ppap.config import NetworkConfig
+from ppap import preset as presets
 from ppap.errors import ConfigError, DataError, ModelError
-from ppap.guides import Guide, build_network, load_pretrained
-from ppap.runs import Layout
-from ppap.weights import read_weights
+from ppap.graph.layout import Layout
+from ppap.networks import models
+from ppap.networks.guide import Guide, build_network, load_pretrained
+from ppap.preset import NetworkConfig
+from ppap.storage import files
+from ppap.storage.weights import read_weights
 from tests.conftest import ROOT, ppap
 from tests.lowest import lowest
 from tests.repository import snakemake
@@ -208,7 +209,7 @@ def test_an_old_pipeline_of_the_hub_is_read_from_the_cache_as_diffusers_reads_it
     path = of_pipeline(preset_file, Path("some/pipeline"))
     ppap("download", path, "diffusion", cwd=tmp_path)
     config = presets.load(path)
-    ours = models.load_diffusion(config, Layout(config, tmp_path / "results")).eval()
+    ours = models.load_diffusion(Layout(config, tmp_path / "results")).eval()
     theirs = UNet2DModel.from_pretrained(snapshot).eval()
     x, t = torch.randn(1, 3, 32, 32), torch.tensor([7])
     with torch.no_grad():
@@ -379,7 +380,7 @@ def test_tied_weights_are_written_and_read_back(user_preset: Write, tmp_path: Pa
     path = user_preset(source=tied, guides__resnet__train__steps=2)
     ppap("pretrain", path, "resnet", cwd=tmp_path)
     config = presets.load(path)
-    network = models.load_guide(config, Layout(config, tmp_path / "results"), "resnet").network
+    network = models.load_guide(Layout(config, tmp_path / "results"), "resnet").network
     assert network.fc is network.twin
     written = files.read_tensors(tmp_path / "results/smoke/models/resnet.safetensors")
     torch.testing.assert_close(written["twin.weight"], network.fc.weight)
@@ -487,7 +488,7 @@ def test_a_safetensors_file_of_no_weights_is_refused(tmp_path: Path, damage: str
 def test_adm_and_inception_weights_are_checked_when_they_are_downloaded(
     preset_file: Write, tmp_path: Path, name: str, damage: str
 ) -> None:
-    from ppap.extractors import untrained_inception
+    from ppap.evaluation.extractors import untrained_inception
 
     small = {"model_channels": 32, "channel_mult": [1, 1], "num_res_blocks": 1,
              "attention_factors": [], "head_channels": 32}  # fmt: skip

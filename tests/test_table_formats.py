@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from ppap import config as presets
-from ppap import table_formats, tables
+from ppap import preset as presets
+from ppap.report import table_formats, tables
 from tests.conftest import DIGITS, ROOT
 
 

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ppap import distill
-from ppap.checkpoints import Checkpoint
-from ppap.config import Training
 from ppap.errors import NumericalError
-from ppap.training import Job, train
+from ppap.experts import distill
+from ppap.graph.checkpoints import Checkpoint
+from ppap.preset import Training
+from ppap.training.loop import Job, train
 
 
 def linear_job(tmp_path: Path, mark: str = "m") -> tuple[nn.Module, Training, Job]:

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ppap import config as presets
-from ppap import files
-from ppap.costs import Costs
-from ppap.jobs import all_jobs
-from ppap.runs import Layout
+from ppap import preset as presets
+from ppap.graph.jobs import all_jobs
+from ppap.graph.layout import Layout
+from ppap.plan.costs import Costs
+from ppap.storage import files
 from tests.conftest import DIGITS, ROOT, SMOKE, ppap
 from tests.repository import Repository, snakemake
 

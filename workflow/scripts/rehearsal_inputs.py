@@ -22,9 +22,9 @@ from torch import nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torchvision import models
 
-from ppap import files
-from ppap.config import ADMArchitecture
-from ppap.diffusion_models.adm import ADM
+from ppap.networks.adm import ADM
+from ppap.preset import ADMArchitecture
+from ppap.storage import files
 
 CLASSES, REFERENCES, FEATURES = 1000, 8, 2048
 

@@ -1,0 +1,82 @@
+"""What the commands have in common: their arguments, and the preset, folders and names they speak of."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ppap import preset as presets
+from ppap.errors import ConfigError
+from ppap.graph.layout import Layout
+from ppap.preset import UNGUIDED, Preset, runs
+from ppap.preset.runs import Run
+
+PresetName = Annotated[str, typer.Argument(help="a name in config/, or the path of a preset file")]
+Guide = Annotated[str, typer.Argument(help="a key of `guides`; `unguided` with method none")]
+Sampler = Annotated[str, typer.Argument(help="a key of `samplers`")]
+Method = Annotated[str, typer.Argument(help="a key of `methods`")]
+ShardIndex = Annotated[int, typer.Option(min=0, help="which shard, counted from 0")]
+
+
+class Table(enum.StrEnum):
+    main = "main"
+    capacity = "capacity"
+    data_free = "data_free"
+
+
+class NetworkInput(enum.StrEnum):
+    normalised = "normalised"
+    unnormalised = "unnormalised"
+
+
+class Started:
+    """The command that runs, and the folders that it was given."""
+
+    step = ""
+    results = Path("results")
+    scratch = Path("scratch")
+    downloads = Path("downloads")
+
+
+def open_preset(preset: str) -> Layout:
+    """Load a preset, and say where its files lie."""
+    from ppap.networks.runtime import keep_freed_memory
+
+    loaded = presets.load(presets.find(preset))
+    keep_freed_memory()
+    return Layout(loaded, Started.results, Started.scratch)
+
+
+def known(config: Preset, kind: str, name: str) -> None:
+    """ConfigError unless the preset has this guide, sampler or method."""
+    names = getattr(config, kind)
+    if name not in names:
+        raise ConfigError(
+            f"{kind}: preset {config.preset} has no '{name}' (it has {', '.join(names)})"
+        )
+
+
+def run_of(config: Preset, sampler: str, guide: str, method: str) -> Run:
+    """The run that holds these samples; ConfigError if a name is unknown."""
+    known(config, "samplers", sampler)
+    known(config, "methods", method)
+    if config.methods[method].guidance != "none":
+        known(config, "guides", guide)
+    return runs.stored_as(config, Run(sampler, guide, method))
+
+
+def features_of(config: Preset, sampler: str, guide: str, methods: list[str]) -> list[Run]:
+    """The runs of these methods, or of all, whose features lie in one file; ConfigError if they do not."""
+    named = [run_of(config, sampler, guide, method) for method in dict.fromkeys(methods)]
+    chosen = named or runs.group(config, sampler, guide)
+    if not chosen:
+        raise ConfigError(
+            f"preset {config.preset} has no runs with sampler '{sampler}' and guide '{guide}'"
+        )
+    if len({run.guide for run in chosen}) > 1:
+        alone = next(run.method for run in chosen if run.guide == UNGUIDED)
+        raise ConfigError(f"{alone}: has no guide; give it alone, not with methods of {guide}")
+    return chosen

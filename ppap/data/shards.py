@@ -1,0 +1,148 @@
+"""Images in shards: uint8 (n, H, W, C) .npy files, memory-mapped; with a teacher's answers or target classes.
+
+Pages are handed back after every batch: they stay in the kernel's cache, which is nobody's, and out of the
+job's own memory, which a cluster limits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ppap.errors import DataError
+from ppap.graph import artefacts
+from ppap.graph.artefacts import IMAGE, MIRROR, TARGET
+from ppap.graph.layout import Layout
+from ppap.preset import Preset
+from ppap.preset.runs import Run
+from ppap.storage import files, tensor_spec
+from ppap.storage.tensor_spec import REMEDY, Spec
+
+
+class ShardedImages:
+    """Shards of images read as one; nothing is loaded before it is asked for, and little stays in memory.
+
+    DataError if a shard is not uint8 (n, height, width, channels), or holds another number of images
+    than `sizes` says.
+    """
+
+    def __init__(self, paths: list[Path], sizes: list[int], shape: tuple[int, int, int]) -> None:
+        self.maps = [files.map_array(path) for path in paths]
+        for path, array, size in zip(paths, self.maps, sizes, strict=True):
+            if array.shape != (size, *shape) or array.dtype != np.uint8:
+                raise DataError(
+                    f"{path}: holds {array.dtype} {array.shape}, expected uint8 {(size, *shape)}; "
+                    f"{REMEDY}"
+                )
+        self.starts = np.cumsum([0, *sizes])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    @property
+    def firsts(self) -> list[NDArray[np.uint8]]:
+        """The first image of each shard."""
+        return [array[0] for array in self.maps]
+
+    def take(self, indices: Tensor) -> NDArray[np.uint8]:
+        """The images at these indices, in this order: (len(indices), H, W, C)."""
+        out = np.empty((len(indices), *self.maps[0].shape[1:]), np.uint8)
+        for shard, mine, rows in _by_shard(indices, self.starts):
+            out[mine] = self.maps[shard][rows]
+            files.release(self.maps[shard])
+        return out
+
+
+class ShardedTargets:
+    """A teacher's answers on the images: `take(i, mirrored)` gives float32 (B, ...).
+
+    DataError if a file is not as its description says. Whether answers are finite is seen when they are
+    taken: at the paper's scale there are gigabytes, and most jobs take a part of them.
+    """
+
+    def __init__(
+        self, paths: list[Path], specs: list[Spec], about: list[dict[str, str]] | None = None
+    ) -> None:
+        self.paths = paths
+        self.shards = [
+            tensor_spec.map_file(*one)
+            for one in zip(paths, specs, about or [{}] * len(paths), strict=True)
+        ]
+        self.starts = np.cumsum([0, *(len(shard[IMAGE]) for shard in self.shards)])
+
+    def take(self, indices: Tensor, mirrored: Tensor) -> Tensor:
+        """Answers for these images, for the mirror image where `mirrored` (B,) is true."""
+        flipped = mirrored.numpy()
+        out = np.empty((len(indices), *self.shards[0][IMAGE].shape[1:]), np.float32)
+        for shard, mine, rows in _by_shard(indices, self.starts):
+            for side, of_side in ((IMAGE, ~flipped[mine]), (MIRROR, flipped[mine])):
+                if of_side.any():
+                    answers = self.shards[shard][side][rows[of_side]]
+                    if not np.isfinite(answers).all():
+                        raise DataError(f"{self.paths[shard]}: {side} is not finite; {REMEDY}")
+                    out[mine[of_side]] = answers
+                    files.release(self.shards[shard][side])
+        return torch.from_numpy(out)
+
+
+def clean_images(layout: Layout, shards: range | None = None) -> ShardedImages:
+    """The images that the diffusion model drew without guidance; all shards, or some."""
+    preset = layout.preset
+    chosen = range(len(layout.clean_sizes)) if shards is None else shards
+    sizes = [layout.clean_sizes[shard] for shard in chosen]
+    return ShardedImages([layout.clean(shard) for shard in chosen], sizes, _image_shape(preset))
+
+
+def labelled_images(layout: Layout, guide: str) -> tuple[ShardedImages, ShardedTargets]:
+    """All clean images, and this guide's answers on them; DataError if they are of other images or another guide."""
+    preset = layout.preset
+    images = clean_images(layout)
+    group, data = preset.clean_images.label_shards, preset.dataset
+    parts = range(len(layout.label_sizes))
+    specs = [artefacts.labels(size, data.classes, data.mirror) for size in layout.label_sizes]
+    firsts = [images.firsts[part * group :][:group] for part in parts]
+    about = [artefacts.labels_identity(layout, guide, first) for first in firsts]
+    return images, ShardedTargets([layout.labels(guide, p) for p in parts], specs, about)
+
+
+def sample_shard(layout: Layout, run: Run, shard: int) -> tuple[ShardedImages, Tensor]:
+    """A shard of a run's samples, and the classes (n,) they were guided to; DataError unless these are the preset's."""
+    preset = layout.preset
+    path, size = layout.samples(run, shard), layout.sample_sizes[shard]
+    images = ShardedImages([path], [size], _image_shape(preset))
+    beside = path.with_suffix(".safetensors")
+    about = artefacts.samples_identity(run, shard, images.firsts[0])
+    targets = tensor_spec.read(beside, artefacts.targets(preset, size), about)[TARGET]
+    artefacts.check_targets(preset, beside, targets, sum(layout.sample_sizes[:shard]))
+    return images, targets
+
+
+def samples(layout: Layout, run: Run) -> tuple[ShardedImages, Tensor]:
+    """All samples of a run, and the classes (N,) they were guided to."""
+    preset = layout.preset
+    shards = range(len(layout.sample_sizes))
+    targets = torch.cat([sample_shard(layout, run, shard)[1] for shard in shards])
+    paths = [layout.samples(run, shard) for shard in shards]
+    return ShardedImages(paths, layout.sample_sizes, _image_shape(preset)), targets
+
+
+def _image_shape(preset: Preset) -> tuple[int, int, int]:
+    size = preset.dataset.image_size
+    return size, size, preset.dataset.channels
+
+
+def _by_shard(
+    indices: Tensor, starts: NDArray[Any]
+) -> Iterator[tuple[int, NDArray[Any], NDArray[Any]]]:
+    """Each shard that is asked for: its number, the places in the batch that want it, and its rows."""
+    wanted = indices.cpu().numpy()
+    shards = np.searchsorted(starts, wanted, side="right") - 1
+    for shard in np.unique(shards):
+        mine = np.flatnonzero(shards == shard)
+        yield int(shard), mine, wanted[mine] - starts[shard]

@@ -1,0 +1,61 @@
+"""What a sampler asks of a diffusion network: the clean image it sees in x_t, and the reverse step's variance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ppap.diffusion.schedules import Schedule, VarianceName
+
+Network = Callable[[Tensor, Tensor], Tensor]
+
+
+class Prediction(NamedTuple):
+    """One step's prediction, each (B, C, H, W); `x0` is clipped to [-1, 1] and `eps` agrees with it."""
+
+    eps: Tensor
+    x0: Tensor
+    log_variance: Tensor
+
+
+class Denoiser:
+    """A diffusion network on a (respaced) schedule: `denoiser(x_t, step)` for x_t (B, C, H, W)."""
+
+    def __init__(self, network: Network, schedule: Schedule, variance: VarianceName) -> None:
+        self.network, self.schedule, self.variance = network, schedule, variance
+
+    def __call__(self, x: Tensor, step: int) -> Prediction:
+        t = torch.full((len(x),), self.schedule.timesteps[step], device=x.device)
+        output = self.network(x, t).float()
+        eps, log_variance = self._split(output, x, step)
+        x0 = self.x0_from_eps(x, eps, step).clamp(-1, 1)
+        return Prediction(self.eps_from_x0(x, x0, step), x0, log_variance)
+
+    def x0_from_eps(self, x: Tensor, eps: Tensor, step: int) -> Tensor:
+        """x0_hat = (x_t - sqrt(1 - abar) eps) / sqrt(abar), Ho et al. 2020, equation 15."""
+        abar = float(self.schedule.alphas_cumprod[step])
+        return (x - (1 - abar) ** 0.5 * eps) / abar**0.5
+
+    def eps_from_x0(self, x: Tensor, x0: Tensor, step: int) -> Tensor:
+        abar = float(self.schedule.alphas_cumprod[step])
+        return (x - abar**0.5 * x0) / (1 - abar) ** 0.5
+
+    def posterior_mean(self, x: Tensor, x0: Tensor, step: int) -> Tensor:
+        """Mean of q(x_{t-1} | x_t, x0), Ho et al. 2020, equation 7."""
+        s = self.schedule
+        return float(s.posterior_mean_coef1[step]) * x0 + float(s.posterior_mean_coef2[step]) * x
+
+    def _split(self, output: Tensor, x: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """The network's eps and the log-variance of the reverse step, both like x."""
+        smallest = float(self.schedule.posterior_log_variance_clipped[step])
+        beta = math.log(float(self.schedule.betas[step]))
+        if self.variance == "learned_range":  # Nichol & Dhariwal 2021, equation 15
+            eps, v = output.chunk(2, dim=1)
+            share = (v + 1) / 2
+            return eps, share * beta + (1 - share) * smallest
+        large = self.variance == "fixed_large" and step > 0
+        return output, torch.full_like(x, beta if large else smallest)

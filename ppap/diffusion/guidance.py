@@ -1,0 +1,84 @@
+"""Ways to turn a model into a guidance gradient: one class each, all called as guidance(denoiser, x_t, step).
+
+Each returns the denoiser's prediction and the gradient scale * grad_{x_t} log p(y | x_t), or None for no
+guidance. Gradients are taken of the sum over the batch, so a sample does not depend on its batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ppap.diffusion.denoiser import Denoiser, Prediction
+
+Objective = Callable[[Tensor], Tensor]
+"""What is to grow: model output to one number a sample, (B,)."""
+
+
+class Guidance(Protocol):
+    def __call__(
+        self, denoiser: Denoiser, x: Tensor, step: int
+    ) -> tuple[Prediction, Tensor | None]: ...
+
+
+class GuideAt(Protocol):
+    """A guide that may differ from timestep to timestep: images in [-1, 1] to the model's output."""
+
+    def __call__(self, images: Tensor, timestep: int) -> Tensor: ...
+
+
+def class_log_probability(y: Tensor) -> Objective:
+    """log p(y | x) of a classifier, for classes y (B,)."""
+
+    def objective(logits: Tensor) -> Tensor:
+        return F.log_softmax(logits.float(), dim=-1).gather(1, y[:, None])[:, 0]
+
+    return objective
+
+
+class NoGuidance:
+    """Unconditional sampling."""
+
+    def __call__(self, denoiser: Denoiser, x: Tensor, step: int) -> tuple[Prediction, None]:
+        with torch.no_grad():
+            return denoiser(x, step), None
+
+
+class NoisyInputGuidance:
+    """The guide sees x_t itself (paper, equation 5).
+
+    With an off-the-shelf guide this is the naive row; with noise-aware ones the single and the
+    multi-experts rows (paper, equation 6).
+    """
+
+    def __init__(self, guide: GuideAt, objective: Objective, scale: float) -> None:
+        self.guide, self.objective, self.scale = guide, objective, scale
+
+    def __call__(self, denoiser: Denoiser, x: Tensor, step: int) -> tuple[Prediction, Tensor]:
+        with torch.no_grad():
+            prediction = denoiser(x, step)
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            score = self.objective(self.guide(x, denoiser.schedule.timesteps[step])).sum()
+            (gradient,) = torch.autograd.grad(score, x)
+        return prediction, self.scale * gradient
+
+
+class X0Gradient:
+    """The guide sees the one-step estimate of x0; its gradient goes through the U-Net (paper, section 3)."""
+
+    def __init__(self, guide: GuideAt, objective: Objective, scale: float) -> None:
+        self.guide, self.objective, self.scale = guide, objective, scale
+
+    def __call__(self, denoiser: Denoiser, x: Tensor, step: int) -> tuple[Prediction, Tensor]:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            prediction = denoiser(x, step)
+            score = self.objective(self.guide(prediction.x0, denoiser.schedule.timesteps[step]))
+            (gradient,) = torch.autograd.grad(score.sum(), x)
+        detached = Prediction(*(part.detach() for part in prediction))
+        return detached, self.scale * gradient

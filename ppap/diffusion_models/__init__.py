@@ -1,1 +1,0 @@
-"""Pretrained diffusion models: one network per module, all called as network(x_t, t)."""

@@ -1,0 +1,106 @@
+"""Metrics as they lie on disk, one JSON file for each sampler and guide."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError, model_validator
+
+from ppap.errors import DataError
+from ppap.graph.layout import Layout
+from ppap.storage import files
+from ppap.storage.tensor_spec import REMEDY
+
+SHARES = ("precision", "recall", "target_rate")
+ALWAYS = {"fid", "is", "precision", "recall"}
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Spread(_Strict):
+    """A metric's values, one for each sampling seed; their mean and standard deviation (None for one seed)."""
+
+    mean: FiniteFloat
+    std: FiniteFloat | None
+    values: list[FiniteFloat]
+
+    @model_validator(mode="after")
+    def is_of_its_values(self) -> Self:
+        several = len(self.values) > 1
+        spread = float(np.std(self.values, ddof=1)) if several else None
+        if not self.values or not math.isclose(self.mean, np.mean(self.values), rel_tol=1e-9):
+            raise ValueError("the mean is not that of the values")
+        if (self.std is None) == several or not np.isclose(self.std or 0, spread or 0, rtol=1e-9):
+            raise ValueError("the standard deviation is not that of the values")
+        return self
+
+
+class Measured(_Strict):
+    """The metrics of every method with a sampler and guide."""
+
+    sampler: str
+    guide: str
+    samples_per_seed: int
+    seeds: list[int]
+    methods: dict[str, dict[str, Spread]]
+
+    @model_validator(mode="after")
+    def is_complete(self) -> Self:
+        for method, metrics in self.methods.items():
+            if not ALWAYS <= metrics.keys() <= {*ALWAYS, *SHARES}:
+                raise ValueError(f"{method} has {', '.join(metrics) or 'no metrics'}")
+            for name, spread in metrics.items():
+                if len(spread.values) != len(self.seeds):
+                    raise ValueError(f"{method}: {name} has {len(spread.values)} values")
+                if name in SHARES and not all(0 <= value <= 1 for value in spread.values):
+                    raise ValueError(f"{method}: {name} is no share")
+        return self
+
+
+def write_measured(layout: Layout, sampler: str, guide: str, found: dict[str, Any]) -> None:
+    """Write the metrics; DataError, with the old ones left in place, if one of them is not finite."""
+    path = layout.metrics(sampler, guide)
+    try:
+        Measured.model_validate(found)
+    except ValidationError as error:
+        raise DataError(f"{path}: not written: {_first(error)}") from None
+    files.write_json(path, found)
+
+
+def read_measured(layout: Layout, sampler: str, guide: str) -> Measured:
+    """The metrics of a sampler and guide; DataError unless they are whole, and of the preset's samples."""
+    preset = layout.preset
+    path = layout.metrics(sampler, guide)
+    found = load(path)
+    sampling = preset.sampling
+    for key, value in {
+        "sampler": sampler,
+        "guide": guide,
+        "samples_per_seed": sampling.samples,
+        "seeds": list(sampling.seeds),
+    }.items():
+        if getattr(found, key) != value:
+            raise DataError(f"{path}: of {key} {getattr(found, key)}, not {value}; {REMEDY}")
+    unknown = sorted(found.methods.keys() - preset.methods.keys())
+    if unknown:
+        raise DataError(f"{path}: the preset has no method '{unknown[0]}'; {REMEDY}")
+    return found
+
+
+def load(path: Path) -> Measured:
+    """A file of metrics; DataError unless it is whole."""
+    try:
+        return Measured.model_validate(files.read_json(path))
+    except ValidationError as error:
+        raise DataError(f"{path}: not a file of metrics: {_first(error)}; {REMEDY}") from None
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    return f"{where}: {first['msg']}" if where else first["msg"]

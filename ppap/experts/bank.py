@@ -1,0 +1,128 @@
+"""Experts on disk, and the bank that puts the one that owns a timestep into the guide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ppap.errors import DataError
+from ppap.experts import adapters
+from ppap.experts.header import NORMALISED, ExpertHeader, Purpose, read_header
+from ppap.networks.guide import Guide
+from ppap.storage import files, tensor_spec
+from ppap.storage.tensor_spec import REMEDY
+
+_OTHER_PRESET = f"use the preset that it was made with, or {REMEDY}"
+
+
+class Expert(NamedTuple):
+    """One expert on disk: what differs from the off-the-shelf model, and what it was made for."""
+
+    path: Path
+    header: ExpertHeader
+
+    @property
+    def timesteps(self) -> range:
+        return self.header.covers
+
+
+def read_expert(path: Path) -> Expert:
+    """The header of an expert file; DataError if it is not one."""
+    return Expert(path, read_header(path))
+
+
+def read_delta(expert: Expert, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What the expert changes of a guide whose plain state this is; DataError unless it fits."""
+    delta, header = files.read_tensors(expert.path), expert.header
+    adapted = any(name.endswith((".lora_A", ".lora_B")) for name in delta)
+    if header.trainable is not None and adapted != (header.trainable == "adapter"):
+        raise DataError(f"{expert.path}: {'has' if adapted else 'lacks'} adapters; {REMEDY}")
+    rank = header.rank or adapters.rank_of(delta, state)
+    tensor_spec.check(expert.path, delta, adapters.delta_spec(delta, state, rank))
+    return delta
+
+
+def read_start(
+    path: Path, wanted: Purpose, timesteps: range, state: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """What an expert starts from: the delta of another, which must have been made for this."""
+    expert = read_expert(path)
+    check_experts([expert], wanted, [timesteps])
+    return read_delta(expert, state)
+
+
+def check_experts(experts: list[Expert], wanted: Purpose, ranges: list[range]) -> None:
+    """DataError unless all were made for this purpose, for these ranges, and see alike input."""
+    for expert in experts:
+        _check_purpose(expert, wanted)
+        if expert.header.input != experts[0].header.input:
+            raise DataError(
+                f"{expert.path}: sees {expert.header.input} input, {experts[0].path} {experts[0].header.input}"
+            )
+    for expert, mine in zip(experts, ranges, strict=False):
+        if expert.timesteps != mine:
+            found = f"[{expert.timesteps.start}, {expert.timesteps.stop})"
+            raise DataError(
+                f"{expert.path}: covers timesteps {found}, the run needs [{mine.start}, {mine.stop}); "
+                f"{_OTHER_PRESET}"
+            )
+    if len(experts) != len(ranges):
+        raise DataError(f"{len(experts)} expert files for {len(ranges)} noise ranges")
+
+
+def _check_purpose(expert: Expert, wanted: Purpose) -> None:
+    """What either side leaves open fits. The adapters of imported experts are as their authors made them."""
+    imported = expert.header.released_sha256 is not None
+    for key in Purpose.model_fields:
+        if imported and key in ("rank", "lora_scale"):
+            continue
+        found, value = getattr(expert.header, key), getattr(wanted, key)
+        if None not in (found, value) and found != value:
+            raise DataError(
+                f"{expert.path}: made for {key} {found}, the run has {value}; {_OTHER_PRESET}"
+            )
+
+
+class ExpertBank:
+    """A guide whose weights are swapped, in place, for those of the expert that owns a timestep.
+
+    Adapters are merged into plain weights once per range; there is one network, and one copy of the
+    off-the-shelf values of what the experts change. DataError if an expert does not fit the guide: at once,
+    rather than when its range is reached.
+    """
+
+    def __init__(self, guide: Guide, experts: list[Expert]) -> None:
+        self.guide, self.experts = guide, experts
+        self._state = guide.network.state_dict()
+        self._base: dict[str, Tensor] = {}
+        self._active: Expert | None = None
+        for expert in experts:
+            read_delta(expert, self._state)
+
+    def __call__(self, images: Tensor, timestep: int) -> Tensor:
+        expert = self._active
+        if expert is None or timestep not in expert.timesteps:
+            expert = self._owner(timestep)
+            self.activate(expert)
+        return self.guide(images, normalise=expert.header.input == NORMALISED)
+
+    @torch.no_grad()
+    def activate(self, expert: Expert) -> None:
+        """Put the expert's merged weights into the network."""
+        delta = read_delta(expert, self._state)
+        for name in adapters.changed_names(delta):
+            self._base.setdefault(name, self._state[name].clone())
+        merged = self._base | adapters.merge(self._base, delta, expert.header.lora_scale)
+        for name, value in merged.items():
+            self._state[name].copy_(value)
+        self._active = expert
+
+    def _owner(self, timestep: int) -> Expert:
+        for expert in self.experts:
+            if timestep in expert.timesteps:
+                return expert
+        raise DataError(f"no expert covers timestep {timestep}")

@@ -1,0 +1,102 @@
+"""The header of an expert file: what the expert was made for, and how."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from ppap.errors import DataError
+from ppap.preset import Preset
+from ppap.storage import files
+from ppap.storage.tensor_spec import REMEDY
+
+Positive = Annotated[FiniteFloat, Field(gt=0)]
+NetworkInput = Literal["normalised", "unnormalised"]
+NORMALISED: NetworkInput = "normalised"
+UNNORMALISED: NetworkInput = "unnormalised"
+
+
+class Purpose(BaseModel):
+    """What an expert is made for. Version 0.1 did not write the fields that may be None."""
+
+    model_config = ConfigDict(frozen=True)
+
+    guide: str = Field(description="the model's name, as in the preset")
+    guide_sha256: str | None = Field(description="of the off-the-shelf weights")
+    timesteps: PositiveInt
+    noise_schedule: str
+    method: str | None = Field(None, description="of the preset; of a shared start its own name")
+    supervision: Literal["labels", "teacher"] | None = None
+    trainable: Literal["all", "adapter"] | None = None
+    rank: PositiveInt | None = Field(None, description="of the adapters, if it has any")
+    lora_scale: Positive | None = Field(None, description="the update is lora_scale B A")
+
+
+class ExpertHeader(Purpose):
+    """The metadata of an expert file. `covers` are the timesteps that the expert owns."""
+
+    range_start: NonNegativeInt
+    range_stop: PositiveInt
+    lora_scale: Positive
+    input: NetworkInput = Field(
+        NORMALISED, description="what its network sees: like the guide's, or images in [-1, 1]"
+    )
+    trainable_parameters: NonNegativeInt
+    guide_parameters: PositiveInt
+    config: str | None = Field(None, description="a hash of the preset's parts that decide it")
+    steps: PositiveInt | None = None
+    final_loss: FiniteFloat | None = None
+    released_sha256: str | None = Field(None, description="of the file it was imported from")
+
+    @model_validator(mode="after")
+    def is_a_range(self) -> Self:
+        if not self.range_start < self.range_stop <= self.timesteps:
+            raise ValueError(f"[{self.range_start}, {self.range_stop}) is no range of timesteps")
+        return self
+
+    @property
+    def covers(self) -> range:
+        return range(self.range_start, self.range_stop)
+
+    def metadata(self) -> dict[str, str]:
+        """As `files.write_tensors` takes it."""
+        known = self.model_dump(exclude_none=True)
+        return {key: f"{v:.6g}" if key == "final_loss" else str(v) for key, v in known.items()}
+
+
+def read_header(path: Path) -> ExpertHeader:
+    """The header of an expert file; DataError if it is not one."""
+    try:
+        return ExpertHeader.model_validate(files.read_metadata(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "range"
+        raise DataError(f"{path}: not an expert ({key}: {first['msg']}); {REMEDY}") from None
+
+
+def purpose(preset: Preset, guide: str, method: str, weights: Path | None) -> Purpose:
+    """What an expert of this guide and method is made for; whatever the weights if none are given."""
+    spec, adapter = preset.methods[method], preset.guides[guide].adapter
+    adapted = spec.trainable == "adapter"
+    return Purpose(
+        guide=preset.guides[guide].model,
+        guide_sha256=None if weights is None else files.sha256(weights),
+        timesteps=preset.diffusion.timesteps,
+        noise_schedule=preset.diffusion.noise_schedule,
+        method=method,
+        supervision=spec.supervision,
+        trainable=spec.trainable,
+        rank=adapter.rank if adapted else None,
+        lora_scale=adapter.alpha / adapter.rank if adapted else None,
+    )

@@ -1,0 +1,45 @@
+"""A teacher's answers on the clean images, computed once for every image and its mirror image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ppap.data import datasets
+from ppap.data.shards import clean_images
+from ppap.errors import ConfigError, NumericalError
+from ppap.graph.artefacts import IMAGE, MIRROR, labels_identity
+from ppap.graph.layout import Layout
+from ppap.networks import models, runtime
+from ppap.storage import files
+
+
+@torch.inference_mode()
+def label(layout: Layout, guide_name: str, part: int) -> None:
+    """Write the guide's answers on some shards: `image`, and `mirror` where a mirror image is valid.
+
+    In half precision, unless the preset says float32. NumericalError if an answer does not fit.
+    """
+    preset = layout.preset
+    if not 0 <= part < len(layout.label_sizes):
+        raise ConfigError(f"no part {part}: there are {len(layout.label_sizes)}, counted from 0")
+    guide = models.load_guide(layout, guide_name)
+    device = runtime.device(preset.runtime)
+    kept = torch.float32 if preset.runtime.precision == "float32" else torch.float16
+    clean = preset.clean_images
+    shards = range(len(layout.clean_sizes))[part * clean.label_shards :][: clean.label_shards]
+    about = labels_identity(layout, guide_name, clean_images(layout, shards).firsts)
+    answers: dict[str, list[Tensor]] = {IMAGE: [], MIRROR: []}
+    for index in tqdm(shards, f"labels of {guide_name}", unit="shard"):
+        images = clean_images(layout, range(index, index + 1))
+        for chosen in torch.arange(len(images)).split(clean.batch_size):
+            batch = datasets.to_tensor(torch.from_numpy(images.take(chosen)).to(device))
+            with runtime.autocast(preset.runtime):
+                answers[IMAGE].append(guide(batch).to("cpu", kept))
+                if preset.dataset.mirror:
+                    answers[MIRROR].append(guide(batch.flip(-1)).to("cpu", kept))
+    found = {name: torch.cat(batches) for name, batches in answers.items() if batches}
+    if not all(torch.isfinite(logits).all() for logits in found.values()):
+        raise NumericalError(f"labels of {guide_name}: an answer is not finite in {kept}")
+    files.write_tensors(layout.labels(guide_name, part), found, about)

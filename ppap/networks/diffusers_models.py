@@ -1,0 +1,173 @@
+"""Unconditional pipelines of diffusers: a UNet2DModel that predicts eps. Imported only where one is used.
+
+Of a pipeline only numbers are read: the settings of its U-Net and scheduler, and the U-Net's weights. Classes of
+its own, which diffusers may import from the pipeline's folder, are never asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ppap.diffusion.schedules import ScheduleName, betas
+from ppap.errors import ConfigError, DataError
+from ppap.preset import Preset
+from ppap.storage import files
+from ppap.storage.weights import check_weights, read_weights
+
+try:
+    from diffusers import DDPMScheduler, UNet2DModel
+    from diffusers.utils.constants import SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME
+    from huggingface_hub import snapshot_download
+except ImportError:
+    raise ConfigError(
+        "diffusion.pipeline: needs diffusers: pip install 'ppap[diffusers]'"
+    ) from None
+
+# Names from before diffusers 0.17, which most pixel pipelines on the hub still have.
+_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+_OLD_NAME = re.compile(rf"(attentions\.\d+)\.({'|'.join(_ATTENTION)})\.(weight|bias)$")
+
+
+class UNet(nn.Module):
+    """diffusers' U-Net, called as network(x_t, t); it returns eps, or eps and v."""
+
+    def __init__(self, unet: Any) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.unet(x, t, return_dict=False)[0]
+
+
+def build(metadata: dict[str, str], source: Path) -> nn.Module:
+    """The U-Net that `read_pipeline` has described, with untrained weights."""
+    if "unet" not in metadata:
+        raise DataError(f"{source}: not made from a diffusers pipeline; download it again")
+    return UNet(_made(UNet2DModel, json.loads(metadata["unet"]), source))
+
+
+def read_pipeline(
+    pipeline: str, preset: Preset, downloads: Path
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Weights of a pipeline's U-Net, and its hyper-parameters as metadata.
+
+    `pipeline` is a folder or a name on the Hugging Face hub; its downloads are resumed and checked.
+    DataError if it cannot be read, ConfigError if it does not fit the preset.
+    """
+    folder = _folder(pipeline, downloads / "huggingface")
+    settings = _settings(folder, "unet", UNet2DModel.config_name)
+    if settings.pop("_class_name", None) != UNet2DModel.__name__:
+        raise ConfigError(f"diffusion.pipeline: '{pipeline}' has no unconditional U-Net of pixels")
+    with torch.device("meta"):
+        network = UNet(_made(UNet2DModel, settings, folder))
+    _check_network(network.unet, preset)
+    _check_scheduler(_settings(folder, "scheduler", DDPMScheduler.config_name), preset, folder)
+    path = _file(folder, "unet", SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME)
+    tensors = {f"unet.{_present(n)}": value for n, value in read_weights(path).items()}
+    check_weights(network, tensors, path)
+    about = {k: v for k, v in network.unet.config.items() if not k.startswith("_")}
+    return tensors, {"source": pipeline, "unet": json.dumps(about)}
+
+
+def _folder(pipeline: str, cache: Path) -> Path:
+    """The pipeline's folder, downloaded if it has to be: settings, and weights of the U-Net in one format."""
+    if Path(pipeline).is_dir():
+        return Path(pipeline)
+    try:
+        for weights in (SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME):
+            wanted = ["*.json", weights, f"unet/{weights}"]
+            found = Path(snapshot_download(pipeline, cache_dir=cache, allow_patterns=wanted))
+            if any(True for _ in _places(found, "unet", weights)):
+                break
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise DataError(
+            f"diffusion.pipeline: '{pipeline}' cannot be read ({reason}). Without network: save the "
+            "pipeline's folder elsewhere, copy it here and set diffusion.pipeline to its path"
+        ) from None
+    return found
+
+
+def _file(folder: Path, part: str, *names: str) -> Path:
+    """The first of these files that the pipeline has for its U-Net or its scheduler; DataError if it has none."""
+    for path in _places(folder, part, *names):
+        return path
+    raise DataError(
+        f"diffusion.pipeline: {folder} cannot be read: no {' or '.join(names)}, nor in {part}/"
+    )
+
+
+def _places(folder: Path, part: str, *names: str) -> Iterator[Path]:
+    """Where such files lie: in a folder of their own, or, in the oldest pipelines, beside one another."""
+    paths = (folder / where / name for where in (part, "") for name in names)
+    return (path for path in paths if path.is_file())
+
+
+def _settings(folder: Path, part: str, name: str) -> dict[str, Any]:
+    path = _file(folder, part, name)
+    found = files.read_json(path)
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: not a mapping of settings")
+    return found
+
+
+def _made(kind: Any, settings: dict[str, Any], source: Path) -> Any:
+    """A class of diffusers with these settings; DataError if it does not take them."""
+    plain = {name: value for name, value in settings.items() if not name.startswith("_")}
+    try:
+        return kind.from_config(plain)
+    except Exception as error:  # whatever a stranger's numbers lead to
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise DataError(f"{source}: its settings make no {kind.__name__} ({reason})") from error
+
+
+def _present(name: str) -> str:
+    """The name that a weight of an attention has today."""
+    return _OLD_NAME.sub(lambda old: f"{old[1]}.{_ATTENTION[old[2]]}.{old[3]}", name)
+
+
+def _check_network(unet: Any, preset: Preset) -> None:
+    data, spec = preset.dataset, preset.diffusion
+    outputs = data.channels * (2 if spec.variance == "learned_range" else 1)
+    for name, found, wanted, key in (
+        ("sample_size", unet.config.sample_size, data.image_size, "dataset.image_size"),
+        ("in_channels", unet.config.in_channels, data.channels, "dataset.channels"),
+        ("out_channels", unet.config.out_channels, outputs, "diffusion.variance"),
+        ("class_embed_type", unet.class_embedding, None, "diffusion.pipeline"),
+    ):
+        if found != wanted:
+            raise ConfigError(f"{key}: the pipeline's {name} is {found}, the preset needs {wanted}")
+
+
+def _check_scheduler(settings: dict[str, Any], preset: Preset, folder: Path) -> None:
+    """The pipeline's betas must be those of the preset's noise schedule."""
+    spec = preset.diffusion
+    if "beta_schedule" not in settings:
+        name = settings.get("_class_name")
+        raise ConfigError(f"diffusion.pipeline: its scheduler ({name}) has no betas as DDPM's")
+    scheduler = _made(DDPMScheduler, settings, folder)
+    if scheduler.config["prediction_type"] != "epsilon":
+        raise ConfigError(
+            f"diffusion.pipeline: predicts {scheduler.config['prediction_type']}, not epsilon"
+        )
+    theirs = scheduler.betas.double().numpy()
+    if len(theirs) != spec.timesteps:
+        raise ConfigError(f"diffusion.timesteps: {spec.timesteps}, the pipeline has {len(theirs)}")
+    ours = {name: betas(name, spec.timesteps) for name in get_args(ScheduleName)}
+    fitting = [name for name, values in ours.items() if np.allclose(theirs, values, rtol=1e-3)]
+    if spec.noise_schedule not in fitting:
+        hint = (
+            f"say {fitting[0]}" if fitting else f"it is none of {', '.join(ours)} as we have them"
+        )
+        raise ConfigError(
+            f"diffusion.noise_schedule: {spec.noise_schedule}, but the pipeline's is another one "
+            f"({settings.get('beta_schedule')}): {hint}"
+        )

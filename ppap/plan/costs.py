@@ -1,0 +1,252 @@
+"""What each job of a preset computes and writes: FLOPs counted on its networks, bytes from their shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ppap.data import datasets
+from ppap.diffusion.schedules import Schedule
+from ppap.evaluation import extractors
+from ppap.experts import adapters
+from ppap.graph import artefacts
+from ppap.graph.jobs import Job
+from ppap.graph.layout import Layout
+from ppap.networks import models
+from ppap.networks.guide import Guide, features_and_logits
+from ppap.plan import flops
+from ppap.preset import (
+    CLASSIFIER,
+    DATASET,
+    DIFFUSION,
+    EVALUATOR,
+    REFERENCE,
+    InceptionEvaluator,
+    Preset,
+    Training,
+)
+from ppap.preset.runs import WARM, Run, computed_runs, expert_steps, group
+from ppap.storage import tensor_spec
+
+_CLASS = 8  # bytes of a class
+_FLOAT = 4
+
+
+class Cost(NamedTuple):
+    """FLOPs on the accelerator, and bytes on disk (None: they depend on more than shapes)."""
+
+    flops: int
+    bytes: int | None
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """Of one image: FLOPs of a call, and of a call with the gradient for the image; numbers in the answer."""
+
+    forward: int
+    with_gradient: int
+    answer: int
+    stored: int
+
+
+class Costs:
+    """The costs of a preset's jobs; every network is counted once."""
+
+    def __init__(self, preset: Preset, layout: Layout) -> None:
+        self.preset, self.layout = preset, layout
+        data = preset.dataset
+        self.image = (data.channels, data.image_size, data.image_size)
+        self.pixels = data.channels * data.image_size**2
+        self._guides: dict[str, NetworkCost] = {}
+        self._experts: dict[tuple[str, str], tuple[int, int]] = {}
+
+    def of(self, job: Job) -> Cost:
+        """The cost of a job that `jobs.all_jobs` lists."""
+        rules: dict[str, Callable[..., Cost]] = {
+            "download": self._download,
+            "pretrain": self._pretrain,
+            "generate": self._generate,
+            "label": self._label,
+            "warm_start": self._train_expert,
+            "train_expert": self._train_expert,
+            "sample": self._sample,
+            "reference_features": self._reference_features,
+            "features": self._features,
+            "metrics": lambda **_: Cost(0, None),
+            "table": lambda **_: Cost(0, None),
+            "figure": self._figure,
+        }
+        return rules[job.rule](**job.wildcards)
+
+    # -- rules -----------------------------------------------------------------------------------
+
+    def _download(self, model: str) -> Cost:
+        """Networks are stored in float32, whatever their publishers keep them in; data is as large as it is."""
+        if model in (REFERENCE, DATASET):
+            return Cost(0, None)
+        if model == DIFFUSION:
+            return Cost(0, self.diffusion.stored)
+        if model == EVALUATOR:
+            return Cost(0, flops.stored_bytes(flops.on_meta(extractors.untrained_inception)))
+        return Cost(0, self.guide(model).stored)
+
+    def _pretrain(self, model: str) -> Cost:
+        training = self.preset.training(model)
+        assert training is not None
+        if model == DIFFUSION:
+            network = self._new_diffusion()
+            call = _at_some_timestep(network)
+        else:
+            guide = self._new_guide(model).train()
+            network, call = guide.network, guide
+        step = self._step(call, network, training)
+        return Cost(training.steps * step, flops.stored_bytes(network))
+
+    def _generate(self, shard: int) -> Cost:
+        count = self.layout.clean_sizes[shard]
+        steps = self._steps(self.preset.clean_images.sampler)
+        return Cost(count * steps * self.diffusion.forward, count * self.pixels)
+
+    def _label(self, guide: str, part: int) -> Cost:
+        count = self.layout.label_sizes[part] * (2 if self.preset.dataset.mirror else 1)
+        network = self.guide(guide)
+        number = _FLOAT if self.preset.runtime.precision == "float32" else _FLOAT // 2
+        return Cost(count * network.forward, count * network.answer * number)
+
+    def _train_expert(self, guide: str, method: str, part: str) -> Cost:
+        spec = self.preset.methods[method]
+        warm, each = expert_steps(self.preset, guide, spec)
+        step, stored = self._expert(guide, spec.trainable or "all")
+        return Cost((warm if part == WARM else each) * step, stored)
+
+    def _sample(self, run: Run, shard: int) -> Cost:
+        count = self.layout.sample_sizes[shard]
+        return Cost(count * self._sampled_image(run), count * (self.pixels + _CLASS))
+
+    def _reference_features(self) -> Cost:
+        """How many real images there are is known of data that has been downloaded, or is built in."""
+        if isinstance(self.preset.evaluator, InceptionEvaluator):
+            path = self.layout.model(REFERENCE)
+        else:
+            path = self.layout.model(DATASET)
+            if self.preset.dataset.kind == "digits" or path.exists():
+                return self._extracted(len(datasets.load(self.layout, "train").images))
+        if not path.exists():
+            return Cost(0, None)
+        about = {"model": REFERENCE}
+        images = tensor_spec.read(path, artefacts.reference_images(), about)[artefacts.IMAGES]
+        return self._extracted(len(images))
+
+    def _features(self, sampler: str, guide: str) -> Cost:
+        """The features of all methods, and the archives of their samples."""
+        count = self.preset.sampling.total * len(group(self.preset, sampler, guide))
+        extracted = self._extracted(count)
+        beside = _CLASS + self.pixels + _CLASS
+        return Cost(extracted.flops, (extracted.bytes or 0) + count * beside)
+
+    def _figure(self, figure: str) -> Cost:
+        """The confidence curves are drawn from samples of their own; the other figures cost next to nothing."""
+        if figure != "confidence":
+            return Cost(0, None)
+        preset, drawn = self.preset, ("off_the_shelf", "experts")
+        runs = [r for r in computed_runs(preset, "main") if r.sampler == preset.figures.sampler]
+        guided = [r for r in runs if preset.methods[r.method].guidance in drawn]
+        return Cost(preset.figures.samples * sum(map(self._sampled_image, guided)), None)
+
+    # -- networks --------------------------------------------------------------------------------
+
+    @cached_property
+    def diffusion(self) -> NetworkCost:
+        network = self._new_diffusion()
+        return self._network(_at_some_timestep(network), network)
+
+    @cached_property
+    def judged_image(self) -> Cost:
+        """What the evaluator takes for one image, and the features, logits and class it writes of it."""
+        shape, classified = (1, *self.image), Cost(0, 0)
+        if isinstance(self.preset.evaluator, InceptionEvaluator):
+            inception = flops.on_meta(extractors.untrained_inception)
+            if self.preset.evaluator.classifier is not None:
+                classified = Cost(self.guide(CLASSIFIER).forward, _CLASS)
+
+            def call(images: Tensor) -> Tensor:
+                return torch.cat(inception(images.to(torch.uint8)), dim=1)
+        else:
+            guide = self._new_guide(EVALUATOR).eval()
+
+            def call(images: Tensor) -> Tensor:
+                return torch.cat(features_and_logits(guide.network, guide.prepare(images)), dim=1)
+
+        answer = call(torch.empty(shape, device="meta")).numel() * _FLOAT
+        return Cost(flops.forward(call, shape) + classified.flops, answer + (classified.bytes or 0))
+
+    def guide(self, name: str) -> NetworkCost:
+        if name not in self._guides:
+            guide = self._new_guide(name)
+            self._guides[name] = self._network(guide, guide)
+        return self._guides[name]
+
+    def _network(self, call: flops.Call, network: nn.Module) -> NetworkCost:
+        network.eval().requires_grad_(False)
+        shape = (1, *self.image)
+        return NetworkCost(
+            flops.forward(call, shape),
+            flops.with_input_gradient(call, shape),
+            call(torch.empty(shape, device="meta")).numel(),
+            flops.stored_bytes(network),
+        )
+
+    def _expert(self, guide: str, trainable: str) -> tuple[int, int]:
+        """FLOPs of a training step, and bytes of the finished expert."""
+        if (guide, trainable) not in self._experts:
+            spec = self.preset.guides[guide]
+            student = self._new_guide(guide).train()
+            student.network.requires_grad_(True)
+            if trainable == "adapter":
+                flops.on_meta(lambda: adapters.attach(student.network, spec.adapter))
+            step = self._step(student, student.network, spec.experts)
+            statistics = sum(b.numel() for b in student.network.buffers() if b.is_floating_point())
+            changed = adapters.trainable_parameters(student.network) + statistics
+            self._experts[guide, trainable] = step, _FLOAT * changed
+        return self._experts[guide, trainable]
+
+    def _step(self, call: flops.Call, network: nn.Module, training: Training) -> int:
+        return flops.with_weight_gradient(call, (training.batch_size, *self.image), network)
+
+    def _sampled_image(self, run: Run) -> int:
+        """FLOPs of one sample of a run."""
+        kind = self.preset.methods[run.method].guidance
+        if kind == "none":
+            return self._steps(run.sampler) * self.diffusion.forward
+        unet = self.diffusion.with_gradient if kind == "x0_gradient" else self.diffusion.forward
+        return self._steps(run.sampler) * (unet + self.guide(run.guide).with_gradient)
+
+    def _extracted(self, count: int) -> Cost:
+        one = self.judged_image
+        return Cost(count * one.flops, count * (one.bytes or 0))
+
+    def _new_diffusion(self) -> nn.Module:
+        """A pipeline's network is known once it has been downloaded; before, a DataError names its file."""
+        if self.preset.diffusion.pipeline:
+            return models.load_diffusion(self.layout).to("meta")
+        return flops.on_meta(lambda: models.new_diffusion(self.preset))
+
+    def _new_guide(self, name: str) -> Guide:
+        return flops.on_meta(lambda: models.new_guide(self.preset, name))
+
+    def _steps(self, sampler: str) -> int:
+        chosen, diffusion = self.preset.samplers[sampler], self.preset.diffusion
+        return len(
+            Schedule.respaced(
+                diffusion.noise_schedule, diffusion.timesteps, chosen.kind, chosen.steps
+            )
+        )
+
+
+def _at_some_timestep(network: nn.Module) -> flops.Call:
+    return lambda x: network(x, torch.zeros(len(x), device=x.device))

@@ -1,0 +1,186 @@
+"""What a preset takes before it is run: jobs, hours, disk, and the longest chain of jobs."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from tabulate import tabulate
+
+from ppap.errors import DataError
+from ppap.graph.jobs import Job, all_jobs
+from ppap.graph.layout import Layout
+from ppap.plan import gpus
+from ppap.plan.costs import Costs
+
+log = logging.getLogger(__name__)
+
+PHASES = {
+    "download": ("download",),
+    "pretrain": ("pretrain",),
+    "generate": ("generate",),
+    "label": ("label",),
+    "experts": ("warm_start", "train_expert"),
+    "sample": ("sample",),
+    "evaluate": ("reference_features", "features", "metrics"),
+    "tables": ("table", "figure"),
+}
+_PHASE_OF = {rule: phase for phase, rules in PHASES.items() for rule in rules}
+_WITHOUT_GPU = ("download", "metrics", "table")
+
+
+class Task(NamedTuple):
+    """A job with its phase, its hours (None: unknown), whether they were measured, and what it writes."""
+
+    job: Job
+    phase: str
+    hours: float | None
+    measured: bool
+    bytes: int | None
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One row of the plan. None is what is not known."""
+
+    phase: str
+    jobs: dict[str, int]
+    hours: float | None
+    longest_job_hours: float | None
+    bytes: int | None
+    source: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`unit` is GPU or CPU. `chain` is the phases and hours that a user with any number of GPUs waits for."""
+
+    preset: str
+    unit: str
+    basis: str
+    phases: list[Phase]
+    total: Phase
+    chain: list[tuple[str, float | None]]
+
+    @property
+    def chain_hours(self) -> float | None:
+        return _total([hours for _, hours in self.chain])
+
+
+def plan(layout: Layout, gpu_name: str, efficiency: float) -> Plan:
+    """The plan of a preset on a named GPU, at a share `efficiency` of its peak rate.
+
+    Measured times come from Snakemake's benchmark files. A preset for the CPU has no others.
+    """
+    preset = layout.preset
+    gpu = gpus.find(gpu_name)
+    precision = gpus.precision(gpu, preset.runtime.precision)
+    on_cpu = preset.runtime.device == "cpu"
+    rate = None if on_cpu else gpus.peak(gpu, precision) * efficiency
+    basis = f"{gpu.name}, {precision}, {efficiency:.0%} of {gpu.tflops.get(precision, 0):g} TFLOP/s"
+    log.info("building the networks of %s, to count their operations ...", preset.name)
+    costs = Costs(preset, layout)
+    tasks = [_task(job, costs, layout, rate) for job in all_jobs(preset)]
+    rows = [
+        _row(phase, [t for t in tasks if t.phase == phase], bool(rate))
+        for phase in PHASES
+        if any(t.phase == phase for t in tasks)
+    ]
+    unit, shown = ("CPU", "measured times only") if on_cpu else ("GPU", f"{basis} ({gpu.source})")
+    return Plan(preset.name, unit, shown, rows, _row("total", tasks, bool(rate)), _chain(tasks))
+
+
+def _task(job: Job, costs: Costs, layout: Layout, rate: float | None) -> Task:
+    cost, measured = costs.of(job), _measured(layout, job)
+    hours = measured if measured is not None else cost.flops / rate / 3600 if rate else None
+    return Task(job, _PHASE_OF[job.rule], hours, measured is not None, cost.bytes)
+
+
+def _measured(layout: Layout, job: Job) -> float | None:
+    """The hours in the job's benchmark file, if it has run."""
+    path = layout.root / "benchmarks" / f"{job.name}.tsv"
+    if not path.exists():
+        return None
+    try:
+        with path.open(encoding="utf-8") as file:
+            seconds = [float(row["s"]) for row in csv.DictReader(file, delimiter="\t")]
+        return seconds[-1] / 3600
+    except (KeyError, ValueError, TypeError, IndexError):
+        raise DataError(f"{path}: not a benchmark file of Snakemake") from None
+
+
+def _row(name: str, tasks: list[Task], counted: bool) -> Phase:
+    hours = [t.hours for t in tasks]
+    held = [t.hours for t in tasks if not (counted and t.job.rule in _WITHOUT_GPU)]
+    longest = None if None in hours else max(h for h in hours if h is not None)
+    sizes = [t.bytes for t in tasks if t.bytes is not None]
+    return Phase(
+        name,
+        dict(Counter(t.job.rule for t in tasks)),
+        _total(held),
+        longest,
+        sum(sizes) if sizes else None,
+        _source(sum(t.measured for t in tasks), len(tasks), counted),
+    )
+
+
+def _source(measured: int, jobs: int, counted: bool) -> str:
+    if measured == jobs:
+        return "measured"
+    rest = "counted" if counted else "unknown"
+    return f"{measured} measured, {jobs - measured} {rest}" if measured else rest
+
+
+def _chain(tasks: list[Task]) -> list[tuple[str, float | None]]:
+    """Phases and hours of the jobs that follow one another for the longest time."""
+    ends: dict[str, tuple[float, list[Task]]] = {}
+    longest: tuple[float, list[Task]] = (0.0, [])
+    for task in tasks:  # each after the ones it waits for
+        before = (ends[path] for path in task.job.inputs)
+        start, chain = max(before, key=lambda end: (end[0], len(end[1])), default=(0.0, []))
+        end = (start + (task.hours or 0.0), [*chain, task])
+        ends |= dict.fromkeys(task.job.outputs, end)
+        longest = max(longest, end, key=lambda end: (end[0], len(end[1])))
+    phases = dict.fromkeys(t.phase for t in longest[1])
+    return [(p, _total([t.hours for t in longest[1] if t.phase == p])) for p in phases]
+
+
+def _total(hours: list[float | None]) -> float | None:
+    known = [h for h in hours if h is not None]
+    return sum(known) if len(known) == len(hours) else None
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """The plan for programs; hours and bytes that are not known are null."""
+    chain = [{"phase": phase, "hours": hours} for phase, hours in plan.chain]
+    return asdict(plan) | {"chain": chain, "chain_hours": plan.chain_hours}
+
+
+def as_text(plan: Plan) -> str:
+    """The plan for people."""
+    headers = ["phase", "jobs", f"{plan.unit} hours", "longest job (h)", "disk", "hours are"]
+    rows = [
+        [row.phase, f"{sum(row.jobs.values()):,}", _hours(row.hours), _hours(row.longest_job_hours),
+         _size(row.bytes), row.source]
+        for row in (*plan.phases, plan.total)
+    ]  # fmt: skip
+    align = ["left", *["right"] * 4, "left"]
+    table = tabulate(rows, headers, "simple", disable_numparse=True, colalign=align)
+    links = " > ".join(f"{phase} {_hours(hours)}".strip() for phase, hours in plan.chain)
+    wait = f" = {_hours(plan.chain_hours)} hours" if plan.chain_hours is not None else ""
+    return f"Preset {plan.preset}: {plan.basis}\n\n{table}\n\nLongest chain: {links}{wait}"
+
+
+def _hours(hours: float | None) -> str:
+    if hours is None:
+        return ""
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.2f}"
+
+
+def _size(size: int | None) -> str:
+    if size is None:
+        return ""
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

@@ -1,0 +1,52 @@
+"""The one definition of a preset. The Snakefile, the command line and the JSON schema all use it."""
+
+from ppap.preset.base import CLASSIFIER, DATASET, DIFFUSION, EVALUATOR, JUDGES, REFERENCE, UNGUIDED
+from ppap.preset.data import DatasetConfig, Download, ReferenceConfig
+from ppap.preset.experiment import ExpertsConfig, Grid, MethodConfig, SamplerConfig, SamplingConfig
+from ppap.preset.networks import (
+    AdapterConfig,
+    ADMArchitecture,
+    ClassifierEvaluator,
+    DiffusionConfig,
+    GuideConfig,
+    InceptionEvaluator,
+    NetworkConfig,
+)
+from ppap.preset.preset import Preset
+from ppap.preset.reading import PresetError, find, json_schema, load, validate
+from ppap.preset.running import JobResources, Resources, Runtime, Training
+
+__all__ = [
+    "CLASSIFIER",
+    "DATASET",
+    "DIFFUSION",
+    "EVALUATOR",
+    "JUDGES",
+    "REFERENCE",
+    "UNGUIDED",
+    "ADMArchitecture",
+    "AdapterConfig",
+    "ClassifierEvaluator",
+    "DatasetConfig",
+    "DiffusionConfig",
+    "Download",
+    "ExpertsConfig",
+    "Grid",
+    "GuideConfig",
+    "InceptionEvaluator",
+    "JobResources",
+    "MethodConfig",
+    "NetworkConfig",
+    "Preset",
+    "PresetError",
+    "ReferenceConfig",
+    "Resources",
+    "Runtime",
+    "SamplerConfig",
+    "SamplingConfig",
+    "Training",
+    "find",
+    "json_schema",
+    "load",
+    "validate",
+]

@@ -1,0 +1,299 @@
+"""Rules between the sections of a preset: each yields what is wrong, a line each, with the key in front.
+
+What would fail a job hours from now is refused here, if whole numbers and names suffice to see it;
+`ppap.preset_check` builds the networks besides.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ppap.diffusion.schedules import Schedule
+from ppap.errors import ConfigError
+from ppap.preset.base import CLASSIFIER, DIFFUSION, EVALUATOR, REFERENCE, RESERVED
+from ppap.preset.data import DIGITS, Download
+from ppap.preset.networks import ClassifierEvaluator, InceptionEvaluator, NetworkConfig
+
+if TYPE_CHECKING:
+    from ppap.preset.preset import Preset
+
+LARGEST = 64 << 30  # bytes of a network, a batch or a set of samples: no job's memory holds more
+_SHARDS = 100_000
+_FLOAT = 4
+
+
+def problems(preset: Preset) -> list[str]:
+    """Everything that does not fit together; names first, because all other rules look things up by name."""
+    rules = (
+        *(_steps, _ranges, _expert_steps, _diffusion_network, _networks, _classes, _trained),
+        *(_digits, _evaluation, _rows, _figures, _sizes, _downloads),
+    )
+    return list(_names(preset)) or [problem for rule in rules for problem in rule(preset)]
+
+
+# -- names -------------------------------------------------------------------------------------------
+
+
+def _names(preset: Preset) -> Iterator[str]:
+    yield from _unknown_names(preset)
+    for name in RESERVED:
+        if name in preset.guides:
+            yield f"guides: '{name}' is the name of something else; choose another"
+    if REFERENCE in preset.samplers:
+        yield f"samplers: '{REFERENCE}' is the name of something else; choose another"
+    logs = Counter(f"{sampler}_{guide}" for sampler in preset.samplers for guide in preset.guides)
+    for name, count in logs.items():
+        if count > 1:
+            yield f"samplers: two pairs of a sampler and a guide are called {name}; rename one"
+
+
+def _unknown_names(preset: Preset) -> Iterator[str]:
+    for table, grids in preset.tables.items():
+        for grid in grids:
+            for kind in ("guides", "samplers", "methods"):
+                for name in getattr(grid, kind):
+                    if name not in getattr(preset, kind):
+                        yield f"tables.{table}: {kind} has no '{name}'"
+    for key, sampler in (
+        ("clean_images", preset.clean_images.sampler),
+        ("figures", preset.figures.sampler),
+    ):
+        if sampler not in preset.samplers:
+            yield f"{key}.sampler: samplers has no '{sampler}'"
+
+
+# -- timesteps and steps -----------------------------------------------------------------------------
+
+
+def _steps(preset: Preset) -> Iterator[str]:
+    diffusion = preset.diffusion
+    for name, sampler in preset.samplers.items():
+        try:
+            Schedule.respaced(
+                diffusion.noise_schedule, diffusion.timesteps, sampler.kind, sampler.steps
+            )
+        except ConfigError as error:
+            yield f"samplers.{name}.steps: {error}"
+    beyond = [t for t in preset.figures.timesteps if t >= diffusion.timesteps]
+    if beyond:
+        yield (
+            f"figures.timesteps: there is no timestep {beyond[0]}; the diffusion model has "
+            f"0 to {diffusion.timesteps - 1}"
+        )
+
+
+def _ranges(preset: Preset) -> Iterator[str]:
+    for name, method in preset.methods.items():
+        if (method.experts or 0) > preset.diffusion.timesteps:
+            yield (
+                f"methods.{name}.experts: {method.experts} experts over "
+                f"{preset.diffusion.timesteps} timesteps leave one without any"
+            )
+            continue
+        try:
+            preset.ranges(method)
+        except ConfigError as error:
+            yield f"methods.{name}.experts: {error}"
+
+
+def _expert_steps(preset: Preset) -> Iterator[str]:
+    """Every expert, and every shared start, has a step at least."""
+    from ppap.preset import runs
+
+    for guide, name in dict.fromkeys((run.guide, run.method) for run in runs.all_runs(preset)):
+        method = preset.methods[name]
+        if method.guidance != "experts" or method.imported:
+            continue
+        warm, each = runs.expert_steps(preset, guide, method)
+        total = preset.guides[guide].experts.steps
+        if runs.has_warm_start(preset, method) and warm < 1:
+            yield f"experts.warm_share: leaves the shared start of {guide} none of its {total} steps"
+        if each < 1:
+            yield (
+                f"guides.{guide}.experts.steps: {total} are too few for {method.experts} experts "
+                f"({name})" + (f" after a shared start of {warm}" if warm else "")
+            )
+
+
+# -- networks and data -------------------------------------------------------------------------------
+
+
+def _diffusion_network(preset: Preset) -> Iterator[str]:
+    arch, data = preset.diffusion.architecture, preset.dataset
+    if arch is None:
+        return
+    if arch.in_channels != data.channels:
+        yield (
+            f"diffusion.architecture.in_channels: {arch.in_channels}, "
+            f"but dataset.channels is {data.channels}"
+        )
+    if arch.learn_sigma != (preset.diffusion.variance == "learned_range"):
+        yield "diffusion.variance: learned_range goes with architecture.learn_sigma: true, only"
+    factor = 2 ** (len(arch.channel_mult) - 1)
+    if data.image_size % factor:
+        yield (
+            f"diffusion.architecture.channel_mult: {len(arch.channel_mult)} resolutions need an "
+            f"image size that {factor} divides, not {data.image_size}"
+        )
+
+
+def _networks(preset: Preset) -> Iterator[str]:
+    channels = preset.dataset.channels
+    for name, spec in networks(preset):
+        for key in ("mean", "std"):
+            numbers = getattr(spec, key)
+            if numbers and len(numbers) not in (1, channels):
+                yield (
+                    f"{preset.key(name)}.{key}: {len(numbers)} numbers for images of "
+                    f"{channels} channel{'s' * (channels > 1)}"
+                )
+        if spec.train and spec.train.shift >= preset.dataset.image_size:
+            yield (
+                f"{preset.key(name)}.train.shift: {spec.train.shift} pixels move an image of "
+                f"{preset.dataset.image_size} out of sight"
+            )
+
+
+def _classes(preset: Preset) -> Iterator[str]:
+    for key, wanted in (
+        ("sampling.classes", preset.sampling.classes or ()),
+        ("figures.target_class", (preset.figures.target_class,)),
+    ):
+        missing = [c for c in wanted if c >= preset.dataset.classes]
+        if missing:
+            yield (
+                f"{key}: there is no class {missing[0]}; "
+                f"the classes are 0 to {preset.dataset.classes - 1}"
+            )
+
+
+def _trained(preset: Preset) -> Iterator[str]:
+    names = (DIFFUSION, *(name for name, _ in networks(preset)))
+    trained = [name for name in names if preset.training(name) is not None]
+    if trained and preset.dataset.kind == "image_folder":
+        yield f"{preset.key(trained[0])}.train: a folder of images only teaches experts"
+
+
+def _digits(preset: Preset) -> Iterator[str]:
+    """The digits are what they are, where anything looks at them."""
+    from ppap.preset import runs
+
+    if preset.dataset.kind != "digits" or not runs.needs_data(preset):
+        return
+    for key, value in DIGITS.items():
+        if getattr(preset.dataset, key) != value:
+            yield f"dataset.{key}: {getattr(preset.dataset, key)}, but digits have {value}"
+
+
+# -- evaluation and figures --------------------------------------------------------------------------
+
+
+def _evaluation(preset: Preset) -> Iterator[str]:
+    judge, samples = preset.evaluator, preset.sampling.samples
+    if judge.neighbours >= samples:
+        yield (
+            f"evaluator.neighbours: {judge.neighbours}, but a sampling seed has no more than "
+            f"{samples} samples (sampling.samples)"
+        )
+    if isinstance(judge, InceptionEvaluator) and preset.dataset.channels != 3:
+        yield f"evaluator.kind: inception sees 3 channels, not {preset.dataset.channels}"
+    if isinstance(judge, ClassifierEvaluator) and judge.model.startswith("torchvision:"):
+        yield f"evaluator.model: '{judge.model}': only timm's models also give their features"
+
+
+def _rows(preset: Preset) -> Iterator[str]:
+    from ppap.preset import runs
+
+    for table in preset.tables:
+        for run, count in Counter(runs.table_runs(preset, table)).items():
+            if count > 1:
+                yield f"tables.{table}: the row {', '.join(run)} stands there twice"
+
+
+def _figures(preset: Preset) -> Iterator[str]:
+    """The figures draw the main table's guides with one sampler: each needs runs with it to draw."""
+    from ppap.preset import runs
+
+    chosen = preset.figures.sampler
+    for guide in runs.main_guides(preset):
+        ways = {
+            preset.methods[run.method].guidance
+            for run in runs.computed_runs(preset, "main")
+            if (run.guide, run.sampler) == (guide, chosen)
+        }
+        if not ways & {"off_the_shelf", "experts"}:
+            yield (
+                f"figures.sampler: tables.main has no row of {guide} with {chosen} that is guided by "
+                "an off-the-shelf model or by experts, and nothing to show of it"
+            )
+
+
+# -- sizes -------------------------------------------------------------------------------------------
+
+
+def _sizes(preset: Preset) -> Iterator[str]:
+    clean, sampling, data = preset.clean_images, preset.sampling, preset.dataset
+    for key, count, shard in (
+        ("clean_images", clean.count, clean.shard_size),
+        ("sampling", sampling.total, sampling.shard_size),
+    ):
+        if count > _SHARDS * shard:
+            yield f"{key}.shard_size: {count} images in shards of {shard} are more than {_SHARDS} jobs"
+    pixels = data.channels * data.image_size**2
+    for key, images, size in (
+        ("clean_images.shard_size", min(clean.shard_size, clean.count), pixels),
+        ("sampling.samples", sampling.total, pixels),
+        ("clean_images.batch_size", min(clean.batch_size, clean.count), pixels * _FLOAT),
+        ("sampling.batch_size", min(sampling.batch_size, sampling.total), pixels * _FLOAT),
+        ("figures.samples", preset.figures.samples, pixels * _FLOAT),
+        *_training_batches(preset),
+    ):
+        if images * size > LARGEST:
+            yield (
+                f"{key}: {images} images at a time take {images * size / 2**30:.0f} GiB; "
+                f"at most {LARGEST >> 30} are possible"
+            )
+
+
+def _training_batches(preset: Preset) -> Iterator[tuple[str, int, int]]:
+    """Every batch that something is trained on: its key, its images, and the bytes of one as the network sees it."""
+    channels, size = preset.dataset.channels, preset.dataset.image_size
+    if preset.diffusion.train:
+        each = channels * size**2 * _FLOAT
+        yield "diffusion.train.batch_size", preset.diffusion.train.batch_size, each
+    for name, spec in networks(preset):
+        seen = channels * max(size, spec.input_size or 0) ** 2 * _FLOAT
+        if spec.train:
+            yield f"{preset.key(name)}.train.batch_size", spec.train.batch_size, seen
+        if name in preset.guides:
+            batch = preset.guides[name].experts.batch_size
+            yield f"{preset.key(name)}.experts.batch_size", batch, seen
+
+
+# -- files of others ---------------------------------------------------------------------------------
+
+
+def _downloads(preset: Preset) -> Iterator[str]:
+    """Downloads lie side by side: two of them under one name would be taken for each other."""
+    places: dict[str, str] = {}
+    for key, source in sources(preset):
+        if source.local is None and places.setdefault(source.name, source.url) != source.url:
+            yield f"{key}: another download is called {source.name} too; give one of them a `file`"
+
+
+def sources(preset: Preset) -> Iterator[tuple[str, Download]]:
+    """Every file of somebody else that the preset names itself, and its key."""
+    found = [(f"{DIFFUSION}.weights", preset.diffusion.weights)]
+    if isinstance(preset.evaluator, InceptionEvaluator):
+        found.append((f"{EVALUATOR}.weights", preset.evaluator.weights))
+        found.append((f"{EVALUATOR}.reference.archive", preset.evaluator.reference.archive))
+    found += [(f"{preset.key(name)}.weights", spec.weights) for name, spec in networks(preset)]
+    return ((key, source) for key, source in found if source is not None)
+
+
+def networks(preset: Preset) -> list[tuple[str, NetworkConfig]]:
+    """The preset's classifiers by name: its guides, the evaluator, and the evaluator's classifier."""
+    named = ((name, preset.network(name)) for name in (*preset.guides, EVALUATOR, CLASSIFIER))
+    return [(name, spec) for name, spec in named if spec is not None]

@@ -1,0 +1,118 @@
+"""What is sampled, by which methods, and what the tables and figures show."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, field_validator, model_validator
+
+from ppap.diffusion.noise_ranges import Allocation
+from ppap.diffusion.schedules import SamplerKind
+from ppap.preset.base import Count, Name, Section, Seed
+
+
+class SamplerConfig(Section):
+    kind: SamplerKind
+    steps: Count = Field(description="sampling steps, out of T")
+    eta: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="noise of DDIM (0: none); DDPM's is 1"
+    )
+    scale: Annotated[float, Field(ge=0, le=10_000)] = Field(
+        description="guidance scale, one for every method"
+    )
+
+
+class MethodConfig(Section):
+    """A row of the grid: what guides, who taught it, how many experts, what is trained."""
+
+    guidance: Literal["none", "off_the_shelf", "x0_gradient", "experts"]
+    supervision: Literal["labels", "teacher"] | None = Field(None, description="of the experts")
+    experts: Count | None = Field(None, description="number of noise ranges")
+    trainable: Literal["all", "adapter"] | None = None
+    imported: bool = Field(False, description="its experts come from `ppap import-experts`")
+
+    @model_validator(mode="after")
+    def experts_are_complete(self) -> MethodConfig:
+        given = [self.supervision, self.experts, self.trainable]
+        if (self.guidance == "experts") != all(v is not None for v in given):
+            raise ValueError(
+                "supervision, experts and trainable belong to guidance: experts, all three"
+            )
+        if self.imported and self.guidance != "experts":
+            raise ValueError("imported belongs to guidance: experts")
+        return self
+
+
+class ExpertsConfig(Section):
+    """What all experts share."""
+
+    allocation: Allocation = Field("uniform", description="how T is divided into ranges")
+    warm_start: Literal["none", "sequential", "shared"] = Field(
+        "shared", description="what an expert starts from"
+    )
+    warm_share: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.5, description="share of a row's steps that the shared start takes"
+    )
+    tau: Annotated[float, Field(ge=0.001, le=1000)] = Field(
+        0.25, description="the teacher's temperature"
+    )
+    reduction: Literal["sum", "reference"] = Field(
+        "sum", description="over classes; reference: their mean, as in the authors' code"
+    )
+
+
+class CleanImagesConfig(Section):
+    """The images that the diffusion model draws without guidance; teachers label them."""
+
+    count: Count
+    sampler: Name
+    seed: Seed = 1_000_000
+    batch_size: Count = 250
+    shard_size: Count = 1000
+    label_shards: Count = Field(50, description="shards that one labelling job takes")
+
+
+class SamplingConfig(Section):
+    samples: Count = Field(description="images of one sampling seed")
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1, max_length=1000)
+    batch_size: Count = 250
+    shard_size: Count = Field(1000, description="images of one job")
+    checkpoint_every: Count = Field(50, description="sampling steps between checkpoints")
+
+    classes: tuple[NonNegativeInt, ...] | None = Field(
+        None, min_length=1, description="target classes; all of the data set's if left out"
+    )
+
+    @field_validator("seeds", "classes")
+    @classmethod
+    def each_once(cls, values: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        twice = [value for value in values or () if (values or ()).count(value) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]} is given twice")
+        return values
+
+    @property
+    def total(self) -> int:
+        return self.samples * len(self.seeds)
+
+
+class Grid(Section):
+    """Rows of a table: every guide x sampler x method."""
+
+    guides: tuple[Name, ...] = Field(min_length=1)
+    samplers: tuple[Name, ...] = Field(min_length=1)
+    methods: tuple[Name, ...] = Field(min_length=1)
+
+
+class FiguresConfig(Section):
+    """What the figures show."""
+
+    sampler: Name
+    target_class: NonNegativeInt = Field(0, description="of the gradient maps")
+    timesteps: tuple[NonNegativeInt, ...] = Field(
+        (920, 720, 520, 320, 120),
+        min_length=1,
+        max_length=20,
+        description="of the gradient maps; the nearest kept ones are shown",
+    )
+    samples: Count = Field(100, description="images behind the confidence curves")

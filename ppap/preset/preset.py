@@ -1,0 +1,131 @@
+"""A preset as a whole: its sections, and that they fit one another."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PrivateAttr, field_validator, model_validator
+
+from ppap.diffusion.noise_ranges import noise_ranges
+from ppap.diffusion.schedules import Schedule
+from ppap.preset.base import CLASSIFIER, DIFFUSION, EVALUATOR, Name, Section, Seed
+from ppap.preset.consistency import problems
+from ppap.preset.data import DatasetConfig
+from ppap.preset.experiment import (
+    CleanImagesConfig,
+    ExpertsConfig,
+    FiguresConfig,
+    Grid,
+    MethodConfig,
+    SamplerConfig,
+    SamplingConfig,
+)
+from ppap.preset.networks import (
+    DiffusionConfig,
+    EvaluatorConfig,
+    GuideConfig,
+    InceptionEvaluator,
+    NetworkConfig,
+)
+from ppap.preset.running import Resources, Runtime, Training
+
+
+class Preset(Section):
+    """A preset: everything that decides what is computed."""
+
+    preset: Name
+    modules: tuple[str, ...] = Field(
+        (),
+        description="folders of the models named user:MODULE.FUNCTION, seen from the preset's own, which is always one",
+    )
+    seed: Seed = Field(0, description="of all training")
+    supervised: bool = Field(
+        True, description="compute the rows that labels teach; false: no data set is needed"
+    )
+    runtime: Runtime = Runtime()
+    resources: Resources = Resources()
+    dataset: DatasetConfig = DatasetConfig()
+    diffusion: DiffusionConfig
+    guides: dict[Name, GuideConfig]
+    evaluator: EvaluatorConfig
+    experts: ExpertsConfig = ExpertsConfig()
+    samplers: dict[Name, SamplerConfig]
+    methods: dict[Name, MethodConfig]
+    clean_images: CleanImagesConfig
+    sampling: SamplingConfig
+    tables: dict[
+        Literal["main", "capacity", "data_free"], Annotated[tuple[Grid, ...], Field(min_length=1)]
+    ]
+    figures: FiguresConfig
+    _folder: Path = PrivateAttr(Path())
+
+    @field_validator("tables")
+    @classmethod
+    def main_is_there(cls, tables: dict[str, tuple[Grid, ...]]) -> dict[str, tuple[Grid, ...]]:
+        if "main" not in tables:
+            raise ValueError("lack the table `main`, which the figures draw")
+        return tables
+
+    @model_validator(mode="after")
+    def sections_fit(self) -> Preset:
+        found = problems(self)
+        if found:
+            raise ValueError("\n".join(found))
+        return self
+
+    @property
+    def name(self) -> str:
+        return self.preset
+
+    @property
+    def module_folders(self) -> list[Path]:
+        """Where modules of the user's own may lie: beside the preset, and where it says."""
+        return [self._folder, *(self._folder / folder for folder in self.modules)]
+
+    def lies_in(self, folder: Path) -> Preset:
+        """This preset, of which it is known now where its file lies."""
+        self._folder = folder.absolute()
+        return self
+
+    @property
+    def target_classes(self) -> list[int]:
+        """The classes that guided runs aim at."""
+        return list(self.sampling.classes or range(self.dataset.classes))
+
+    def key(self, model: str) -> str:
+        """Where the preset speaks of a model: diffusion, evaluator, evaluator.classifier or guides.NAME."""
+        if model == CLASSIFIER:
+            return f"{EVALUATOR}.{CLASSIFIER}"
+        return model if model in (DIFFUSION, EVALUATOR) else f"guides.{model}"
+
+    def network(self, model: str) -> NetworkConfig | None:
+        """A classifier of the preset: a guide, the evaluator, or the evaluator's classifier."""
+        judge = self.evaluator
+        if model == EVALUATOR:
+            return judge if isinstance(judge, NetworkConfig) else None
+        if model == CLASSIFIER:
+            return judge.classifier if isinstance(judge, InceptionEvaluator) else None
+        return self.guides.get(model)
+
+    def training(self, model: str) -> Training | None:
+        """How the workflow trains a model; None if its weights come from elsewhere."""
+        if model == DIFFUSION:
+            return self.diffusion.train
+        spec = self.network(model)
+        return spec.train if spec else None
+
+    def computed(self, method: str) -> bool:
+        """Whether the method's rows are computed; those left out stay empty in the tables."""
+        return self.supervised or self.methods[method].supervision != "labels"
+
+    @cached_property
+    def plain(self) -> dict[str, Any]:
+        """The whole preset as plain values, but for what differs from site to site."""
+        return self.model_dump(mode="json", exclude={"dataset": {"path"}, "modules": True})
+
+    def ranges(self, method: MethodConfig) -> list[range]:
+        """The noise range of each of the method's experts, from the least noise to the most."""
+        schedule = Schedule.create(self.diffusion.noise_schedule, self.diffusion.timesteps)
+        return noise_ranges(schedule, method.experts or 1, self.experts.allocation)

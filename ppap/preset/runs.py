@@ -1,0 +1,133 @@
+"""The runs of a preset, and what they use: guides, experts, networks trained here or taken from elsewhere."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ppap.preset import (
+    CLASSIFIER,
+    DATASET,
+    DIFFUSION,
+    EVALUATOR,
+    REFERENCE,
+    UNGUIDED,
+    InceptionEvaluator,
+    MethodConfig,
+    Preset,
+)
+
+WARM = "warm"
+
+
+class Run(NamedTuple):
+    """One guided sample set. A run without guidance has the guide `unguided`."""
+
+    sampler: str
+    guide: str
+    method: str
+
+
+class ExpertJob(NamedTuple):
+    """One expert's training. `part` is 1 to N, or "warm" for the shared start."""
+
+    guide: str
+    method: str
+    part: str
+
+
+def table_runs(preset: Preset, table: str) -> list[Run]:
+    """The table's rows: guide by guide, sampler by sampler, method by method."""
+    return [
+        Run(sampler, guide, method)
+        for grid in preset.tables[table]  # type: ignore[index]
+        for guide in grid.guides
+        for sampler in grid.samplers
+        for method in grid.methods
+    ]
+
+
+def computed_runs(preset: Preset, *tables: str) -> list[Run]:
+    """The rows of these tables that are computed: all, but for the supervised ones if those are left out."""
+    rows = (run for table in tables for run in table_runs(preset, table))
+    return [run for run in rows if preset.computed(run.method)]
+
+
+def stored_as(preset: Preset, run: Run) -> Run:
+    """The run that holds a row's samples: without guidance, all guides share one."""
+    unguided = preset.methods[run.method].guidance == "none"
+    return run._replace(guide=UNGUIDED) if unguided else run
+
+
+def all_runs(preset: Preset) -> list[Run]:
+    """Every sample set that the preset computes, each once."""
+    rows = computed_runs(preset, *preset.tables)
+    return list(dict.fromkeys(stored_as(preset, run) for run in rows))
+
+
+def group(preset: Preset, sampler: str, guide: str) -> list[Run]:
+    """The runs with this sampler and guide, in an order that the preset's does not change."""
+    return sorted(run for run in all_runs(preset) if (run.sampler, run.guide) == (sampler, guide))
+
+
+def used_guides(preset: Preset) -> list[str]:
+    """Guides that appear in a run, each once."""
+    return list(dict.fromkeys(run.guide for run in all_runs(preset) if run.guide != UNGUIDED))
+
+
+def taught_guides(preset: Preset) -> list[str]:
+    """Guides that teach: their answers on the clean images are what experts learn."""
+    methods = preset.methods
+    runs = (run for run in all_runs(preset) if methods[run.method].supervision == "teacher")
+    return list(dict.fromkeys(run.guide for run in runs))
+
+
+def trained_models(preset: Preset) -> list[str]:
+    """Networks that the workflow trains on real images (`ppap pretrain`)."""
+    names = (DIFFUSION, EVALUATOR, CLASSIFIER, *used_guides(preset))
+    return [name for name in names if preset.training(name) is not None]
+
+
+def external_models(preset: Preset) -> list[str]:
+    """Networks and data that come from elsewhere (`ppap download`)."""
+    needed = [DIFFUSION, EVALUATOR, *used_guides(preset)]
+    if isinstance(preset.evaluator, InceptionEvaluator):
+        needed += [REFERENCE] + [CLASSIFIER] * (preset.evaluator.classifier is not None)
+    if preset.dataset.kind == "registered" and needs_data(preset):
+        needed.append(DATASET)
+    trained = trained_models(preset)
+    return [name for name in needed if name not in trained]
+
+
+def needs_data(preset: Preset) -> bool:
+    """Whether anything is trained on the real images, or compared with them."""
+    taught = any(preset.methods[run.method].supervision == "labels" for run in all_runs(preset))
+    judged = not isinstance(preset.evaluator, InceptionEvaluator)
+    return taught or judged or bool(trained_models(preset))
+
+
+def warm_name(method: MethodConfig) -> str:
+    """The shared start of all methods that learn the same parameters from the same supervision."""
+    return f"{WARM}_{method.supervision}_{method.trainable}"
+
+
+def has_warm_start(preset: Preset, method: MethodConfig) -> bool:
+    several = (method.experts or 0) > 1
+    return preset.experts.warm_start == "shared" and several and not method.imported
+
+
+def expert_steps(preset: Preset, guide: str, method: MethodConfig) -> tuple[int, int]:
+    """Steps of the shared start, and of each expert; their sum over the row is its total."""
+    total = preset.guides[guide].experts.steps
+    warm = round(preset.experts.warm_share * total) if has_warm_start(preset, method) else 0
+    return warm, (total - warm) // (method.experts or 1)
+
+
+def figure_names(preset: Preset) -> list[str]:
+    """The figures of the preset."""
+    guides = main_guides(preset)
+    return [*(f"samples_{guide}" for guide in guides), "metrics", "confidence", "gradients"]
+
+
+def main_guides(preset: Preset) -> list[str]:
+    """The guides of the main table."""
+    return list(dict.fromkeys(run.guide for run in table_runs(preset, "main")))

@@ -1,0 +1,287 @@
+"""The paper's figures, redrawn from this preset's own runs."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import textwrap
+from collections.abc import Callable
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ppap.data import datasets
+from ppap.data.shards import clean_images, sample_shard
+from ppap.diffusion.trajectory import noise_state, trajectory
+from ppap.errors import ConfigError, DataError
+from ppap.graph.layout import Layout
+from ppap.networks import models, runtime
+from ppap.preset import Preset
+from ppap.preset.runs import Run, computed_runs, figure_names, main_guides, needs_data, stored_as
+from ppap.report.tables import method_title, sampler_title, table
+from ppap.sampling.drawing import guidance_for
+from ppap.seeds import balanced_classes
+from ppap.storage import files
+from ppap.storage.tensor_spec import REMEDY
+from ppap.training.pretrain import add_noise
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+_PALETTE = "colorblind"
+_COLUMN = 7.0  # inches: the width of a page's text
+_CLASSES = 10  # columns of a figure of samples
+_LINE = 10  # letters of a class's name over such a column
+
+
+def write_figure(layout: Layout, name: str) -> None:
+    """Draw results/PRESET/figures/NAME.png, for a NAME that `figure_names` lists."""
+    preset = layout.preset
+    kind, _, guide = name.partition("_")
+    if name not in figure_names(preset):
+        raise ConfigError(f"no figure '{name}' (there are {', '.join(figure_names(preset))})")
+    sns.set_theme("paper", "whitegrid", _PALETTE)
+    if kind == "samples":
+        figure = samples(layout, guide)
+    else:
+        makers: dict[str, Callable[[Layout], Figure]] = {
+            "metrics": metrics,
+            "confidence": confidence,
+            "gradients": gradients,
+        }
+        with runtime.autocast(preset.runtime):
+            figure = makers[kind](layout)
+    with files.whole(layout.figure(name)) as temporary:
+        figure.savefig(temporary, dpi=200, bbox_inches="tight", metadata={"Software": ""})
+    plt.close(figure)
+
+
+def samples(layout: Layout, guide: str) -> Figure:
+    """Guided samples: a row per method, a column per target class, all from the same x_T."""
+    preset = layout.preset
+    runs = _main_runs(preset, guide)
+    shown = [sample_shard(layout, stored_as(preset, run), 0) for run in runs]
+    targets = shown[0][1]
+    classes = _evenly(targets.unique(), _CLASSES).tolist()
+    columns = [int((targets == c).nonzero()[0]) for c in classes]
+    figure, axes = plt.subplots(
+        len(runs), len(columns), figsize=(_COLUMN, 0.62 * len(runs)), squeeze=False
+    )
+    for row, run, (images, _) in zip(axes, runs, shown, strict=True):
+        for axis, image in zip(row, images.take(torch.tensor(columns)), strict=True):
+            _show(axis, image)
+        row[0].set_ylabel(method_title(run.method), rotation=0, ha="right", va="center")
+    names = class_names(layout, guide)
+    for axis, target in zip(axes[0], classes, strict=True):
+        if names:
+            axis.set_title(textwrap.fill(names[target], _LINE), fontsize=7)
+        else:
+            axis.set_title(target)
+    sampler = sampler_title(preset.figures.sampler)
+    title = f"Samples by target class ({sampler}, guide {guide})"
+    figure.suptitle(title, y=1.0, va="bottom" if names else "top")  # names may take three lines
+    figure.subplots_adjust(wspace=0.05, hspace=0.05)
+    return figure
+
+
+def metrics(layout: Layout) -> Figure:
+    """FID, Inception Score and target-class rate of every row of the main table."""
+    preset = layout.preset
+    frame = table(layout, "main")
+    panels = {
+        "fid": "FID (lower is better)",
+        "is": "Inception Score",
+        "target_rate": "Target class (%)",
+    }
+    methods = [method_title(name) for name in dict.fromkeys(frame["method"])]
+    samplers = list(dict.fromkeys(frame["sampler"]))
+    figure, axes = plt.subplots(
+        len(samplers),
+        len(panels),
+        figsize=(_COLUMN, 2.3 * len(samplers)),
+        squeeze=False,
+        sharey=True,
+    )
+    guides = main_guides(preset)
+    for row, sampler in zip(axes, samplers, strict=True):
+        for axis, (metric, title) in zip(row, panels.items(), strict=True):
+            factor = 100 if metric == "target_rate" else 1
+            for i, guide in enumerate(guides):
+                part = frame[(frame["sampler"] == sampler) & (frame["guide"] == guide)]
+                y = np.array([methods.index(method_title(m)) for m in part["method"]])
+                axis.errorbar(
+                    factor * part[metric].astype(float), y + 0.16 * (i - (len(guides) - 1) / 2),
+                    xerr=factor * part[f"{metric}_std"].astype(float), fmt="os^Dv"[i % 5],
+                    color=sns.color_palette(_PALETTE, len(guides))[i], markersize=4, label=guide,
+                )  # fmt: skip
+            if metric == "fid" and _spans(frame.loc[frame["sampler"] == sampler, metric], 5):
+                axis.set_xscale("log")
+                axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+                axis.xaxis.set_minor_formatter(NullFormatter())
+            else:
+                _widen(axis, 0.02)
+                axis.locator_params(axis="x", nbins=4)
+            axis.set_yticks(range(len(methods)), methods)
+            axis.set_ylim(len(methods) - 0.5, -0.5)
+            axis.set_xlabel(title)
+        row[1].set_title(sampler_title(sampler))
+    axes[0][-1].legend(title="guide", loc="best", fontsize=7, title_fontsize=7)
+    figure.tight_layout()
+    return figure
+
+
+def confidence(layout: Layout) -> Figure:
+    """What each guide believes of its target class along its own reverse process."""
+    preset = layout.preset
+    guides = main_guides(preset)
+    figure, axes = plt.subplots(1, len(guides), figsize=(_COLUMN, 2.6), squeeze=False, sharey=True)
+    for axis, guide in zip(axes[0], guides, strict=True):
+        rows = []
+        for run in _main_runs(preset, guide):
+            if preset.methods[run.method].guidance in ("off_the_shelf", "experts"):
+                rows += _confidence_of(layout, run)
+        frame = pd.DataFrame(rows)
+        sns.lineplot(
+            frame, x="timestep", y="p", hue="guidance", style="guidance", errorbar=None, ax=axis,
+            palette=_PALETTE,
+        )  # fmt: skip
+        axis.invert_xaxis()
+        axis.set(xlabel="timestep t (noise to image)", title=guide, ylim=(0, 1.02))
+        axis.set_ylabel("mean p(target class | x_t)")
+        axis.legend(fontsize=6, title=None)
+    figure.tight_layout()
+    return figure
+
+
+def gradients(layout: Layout) -> Figure:
+    """Guidance gradients at several timesteps, towards one class, for one noised image."""
+    preset = layout.preset
+    guide, chosen = main_guides(preset)[0], preset.figures
+    runs = [r for r in _main_runs(preset, guide) if preset.methods[r.method].guidance != "none"]
+    x0 = datasets.to_tensor(_image_of(layout, chosen.target_class))
+    denoiser = models.load_denoiser(layout, chosen.sampler)
+    kept = np.array(denoiser.schedule.timesteps)
+    steps = [int(np.abs(kept - t).argmin()) for t in chosen.timesteps]
+    target = torch.tensor([chosen.target_class])
+    device = runtime.device(preset.runtime)
+    noisy = [_noised(x0, float(denoiser.schedule.alphas_cumprod[s]), s).to(device) for s in steps]
+    figure, axes = plt.subplots(
+        len(runs) + 1, len(steps), figsize=(0.8 * _COLUMN, 0.95 * (len(runs) + 1)), squeeze=False
+    )
+    for axis, x, step in zip(axes[0], noisy, steps, strict=True):
+        _show(axis, datasets.to_uint8(x)[0])
+        axis.set_title(f"t = {kept[step]}")
+    axes[0][0].set_ylabel("x_t", rotation=0, ha="right", va="center")
+    for row, run in zip(axes[1:], runs, strict=True):
+        guidance = guidance_for(layout, run)(target.to(device))
+        for axis, x, step in zip(row, noisy, steps, strict=True):
+            _, gradient = guidance(denoiser, x, step)
+            assert gradient is not None
+            values = gradient[0].sum(dim=0).cpu().numpy()
+            limit = np.abs(values).max() or 1.0
+            axis.imshow(values, cmap="PuOr", vmin=-limit, vmax=limit)
+            axis.set(xticks=[], yticks=[])
+        row[0].set_ylabel(method_title(run.method), rotation=0, ha="right", va="center")
+    names = class_names(layout, guide)
+    target_name = names[chosen.target_class] if names else chosen.target_class
+    title = f"Gradient of log p({target_name} | x_t), guide {guide}; each map on its own scale"
+    figure.suptitle(title, y=0.96)
+    figure.subplots_adjust(wspace=0.05, hspace=0.05)
+    return figure
+
+
+def class_names(layout: Layout, guide: str) -> list[str]:
+    """What the classes are called: the preset's word, else the guide's library's; empty if neither has one."""
+    preset = layout.preset
+    if preset.dataset.class_names:
+        return list(preset.dataset.class_names)
+    path = layout.model(guide)
+    try:
+        names = json.loads(files.read_metadata(path).get("class_names", "[]"))
+    except ValueError:
+        names = None
+    if not isinstance(names, list) or len(names) not in (0, preset.dataset.classes):
+        raise DataError(
+            f"{path}: does not name the {preset.dataset.classes} classes of the preset; {REMEDY}"
+        )
+    return [str(name).partition(",")[0] for name in names]
+
+
+def _image_of(layout: Layout, target: int) -> NDArray[np.uint8]:
+    """A held-out real image of the class, (1, H, W, C); a drawn one where real images are not at hand."""
+    preset = layout.preset
+    if not needs_data(preset) or preset.dataset.kind == "image_folder":
+        return clean_images(layout, range(1)).take(torch.tensor([0]))
+    data = datasets.load(layout, "holdout")
+    index = int((data.labels == target).nonzero()[0])
+    return data.images[index : index + 1]
+
+
+def _confidence_of(layout: Layout, run: Run) -> list[dict[str, object]]:
+    """Sample with the run's guidance; p(target | x_t) of the guide itself after every step."""
+    preset = layout.preset
+    count, seed = preset.figures.samples, preset.sampling.seeds[0]
+    denoiser = models.load_denoiser(layout, run.sampler)
+    device = runtime.device(preset.runtime)
+    targets = balanced_classes(seed, count, preset.target_classes).to(device)
+    guidance = guidance_for(layout, run)(targets)
+    seeds = [(seed, i) for i in range(count)]
+    size = preset.dataset.image_size
+    shape = (preset.dataset.channels, size, size)
+    start = noise_state(denoiser, seeds, shape, device)
+    states = trajectory(
+        "figure confidence", denoiser, preset.samplers[run.sampler], guidance, start, seeds
+    )
+    rows: list[dict[str, object]] = []
+    for left, x in itertools.chain([start], states):
+        if not left:
+            break
+        t = denoiser.schedule.timesteps[left - 1]
+        with torch.no_grad():
+            p = guidance.guide(x, t).softmax(dim=1).gather(1, targets[:, None])  # type: ignore[attr-defined]
+        rows.append({"timestep": t, "p": float(p.mean()), "guidance": method_title(run.method)})
+    return rows
+
+
+def _main_runs(preset: Preset, guide: str) -> list[Run]:
+    sampler = preset.figures.sampler
+    return [r for r in computed_runs(preset, "main") if (r.guide, r.sampler) == (guide, sampler)]
+
+
+def _noised(x0: Tensor, abar: float, seed: int) -> Tensor:
+    eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed))
+    return add_noise(x0, eps, torch.tensor([abar]))
+
+
+def _evenly(values: Tensor, count: int) -> Tensor:
+    """At most `count` of the values, evenly spread over them."""
+    places = torch.linspace(0, len(values) - 1, min(count, len(values)))
+    return values[places.round().long()]
+
+
+def _spans(values: pd.Series, factor: float) -> bool:
+    """Whether the largest value is more than `factor` times the smallest."""
+    numbers = values.astype(float)
+    return bool(numbers.max() > factor * numbers.min())
+
+
+def _widen(axis: Axes, share: float) -> None:
+    """Have the x axis span at least this share of its values: smaller differences should not look large."""
+    low, high = axis.get_xlim()
+    missing = share * abs(high) - (high - low)
+    if missing > 0:
+        axis.set_xlim(low - missing / 2, high + missing / 2)
+
+
+def _show(axis: Axes, image: NDArray[np.uint8]) -> None:
+    axis.imshow(image.squeeze(), cmap="gray" if image.shape[-1] == 1 else None, vmin=0, vmax=255)
+    axis.set(xticks=[], yticks=[])

@@ -1,0 +1,141 @@
+"""One resumable optimisation loop; every network of a preset is trained by it.
+
+Step k draws its random numbers from a seed made of the run's seed and k, so a run that is killed and
+started again from its last checkpoint ends with the same weights, bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from tqdm import tqdm
+
+from ppap.errors import NumericalError
+from ppap.graph.checkpoints import Checkpoint
+from ppap.preset import Training
+from ppap.seeds import Stream, mix
+
+_WATCHED = 100
+
+
+class Job(NamedTuple):
+    """What a training run is called, the seed of its random numbers, and its checkpoint."""
+
+    name: str
+    seed: int
+    checkpoint: Checkpoint
+
+
+def train(
+    network: nn.Module, loss_at: Callable[[int], Tensor], training: Training, job: Job
+) -> dict[str, float]:
+    """Train the network's trainable parameters in place, from its checkpoint if there is one.
+
+    `loss_at(step)` returns a batch's loss; its random numbers come from torch's global generator. Returns
+    the mean loss over the last steps. NumericalError, naming the step, if a loss is not finite.
+    """
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(
+        parameters, training.learning_rate, weight_decay=training.weight_decay, fused=True
+    )
+    scheduler = LambdaLR(optimizer, lambda step: _rate(training, step))
+    half = (
+        torch.get_autocast_dtype("cuda") == torch.float16
+    )  # the only one whose gradients underflow
+    scaler = torch.amp.GradScaler(enabled=torch.is_autocast_enabled("cuda") and half)
+    average = [p.detach().clone() for p in parameters] if training.ema else []
+    parts = {"network": network, "optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
+    start, losses = _resume(parts, average, job)
+    bar = tqdm(
+        range(start, training.steps),
+        job.name,
+        training.steps,
+        initial=start,
+        mininterval=2,
+        unit="step",
+    )
+    for step in bar:
+        torch.manual_seed(mix(job.seed, Stream.TRAINING, step))
+        loss = loss_at(step)
+        losses[step % _WATCHED] = loss.detach()
+        optimizer.zero_grad(set_to_none=True)
+        scaler.scale(loss).backward()
+        if training.clip:
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(parameters, training.clip)
+        scaler.step(optimizer)
+        scaler.update()
+        scheduler.step()
+        if average:
+            decay = min(training.ema, (1 + step) / (10 + step))
+            torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - decay)
+        done = step + 1
+        checkpoint_due = done % training.checkpoint_every == 0 and done < training.steps
+        if done % _WATCHED == 0 or done == training.steps or checkpoint_due:
+            _check(losses, step, job)
+            bar.set_postfix(loss=f"{_mean(losses, done):.4f}", refresh=False)
+        if checkpoint_due or done == training.steps:
+            _check_weights(parameters, step, job)
+        if checkpoint_due:
+            _save(parts, average, losses, done, job)
+    for parameter, averaged in zip(parameters, average, strict=False):
+        parameter.data.copy_(averaged)
+    return {"steps": training.steps, "final_loss": _mean(losses, training.steps)}
+
+
+def _rate(training: Training, step: int) -> float:
+    """The learning rate of a step, as a share of the largest."""
+    warmup = round(training.warmup * training.steps)
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / (training.steps - warmup)
+    if training.decay == "linear":
+        return 1 - progress
+    return 0.5 * (1 + math.cos(math.pi * progress)) if training.decay == "cosine" else 1.0
+
+
+def _mean(losses: Tensor, done: int) -> float:
+    return float(losses[:done].mean())
+
+
+def _check(losses: Tensor, step: int, job: Job) -> None:
+    bad = (~torch.isfinite(losses)).nonzero().flatten().tolist()
+    if bad:
+        first = min(step - (step - slot) % _WATCHED for slot in bad)
+        raise NumericalError(f"{job.name}: the loss is not finite at step {first}{_kept(job)}")
+
+
+def _check_weights(parameters: list[nn.Parameter], step: int, job: Job) -> None:
+    """A loss tells of the weights before its step only."""
+    if not all(torch.isfinite(parameter).all() for parameter in parameters):
+        raise NumericalError(f"{job.name}: a weight is not finite after step {step}{_kept(job)}")
+
+
+def _kept(job: Job) -> str:
+    path = job.checkpoint.path
+    return f"; the last good checkpoint is {path}" if path.exists() else ""
+
+
+def _save(
+    parts: dict[str, Any], average: list[Tensor], losses: Tensor, step: int, job: Job
+) -> None:
+    state = {name: part.state_dict() for name, part in parts.items()}
+    job.checkpoint.save(state | {"average": average, "losses": losses, "step": step})
+
+
+def _resume(parts: dict[str, Any], average: list[Tensor], job: Job) -> tuple[int, Tensor]:
+    """Load the job's checkpoint, if there is one of this very job: the next step, and recent losses."""
+    state = job.checkpoint.load()
+    if state is None:
+        device = next(parts["network"].parameters()).device
+        return 0, torch.zeros(_WATCHED, device=device)
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    for mine, saved in zip(average, state["average"], strict=True):
+        mine.copy_(saved)
+    return state["step"], state["losses"]

@@ -1,0 +1,126 @@
+"""Training, by the workflow itself, of what a preset does not take from elsewhere."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ppap.data import datasets
+from ppap.diffusion.schedules import Schedule
+from ppap.errors import ConfigError
+from ppap.graph.checkpoints import Checkpoint, checkpoint_of
+from ppap.graph.dependencies import fingerprint, of_model
+from ppap.graph.layout import Layout
+from ppap.networks import models, runtime
+from ppap.networks.guide import Guide
+from ppap.preset import DATASET, DIFFUSION
+from ppap.seeds import Stream, mix, name_seed
+from ppap.storage import files
+from ppap.training.loop import Job, train
+
+log = logging.getLogger(__name__)
+
+
+def pretrain(layout: Layout, name: str) -> None:
+    """Train `diffusion`, `evaluator` or a guide on real images, and write its weights."""
+    preset = layout.preset
+    if preset.training(name) is None:
+        raise ConfigError(f"{preset.name}: no model '{name}' to pretrain")
+    mark = fingerprint(preset, *of_model(preset, name))
+    job = Job(name, name_seed(preset.seed, name), unfinished(layout, name))
+    files.check_writable(layout.model(name), job.checkpoint.path)
+    torch.manual_seed(mix(job.seed, Stream.INITIAL_WEIGHTS))
+    with runtime.autocast(preset.runtime):
+        if name == DIFFUSION:
+            metadata, network = _train_diffusion(layout, job)
+        else:
+            metadata, network = _train_classifier(layout, name, job)
+    about = metadata | {"model": name, "config": mark}
+    files.write_tensors(layout.model(name), network.state_dict(), about)
+    job.checkpoint.drop()
+
+
+def unfinished(layout: Layout, name: str) -> Checkpoint:
+    """The checkpoint of a network's training."""
+    preset = layout.preset
+    data = [layout.model(DATASET)] if preset.dataset.kind == "registered" else []
+    return checkpoint_of(layout, layout.model(name), of_model(preset, name), data)
+
+
+def _train_diffusion(layout: Layout, job: Job) -> tuple[dict[str, str], torch.nn.Module]:
+    """Minimise |eps - eps_theta(x_t, t)|^2 (Ho et al. 2020, equation 14)."""
+    preset = layout.preset
+    device = runtime.device(preset.runtime)
+    network = runtime.place(models.new_diffusion(preset), preset.runtime)
+    schedule = Schedule.create(preset.diffusion.noise_schedule, preset.diffusion.timesteps)
+    abar = torch.tensor(schedule.alphas_cumprod, dtype=torch.float32, device=device)
+    images = datasets.to_tensor(datasets.load(layout, "train").images).to(device)
+    training = preset.diffusion.train
+    assert training is not None
+
+    def loss_at(step: int) -> Tensor:
+        x0 = images[torch.randint(len(images), (training.batch_size,))]
+        t = torch.randint(len(schedule), (len(x0),), device=device)
+        eps = torch.randn_like(x0)
+        return F.mse_loss(network(add_noise(x0, eps, abar[t]), t).float(), eps)
+
+    summary = train(network, loss_at, training, job)
+    return {key: f"{value:.6g}" for key, value in summary.items()}, network
+
+
+def _train_classifier(
+    layout: Layout, name: str, job: Job
+) -> tuple[dict[str, str], torch.nn.Module]:
+    """Cross-entropy on clean images, shifted at random: an ordinary off-the-shelf classifier."""
+    preset = layout.preset
+    device = runtime.device(preset.runtime)
+    guide = models.new_guide(preset, name)
+    models.place_guide(preset, name, guide.train())
+    data = datasets.load(layout, "train")
+    images, labels = datasets.to_tensor(data.images).to(device), data.labels.to(device)
+    training = preset.training(name)
+    assert training is not None
+
+    def loss_at(step: int) -> Tensor:
+        chosen = torch.randint(len(images), (training.batch_size,))
+        return F.cross_entropy(guide(shifted(images[chosen], training.shift)), labels[chosen])
+
+    summary = train(guide.network, loss_at, training, job)
+    accuracy = holdout_accuracy(layout, guide.eval())
+    log.info("%s: %.1f%% of held-out images right", name, 100 * accuracy)
+    return {
+        **{k: f"{v:.6g}" for k, v in summary.items()},
+        "holdout": f"{accuracy:.4f}",
+    }, guide.network
+
+
+def add_noise(x0: Tensor, eps: Tensor, abar: Tensor) -> Tensor:
+    """x_t = sqrt(abar) x0 + sqrt(1 - abar) eps, for abar (B,) (Ho et al. 2020, equation 4)."""
+    abar = abar[:, None, None, None]
+    return abar.sqrt() * x0 + (1 - abar).sqrt() * eps
+
+
+def shifted(images: Tensor, largest: int) -> Tensor:
+    """Images (B, C, H, W), each moved by up to `largest` pixels both ways, its edge repeated."""
+    if not largest:
+        return images
+    b, _, h, w = images.shape
+    padded = F.pad(images, [largest] * 4, mode="replicate")
+    rows = torch.randint(2 * largest + 1, (b, 1)) + torch.arange(h)  # (B, H)
+    columns = torch.randint(2 * largest + 1, (b, 1)) + torch.arange(w)  # (B, W)
+    batch = torch.arange(b)[:, None, None]
+    picked = padded.movedim(1, -1)[batch, rows[:, :, None], columns[:, None, :]]
+    return picked.movedim(-1, 1).contiguous()
+
+
+@torch.inference_mode()
+def holdout_accuracy(layout: Layout, guide: Guide) -> float:
+    """Share of held-out real images whose class the guide finds."""
+    preset = layout.preset
+    data = datasets.load(layout, "holdout")
+    device = runtime.device(preset.runtime)
+    answers = guide(datasets.to_tensor(data.images).to(device)).argmax(1).cpu()
+    return float((answers == data.labels).float().mean())
