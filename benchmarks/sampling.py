@@ -24,7 +24,7 @@ from ppap.graph.checkpoints import Checkpoint
 from ppap.networks import models, runtime
 from ppap.networks.guide import Guide
 from ppap.preset import Runtime, SamplerConfig
-from ppap.sampling.drawing import Shard, draw
+from ppap.sampling.drawing import Drawing, draw
 from ppap.seeds import balanced_classes
 
 STEPS = 25
@@ -76,7 +76,7 @@ def main() -> None:
             return NoisyInputGuidance(lambda x, t: guide(x), class_log_probability(y), 4.0)
 
         with tempfile.TemporaryDirectory() as folder:
-            shard = Shard(
+            shard = Drawing(
                 "bench", [(0, i) for i in range(arguments.batch)], targets, shape, arguments.batch,
                 Checkpoint(Path(folder) / "x", ""), 10**6,
             )  # fmt: skip

@@ -3,4 +3,4 @@
 Go et al., "Towards Practical Plug-and-Play Diffusion Models", CVPR 2023, arXiv 2212.05973.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

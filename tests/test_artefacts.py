@@ -56,14 +56,16 @@ def made(tmp_path_factory) -> Path:
     for part in (0, 1):
         step(where, "label", "resnet", "--part", part)
         step(where, "label", "twin", "--part", part)
+    for guide, supervision in (("resnet", "teacher"), ("resnet", "labels"), ("twin", "teacher")):
+        step(where, "warm-start", guide, supervision, "adapter")
     for guide, method in (("resnet", "ppap_5"), ("resnet", "peer"), ("twin", "ppap_5")):
-        for part in ("warm", 1, 2):
-            step(where, "train-expert", guide, method, part)
+        for expert in (1, 2):
+            step(where, "train-expert", guide, method, expert)
     for guide, method in (("unguided", "none"), ("resnet", "naive"), ("resnet", "ppap_5"),
                           ("twin", "naive"), ("twin", "ppap_5")):  # fmt: skip
         for shard in (0, 1):
             step(where, "sample", "ddim25", guide, method, "--shard", shard)
-    step(where, "features", "reference")
+    step(where, "reference-features")
     for guide in ("unguided", "resnet", "twin"):
         step(where, "features", "ddim25", guide)
         step(where, "metrics", "ddim25", guide)
@@ -126,7 +128,7 @@ FEATURES = Step(
      "samples/ddim25/resnet/ppap_5/0001.npy", "samples/ddim25/resnet/naive/0001.safetensors",
      "samples/ddim25/resnet/ppap_5/0000.safetensors"),
 )  # fmt: skip
-REFERENCE = Step(("features", "reference"), "features/reference.safetensors",
+REFERENCE = Step(("reference-features",), "features/reference.safetensors",
                  ("judges/evaluator.safetensors",))  # fmt: skip
 METRICS = Step(("metrics", "ddim25", "resnet"), "metrics/ddim25/resnet.json",
                ("features/ddim25/resnet.safetensors", "features/reference.safetensors"))  # fmt: skip

@@ -12,46 +12,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ppap import preset as presets
-from ppap.experts import train_expert
 from ppap.graph.checkpoints import Checkpoint, checkpoint_of
-from ppap.graph.jobs import Job, all_jobs
 from ppap.graph.layout import Layout
-from ppap.preset import Preset
-from ppap.preset.runs import ExpertJob
-from ppap.sampling import drawing as sampling
-from ppap.training import pretrain
+from ppap.steps import all_jobs
 from tests.conftest import ROOT, SMOKE, ppap
 
 PRESETS = sorted({*(ROOT / "config").glob("*.yaml"), SMOKE} - {ROOT / "config" / "config.yaml"})
 
 
-def checkpoint_of_job(config: Preset, layout: Layout, job: Job) -> Checkpoint | None:
-    """The checkpoint of a job that keeps one."""
-    w = job.wildcards
-    if job.rule == "pretrain":
-        return pretrain.unfinished(layout, w["model"])
-    if job.rule == "generate":
-        return sampling.unfinished_clean(layout, w["shard"])
-    if job.rule in ("warm_start", "train_expert"):
-        return train_expert.unfinished(layout, ExpertJob(**w))
-    if job.rule == "sample":
-        return sampling.unfinished_samples(layout, w["run"], w["shard"])
-    return None
-
-
-@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
-def test_no_two_jobs_share_a_checkpoint_or_its_fingerprint(preset: Path, tmp_path: Path) -> None:
-    config = presets.load(preset)
-    layout = Layout(config, tmp_path / "results", tmp_path / "scratch")
-    found = [checkpoint_of_job(layout, job) for job in all_jobs(config)]
-    kept = [checkpoint for checkpoint in found if checkpoint]
-    assert len({c.path for c in kept}) == len({c.fingerprint for c in kept}) == len(kept) > 10
-    assert all(c.path.is_relative_to(layout.scratch / config.name) for c in kept)
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_no_two_jobs_share_a_checkpoint_or_its_fingerprint(path: Path, tmp_path: Path) -> None:
+    preset = presets.load(path)
+    layout = Layout(preset, tmp_path / "results", tmp_path / "scratch")
+    found = [job.checkpoint(layout) for job in all_jobs(layout)]
+    assert len({c.path for c in found}) == len({c.fingerprint for c in found}) == len(found) > 10
+    assert all(c.path.is_relative_to(layout.scratch / preset.name) for c in found)
 
 
 def test_another_input_file_or_another_value_makes_a_checkpoint_stale(tmp_path: Path) -> None:
-    config = presets.load(SMOKE)
-    layout = Layout(config, tmp_path / "results", tmp_path / "scratch")
+    layout = Layout(presets.load(SMOKE), tmp_path / "results", tmp_path / "scratch")
     output, guide = layout.model("vit"), layout.model("resnet")
     guide.parent.mkdir(parents=True)
     guide.write_bytes(b"one")
@@ -61,7 +40,7 @@ def test_another_input_file_or_another_value_makes_a_checkpoint_stale(tmp_path: 
 
     checkpoint("seed").save({"step": 3})
     assert checkpoint("seed").load()["step"] == 3
-    assert checkpoint("seed", "experts").load() is None
+    assert checkpoint("seed", "experts.tau").load() is None
     guide.write_bytes(b"other")
     assert checkpoint("seed").load() is None
 
@@ -102,7 +81,7 @@ PHASES = [
     [["pretrain", "diffusion"], ["pretrain", "resnet"]],
     [["generate", "--shard", "0"], ["generate", "--shard", "1"]],
     [["label", "resnet"]],
-    [["train-expert", "resnet", method, "warm"] for method in ("ppap_5", "multi_experts_5")],
+    [["warm-start", "resnet", *what] for what in (("teacher", "adapter"), ("labels", "all"))],
     [
         ["train-expert", "resnet", method, part]
         for method in ("ppap_5", "multi_experts_5")

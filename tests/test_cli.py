@@ -28,8 +28,9 @@ def made(tmp_path_factory) -> Path:
     for shard in (0, 1):
         ppap("generate", SMOKE, "--shard", shard, cwd=where)
     ppap("label", SMOKE, "resnet", cwd=where)
-    for part in ("warm", "1", "2"):
-        ppap("train-expert", SMOKE, "resnet", "ppap_5", part, cwd=where)
+    ppap("warm-start", SMOKE, "resnet", "teacher", "adapter", cwd=where)
+    for expert in (1, 2):
+        ppap("train-expert", SMOKE, "resnet", "ppap_5", expert, cwd=where)
     return where
 
 
@@ -64,8 +65,10 @@ def snapshot(folder: Path) -> dict[str, int]:
         ("generate", SMOKE, "--shard", "²"),
         ("generate", SMOKE, "--shard", "9" * 5000),
         ("label", SMOKE, "resnet", "--part", "-1"),
-        ("features", SMOKE, "reference", "resnet"),
-        ("features", SMOKE, "reference", "resnet", "naive"),
+        ("reference-features", SMOKE, "resnet"),
+        ("train-expert", SMOKE, "resnet", "ppap_5", "²"),
+        ("train-expert", SMOKE, "resnet", "ppap_5", ""),
+        ("train-expert", SMOKE, "resnet", "ppap_5", "9" * 5000),
         ("table", SMOKE, ""),
         ("sample", SMOKE),
         ("paint", SMOKE),
@@ -124,7 +127,7 @@ def test_every_step_works_without_snakemake(made: Path, preset_file) -> None:
     preset = preset_file(sampling__shard_size=24)  # of 40 samples
     for shard in (0, 1):
         ppap("sample", preset, "ddim25", "resnet", "ppap_5", "--shard", shard, cwd=made)
-    ppap("features", preset, "reference", cwd=made)
+    ppap("reference-features", preset, cwd=made)
     ppap("features", preset, "ddim25", "resnet", "ppap_5", cwd=made)
     ppap("metrics", preset, "ddim25", "resnet", cwd=made)
     ppap("table", preset, "data_free", cwd=made)
@@ -149,12 +152,11 @@ def test_every_step_works_without_snakemake(made: Path, preset_file) -> None:
         (("sample", SMOKE, "ddim9", "resnet", "naive"), "samplers: preset smoke has no 'ddim9'"),
         (("generate", SMOKE, "--shard", 7), "no shard 7: there are 2"),
         (("train-expert", SMOKE, "resnet", "ppap_5", "3"), "no expert '3': there are 2"),
-        (("train-expert", SMOKE, "resnet", "single_noise_aware", "warm"), "no expert 'warm'"),
+        (("train-expert", SMOKE, "resnet", "ppap_5", 0), "no expert '0': there are 2, counted from 1"),
+        (("warm-start", SMOKE, "resnet", "labels", "adapter"), "no method has a shared start of"),
+        (("warm-start", SMOKE, "vgg", "teacher", "adapter"), "guides: preset smoke has no 'vgg'"),
         (("train-expert", SMOKE, "resnet", "naive", "1"), "methods.naive: has no experts to train"),
         (("pretrain", SMOKE, "gpt"), "no model 'gpt' to pretrain"),
-        (("train-expert", SMOKE, "resnet", "ppap_5", "²"), "no expert '²': there are 2"),
-        (("train-expert", SMOKE, "resnet", "ppap_5", ""), "no expert '': there are 2"),
-        (("train-expert", SMOKE, "resnet", "ppap_5", "9" * 5000), "there are 2, counted from 1"),
         (("label", SMOKE, "resnet", "--part", 10**30), "no part 1000"),
         (("metrics", SMOKE, "ddpm250", "resnet"), ".safetensors: no such file"),
         (("metrics", SMOKE, "ddim25", "../resnet"), "guides: preset smoke has no '../resnet'"),

@@ -1,23 +1,16 @@
 """The workflow under the real DVC: what is stale, where artifacts go, metrics, plots and parameters."""
 
-import copy
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import yaml
 
 from ppap import preset as presets
-from ppap.errors import ConfigError
-from ppap.graph.dependencies import phases
-from ppap.preset import JUDGES, Preset
-from ppap.preset.runs import all_runs
-from ppap.workflow.graph import Graph
+from ppap.graph.layout import Layout
+from ppap.steps.phases import PHASES, by_phase
 from tests.conftest import ROOT, SMOKE
 from tests.repository import Repository
 
@@ -100,7 +93,7 @@ def retrained(finished: Repository, tmp_path_factory) -> tuple[Repository, str]:
 def test_a_changed_training_parameter_reruns_what_depends_on_it_and_no_more(retrained) -> None:
     repository, printed = retrained
     ran = {stage for stage in STAGES if f"Running stage '{stage}'" in printed}
-    assert ran == {"phases", "experts", "sample", "evaluate", "tables"}
+    assert ran == {"phases", "experts", "samples", "evaluation", "tables"}
     assert "Nothing to be done" in repository.snakemake("--dry-run").stdout
     assert "up to date" in repository.run("dvc", "status").stdout
 
@@ -130,7 +123,7 @@ def test_another_evaluator_makes_only_the_evaluation_stale(altered: Repository) 
     preset.write_text(yaml.safe_dump(data))  # in another order, too
     altered.run("dvc", "repro", "judges")
     stale = json.loads(altered.run("dvc", "status", "--json").stdout)
-    assert list(stale) == ["evaluate"]
+    assert list(stale) == ["evaluation"]
     planned = altered.snakemake("--dry-run").stdout
     assert not re.search("^(train_expert|sample|label) ", planned, re.MULTILINE)
     assert re.search("^features ", planned, re.MULTILINE)
@@ -148,67 +141,44 @@ def test_what_snakemake_remade_is_committed_to_dvc(altered: Repository) -> None:
     assert "Nothing to be done" in altered.snakemake("--dry-run").stdout
 
 
-def leaves(section: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The numbers of a preset, with their dotted keys."""
-    for key, value in section.items():
-        if isinstance(value, dict):
-            yield from leaves(value, f"{prefix}{key}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield prefix + key, value
+PRESETS = [
+    SMOKE,
+    *(ROOT / "config" / f"{name}.yaml" for name in ("digits", "imagenet256", "cifar10")),
+]
 
 
-def rule_parameters(config: Preset) -> dict[str, set[str]]:
-    """What the rules of each phase tell Snakemake that their jobs depend on."""
-    graph, runs = Graph(config), all_runs(config)
-    models = [SimpleNamespace(model=name) for name in graph.models]
-    as_wildcards = [SimpleNamespace(**run._asdict()) for run in runs]
-    experts = [w for w in as_wildcards if config.methods[w.method].guidance == "experts"]
-    return {
-        "pretrain": {graph.pretraining(m) for m in models if m.model not in JUDGES},
-        "judges": {graph.pretraining(m) for m in models if m.model in JUDGES},
-        "generate": {graph.generating},
-        "label": {graph.labelling},
-        "experts": {graph.expert_training(SimpleNamespace(**vars(w), part="1")) for w in experts},
-        "sample": {graph.sampling(w) for w in as_wildcards},
-        "evaluate": {graph.depends("dataset"), graph.evaluating},
-        "tables": {graph.tabulating, graph.drawing},
-    }
+@pytest.fixture(scope="module", params=PRESETS, ids=lambda path: path.stem)
+def layout(request: pytest.FixtureRequest) -> Layout:
+    return Layout(presets.load(request.param))
 
 
-def test_stages_and_rules_depend_on_the_same_parts_of_a_preset() -> None:
-    plain = yaml.safe_load(SMOKE.read_text())
-    start = presets.load(SMOKE)
-    checked = 0
-    for key, value in leaves(plain):
-        changed = copy.deepcopy(plain)
-        *parents, last = key.split(".")
-        section = changed
-        for parent in parents:
-            section = section[parent]
-        section[last] = value * 2 if value else 1
-        try:
-            config = presets.validate(changed, key)
-        except ConfigError:
-            continue
-        stages = {name for name, found in phases(config).items() if found != phases(start)[name]}
-        before, after = rule_parameters(start), rule_parameters(config)
-        assert stages == {name for name in after if after[name] != before[name]}, key
-        checked += 1
-    assert checked > 40
+def in_stage(path: Path, layout: Layout) -> str:
+    """A file of results, as dvc.yaml names it."""
+    return f"results/${{preset}}/{path.relative_to(layout.root)}"
 
 
-def test_stages_allow_the_rules_of_their_phase() -> None:
-    """Every rule belongs to one stage (what makes networks to two), but for the target of everything."""
-    allowed = [
-        rule
-        for stage in STAGES.values()
-        if "--allowed-rules" in stage["cmd"]
-        for rule in stage["cmd"].split("--allowed-rules ")[1].split(" -- ")[0].split()
-    ]
-    found = [
-        line.removeprefix("rule ").rstrip(":\n")
-        for file in (ROOT / "workflow" / "rules").glob("*.smk")
-        for line in file.read_text().splitlines()
-        if line.startswith("rule ")
-    ]
-    assert sorted(allowed) == sorted([*found, "pretrain", "download"])
+def test_there_is_a_stage_for_each_phase() -> None:
+    assert list(STAGES) == ["phases", *PHASES]
+    for phase, folders in PHASES.items():
+        assert STAGES[phase]["outs"] == [f"results/${{preset}}/{folder}" for folder in folders]
+        assert STAGES[phase]["cmd"].split()[-2:] == ["--", phase]
+
+
+def test_stages_allow_the_steps_of_their_phase_and_no_others() -> None:
+    used: dict[str, set[str]] = {phase: {phase} for phase in PHASES}
+    for path in PRESETS:
+        for phase, jobs in by_phase(Layout(presets.load(path))).items():
+            used[phase] |= {job.rule() for job in jobs}
+    for phase, rules in used.items():
+        allowed = STAGES[phase]["cmd"].split("--allowed-rules ")[1].split(" -- ")[0].split()
+        assert set(allowed) == rules
+
+
+def test_a_stage_waits_for_all_that_its_jobs_read(layout: Layout) -> None:
+    for phase, jobs in by_phase(layout).items():
+        made = {path for job in jobs for path in job.outputs(layout)}
+        read = {path for job in jobs for path in job.inputs(layout)} - made
+        deps = STAGES[phase]["deps"]
+        for path in (*read, layout.phase(phase)):
+            named = in_stage(path, layout)
+            assert any(named == dep or named.startswith(f"{dep}/") for dep in deps), (phase, path)

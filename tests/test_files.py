@@ -160,7 +160,7 @@ def test_a_step_that_cannot_write_its_result_says_so_before_it_reads_anything(
         ("label", SMOKE, "resnet"),
         ("sample", SMOKE, "ddim25", "resnet", "naive"),
         ("features", SMOKE, "ddim25", "resnet"),
-        ("features", SMOKE, "reference"),
+        ("reference-features", SMOKE),
     ):
         done = ppap(*step, cwd=tmp_path, check=False)
         assert done.returncode == 2

@@ -68,7 +68,7 @@ def test_metrics_are_those_of_torch_fidelity(preset: Path, weights: Path, tmp_pa
     drawn = pictures(tmp_path / "drawn", 1)
     ppap("download", preset, EVALUATOR, cwd=tmp_path)
     ppap("download", preset, REFERENCE, cwd=tmp_path)
-    ppap("features", preset, "reference", cwd=tmp_path)
+    ppap("reference-features", preset, cwd=tmp_path)
     config = presets.load(preset)
     layout = Layout(config, tmp_path / "results")
     extract = extractors.create(layout)

@@ -13,10 +13,11 @@ from torch import nn
 
 from ppap import preset as presets
 from ppap.evaluation import extractors
-from ppap.graph.jobs import all_jobs
+from ppap.graph.layout import Layout
 from ppap.networks import models
 from ppap.plan import flops
 from ppap.preset import Preset
+from ppap.steps import all_jobs
 from tests.conftest import ROOT, SMOKE, ppap
 
 GPU = {"runtime": {"device": "cuda", "precision": "float16"}}
@@ -95,14 +96,14 @@ def test_the_paper_at_full_size(tmp_path: Path) -> None:
     preset = ROOT / "config" / "imagenet256.yaml"
     plan = planned(preset, cwd=tmp_path)
     rows = phases(plan)
-    assert rows["sample"]["jobs"] == {"sample": 30 * 20}  # 500 of a row's 10,000 samples a job
-    assert rows["generate"]["jobs"] == {"generate": 500}
+    assert rows["samples"]["jobs"] == {"sample": 30 * 20}  # 500 of a row's 10,000 samples a job
+    assert rows["clean"]["jobs"] == {"generate": 500}
     unet = 2 * 1120e9  # see above
     least = unet * 25 * 500_000 * SECONDS_PER_OPERATION / 3600
-    assert rows["generate"]["hours"] == pytest.approx(least, rel=0.001)
-    assert rows["generate"]["bytes"] == 500_000 * 256 * 256 * 3
+    assert rows["clean"]["hours"] == pytest.approx(least, rel=0.001)
+    assert rows["clean"]["bytes"] == 500_000 * 256 * 256 * 3
     assert rows["experts"]["longest_job_hours"] < plan["chain_hours"] < plan["total"]["hours"]
-    assert rows["download"]["hours"] == 0
+    assert rows["models"]["hours"] == rows["judges"]["hours"] == 0
 
 
 def test_inception_takes_what_the_literature_says() -> None:
@@ -113,11 +114,12 @@ def test_inception_takes_what_the_literature_says() -> None:
 
 
 def test_every_job_waits_only_for_files_that_earlier_jobs_make(smoke: Preset) -> None:
-    made: set[str] = set()
-    for job in all_jobs(smoke):
-        assert made.issuperset(job.inputs)
-        assert made.isdisjoint(job.outputs)
-        made.update(job.outputs)
+    made: set[Path] = set()
+    layout = Layout(smoke)
+    for job in all_jobs(layout):
+        assert made.issuperset(job.inputs(layout))
+        assert made.isdisjoint(job.outputs(layout))
+        made.update(job.outputs(layout))
 
 
 @pytest.mark.parametrize("factor", [2, 5])
@@ -125,15 +127,15 @@ def test_sampling_hours_grow_with_the_samples(tmp_path, preset_file, factor) -> 
     once = planned(preset_file(**GPU), cwd=tmp_path)
     more = planned(preset_file(**GPU, sampling__samples=20 * factor), cwd=tmp_path)
     for phase, row in phases(more).items():
-        grown = factor if phase == "sample" else 1
-        if phase != "evaluate":  # the samples' features grow, those of the real images do not
+        grown = factor if phase == "samples" else 1
+        if phase != "evaluation":  # the samples' features grow, those of the real images do not
             assert row["hours"] == pytest.approx(grown * phases(once)[phase]["hours"])
 
 
 def test_sampling_hours_are_those_of_the_networks(tmp_path, preset_file, smoke) -> None:
     rows = {"guides": ["resnet"], "samplers": ["ddim25"]}
     found = [
-        phases(planned(preset, cwd=tmp_path))["sample"]["hours"]
+        phases(planned(preset, cwd=tmp_path))["samples"]["hours"]
         for methods in (["naive"], ["naive", "x0_gradient"])
         if (preset := preset_file(**GPU, tables={"main": [rows | {"methods": methods}]}))
     ]
@@ -169,30 +171,30 @@ def benchmark(folder: Path, job: str, seconds: float) -> None:
 def test_measured_times_take_precedence(tmp_path, preset_file) -> None:
     preset = preset_file(**GPU)
     before = phases(planned(preset, cwd=tmp_path))
-    benchmark(tmp_path, "generate/0000", 7200)
-    half = phases(planned(preset, cwd=tmp_path))["generate"]
+    benchmark(tmp_path, "clean/0000", 7200)
+    half = phases(planned(preset, cwd=tmp_path))["clean"]
     assert half["source"] == "1 measured, 1 counted"
-    assert half["hours"] == pytest.approx(2 + before["generate"]["hours"] / 2)
-    benchmark(tmp_path, "generate/0001", 3600)
+    assert half["hours"] == pytest.approx(2 + before["clean"]["hours"] / 2)
+    benchmark(tmp_path, "clean/0001", 3600)
     plan = planned(preset, cwd=tmp_path)
-    full = phases(plan)["generate"]
+    full = phases(plan)["clean"]
     assert (full["source"], full["hours"], full["longest_job_hours"]) == ("measured", 3, 2)
-    assert {link["phase"]: link["hours"] for link in plan["chain"]}["generate"] == 2
-    assert phases(plan)["sample"] == before["sample"]
+    assert {link["phase"]: link["hours"] for link in plan["chain"]}["clean"] == 2
+    assert phases(plan)["samples"] == before["samples"]
 
 
 def test_a_preset_for_the_cpu_has_measured_hours_only(tmp_path) -> None:
     plan = planned(SMOKE, cwd=tmp_path)
     assert plan["unit"] == "CPU"
     assert {row["hours"] for row in plan["phases"]} == {None} and plan["chain_hours"] is None
-    benchmark(tmp_path, "generate/0000", 1800)
-    assert phases(planned(SMOKE, cwd=tmp_path))["generate"]["hours"] is None  # half of it only
-    benchmark(tmp_path, "generate/0001", 1800)
-    row = phases(planned(SMOKE, cwd=tmp_path))["generate"]
+    benchmark(tmp_path, "clean/0000", 1800)
+    assert phases(planned(SMOKE, cwd=tmp_path))["clean"]["hours"] is None  # half of it only
+    benchmark(tmp_path, "clean/0001", 1800)
+    row = phases(planned(SMOKE, cwd=tmp_path))["clean"]
     assert (row["hours"], row["source"]) == (1, "measured")
     shown = ppap("plan", SMOKE, cwd=tmp_path).stdout
-    assert re.search(r"^generate +2 +1\.00 +0\.50 .*measured$", shown, re.MULTILINE)
-    assert re.search(r"^sample +8 +[\d.]+ MB +unknown$", shown, re.MULTILINE)
+    assert re.search(r"^clean +2 +1\.00 +0\.50 .*measured$", shown, re.MULTILINE)
+    assert re.search(r"^samples +8 +[\d.]+ MB +unknown$", shown, re.MULTILINE)
 
 
 def test_text_and_json_say_the_same(tmp_path, preset_file) -> None:
@@ -231,9 +233,9 @@ def test_auto_is_counted_in_the_precision_that_the_gpu_has(
 
 
 def test_a_damaged_benchmark_file_is_named(tmp_path) -> None:
-    benchmark(tmp_path, "label/resnet/0000", 1)
-    path = tmp_path / "results" / "smoke" / "benchmarks" / "label" / "resnet" / "0000.tsv"
+    benchmark(tmp_path, "labels/resnet/0000", 1)
+    path = tmp_path / "results" / "smoke" / "benchmarks" / "labels" / "resnet" / "0000.tsv"
     path.write_text("x\n")
     done = ppap("plan", SMOKE, cwd=tmp_path, check=False)
     assert done.returncode == 2
-    assert "benchmarks/label/resnet/0000.tsv: not a benchmark file of Snakemake" in done.stderr
+    assert "benchmarks/labels/resnet/0000.tsv: not a benchmark file of Snakemake" in done.stderr

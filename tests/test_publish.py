@@ -8,12 +8,16 @@ import pytest
 from ppap import preset as presets
 from ppap.evaluation.evaluate import summarise
 from ppap.graph.layout import Layout
-from ppap.preset.runs import all_runs, figure_names
+from ppap.preset.runs import all_runs
+from ppap.steps.figure import Figure
 from tests.conftest import SMOKE, ppap
 
 LAYOUT = Layout(presets.load(SMOKE))
 BEGIN = "<!-- published/smoke/tables/main.md: begin -->"
 END = "<!-- published/smoke/tables/main.md: end -->"
+EXCERPT = (
+    "<!-- published/smoke/tables/main.md resnet ddim25 Guidance | FID ↓ | Supervision: begin -->"
+)
 
 
 @pytest.fixture
@@ -31,10 +35,10 @@ def where(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content))
     tabulate(tmp_path)
-    for name in figure_names(LAYOUT.preset):
-        path = tmp_path / LAYOUT.figure(name)
+    for job in Figure.jobs(LAYOUT):
+        [path] = (tmp_path / output for output in job.outputs(LAYOUT))
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(name.encode())
+        path.write_bytes(job.figure.encode())
     (tmp_path / "README.md").write_text(f"# Title\n\n{BEGIN}\n{END}\n\nThe end: π.\n", "utf-8")
     return tmp_path
 
@@ -61,6 +65,27 @@ def test_tables_figures_and_metrics_are_published_and_the_readme_renewed(where: 
     assert title == "# Title\n\n" and end.endswith(f"{END}\n\nThe end: π.\n")
     shown = (table + end).split(BEGIN)[1].split(END)[0].strip()
     assert shown == (published / "tables" / "main.md").read_text().partition("\n\n")[2].strip()
+
+
+def test_the_readme_can_ask_for_the_rows_of_a_guide_and_sampler_and_for_some_columns(
+    where: Path,
+) -> None:
+    (where / "README.md").write_text(f"{BEGIN}\n{END}\nShort:\n{EXCERPT}\nold\n{END}\n", "utf-8")
+    ppap("publish", SMOKE, cwd=where)
+    whole, _, short = (where / "README.md").read_text("utf-8").partition("Short:\n")
+    rows = [row for row in cells(whole) if row[0].startswith("resnet") and row[1] == "DDIM-25"]
+    assert 1 < len(rows) < len(cells(whole)) - 2
+    assert short.startswith(f"{EXCERPT}\n\n| Guidance") and short.endswith(f"|\n\n{END}\n")
+    assert cells(short)[2:] == [[row[2], row[6], row[4]] for row in rows]
+    change_metrics(where)
+    tabulate(where)
+    assert "README.md" in ppap("publish", SMOKE, cwd=where).stdout
+    assert (where / "README.md").read_text("utf-8").count("77.00 ± 0.01") == 2
+
+
+def cells(text: str) -> list[list[str]]:
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
 def test_a_second_time_there_is_nothing_to_do(where: Path) -> None:
@@ -107,6 +132,14 @@ def show_unknown(where: Path) -> None:
     (where / "README.md").write_text(text)
 
 
+def show_unknown_column(where: Path) -> None:
+    (where / "README.md").write_text(EXCERPT.replace("FID ↓", "FDI") + END, "utf-8")
+
+
+def show_unknown_guide(where: Path) -> None:
+    (where / "README.md").write_text(EXCERPT.replace("resnet", "restnet") + END, "utf-8")
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -114,6 +147,11 @@ def show_unknown(where: Path) -> None:
         (lose_row, "results/smoke/metrics/ddim25/resnet.json: nothing about ppap_5"),
         (change_metrics, "results/smoke/tables/main.json: older than the metrics"),
         (show_unknown, "README.md: published/smoke/tables/mian.md is shown"),
+        (show_unknown_column, "README.md: published/smoke/tables/main.md has no column 'FDI'"),
+        (
+            show_unknown_guide,
+            "README.md: published/smoke/tables/main.md has no rows of restnet under ddim25",
+        ),
     ],
 )
 def test_incomplete_results_change_nothing(where: Path, damage, message: str) -> None:

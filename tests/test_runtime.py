@@ -43,7 +43,7 @@ def drawn(preset: Path, folder: Path) -> np.ndarray:
 
 
 def loss(preset: Path, folder: Path) -> float:
-    ppap("train-expert", preset, "resnet", "ppap_5", "warm", cwd=folder)
+    ppap("warm-start", preset, "resnet", "teacher", "adapter", cwd=folder)
     return float(files.read_metadata(folder / "results" / "smoke" / EXPERT)["final_loss"])
 
 

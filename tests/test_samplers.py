@@ -23,7 +23,7 @@ from ppap.graph.checkpoints import Checkpoint
 from ppap.graph.layout import Layout
 from ppap.networks.adm import ADM
 from ppap.preset import ADMArchitecture, SamplerConfig
-from ppap.sampling.drawing import Shard, draw
+from ppap.sampling.drawing import Drawing, draw
 from ppap.seeds import StepNoise, balanced_classes, initial_noise
 from tests.conftest import DIGITS
 
@@ -116,7 +116,7 @@ def test_a_sample_does_not_depend_on_its_batch(network: ADM, kind: str, tmp_path
         parts = []
         for first in range(0, 12, shard_size):
             indices = range(first, min(first + shard_size, 12))
-            shard = Shard(
+            shard = Drawing(
                 "t", [(0, i) for i in indices], targets[indices.start : indices.stop], SHAPE,
                 batch_size, Checkpoint(tmp_path / "x", ""), 100,
             )  # fmt: skip
@@ -153,7 +153,7 @@ def test_states_agree_to_1e_4_whatever_the_batch(network: ADM, kind: str) -> Non
 def test_a_killed_shard_resumes_bit_for_bit(network: ADM, tmp_path: Path) -> None:
     sampler = SamplerConfig(kind="ddpm", steps=10, scale=2.0)
     denoiser = Denoiser(network, Schedule.respaced("cosine", 1000, "ddpm", 10), "fixed_small")
-    shard = Shard(
+    shard = Drawing(
         "t", [(0, i) for i in range(8)], torch.zeros(8, dtype=torch.int64), SHAPE, 4,
         Checkpoint(tmp_path / "shard.ckpt", "mark"), 3,
     )  # fmt: skip
@@ -192,7 +192,7 @@ def test_a_sample_that_is_not_finite_stops_with_its_timestep(network: ADM, tmp_p
         return network(x, t) * (torch.nan if int(t[0]) < 450 else 1)
 
     checkpoint = Checkpoint(tmp_path / "c", "")
-    shard = Shard("clean", [(0, 0)], torch.zeros(1, dtype=torch.int64), SHAPE, 1, checkpoint, 2)
+    shard = Drawing("clean", [(0, 0)], torch.zeros(1, dtype=torch.int64), SHAPE, 1, checkpoint, 2)
     with pytest.raises(NumericalError, match="timestep 400"):
         draw(shard, Denoiser(broken, schedule, "fixed_small"), sampler, lambda y: NoGuidance(), CPU)
 
@@ -227,7 +227,7 @@ def test_an_exact_bayes_classifier_guides_ddim_to_the_target_class(tmp_path: Pat
     sampler = SamplerConfig(kind="ddim", steps=25, scale=2.0)
     denoiser = Denoiser(exact.eps, Schedule.respaced("cosine", 1000, "ddim", 25), "fixed_small")
     targets = balanced_classes(0, 200, list(range(10)))
-    shard = Shard(
+    shard = Drawing(
         "b", [(0, i) for i in range(200)], targets, SHAPE, 100, Checkpoint(tmp_path / "b", ""), 99
     )
 

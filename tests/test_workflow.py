@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 
 from ppap import preset as presets
-from ppap.graph.jobs import all_jobs
 from ppap.graph.layout import Layout
 from ppap.plan.costs import Costs
+from ppap.steps import STEPS, all_jobs
+from ppap.steps.phases import PHASES
 from ppap.storage import files
 from tests.conftest import DIGITS, ROOT, SMOKE, ppap
 from tests.repository import Repository, snakemake
@@ -73,14 +74,14 @@ def stored(path: Path) -> int:
 def test_the_plan_lists_the_jobs_that_ran_and_what_they_wrote(finished: Repository) -> None:
     config = presets.load(SMOKE)
     layout = Layout(config, finished.where / "results")
-    jobs, costs = all_jobs(config), Costs(config, layout)
+    jobs, costs = list(all_jobs(layout)), Costs(layout)
     benchmarks = finished.results / "benchmarks"
     ran = {str(p.relative_to(benchmarks).with_suffix("")) for p in benchmarks.rglob("*.tsv")}
-    assert ran == {job.name for job in jobs}
+    assert ran == {job.name(layout) for job in jobs}
     for job in jobs:
-        planned = costs.of(job).bytes
+        planned = job.cost(costs).bytes
         if planned is not None:
-            assert planned == sum(stored(finished.where / path) for path in job.outputs), job.name
+            assert planned == sum(map(stored, job.outputs(layout))), job
     plan = json.loads(ppap("plan", SMOKE, "--json", cwd=finished.where).stdout)
     assert {row["source"] for row in plan["phases"]} == {"measured"}
     assert 0 < plan["chain_hours"] < plan["total"]["hours"]
@@ -126,6 +127,7 @@ def test_a_second_run_does_nothing(finished: Repository) -> None:
         ({"guides__resnet__experts__steps": 60}, "train_expert", "generate"),
         ({"samplers__ddpm250__scale": 1.0}, "sample", "train_expert"),
         ({"sampling__batch_size": 7, "runtime__device": "auto"}, None, "sample"),
+        ({"dataset__class_names": list("0123456789")}, "figure", "table"),
     ],
 )
 def test_a_changed_key_reruns_what_depends_on_it_and_no_more(
@@ -213,6 +215,11 @@ def test_a_preset_whose_path_a_shell_would_read_otherwise_is_refused_and_runs_no
     assert done.returncode == 2, done.stderr
     assert "rename it" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
     assert not list(tmp_path.rglob("pwned*")) and not (tmp_path / "results").exists()
+
+
+def test_the_rules_are_the_steps(fresh) -> None:
+    listed = fresh.run("snakemake", "--list-rules", "--config", "preset=smoke").stdout.split()
+    assert set(listed) == {step.rule() for step in STEPS} | PHASES.keys() | {"all"}
 
 
 def test_every_value_in_a_rules_command_is_quoted() -> None:

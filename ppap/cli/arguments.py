@@ -1,4 +1,4 @@
-"""What the commands have in common: their arguments, and the preset, folders and names they speak of."""
+"""Arguments that commands share, and the preset, folders and names that they speak of."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Method = Annotated[str, typer.Argument(help="a key of `methods`")]
 ShardIndex = Annotated[int, typer.Option(min=0, help="which shard, counted from 0")]
 
 
-class Table(enum.StrEnum):
+class TableName(enum.StrEnum):
     main = "main"
     capacity = "capacity"
     data_free = "data_free"
@@ -47,36 +47,38 @@ def open_preset(preset: str) -> Layout:
 
     loaded = presets.load(presets.find(preset))
     keep_freed_memory()
-    return Layout(loaded, Started.results, Started.scratch)
+    return Layout(loaded, Started.results, Started.scratch, Started.downloads)
 
 
-def known(config: Preset, kind: str, name: str) -> None:
+def known(preset: Preset, kind: str, name: str) -> None:
     """ConfigError unless the preset has this guide, sampler or method."""
-    names = getattr(config, kind)
+    names = getattr(preset, kind)
     if name not in names:
         raise ConfigError(
-            f"{kind}: preset {config.preset} has no '{name}' (it has {', '.join(names)})"
+            f"{kind}: preset {preset.name} has no '{name}' (it has {', '.join(names)})"
         )
 
 
-def run_of(config: Preset, sampler: str, guide: str, method: str) -> Run:
+def run_of(preset: Preset, sampler: str, guide: str, method: str) -> Run:
     """The run that holds these samples; ConfigError if a name is unknown."""
-    known(config, "samplers", sampler)
-    known(config, "methods", method)
-    if config.methods[method].guidance != "none":
-        known(config, "guides", guide)
-    return runs.stored_as(config, Run(sampler, guide, method))
+    known(preset, "samplers", sampler)
+    known(preset, "methods", method)
+    if runs.uses_guide(preset, method):
+        known(preset, "guides", guide)
+    return runs.stored_as(preset, Run(sampler, guide, method))
 
 
-def features_of(config: Preset, sampler: str, guide: str, methods: list[str]) -> list[Run]:
-    """The runs of these methods, or of all, whose features lie in one file; ConfigError if they do not."""
-    named = [run_of(config, sampler, guide, method) for method in dict.fromkeys(methods)]
-    chosen = named or runs.group(config, sampler, guide)
+def chosen_methods(
+    preset: Preset, sampler: str, guide: str, methods: list[str]
+) -> tuple[str, tuple[str, ...]]:
+    """A guide and its methods, these or all, whose features lie in one file; ConfigError if they do not."""
+    named = [run_of(preset, sampler, guide, method) for method in dict.fromkeys(methods)]
+    chosen = named or runs.group(preset, sampler, guide)
     if not chosen:
         raise ConfigError(
-            f"preset {config.preset} has no runs with sampler '{sampler}' and guide '{guide}'"
+            f"preset {preset.name} has no runs with sampler '{sampler}' and guide '{guide}'"
         )
     if len({run.guide for run in chosen}) > 1:
         alone = next(run.method for run in chosen if run.guide == UNGUIDED)
         raise ConfigError(f"{alone}: has no guide; give it alone, not with methods of {guide}")
-    return chosen
+    return chosen[0].guide, tuple(run.method for run in chosen)

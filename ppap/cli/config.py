@@ -82,7 +82,7 @@ def config_where(preset: PresetName) -> None:
 @config_app.command("phases")
 def config_phases(preset: PresetName) -> None:
     """Write what of a preset each phase depends on, for DVC: results/PRESET/phases/PHASE.json."""
-    from ppap.graph.dependencies import write_phases
+    from ppap.steps.phases import write_phases
 
     write_phases(open_preset(preset))
 

@@ -1,4 +1,4 @@
-"""What a preset takes from elsewhere, turned into one safetensors file each in results/PRESET."""
+"""Files of others in the workflow's form: one safetensors file for each thing that a preset takes from elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sampler asks of a diffusion network: the clean image it sees in x_t, and the reverse step's variance."""
+"""The denoiser that samplers ask: the clean image that a network sees in x_t, and the reverse step's variance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the timesteps are divided into noise ranges, one per expert."""
+"""Noise ranges: the division of the timesteps among experts."""
 
 from __future__ import annotations
 

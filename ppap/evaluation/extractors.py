@@ -1,4 +1,4 @@
-"""What turns images into features: an independent classifier, or torch-fidelity's Inception v3."""
+"""Feature extractors of images: an independent classifier, or torch-fidelity's Inception v3."""
 
 from __future__ import annotations
 

@@ -85,18 +85,30 @@ def read_header(path: Path) -> ExpertHeader:
         raise DataError(f"{path}: not an expert ({key}: {first['msg']}); {REMEDY}") from None
 
 
-def purpose(preset: Preset, guide: str, method: str, weights: Path | None) -> Purpose:
+def purpose_of(preset: Preset, guide: str, method: str, weights: Path | None = None) -> Purpose:
     """What an expert of this guide and method is made for; whatever the weights if none are given."""
-    spec, adapter = preset.methods[method], preset.guides[guide].adapter
-    adapted = spec.trainable == "adapter"
+    spec = preset.methods[method]
+    return purpose(preset, guide, method, str(spec.supervision), str(spec.trainable), weights)
+
+
+def purpose(
+    preset: Preset,
+    guide: str,
+    method: str,
+    supervision: str,
+    trainable: str,
+    weights: Path | None = None,
+) -> Purpose:
+    """As `purpose_of`, for a method or a shared start that learns these parameters from this supervision."""
+    adapter, adapted = preset.guides[guide].adapter, trainable == "adapter"
     return Purpose(
         guide=preset.guides[guide].model,
         guide_sha256=None if weights is None else files.sha256(weights),
         timesteps=preset.diffusion.timesteps,
         noise_schedule=preset.diffusion.noise_schedule,
         method=method,
-        supervision=spec.supervision,
-        trainable=spec.trainable,
+        supervision=supervision,
+        trainable=trainable,
         rank=adapter.rank if adapted else None,
         lora_scale=adapter.alpha / adapter.rank if adapted else None,
     )

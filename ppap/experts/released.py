@@ -23,7 +23,7 @@ from ppap.experts.header import (
     ExpertHeader,
     NetworkInput,
     Purpose,
-    purpose,
+    purpose_of,
 )
 from ppap.graph.layout import Layout
 from ppap.networks import models
@@ -79,7 +79,7 @@ def import_experts(
     weights = layout.model(guide_name)
     about = {"model": guide_name}
     off_the_shelf = tensor_spec.read(weights, tensor_spec.of_network(guide.network), about)
-    wanted = purpose(preset, guide_name, method_name, weights)
+    wanted = purpose_of(preset, guide_name, method_name, weights)
     contents = {}
     for target, source in zip(targets, ordered, strict=True):
         released = read_released(source.path)

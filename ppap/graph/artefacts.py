@@ -1,4 +1,4 @@
-"""What each kind of file holds that one step of the workflow writes and another reads."""
+"""Contents of the files that one step of the workflow writes and another reads."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Checkpoints of unfinished jobs: one file for each job, taken up by that job alone.
 
 A checkpoint lies under scratch/ where the job's output lies under results/, so no two jobs share one. Its
-fingerprint names the output, the parts of the preset and the input files that decide the job's result. A file
+fingerprint names the output, the keys of the preset and the input files that decide the job's result. A file
 that is not what was written, to the last bit, costs the work in it and nothing else.
 """
 
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ppap.graph.dependencies import values
+from ppap.graph.keys import values
 from ppap.graph.layout import Layout
 from ppap.storage import files
 
@@ -69,17 +69,16 @@ class Checkpoint(NamedTuple):
 
 
 def checkpoint_of(
-    layout: Layout, output: Path, parts: Iterable[str], inputs: Iterable[Path]
+    layout: Layout, output: Path, keys: Iterable[str], inputs: Iterable[Path]
 ) -> Checkpoint:
-    """The checkpoint of the job that makes `output` from these parts of the preset and input files.
+    """The checkpoint of the job that makes `output` from these keys of the preset and input files.
 
     Input files are told apart by size and time of their last change: that reads none of them.
     """
-    preset = layout.preset
     path = layout.checkpoint(output)
     decides = {
         "output": str(output.relative_to(layout.results)),
-        "preset": values(preset, *parts),
+        "preset": values(layout.preset, keys),
         "inputs": {str(file.relative_to(layout.results)): _state_of(file) for file in inputs},
     }
     text = json.dumps(decides, sort_keys=True)

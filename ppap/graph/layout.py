@@ -5,15 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ppap.preset import JUDGES, Preset
-from ppap.preset.runs import Run
+from ppap.preset import CLASSIFIER, DATASET, EVALUATOR, JUDGES, REFERENCE, Preset
+from ppap.preset.runs import (
+    Run,
+    external_models,
+    has_warm_start,
+    needs_data,
+    trained_models,
+    uses_guide,
+    warm_name,
+)
+
+Index = int | str
+"""A number in a file's name, or the wildcard that stands for one in a rule: "{shard}"."""
 
 
-def model_kind(name: str) -> str:
+def model_folder(name: str) -> str:
     """The folder of a network or of external data: what samples are judged by lies apart.
 
-    So that, under DVC, another evaluator makes nothing stale but the evaluation.
+    So that, under DVC, another evaluator makes nothing stale but the evaluation. Of a wildcard: another one.
     """
+    if name.startswith("{"):
+        return "{folder}"
     return "judges" if name in JUDGES else "models"
 
 
@@ -23,17 +36,18 @@ def shard_sizes(total: int, shard_size: int) -> list[int]:
     return [shard_size] * full + [rest] * (rest > 0)
 
 
-def shard_name(index: int) -> str:
-    return f"{index:04d}"
+def shard_name(index: Index) -> str:
+    return f"{index:04d}" if isinstance(index, int) else index
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a preset's files lie, under `root` (results/PRESET) and `scratch` (unfinished work)."""
+    """Where a preset's files lie: `root` (results/PRESET), `scratch` (unfinished work), `downloads` (of others)."""
 
     preset: Preset
     results: Path = Path("results")
     scratch: Path = Path("scratch")
+    downloads: Path = Path("downloads")
 
     @property
     def root(self) -> Path:
@@ -44,11 +58,18 @@ class Layout:
         made = self.scratch / output.relative_to(self.results)
         return made.with_name(f"{made.name}.ckpt")
 
+    def log(self, job: str) -> Path:
+        return self.root / "logs" / f"{job}.log"
+
+    def benchmark(self, job: str) -> Path:
+        """What Snakemake measures of a job: its time, its memory."""
+        return self.root / "benchmarks" / f"{job}.tsv"
+
     def phase(self, name: str) -> Path:
         return self.root / "phases" / f"{name}.json"
 
     def model(self, name: str) -> Path:
-        return self.root / model_kind(name) / f"{name}.safetensors"
+        return self.root / model_folder(name) / f"{name}.safetensors"
 
     @property
     def clean_sizes(self) -> list[int]:
@@ -58,7 +79,7 @@ class Layout:
     def sample_sizes(self) -> list[int]:
         return shard_sizes(self.preset.sampling.total, self.preset.sampling.shard_size)
 
-    def clean(self, shard: int) -> Path:
+    def clean(self, shard: Index) -> Path:
         return self.root / "clean" / f"{shard_name(shard)}.npy"
 
     @property
@@ -67,25 +88,32 @@ class Layout:
         clean = self.preset.clean_images
         return shard_sizes(clean.count, clean.shard_size * clean.label_shards)
 
-    def labels(self, guide: str, part: int) -> Path:
+    def labels(self, guide: str, part: Index) -> Path:
         return self.root / "labels" / guide / f"{shard_name(part)}.safetensors"
 
-    def expert(self, guide: str, method: str, part: int) -> Path:
-        return self.root / "experts" / guide / method / f"expert_{part}.safetensors"
+    def expert(self, guide: str, method: str, expert: Index) -> Path:
+        return self.root / "experts" / guide / method / f"expert_{expert}.safetensors"
 
     def warm(self, guide: str, name: str) -> Path:
         return self.root / "experts" / guide / f"{name}.safetensors"
 
     def experts(self, guide: str, method: str) -> list[Path]:
         count = self.preset.methods[method].experts or 0
-        return [self.expert(guide, method, part) for part in range(1, count + 1)]
+        return [self.expert(guide, method, number) for number in range(1, count + 1)]
 
-    def samples(self, run: Run, shard: int) -> Path:
+    def samples(self, run: Run, shard: Index) -> Path:
         return self.root / "samples" / Path(*run) / f"{shard_name(shard)}.npy"
+
+    def targets(self, run: Run, shard: Index) -> Path:
+        """The classes that the samples beside it are guided to."""
+        return self.samples(run, shard).with_suffix(".safetensors")
+
+    def archives(self, sampler: str, guide: str) -> Path:
+        return self.root / "archives" / sampler / guide
 
     def archive(self, run: Run) -> Path:
         """All samples of a run in the format of ADM's evaluator."""
-        return self.root / "archives" / Path(*run).with_suffix(".npz")
+        return self.archives(run.sampler, run.guide) / f"{run.method}.npz"
 
     def features(self, sampler: str, guide: str) -> Path:
         """The features of all methods' samples."""
@@ -103,3 +131,63 @@ class Layout:
 
     def figure(self, name: str) -> Path:
         return self.root / "figures" / f"{name}.png"
+
+    # -- what jobs read --------------------------------------------------------------------------
+
+    @property
+    def dataset(self) -> list[Path]:
+        """The file of real images, where they are downloaded into one."""
+        return [self.model(DATASET)] if DATASET in external_models(self.preset) else []
+
+    @property
+    def reference_images(self) -> list[Path]:
+        """The file of real images that samples are compared with, if there is one."""
+        return (
+            [self.model(REFERENCE)] if REFERENCE in external_models(self.preset) else self.dataset
+        )
+
+    @property
+    def judges(self) -> list[Path]:
+        """The evaluator's networks."""
+        networks = [*trained_models(self.preset), *external_models(self.preset)]
+        return [self.model(name) for name in (EVALUATOR, CLASSIFIER) if name in networks]
+
+    def shards_of_part(self, part: int) -> range:
+        """The shards of clean images that a file of labels is about."""
+        each = self.preset.clean_images.label_shards
+        return range(len(self.clean_sizes))[part * each :][:each]
+
+    def lesson(self, guide: str, supervision: str) -> list[Path]:
+        """What experts learn from: real images, or clean ones with the teacher's labels."""
+        if supervision == "labels":
+            return self.dataset
+        clean = [self.clean(shard) for shard in range(len(self.clean_sizes))]
+        return clean + [self.labels(guide, part) for part in range(len(self.label_sizes))]
+
+    def start(self, guide: str, method: str, expert: int) -> Path | None:
+        """The expert that this one starts from, if any: the shared start, or the one before it."""
+        spec = self.preset.methods[method]
+        if has_warm_start(self.preset, spec):
+            return self.warm(guide, warm_name(str(spec.supervision), str(spec.trainable)))
+        if self.preset.experts.warm_start == "sequential" and expert > 1:
+            return self.expert(guide, method, expert - 1)
+        return None
+
+    def guiding(self, run: Run) -> list[Path]:
+        """The networks that guide a run."""
+        if not uses_guide(self.preset, run.method):
+            return []
+        return [self.model(run.guide), *self.experts(run.guide, run.method)]
+
+    def class_names(self, guide: str) -> list[Path]:
+        """The file that names the classes, where the preset does not."""
+        return [] if self.preset.dataset.class_names else [self.model(guide)]
+
+    @property
+    def shown_image(self) -> list[Path]:
+        """The file of the image whose gradients are shown: a real one, or a drawn one where there is none."""
+        return self.dataset if self.shows_real_image else [self.clean(0)]
+
+    @property
+    def shows_real_image(self) -> bool:
+        return needs_data(self.preset) and self.preset.dataset.kind != "image_folder"

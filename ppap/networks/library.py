@@ -1,4 +1,4 @@
-"""What a library says of its pretrained models: where the weights lie, and what they expect as input."""
+"""Facts that a library states of its pretrained models: where the weights lie, and what they expect as input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where and how networks run: device, precision, memory layout."""
+"""The runtime of networks: device, precision, memory layout."""
 
 from __future__ import annotations
 

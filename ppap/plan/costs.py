@@ -1,8 +1,7 @@
-"""What each job of a preset computes and writes: FLOPs counted on its networks, bytes from their shapes."""
+"""Costs of a preset's jobs: FLOPs counted on its networks, bytes from their shapes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -15,7 +14,6 @@ from ppap.diffusion.schedules import Schedule
 from ppap.evaluation import extractors
 from ppap.experts import adapters
 from ppap.graph import artefacts
-from ppap.graph.jobs import Job
 from ppap.graph.layout import Layout
 from ppap.networks import models
 from ppap.networks.guide import Guide, features_and_logits
@@ -27,10 +25,9 @@ from ppap.preset import (
     EVALUATOR,
     REFERENCE,
     InceptionEvaluator,
-    Preset,
     Training,
 )
-from ppap.preset.runs import WARM, Run, computed_runs, expert_steps, group
+from ppap.preset.runs import Run, expert_steps, heard_runs, main_guides, warm_steps
 from ppap.storage import tensor_spec
 
 _CLASS = 8  # bytes of a class
@@ -55,37 +52,23 @@ class NetworkCost:
 
 
 class Costs:
-    """The costs of a preset's jobs; every network is counted once."""
+    """The costs of a preset's jobs, asked for by the steps; every network is counted once."""
 
-    def __init__(self, preset: Preset, layout: Layout) -> None:
-        self.preset, self.layout = preset, layout
-        data = preset.dataset
+    def __init__(self, layout: Layout) -> None:
+        self.preset, self.layout = layout.preset, layout
+        data = self.preset.dataset
         self.image = (data.channels, data.image_size, data.image_size)
         self.pixels = data.channels * data.image_size**2
         self._guides: dict[str, NetworkCost] = {}
         self._experts: dict[tuple[str, str], tuple[int, int]] = {}
 
-    def of(self, job: Job) -> Cost:
-        """The cost of a job that `jobs.all_jobs` lists."""
-        rules: dict[str, Callable[..., Cost]] = {
-            "download": self._download,
-            "pretrain": self._pretrain,
-            "generate": self._generate,
-            "label": self._label,
-            "warm_start": self._train_expert,
-            "train_expert": self._train_expert,
-            "sample": self._sample,
-            "reference_features": self._reference_features,
-            "features": self._features,
-            "metrics": lambda **_: Cost(0, None),
-            "table": lambda **_: Cost(0, None),
-            "figure": self._figure,
-        }
-        return rules[job.rule](**job.wildcards)
+    # -- of the jobs of each step ----------------------------------------------------------------
 
-    # -- rules -----------------------------------------------------------------------------------
+    def nothing(self) -> Cost:
+        """Of a job that takes seconds, and writes what depends on more than shapes."""
+        return Cost(0, None)
 
-    def _download(self, model: str) -> Cost:
+    def download(self, model: str) -> Cost:
         """Networks are stored in float32, whatever their publishers keep them in; data is as large as it is."""
         if model in (REFERENCE, DATASET):
             return Cost(0, None)
@@ -95,7 +78,7 @@ class Costs:
             return Cost(0, flops.stored_bytes(flops.on_meta(extractors.untrained_inception)))
         return Cost(0, self.guide(model).stored)
 
-    def _pretrain(self, model: str) -> Cost:
+    def pretraining(self, model: str) -> Cost:
         training = self.preset.training(model)
         assert training is not None
         if model == DIFFUSION:
@@ -107,28 +90,32 @@ class Costs:
         step = self._step(call, network, training)
         return Cost(training.steps * step, flops.stored_bytes(network))
 
-    def _generate(self, shard: int) -> Cost:
+    def clean_images(self, shard: int) -> Cost:
         count = self.layout.clean_sizes[shard]
         steps = self._steps(self.preset.clean_images.sampler)
         return Cost(count * steps * self.diffusion.forward, count * self.pixels)
 
-    def _label(self, guide: str, part: int) -> Cost:
+    def labels(self, guide: str, part: int) -> Cost:
         count = self.layout.label_sizes[part] * (2 if self.preset.dataset.mirror else 1)
         network = self.guide(guide)
         number = _FLOAT if self.preset.runtime.precision == "float32" else _FLOAT // 2
         return Cost(count * network.forward, count * network.answer * number)
 
-    def _train_expert(self, guide: str, method: str, part: str) -> Cost:
-        spec = self.preset.methods[method]
-        warm, each = expert_steps(self.preset, guide, spec)
-        step, stored = self._expert(guide, spec.trainable or "all")
-        return Cost((warm if part == WARM else each) * step, stored)
+    def warm_start(self, guide: str, trainable: str) -> Cost:
+        step, stored = self._expert(guide, trainable)
+        return Cost(warm_steps(self.preset, guide) * step, stored)
 
-    def _sample(self, run: Run, shard: int) -> Cost:
+    def expert(self, guide: str, method: str) -> Cost:
+        spec = self.preset.methods[method]
+        _, steps = expert_steps(self.preset, guide, spec)
+        step, stored = self._expert(guide, spec.trainable or "all")
+        return Cost(steps * step, stored)
+
+    def samples(self, run: Run, shard: int) -> Cost:
         count = self.layout.sample_sizes[shard]
         return Cost(count * self._sampled_image(run), count * (self.pixels + _CLASS))
 
-    def _reference_features(self) -> Cost:
+    def reference_features(self) -> Cost:
         """How many real images there are is known of data that has been downloaded, or is built in."""
         if isinstance(self.preset.evaluator, InceptionEvaluator):
             path = self.layout.model(REFERENCE)
@@ -142,21 +129,18 @@ class Costs:
         images = tensor_spec.read(path, artefacts.reference_images(), about)[artefacts.IMAGES]
         return self._extracted(len(images))
 
-    def _features(self, sampler: str, guide: str) -> Cost:
-        """The features of all methods, and the archives of their samples."""
-        count = self.preset.sampling.total * len(group(self.preset, sampler, guide))
+    def features(self, methods: int) -> Cost:
+        """The features of this number of methods, and the archives of their samples."""
+        count = self.preset.sampling.total * methods
         extracted = self._extracted(count)
         beside = _CLASS + self.pixels + _CLASS
         return Cost(extracted.flops, (extracted.bytes or 0) + count * beside)
 
-    def _figure(self, figure: str) -> Cost:
-        """The confidence curves are drawn from samples of their own; the other figures cost next to nothing."""
-        if figure != "confidence":
-            return Cost(0, None)
-        preset, drawn = self.preset, ("off_the_shelf", "experts")
-        runs = [r for r in computed_runs(preset, "main") if r.sampler == preset.figures.sampler]
-        guided = [r for r in runs if preset.methods[r.method].guidance in drawn]
-        return Cost(preset.figures.samples * sum(map(self._sampled_image, guided)), None)
+    def confidence(self) -> Cost:
+        """The figure of that name draws samples of its own."""
+        preset = self.preset
+        runs = [run for guide in main_guides(preset) for run in heard_runs(preset, guide)]
+        return Cost(preset.figures.samples * sum(map(self._sampled_image, runs)), None)
 
     # -- networks --------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What a preset takes before it is run: jobs, hours, disk, and the longest chain of jobs."""
+"""The plan of a preset before it is run: jobs, hours, disk, and the longest chain of jobs."""
 
 from __future__ import annotations
 
@@ -6,37 +6,29 @@ import csv
 import logging
 from collections import Counter
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from tabulate import tabulate
 
 from ppap.errors import DataError
-from ppap.graph.jobs import Job, all_jobs
 from ppap.graph.layout import Layout
+from ppap.graph.step import Step
 from ppap.plan import gpus
 from ppap.plan.costs import Costs
+from ppap.steps import all_jobs
+from ppap.steps.phases import PHASES, phase_of
 
 log = logging.getLogger(__name__)
 
-PHASES = {
-    "download": ("download",),
-    "pretrain": ("pretrain",),
-    "generate": ("generate",),
-    "label": ("label",),
-    "experts": ("warm_start", "train_expert"),
-    "sample": ("sample",),
-    "evaluate": ("reference_features", "features", "metrics"),
-    "tables": ("table", "figure"),
-}
-_PHASE_OF = {rule: phase for phase, rules in PHASES.items() for rule in rules}
-_WITHOUT_GPU = ("download", "metrics", "table")
-
 
 class Task(NamedTuple):
-    """A job with its phase, its hours (None: unknown), whether they were measured, and what it writes."""
+    """A job with its phase, its files, its hours (None: unknown), whether they were measured, and what it writes."""
 
-    job: Job
+    job: Step
     phase: str
+    inputs: list[Path]
+    outputs: list[Path]
     hours: float | None
     measured: bool
     bytes: int | None
@@ -82,8 +74,8 @@ def plan(layout: Layout, gpu_name: str, efficiency: float) -> Plan:
     rate = None if on_cpu else gpus.peak(gpu, precision) * efficiency
     basis = f"{gpu.name}, {precision}, {efficiency:.0%} of {gpu.tflops.get(precision, 0):g} TFLOP/s"
     log.info("building the networks of %s, to count their operations ...", preset.name)
-    costs = Costs(preset, layout)
-    tasks = [_task(job, costs, layout, rate) for job in all_jobs(preset)]
+    costs = Costs(layout)
+    tasks = [_task(job, costs, layout, rate) for job in all_jobs(layout)]
     rows = [
         _row(phase, [t for t in tasks if t.phase == phase], bool(rate))
         for phase in PHASES
@@ -93,15 +85,16 @@ def plan(layout: Layout, gpu_name: str, efficiency: float) -> Plan:
     return Plan(preset.name, unit, shown, rows, _row("total", tasks, bool(rate)), _chain(tasks))
 
 
-def _task(job: Job, costs: Costs, layout: Layout, rate: float | None) -> Task:
-    cost, measured = costs.of(job), _measured(layout, job)
+def _task(job: Step, costs: Costs, layout: Layout, rate: float | None) -> Task:
+    cost, measured = job.cost(costs), _measured(layout, job)
     hours = measured if measured is not None else cost.flops / rate / 3600 if rate else None
-    return Task(job, _PHASE_OF[job.rule], hours, measured is not None, cost.bytes)
+    files = job.inputs(layout), job.outputs(layout)
+    return Task(job, phase_of(job, layout), *files, hours, measured is not None, cost.bytes)
 
 
-def _measured(layout: Layout, job: Job) -> float | None:
+def _measured(layout: Layout, job: Step) -> float | None:
     """The hours in the job's benchmark file, if it has run."""
-    path = layout.root / "benchmarks" / f"{job.name}.tsv"
+    path = layout.benchmark(job.name(layout))
     if not path.exists():
         return None
     try:
@@ -114,12 +107,12 @@ def _measured(layout: Layout, job: Job) -> float | None:
 
 def _row(name: str, tasks: list[Task], counted: bool) -> Phase:
     hours = [t.hours for t in tasks]
-    held = [t.hours for t in tasks if not (counted and t.job.rule in _WITHOUT_GPU)]
+    held = [t.hours for t in tasks if not (counted and not t.job.gpu)]
     longest = None if None in hours else max(h for h in hours if h is not None)
     sizes = [t.bytes for t in tasks if t.bytes is not None]
     return Phase(
         name,
-        dict(Counter(t.job.rule for t in tasks)),
+        dict(Counter(t.job.rule() for t in tasks)),
         _total(held),
         longest,
         sum(sizes) if sizes else None,
@@ -136,13 +129,13 @@ def _source(measured: int, jobs: int, counted: bool) -> str:
 
 def _chain(tasks: list[Task]) -> list[tuple[str, float | None]]:
     """Phases and hours of the jobs that follow one another for the longest time."""
-    ends: dict[str, tuple[float, list[Task]]] = {}
+    ends: dict[Path, tuple[float, list[Task]]] = {}
     longest: tuple[float, list[Task]] = (0.0, [])
     for task in tasks:  # each after the ones it waits for
-        before = (ends[path] for path in task.job.inputs)
+        before = (ends[path] for path in task.inputs if path in ends)  # others are imported
         start, chain = max(before, key=lambda end: (end[0], len(end[1])), default=(0.0, []))
         end = (start + (task.hours or 0.0), [*chain, task])
-        ends |= dict.fromkeys(task.job.outputs, end)
+        ends |= dict.fromkeys(task.outputs, end)
         longest = max(longest, end, key=lambda end: (end[0], len(end[1])))
     phases = dict.fromkeys(t.phase for t in longest[1])
     return [(p, _total([t.hours for t in longest[1] if t.phase == p])) for p in phases]

@@ -1,4 +1,4 @@
-"""What every section of a preset is made of: strict keys, names, and names of models."""
+"""The base of a preset's sections: strict keys, names, and names of models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is sampled, by which methods, and what the tables and figures show."""
+"""The experiment: samplers, methods, sample counts, and the rows of tables and figures."""
 
 from __future__ import annotations
 

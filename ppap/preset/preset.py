@@ -80,6 +80,11 @@ class Preset(Section):
         return self.preset
 
     @property
+    def folder(self) -> Path:
+        """Where the preset's file lies."""
+        return self._folder
+
+    @property
     def module_folders(self) -> list[Path]:
         """Where modules of the user's own may lie: beside the preset, and where it says."""
         return [self._folder, *(self._folder / folder for folder in self.modules)]

@@ -1,4 +1,4 @@
-"""Reading presets; every wrong key is named with its file."""
+"""The reading of presets; every wrong key is named with its file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How networks run, what jobs ask of the machine, and one optimisation."""
+"""The runtime of networks, the resources of jobs, and one optimisation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Runtime(Section):
 
 
 class JobResources(Section):
-    """What one job of a phase asks for; a job that failed asks for twice as much when it is retried."""
+    """What one job of a step asks for; a job that failed asks for twice as much when it is retried."""
 
     mem_mb: Count = Field(2000, description="memory in MB")
     runtime: Count = Field(60, description="minutes")
@@ -33,7 +33,7 @@ class JobResources(Section):
 
 
 class Resources(Section):
-    """By phase of the workflow; `train_expert` holds for shared starts too."""
+    """By step; `train_expert` holds for shared starts too, `features` for those of real images."""
 
     download: JobResources = JobResources()
     pretrain: JobResources = JobResources()
@@ -43,8 +43,8 @@ class Resources(Section):
     sample: JobResources = JobResources(runtime=120)
     features: JobResources = JobResources()
     metrics: JobResources = JobResources()
-    tables: JobResources = JobResources(mem_mb=1000, runtime=10)
-    figures: JobResources = JobResources(runtime=30)
+    table: JobResources = JobResources(mem_mb=1000, runtime=10)
+    figure: JobResources = JobResources(runtime=30)
 
 
 class Training(Section):

@@ -27,14 +27,6 @@ class Run(NamedTuple):
     method: str
 
 
-class ExpertJob(NamedTuple):
-    """One expert's training. `part` is 1 to N, or "warm" for the shared start."""
-
-    guide: str
-    method: str
-    part: str
-
-
 def table_runs(preset: Preset, table: str) -> list[Run]:
     """The table's rows: guide by guide, sampler by sampler, method by method."""
     return [
@@ -105,9 +97,9 @@ def needs_data(preset: Preset) -> bool:
     return taught or judged or bool(trained_models(preset))
 
 
-def warm_name(method: MethodConfig) -> str:
+def warm_name(supervision: str, trainable: str) -> str:
     """The shared start of all methods that learn the same parameters from the same supervision."""
-    return f"{WARM}_{method.supervision}_{method.trainable}"
+    return f"{WARM}_{supervision}_{trainable}"
 
 
 def has_warm_start(preset: Preset, method: MethodConfig) -> bool:
@@ -115,19 +107,56 @@ def has_warm_start(preset: Preset, method: MethodConfig) -> bool:
     return preset.experts.warm_start == "shared" and several and not method.imported
 
 
+def warm_steps(preset: Preset, guide: str) -> int:
+    """Steps of a shared start of the guide's experts."""
+    return round(preset.experts.warm_share * preset.guides[guide].experts.steps)
+
+
 def expert_steps(preset: Preset, guide: str, method: MethodConfig) -> tuple[int, int]:
     """Steps of the shared start, and of each expert; their sum over the row is its total."""
-    total = preset.guides[guide].experts.steps
-    warm = round(preset.experts.warm_share * total) if has_warm_start(preset, method) else 0
-    return warm, (total - warm) // (method.experts or 1)
-
-
-def figure_names(preset: Preset) -> list[str]:
-    """The figures of the preset."""
-    guides = main_guides(preset)
-    return [*(f"samples_{guide}" for guide in guides), "metrics", "confidence", "gradients"]
+    warm = warm_steps(preset, guide) if has_warm_start(preset, method) else 0
+    return warm, (preset.guides[guide].experts.steps - warm) // (method.experts or 1)
 
 
 def main_guides(preset: Preset) -> list[str]:
     """The guides of the main table."""
     return list(dict.fromkeys(run.guide for run in table_runs(preset, "main")))
+
+
+def uses_guide(preset: Preset, method: str) -> bool:
+    return preset.methods[method].guidance != "none"
+
+
+def has_experts(preset: Preset, method: str) -> bool:
+    return preset.methods[method].guidance == "experts"
+
+
+def banks(preset: Preset) -> list[tuple[str, str]]:
+    """Guides and methods whose experts the workflow trains, each pair once."""
+    runs = (run for run in all_runs(preset) if has_experts(preset, run.method))
+    trained = (run for run in runs if not preset.methods[run.method].imported)
+    return list(dict.fromkeys((run.guide, run.method) for run in trained))
+
+
+def evaluated(preset: Preset) -> list[tuple[str, str]]:
+    """Samplers and guides whose runs are evaluated together."""
+    return list(dict.fromkeys((run.sampler, run.guide) for run in all_runs(preset)))
+
+
+def drawn_runs(preset: Preset, guide: str) -> list[Run]:
+    """The main table's rows of a guide that figures show: those with the figures' sampler."""
+    shown = (guide, preset.figures.sampler)
+    return [run for run in computed_runs(preset, "main") if (run.guide, run.sampler) == shown]
+
+
+def guided_runs(preset: Preset, guide: str) -> list[Run]:
+    """Of `drawn_runs`, those with guidance."""
+    return [run for run in drawn_runs(preset, guide) if uses_guide(preset, run.method)]
+
+
+def heard_runs(preset: Preset, guide: str) -> list[Run]:
+    """Of `drawn_runs`, those whose guide sees x_t itself, so that it can be asked for its confidence."""
+    asked = ("off_the_shelf", "experts")
+    return [
+        run for run in drawn_runs(preset, guide) if preset.methods[run.method].guidance in asked
+    ]

@@ -18,11 +18,10 @@ from torch import Tensor
 from ppap.data import datasets
 from ppap.data.shards import clean_images, sample_shard
 from ppap.diffusion.trajectory import noise_state, trajectory
-from ppap.errors import ConfigError, DataError
+from ppap.errors import DataError
 from ppap.graph.layout import Layout
 from ppap.networks import models, runtime
-from ppap.preset import Preset
-from ppap.preset.runs import Run, computed_runs, figure_names, main_guides, needs_data, stored_as
+from ppap.preset.runs import Run, drawn_runs, guided_runs, heard_runs, main_guides, stored_as
 from ppap.report.tables import method_title, sampler_title, table
 from ppap.sampling.drawing import guidance_for
 from ppap.seeds import balanced_classes
@@ -43,11 +42,9 @@ _LINE = 10  # letters of a class's name over such a column
 
 
 def write_figure(layout: Layout, name: str) -> None:
-    """Draw results/PRESET/figures/NAME.png, for a NAME that `figure_names` lists."""
+    """Draw results/PRESET/figures/NAME.png: samples_GUIDE, metrics, confidence or gradients."""
     preset = layout.preset
     kind, _, guide = name.partition("_")
-    if name not in figure_names(preset):
-        raise ConfigError(f"no figure '{name}' (there are {', '.join(figure_names(preset))})")
     sns.set_theme("paper", "whitegrid", _PALETTE)
     if kind == "samples":
         figure = samples(layout, guide)
@@ -67,7 +64,7 @@ def write_figure(layout: Layout, name: str) -> None:
 def samples(layout: Layout, guide: str) -> Figure:
     """Guided samples: a row per method, a column per target class, all from the same x_T."""
     preset = layout.preset
-    runs = _main_runs(preset, guide)
+    runs = drawn_runs(preset, guide)
     shown = [sample_shard(layout, stored_as(preset, run), 0) for run in runs]
     targets = shown[0][1]
     classes = _evenly(targets.unique(), _CLASSES).tolist()
@@ -146,9 +143,8 @@ def confidence(layout: Layout) -> Figure:
     figure, axes = plt.subplots(1, len(guides), figsize=(_COLUMN, 2.6), squeeze=False, sharey=True)
     for axis, guide in zip(axes[0], guides, strict=True):
         rows = []
-        for run in _main_runs(preset, guide):
-            if preset.methods[run.method].guidance in ("off_the_shelf", "experts"):
-                rows += _confidence_of(layout, run)
+        for run in heard_runs(preset, guide):
+            rows += _confidence_of(layout, run)
         frame = pd.DataFrame(rows)
         sns.lineplot(
             frame, x="timestep", y="p", hue="guidance", style="guidance", errorbar=None, ax=axis,
@@ -166,7 +162,7 @@ def gradients(layout: Layout) -> Figure:
     """Guidance gradients at several timesteps, towards one class, for one noised image."""
     preset = layout.preset
     guide, chosen = main_guides(preset)[0], preset.figures
-    runs = [r for r in _main_runs(preset, guide) if preset.methods[r.method].guidance != "none"]
+    runs = guided_runs(preset, guide)
     x0 = datasets.to_tensor(_image_of(layout, chosen.target_class))
     denoiser = models.load_denoiser(layout, chosen.sampler)
     kept = np.array(denoiser.schedule.timesteps)
@@ -218,8 +214,7 @@ def class_names(layout: Layout, guide: str) -> list[str]:
 
 def _image_of(layout: Layout, target: int) -> NDArray[np.uint8]:
     """A held-out real image of the class, (1, H, W, C); a drawn one where real images are not at hand."""
-    preset = layout.preset
-    if not needs_data(preset) or preset.dataset.kind == "image_folder":
+    if not layout.shows_real_image:
         return clean_images(layout, range(1)).take(torch.tensor([0]))
     data = datasets.load(layout, "holdout")
     index = int((data.labels == target).nonzero()[0])
@@ -250,11 +245,6 @@ def _confidence_of(layout: Layout, run: Run) -> list[dict[str, object]]:
             p = guidance.guide(x, t).softmax(dim=1).gather(1, targets[:, None])  # type: ignore[attr-defined]
         rows.append({"timestep": t, "p": float(p.mean()), "guidance": method_title(run.method)})
     return rows
-
-
-def _main_runs(preset: Preset, guide: str) -> list[Run]:
-    sampler = preset.figures.sampler
-    return [r for r in computed_runs(preset, "main") if (r.guide, r.sampler) == (guide, sampler)]
 
 
 def _noised(x0: Tensor, abar: float, seed: int) -> Tensor:

@@ -42,8 +42,18 @@ p {{ max-width: 60em; color: #444; }}
 
 
 def markdown(readable: pd.DataFrame, title: str, note: str) -> str:
-    body = readable.to_markdown(index=False, disable_numparse=True, stralign="left")
-    return f"# {title}\n\n{body}\n\n{note}\n"
+    return f"# {title}\n\n{markdown_rows(readable)}\n\n{note}\n"
+
+
+def markdown_rows(readable: pd.DataFrame) -> str:
+    return readable.to_markdown(index=False, disable_numparse=True, stralign="left")
+
+
+def markdown_cells(text: str) -> pd.DataFrame:
+    """The cells of the table in a text that `markdown` made."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    header, _, *rows = ([cell.strip() for cell in line[1:-1].split("|")] for line in lines)
+    return pd.DataFrame(rows, columns=header)
 
 
 def latex(readable: pd.DataFrame, title: str, name: str) -> str:

@@ -8,10 +8,10 @@ import pandas as pd
 
 from ppap.evaluation.measured import Spread, read_measured
 from ppap.experts.bank import check_experts, read_expert
-from ppap.experts.header import purpose
+from ppap.experts.header import purpose_of
 from ppap.graph.layout import Layout
 from ppap.preset import UNGUIDED, InceptionEvaluator, Preset
-from ppap.preset.runs import Run, expert_steps, stored_as, table_runs
+from ppap.preset.runs import Run, expert_steps, has_experts, stored_as, table_runs
 from ppap.report import table_formats
 from ppap.report.paper import PRINTED, PrintedRow, printed
 from ppap.storage import files
@@ -32,6 +32,7 @@ METHODS = {
 }
 HEADINGS = {"fid": "FID ↓", "is": "IS ↑", "precision": "Precision ↑", "recall": "Recall ↑"}
 RATE = "target_rate"
+NO_EFFORT = dict.fromkeys(("trainable_parameters", "trainable_share", "supervision", "steps"))
 COUNTS = ("trainable_parameters", "steps")  # whole numbers, or none
 
 
@@ -66,7 +67,7 @@ def table(layout: Layout, name: str) -> pd.DataFrame:
             "stands_for": spec.stands_for,
             "sampler": run.sampler,
             "method": run.method,
-            **effort(layout, run),
+            **(effort(layout, run) if preset.computed(run.method) else NO_EFFORT),
         }
         measured = _measured(layout, stored_as(preset, run))
         paper = known.get(PrintedRow(spec.stands_for or "", run.sampler, run.method), {})
@@ -83,23 +84,18 @@ def effort(layout: Layout, run: Run) -> dict[str, Any]:
     """What a row's experts cost: parameters trained (and as a share of the guide's), supervision, steps."""
     preset = layout.preset
     method = preset.methods[run.method]
-    paths = [p for p in layout.experts(run.guide, run.method) if p.exists()]
-    if method.guidance != "experts" or len(paths) < (method.experts or 0):
-        return {
-            "trainable_parameters": None,
-            "trainable_share": None,
-            "supervision": None,
-            "steps": None,
-        }
-    experts = [read_expert(path) for path in paths]
-    check_experts(experts, purpose(preset, run.guide, run.method, None), preset.ranges(method))
+    bank = layout.experts(run.guide, run.method) if has_experts(preset, run.method) else []
+    if not bank or not all(path.exists() for path in bank):
+        return NO_EFFORT
+    experts = [read_expert(path) for path in bank]
+    check_experts(experts, purpose_of(preset, run.guide, run.method), preset.ranges(method))
     trained = sum(expert.header.trainable_parameters for expert in experts)
     warm, each = expert_steps(preset, run.guide, method)
     return {
         "trainable_parameters": trained,
         "trainable_share": trained / experts[0].header.guide_parameters,
         "supervision": "labels" if method.supervision == "labels" else "data-free",
-        "steps": None if method.imported else warm + each * len(paths),
+        "steps": None if method.imported else warm + each * len(bank),
     }
 
 

@@ -21,11 +21,11 @@ from typing import Annotated, Any, NamedTuple
 import pandas as pd
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
+from ppap.errors import DataError
 from ppap.evaluation import measured
 from ppap.preset import UNGUIDED
-from ppap.errors import DataError
-from ppap.report.paper import PRINTED
 from ppap.preset.runs import Run
+from ppap.report.paper import PRINTED
 from ppap.report.tables import METHODS, RATE
 
 # spreads; a rerun of the same code on another processor stays within (docs/comparing.md)

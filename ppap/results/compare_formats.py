@@ -7,9 +7,9 @@ from typing import Any
 
 from tabulate import tabulate
 
-from ppap.results.compare import LIMIT, METRICS, Comparison, Difference
 from ppap.preset.runs import Run
 from ppap.report.tables import HEADINGS, RATE, method_title, sampler_title
+from ppap.results.compare import LIMIT, METRICS, Comparison, Difference
 
 _TITLES = {metric: heading[:-2] for metric, heading in HEADINGS.items()} | {RATE: "Target class"}
 _FORMATS = {"fid": ".2f", "is": ".2f", "precision": ".3f", "recall": ".3f", RATE: ".1%"}

@@ -1,25 +1,33 @@
 """Published results: a preset's tables, figures and metrics, kept in git where no run overwrites them.
 
 They lie in published/PRESET as they do in results/PRESET. README.md shows some of the tables, each between two markers
-that name its file:
+that name its file. The first may ask for the rows of one guide and one sampler, and for some columns by their headings:
 
     <!-- published/PRESET/tables/NAME.md: begin -->
+    <!-- published/PRESET/tables/NAME.md: end -->
+
+    <!-- published/PRESET/tables/NAME.md GUIDE SAMPLER COLUMN | COLUMN: begin -->
     <!-- published/PRESET/tables/NAME.md: end -->
 """
 
 from __future__ import annotations
 
 import re
+from io import BytesIO
 from pathlib import Path
 
-from ppap.results import compare
-from ppap.storage import files
-from ppap.preset import Preset
+import pandas as pd
+
 from ppap.errors import DataError
 from ppap.graph.layout import Layout
 from ppap.preset.runs import all_runs
+from ppap.report import table_formats
 from ppap.report.tables import nested, table
-from ppap.graph.targets import Targets
+from ppap.results import compare
+from ppap.steps.figure import Figure
+from ppap.steps.metrics import Metrics
+from ppap.steps.table import Table
+from ppap.storage import files
 
 PUBLISHED = Path("published")
 README = Path("README.md")
@@ -46,8 +54,8 @@ def publish(layout: Layout) -> list[Path]:
 def _results(layout: Layout, target: Path) -> dict[Path, bytes]:
     """What is published: the contents of tables, figures and metrics, by the path they get."""
     preset = layout.preset
-    targets = Targets(layout.preset, layout)
-    made = [Path(path) for path in (*targets.tables, *targets.figures, *targets.metrics)]
+    jobs = (job for step in (Table, Figure, Metrics) for job in step.jobs(layout))
+    made = [path for job in jobs for path in job.outputs(layout)]
     missing = [path for path in made if not path.is_file()]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
@@ -68,19 +76,36 @@ def _with_tables(text: str, target: Path, new: dict[Path, bytes]) -> str:
     """README with the preset's tables, each without its title, between the markers that name them."""
 
     def block(found: re.Match[str]) -> str:
-        if Path(found["path"]) not in new:
-            raise DataError(
-                f"{README}: {found['path']} is shown, but is none of the preset's tables"
-            )
-        _, _, body = new[Path(found["path"])].decode().partition("\n\n")
+        path = Path(found["path"])
+        if path not in new:
+            raise DataError(f"{README}: {path} is shown, but is none of the preset's tables")
+        _, _, body = new[path].decode().partition("\n\n")
+        if found["columns"]:
+            body = _excerpt(path, new, found["guide"], found["sampler"], found["columns"])
         return f"{found['begin']}\n\n{body.strip()}\n\n{found['end']}"
 
     folder = re.escape(f"{target.as_posix()}/")
+    wanted = r"(?: (?P<guide>\S+) (?P<sampler>\S+) (?P<columns>[^\n]+?))?"
     marked = re.compile(
-        rf"(?P<begin><!-- (?P<path>{folder}\S+): begin -->).*?(?P<end><!-- (?P=path): end -->)",
+        rf"(?P<begin><!-- (?P<path>{folder}[^\s:]+){wanted}: begin -->)"
+        r".*?(?P<end><!-- (?P=path): end -->)",
         re.DOTALL,
     )
     return marked.sub(block, text)
+
+
+def _excerpt(path: Path, new: dict[Path, bytes], guide: str, sampler: str, columns: str) -> str:
+    """The rows of a published table with this guide and sampler, in Markdown; `columns` as in the marker."""
+    rows = pd.read_csv(BytesIO(new[path.with_suffix(".csv")]))
+    wanted = (rows["guide"] == guide) & (rows["sampler"] == sampler)
+    cells = table_formats.markdown_cells(new[path].decode())
+    headings = columns.split(" | ")
+    unknown = [heading for heading in headings if heading not in cells]
+    if unknown:
+        raise DataError(f"{README}: {path} has no column {unknown[0]!r}")
+    if not wanted.any():
+        raise DataError(f"{README}: {path} has no rows of {guide} under {sampler}")
+    return table_formats.markdown_rows(cells.loc[wanted, headings])
 
 
 def _holds(path: Path, data: bytes) -> bool:

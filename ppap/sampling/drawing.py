@@ -1,4 +1,4 @@
-"""Drawing images shard by shard: clean ones without guidance, and the samples of guided runs."""
+"""The drawing of images shard by shard: clean ones without guidance, and the samples of guided runs."""
 
 from __future__ import annotations
 
@@ -25,13 +25,12 @@ from ppap.diffusion.samplers import State
 from ppap.diffusion.trajectory import noise_state, trajectory
 from ppap.errors import ConfigError
 from ppap.experts.bank import ExpertBank, check_experts, read_expert
-from ppap.experts.header import purpose
+from ppap.experts.header import purpose_of
 from ppap.graph.artefacts import TARGET, samples_identity, target_classes
-from ppap.graph.checkpoints import Checkpoint, checkpoint_of
-from ppap.graph.dependencies import of_clean_images, of_samples
+from ppap.graph.checkpoints import Checkpoint
 from ppap.graph.layout import Layout
 from ppap.networks import models, runtime
-from ppap.preset import DIFFUSION, Preset, SamplerConfig
+from ppap.preset import Preset, SamplerConfig
 from ppap.preset.runs import Run
 from ppap.storage import files
 
@@ -40,7 +39,7 @@ GuidanceFor = Callable[[Tensor], Guidance]
 
 
 @dataclass(frozen=True)
-class Shard:
+class Drawing:
     """Images to draw in one job: a (seed, index) each, and the classes (n,) they are guided to."""
 
     name: str
@@ -52,70 +51,51 @@ class Shard:
     checkpoint_every: int
 
 
-def generate(layout: Layout, index: int) -> None:
+def generate(layout: Layout, index: int, checkpoint: Checkpoint) -> None:
     """Draw one shard of clean images, without guidance, and write it."""
     preset = layout.preset
     clean = preset.clean_images
     size = _size(layout.clean_sizes, index)
     first = index * clean.shard_size
-    shard = Shard(
+    drawing = Drawing(
         name=f"clean images {index}",
         seeds=[(clean.seed, first + i) for i in range(size)],
         targets=torch.zeros(size, dtype=torch.int64),
         shape=_shape(preset),
         batch_size=clean.batch_size,
-        checkpoint=unfinished_clean(layout, index),
+        checkpoint=checkpoint,
         checkpoint_every=preset.sampling.checkpoint_every,
     )
-    files.check_writable(layout.clean(index), shard.checkpoint.path)
+    files.check_writable(layout.clean(index), checkpoint.path)
     denoiser = models.load_denoiser(layout, clean.sampler)
-    images = _draw(preset, shard, denoiser, clean.sampler, lambda targets: NoGuidance())
+    images = _draw(preset, drawing, denoiser, clean.sampler, lambda targets: NoGuidance())
     files.write_array(layout.clean(index), images)
-    shard.checkpoint.drop()
+    checkpoint.drop()
 
 
-def sample(layout: Layout, run: Run, index: int) -> None:
+def sample(layout: Layout, run: Run, index: int, checkpoint: Checkpoint) -> None:
     """Draw one shard of a guided run; write its images, and their target classes beside them."""
     preset = layout.preset
     sampling = preset.sampling
     size = _size(layout.sample_sizes, index)
     samples = range(index * sampling.shard_size, index * sampling.shard_size + size)
-    shard = Shard(
+    drawing = Drawing(
         name=f"{run.guide} {run.method} {run.sampler} {index}",
         seeds=[(sampling.seeds[i // sampling.samples], i % sampling.samples) for i in samples],
         targets=target_classes(preset)[samples.start : samples.stop],
         shape=_shape(preset),
         batch_size=sampling.batch_size,
-        checkpoint=unfinished_samples(layout, run, index),
+        checkpoint=checkpoint,
         checkpoint_every=sampling.checkpoint_every,
     )
     path = layout.samples(run, index)
-    files.check_writable(path, shard.checkpoint.path)
+    files.check_writable(path, checkpoint.path)
     denoiser = models.load_denoiser(layout, run.sampler)
-    images = _draw(preset, shard, denoiser, run.sampler, guidance_for(layout, run))
+    images = _draw(preset, drawing, denoiser, run.sampler, guidance_for(layout, run))
     about = samples_identity(run, index, images[0])
-    targets = files.tensors_writer({TARGET: shard.targets}, about)
-    files.write_all({path.with_suffix(".safetensors"): targets, path: files.array_writer(images)})
-    shard.checkpoint.drop()
-
-
-def unfinished_clean(layout: Layout, index: int) -> Checkpoint:
-    """The checkpoint of a shard of clean images."""
-    preset = layout.preset
-    parts = [*of_clean_images(preset), "clean_images.batch_size"]
-    inputs = [layout.model(DIFFUSION)]
-    return checkpoint_of(layout, layout.clean(index), parts, inputs)
-
-
-def unfinished_samples(layout: Layout, run: Run, index: int) -> Checkpoint:
-    """The checkpoint of a shard of a guided run."""
-    preset = layout.preset
-    parts = [*of_clean_images(preset), *of_samples(run), "sampling.batch_size"]
-    inputs = [layout.model(DIFFUSION)]
-    if preset.methods[run.method].guidance != "none":
-        parts += ["experts", f"guides.{run.guide}"]
-        inputs += [layout.model(run.guide), *layout.experts(run.guide, run.method)]
-    return checkpoint_of(layout, layout.samples(run, index), parts, inputs)
+    targets = files.tensors_writer({TARGET: drawing.targets}, about)
+    files.write_all({layout.targets(run, index): targets, path: files.array_writer(images)})
+    checkpoint.drop()
 
 
 def guidance_for(layout: Layout, run: Run) -> GuidanceFor:
@@ -128,7 +108,7 @@ def guidance_for(layout: Layout, run: Run) -> GuidanceFor:
     at: GuideAt = lambda images, timestep: guide(images)  # noqa: E731
     if method.guidance == "experts":
         experts = [read_expert(path) for path in layout.experts(run.guide, run.method)]
-        wanted = purpose(preset, run.guide, run.method, layout.model(run.guide))
+        wanted = purpose_of(preset, run.guide, run.method, layout.model(run.guide))
         check_experts(experts, wanted, preset.ranges(method))
         at = ExpertBank(guide, experts)
     kind = X0Gradient if method.guidance == "x0_gradient" else NoisyInputGuidance
@@ -136,7 +116,7 @@ def guidance_for(layout: Layout, run: Run) -> GuidanceFor:
 
 
 def draw(
-    shard: Shard,
+    drawing: Drawing,
     denoiser: Denoiser,
     sampler: SamplerConfig,
     guidance: GuidanceFor,
@@ -146,22 +126,24 @@ def draw(
 
     An image depends on its seed, index and target only. NumericalError if a sample is not finite.
     """
-    done, state = _resume(shard, device)
+    done, state = _resume(drawing, device)
     steps = len(denoiser.schedule)
-    batches = -(-len(shard.seeds) // shard.batch_size)
+    batches = -(-len(drawing.seeds) // drawing.batch_size)
     initial = len(done) * steps + (steps - state.steps_left if state else 0)
-    bar = tqdm(total=batches * steps, desc=shard.name, initial=initial, mininterval=2, unit="step")
+    bar = tqdm(
+        total=batches * steps, desc=drawing.name, initial=initial, mininterval=2, unit="step"
+    )
     for batch in range(len(done), batches):
-        chosen = slice(batch * shard.batch_size, (batch + 1) * shard.batch_size)
-        seeds = shard.seeds[chosen]
+        chosen = slice(batch * drawing.batch_size, (batch + 1) * drawing.batch_size)
+        seeds = drawing.seeds[chosen]
         if state is None:
-            state = noise_state(denoiser, seeds, shard.shape, device)
-        guided = guidance(shard.targets[chosen].to(device))
-        states = trajectory(shard.name, denoiser, sampler, guided, state, seeds)
+            state = noise_state(denoiser, seeds, drawing.shape, device)
+        guided = guidance(drawing.targets[chosen].to(device))
+        states = trajectory(drawing.name, denoiser, sampler, guided, state, seeds)
         for state in states:
             bar.update()
-            if state.steps_left and (steps - state.steps_left) % shard.checkpoint_every == 0:
-                _save(shard, done, state)
+            if state.steps_left and (steps - state.steps_left) % drawing.checkpoint_every == 0:
+                _save(drawing, done, state)
         done.append(torch.from_numpy(datasets.to_uint8(state.x)))
         state = None
     bar.close()
@@ -169,19 +151,19 @@ def draw(
 
 
 def _draw(
-    preset: Preset, shard: Shard, denoiser: Denoiser, sampler: str, guidance: GuidanceFor
+    preset: Preset, drawing: Drawing, denoiser: Denoiser, sampler: str, guidance: GuidanceFor
 ) -> NDArray[np.uint8]:
     with runtime.autocast(preset.runtime):
         device = runtime.device(preset.runtime)
-        return draw(shard, denoiser, preset.samplers[sampler], guidance, device)
+        return draw(drawing, denoiser, preset.samplers[sampler], guidance, device)
 
 
-def _save(shard: Shard, done: list[Tensor], state: State) -> None:
-    shard.checkpoint.save({"done": done, "x": state.x, "steps_left": state.steps_left})
+def _save(drawing: Drawing, done: list[Tensor], state: State) -> None:
+    drawing.checkpoint.save({"done": done, "x": state.x, "steps_left": state.steps_left})
 
 
-def _resume(shard: Shard, device: torch.device) -> tuple[list[Tensor], State | None]:
-    saved = shard.checkpoint.load()
+def _resume(drawing: Drawing, device: torch.device) -> tuple[list[Tensor], State | None]:
+    saved = drawing.checkpoint.load()
     if saved is None:
         return [], None
     return saved["done"], State(saved["steps_left"], saved["x"].to(device))

@@ -1,4 +1,4 @@
-"""Reading and writing files of each format: whole or not at all, and never unpickled."""
+"""Files of each format: read and written whole or not at all, and never unpickled."""
 
 from __future__ import annotations
 

@@ -23,8 +23,8 @@ from ppap.seeds import Stream, mix
 _WATCHED = 100
 
 
-class Job(NamedTuple):
-    """What a training run is called, the seed of its random numbers, and its checkpoint."""
+class Session(NamedTuple):
+    """A training's name, the seed of its random numbers, and its checkpoint."""
 
     name: str
     seed: int
@@ -32,7 +32,7 @@ class Job(NamedTuple):
 
 
 def train(
-    network: nn.Module, loss_at: Callable[[int], Tensor], training: Training, job: Job
+    network: nn.Module, loss_at: Callable[[int], Tensor], training: Training, session: Session
 ) -> dict[str, float]:
     """Train the network's trainable parameters in place, from its checkpoint if there is one.
 
@@ -50,17 +50,17 @@ def train(
     scaler = torch.amp.GradScaler(enabled=torch.is_autocast_enabled("cuda") and half)
     average = [p.detach().clone() for p in parameters] if training.ema else []
     parts = {"network": network, "optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
-    start, losses = _resume(parts, average, job)
+    start, losses = _resume(parts, average, session)
     bar = tqdm(
         range(start, training.steps),
-        job.name,
+        session.name,
         training.steps,
         initial=start,
         mininterval=2,
         unit="step",
     )
     for step in bar:
-        torch.manual_seed(mix(job.seed, Stream.TRAINING, step))
+        torch.manual_seed(mix(session.seed, Stream.TRAINING, step))
         loss = loss_at(step)
         losses[step % _WATCHED] = loss.detach()
         optimizer.zero_grad(set_to_none=True)
@@ -77,12 +77,12 @@ def train(
         done = step + 1
         checkpoint_due = done % training.checkpoint_every == 0 and done < training.steps
         if done % _WATCHED == 0 or done == training.steps or checkpoint_due:
-            _check(losses, step, job)
+            _check(losses, step, session)
             bar.set_postfix(loss=f"{_mean(losses, done):.4f}", refresh=False)
         if checkpoint_due or done == training.steps:
-            _check_weights(parameters, step, job)
+            _check_weights(parameters, step, session)
         if checkpoint_due:
-            _save(parts, average, losses, done, job)
+            _save(parts, average, losses, done, session)
     for parameter, averaged in zip(parameters, average, strict=False):
         parameter.data.copy_(averaged)
     return {"steps": training.steps, "final_loss": _mean(losses, training.steps)}
@@ -103,34 +103,38 @@ def _mean(losses: Tensor, done: int) -> float:
     return float(losses[:done].mean())
 
 
-def _check(losses: Tensor, step: int, job: Job) -> None:
+def _check(losses: Tensor, step: int, session: Session) -> None:
     bad = (~torch.isfinite(losses)).nonzero().flatten().tolist()
     if bad:
         first = min(step - (step - slot) % _WATCHED for slot in bad)
-        raise NumericalError(f"{job.name}: the loss is not finite at step {first}{_kept(job)}")
+        raise NumericalError(
+            f"{session.name}: the loss is not finite at step {first}{_kept(session)}"
+        )
 
 
-def _check_weights(parameters: list[nn.Parameter], step: int, job: Job) -> None:
+def _check_weights(parameters: list[nn.Parameter], step: int, session: Session) -> None:
     """A loss tells of the weights before its step only."""
     if not all(torch.isfinite(parameter).all() for parameter in parameters):
-        raise NumericalError(f"{job.name}: a weight is not finite after step {step}{_kept(job)}")
+        raise NumericalError(
+            f"{session.name}: a weight is not finite after step {step}{_kept(session)}"
+        )
 
 
-def _kept(job: Job) -> str:
-    path = job.checkpoint.path
+def _kept(session: Session) -> str:
+    path = session.checkpoint.path
     return f"; the last good checkpoint is {path}" if path.exists() else ""
 
 
 def _save(
-    parts: dict[str, Any], average: list[Tensor], losses: Tensor, step: int, job: Job
+    parts: dict[str, Any], average: list[Tensor], losses: Tensor, step: int, session: Session
 ) -> None:
     state = {name: part.state_dict() for name, part in parts.items()}
-    job.checkpoint.save(state | {"average": average, "losses": losses, "step": step})
+    session.checkpoint.save(state | {"average": average, "losses": losses, "step": step})
 
 
-def _resume(parts: dict[str, Any], average: list[Tensor], job: Job) -> tuple[int, Tensor]:
-    """Load the job's checkpoint, if there is one of this very job: the next step, and recent losses."""
-    state = job.checkpoint.load()
+def _resume(parts: dict[str, Any], average: list[Tensor], session: Session) -> tuple[int, Tensor]:
+    """Load the checkpoint, if there is one of this very training: the next step, and recent losses."""
+    state = session.checkpoint.load()
     if state is None:
         device = next(parts["network"].parameters()).device
         return 0, torch.zeros(_WATCHED, device=device)

@@ -10,47 +10,38 @@ from torch import Tensor
 
 from ppap.data import datasets
 from ppap.diffusion.schedules import Schedule
-from ppap.errors import ConfigError
-from ppap.graph.checkpoints import Checkpoint, checkpoint_of
-from ppap.graph.dependencies import fingerprint, of_model
+from ppap.graph.checkpoints import Checkpoint
 from ppap.graph.layout import Layout
 from ppap.networks import models, runtime
 from ppap.networks.guide import Guide
-from ppap.preset import DATASET, DIFFUSION
+from ppap.preset import DIFFUSION
 from ppap.seeds import Stream, mix, name_seed
 from ppap.storage import files
-from ppap.training.loop import Job, train
+from ppap.training.loop import Session, train
 
 log = logging.getLogger(__name__)
 
 
-def pretrain(layout: Layout, name: str) -> None:
-    """Train `diffusion`, `evaluator` or a guide on real images, and write its weights."""
+def pretrain(layout: Layout, name: str, checkpoint: Checkpoint, mark: str) -> None:
+    """Train `diffusion`, a judge or a guide on real images, and write its weights.
+
+    `mark` is written beside them: a hash of what the preset says of them.
+    """
     preset = layout.preset
-    if preset.training(name) is None:
-        raise ConfigError(f"{preset.name}: no model '{name}' to pretrain")
-    mark = fingerprint(preset, *of_model(preset, name))
-    job = Job(name, name_seed(preset.seed, name), unfinished(layout, name))
-    files.check_writable(layout.model(name), job.checkpoint.path)
-    torch.manual_seed(mix(job.seed, Stream.INITIAL_WEIGHTS))
+    session = Session(name, name_seed(preset.seed, name), checkpoint)
+    files.check_writable(layout.model(name), checkpoint.path)
+    torch.manual_seed(mix(session.seed, Stream.INITIAL_WEIGHTS))
     with runtime.autocast(preset.runtime):
         if name == DIFFUSION:
-            metadata, network = _train_diffusion(layout, job)
+            metadata, network = _train_diffusion(layout, session)
         else:
-            metadata, network = _train_classifier(layout, name, job)
+            metadata, network = _train_classifier(layout, name, session)
     about = metadata | {"model": name, "config": mark}
     files.write_tensors(layout.model(name), network.state_dict(), about)
-    job.checkpoint.drop()
+    checkpoint.drop()
 
 
-def unfinished(layout: Layout, name: str) -> Checkpoint:
-    """The checkpoint of a network's training."""
-    preset = layout.preset
-    data = [layout.model(DATASET)] if preset.dataset.kind == "registered" else []
-    return checkpoint_of(layout, layout.model(name), of_model(preset, name), data)
-
-
-def _train_diffusion(layout: Layout, job: Job) -> tuple[dict[str, str], torch.nn.Module]:
+def _train_diffusion(layout: Layout, session: Session) -> tuple[dict[str, str], torch.nn.Module]:
     """Minimise |eps - eps_theta(x_t, t)|^2 (Ho et al. 2020, equation 14)."""
     preset = layout.preset
     device = runtime.device(preset.runtime)
@@ -67,12 +58,12 @@ def _train_diffusion(layout: Layout, job: Job) -> tuple[dict[str, str], torch.nn
         eps = torch.randn_like(x0)
         return F.mse_loss(network(add_noise(x0, eps, abar[t]), t).float(), eps)
 
-    summary = train(network, loss_at, training, job)
+    summary = train(network, loss_at, training, session)
     return {key: f"{value:.6g}" for key, value in summary.items()}, network
 
 
 def _train_classifier(
-    layout: Layout, name: str, job: Job
+    layout: Layout, name: str, session: Session
 ) -> tuple[dict[str, str], torch.nn.Module]:
     """Cross-entropy on clean images, shifted at random: an ordinary off-the-shelf classifier."""
     preset = layout.preset
@@ -88,7 +79,7 @@ def _train_classifier(
         chosen = torch.randint(len(images), (training.batch_size,))
         return F.cross_entropy(guide(shifted(images[chosen], training.shift)), labels[chosen])
 
-    summary = train(guide.network, loss_at, training, job)
+    summary = train(guide.network, loss_at, training, session)
     accuracy = holdout_accuracy(layout, guide.eval())
     log.info("%s: %.1f%% of held-out images right", name, 100 * accuracy)
     return {

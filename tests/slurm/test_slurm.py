@@ -35,7 +35,8 @@ def test_a_run_whose_controller_was_away_gives_an_undisturbed_ones_results(
         ["pretrain", "smoke", "resnet"],
         *(["generate", "smoke", "--shard", shard] for shard in (0, 1)),
         ["label", "smoke", "resnet", "--part", 0],
-        *(["train-expert", "smoke", "resnet", "ppap_5", part] for part in ("warm", 1, 2)),
+        ["warm-start", "smoke", "resnet", "teacher", "adapter"],
+        *(["train-expert", "smoke", "resnet", "ppap_5", expert] for expert in (1, 2)),
         ["sample", "smoke", "ddim25", "resnet", "ppap_5", "--shard", 0],
     ):
         ppap(*step, cwd=tmp_path)

@@ -1,0 +1,187 @@
+"""Commands that run one job of a step: what the workflow's rules call, and people by hand."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ppap.cli.arguments import (
+    Guide,
+    Method,
+    PresetName,
+    Sampler,
+    ShardIndex,
+    TableName,
+    chosen_methods,
+    known,
+    open_preset,
+    run_of,
+)
+from ppap.errors import ConfigError
+from ppap.preset import UNGUIDED, runs
+from ppap.steps.download import Download
+from ppap.steps.features import Features
+from ppap.steps.figure import Figure
+from ppap.steps.generate import Generate
+from ppap.steps.label import Label
+from ppap.steps.metrics import Metrics
+from ppap.steps.pretrain import Pretrain
+from ppap.steps.reference_features import ReferenceFeatures
+from ppap.steps.sample import Sample
+from ppap.steps.table import Table
+from ppap.steps.train_expert import TrainExpert
+from ppap.steps.warm_start import WarmStart
+
+
+def download(
+    preset: PresetName,
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="diffusion, evaluator, classifier, reference, dataset, or a key of `guides`"
+        ),
+    ],
+) -> None:
+    """Download what the preset takes from elsewhere (weights, reference images), and check it.
+
+    Goes on where a broken download stopped. A file that lies in downloads/ already is used: on a machine
+    without network, place it there by hand. What a publisher prints no sha256 of is remembered in
+    downloads.lock beside the preset, and checked ever after.
+    """
+    Download(name).run(open_preset(preset))
+
+
+def pretrain(
+    preset: PresetName,
+    model: Annotated[str, typer.Argument(help="diffusion, evaluator, or a key of `guides`")],
+) -> None:
+    """Train the diffusion model, the evaluator or an off-the-shelf guide on real images.
+
+    Resumes from its checkpoint. Steps, batch size and learning rate are the preset's.
+    """
+    Pretrain(model).run(open_preset(preset))
+
+
+def generate(preset: PresetName, shard: ShardIndex = 0) -> None:
+    """Draw one shard of clean images from the diffusion model, without guidance (uint8 pixels)."""
+    Generate(shard).run(open_preset(preset))
+
+
+def label(
+    preset: PresetName,
+    guide: Guide,
+    part: Annotated[int, typer.Option(min=0, help="which group of shards, counted from 0")] = 0,
+) -> None:
+    """Compute an off-the-shelf guide's answers (logits) on a part of the clean images.
+
+    A part has `clean_images.label_shards` shards.
+    """
+    layout = open_preset(preset)
+    known(layout.preset, "guides", guide)
+    Label(guide, part).run(layout)
+
+
+def warm_start(
+    preset: PresetName,
+    guide: Guide,
+    supervision: Annotated[str, typer.Argument(help="labels or teacher")],
+    trainable: Annotated[str, typer.Argument(help="all or adapter")],
+) -> None:
+    """Train the start that all experts of a guide with this supervision and these parameters share.
+
+    Resumes from its checkpoint. It takes the share `experts.warm_share` of the steps of a method.
+    """
+    layout = open_preset(preset)
+    known(layout.preset, "guides", guide)
+    methods = layout.preset.methods.values()
+    shared = [m for m in methods if runs.has_warm_start(layout.preset, m)]
+    if (supervision, trainable) not in {(m.supervision, m.trainable) for m in shared}:
+        raise ConfigError(
+            f"methods: no method has a shared start of {trainable}, taught by {supervision}"
+        )
+    WarmStart(guide, supervision, trainable).run(layout)
+
+
+def train_expert(
+    preset: PresetName,
+    guide: Guide,
+    method: Method,
+    expert: Annotated[int, typer.Argument(help="1 (least noise) to N")],
+) -> None:
+    """Train one noise-aware expert of a guide on its range of timesteps.
+
+    Resumes from its checkpoint. The preset's `experts.steps` of the guide are the total of all
+    experts of the method, the shared start included.
+    """
+    layout = open_preset(preset)
+    known(layout.preset, "guides", guide)
+    known(layout.preset, "methods", method)
+    TrainExpert(guide, method, expert).run(layout)
+
+
+def sample(
+    preset: PresetName, sampler: Sampler, guide: Guide, method: Method, shard: ShardIndex = 0
+) -> None:
+    """Draw one shard of guided samples (uint8 pixels). Resumes from its checkpoint."""
+    layout = open_preset(preset)
+    Sample(*run_of(layout.preset, sampler, guide, method), shard).run(layout)
+
+
+def reference_features(preset: PresetName) -> None:
+    """Extract the evaluator's features of the real images that samples are compared with."""
+    ReferenceFeatures().run(open_preset(preset))
+
+
+def features(
+    preset: PresetName,
+    sampler: Sampler,
+    guide: Guide,
+    methods: Annotated[
+        list[str] | None, typer.Argument(help="keys of `methods`; all of the tables' if left out")
+    ] = None,
+) -> None:
+    """Extract the evaluator's features of runs' samples.
+
+    All methods of a sampler and guide share one file. Where some are named, the others' features stay in
+    it, if they are of the samples and the evaluator that are there now; else it is refused.
+    """
+    layout = open_preset(preset)
+    guide, chosen = chosen_methods(layout.preset, sampler, guide, methods or [])
+    Features(sampler, guide, chosen).run(layout)
+
+
+def metrics(preset: PresetName, sampler: Sampler, guide: Guide) -> None:
+    """Compute FID, Inception Score, precision, recall and target-class rate from features."""
+    layout = open_preset(preset)
+    known(layout.preset, "samplers", sampler)
+    if guide != UNGUIDED:
+        known(layout.preset, "guides", guide)
+    Metrics(sampler, guide).run(layout)
+
+
+def table(
+    preset: PresetName,
+    name: Annotated[TableName, typer.Argument(help="which of the paper's tables")],
+) -> None:
+    """Rebuild one of the paper's tables: CSV, Markdown, LaTeX, HTML and JSON, beside the printed values."""
+    Table(name.value).run(open_preset(preset))
+
+
+def figure(
+    preset: PresetName,
+    name: Annotated[str, typer.Argument(help="samples_GUIDE, metrics, confidence or gradients")],
+) -> None:
+    """Draw one of the figures."""
+    Figure(name).run(open_preset(preset))
+
+
+COMMANDS = (
+    *(download, pretrain, generate, label, warm_start, train_expert, sample),
+    *(reference_features, features, metrics, table, figure),
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    for command in COMMANDS:
+        app.command()(command)

@@ -1,0 +1,61 @@
+"""The step `download`: weights and images of others, taken once, checked, and kept as one file each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from ppap.errors import ConfigError
+from ppap.graph.layout import Layout
+from ppap.graph.step import Step
+from ppap.preset import Preset, reads
+from ppap.preset.runs import external_models
+
+if TYPE_CHECKING:
+    from ppap.plan.costs import Cost, Costs
+
+
+@dataclass(frozen=True)
+class Download(Step):
+    """Of a network, of reference images, or of a data set."""
+
+    message = "Downloading {wildcards.model}"
+    resources = "download"
+    gpu = False
+    priority = 50
+    local = True  # a cluster's nodes often have no network
+    retries = 3
+
+    model: str
+
+    @classmethod
+    def jobs(cls, layout: Layout) -> Iterable[Self]:
+        return map(cls, external_models(layout.preset))
+
+    def outputs(self, layout: Layout) -> list[Path]:
+        return [layout.model(self.model)]
+
+    def inputs(self, layout: Layout) -> list[Path]:
+        return []
+
+    def keys(self, preset: Preset) -> list[str]:
+        return reads.download_keys(preset, self.model)
+
+    def cost(self, costs: Costs) -> Cost:
+        return costs.download(self.model)
+
+    def run(self, layout: Layout) -> None:
+        """ConfigError if the preset takes no such thing from elsewhere."""
+        from ppap.data.downloads import Downloads
+        from ppap.data.external import download
+
+        known = external_models(layout.preset)
+        if self.model not in known:
+            there = ", ".join(known) or "nothing"
+            raise ConfigError(
+                f"{layout.preset.name}: no '{self.model}' to download (there is {there})"
+            )
+        lock = layout.preset.folder / "downloads.lock"
+        download(layout, Downloads(layout.downloads, lock), self.model)

@@ -1,0 +1,54 @@
+"""The step `label`: a teacher's answers on the clean images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from ppap.graph.layout import Layout
+from ppap.graph.step import Step
+from ppap.preset import Preset, reads
+from ppap.preset.runs import taught_guides
+
+if TYPE_CHECKING:
+    from ppap.plan.costs import Cost, Costs
+
+
+@dataclass(frozen=True)
+class Label(Step):
+    """Of one part of the clean images, which is several shards, by one guide."""
+
+    message = "Labelling clean images with {wildcards.guide}, part {wildcards.part}"
+    options = ("part",)
+    resources = "label"
+    priority = 30
+
+    guide: str
+    part: int
+
+    @classmethod
+    def jobs(cls, layout: Layout) -> Iterable[Self]:
+        parts = range(len(layout.label_sizes))
+        return [cls(guide, part) for guide in taught_guides(layout.preset) for part in parts]
+
+    def outputs(self, layout: Layout) -> list[Path]:
+        return [layout.labels(self.guide, self.part)]
+
+    def inputs(self, layout: Layout) -> list[Path]:
+        return [layout.model(self.guide), *map(layout.clean, layout.shards_of_part(self.part))]
+
+    def keys(self, preset: Preset) -> list[str]:
+        own = [*reads.CLEAN, "clean_images.label_shards", *reads.IMAGE, "dataset.mirror"]
+        return [*own, *reads.network_keys(preset, self.guide)]
+
+    def cost(self, costs: Costs) -> Cost:
+        return costs.labels(self.guide, self.part)
+
+    def run(self, layout: Layout) -> None:
+        from ppap.experts.labelling import label
+        from ppap.storage.files import check_writable
+
+        check_writable(*self.outputs(layout))
+        label(layout, self.guide, self.part)

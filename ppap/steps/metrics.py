@@ -1,0 +1,51 @@
+"""The step `metrics`: FID, Inception Score, precision, recall and target-class rate, of features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from ppap.graph.layout import Layout
+from ppap.graph.step import Step
+from ppap.preset import Preset, reads
+from ppap.preset.runs import evaluated, group
+
+if TYPE_CHECKING:
+    from ppap.plan.costs import Cost, Costs
+
+
+@dataclass(frozen=True)
+class Metrics(Step):
+    """Of all methods with a sampler and guide."""
+
+    message = "Computing the metrics of {wildcards.sampler}, guide {wildcards.guide}"
+    resources = "metrics"
+    gpu = False
+
+    sampler: str
+    guide: str
+
+    @classmethod
+    def jobs(cls, layout: Layout) -> Iterable[Self]:
+        return [cls(*pair) for pair in evaluated(layout.preset)]
+
+    def outputs(self, layout: Layout) -> list[Path]:
+        return [layout.metrics(self.sampler, self.guide)]
+
+    def inputs(self, layout: Layout) -> list[Path]:
+        return [layout.reference, layout.features(self.sampler, self.guide)]
+
+    def keys(self, preset: Preset) -> list[str]:
+        methods = (run.method for run in group(preset, self.sampler, self.guide))
+        guidance = [f"methods.{method}.guidance" for method in methods]
+        return [*reads.target_keys(), "evaluator.neighbours", *guidance]
+
+    def cost(self, costs: Costs) -> Cost:
+        return costs.nothing()
+
+    def run(self, layout: Layout) -> None:
+        from ppap.evaluation.evaluate import write_metrics
+
+        write_metrics(layout, self.sampler, self.guide)

@@ -1,0 +1,66 @@
+"""The step `sample`: guided samples, shard by shard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from ppap.graph.layout import Layout
+from ppap.graph.step import Step
+from ppap.preset import DIFFUSION, Preset, reads
+from ppap.preset.runs import Run, all_runs
+
+if TYPE_CHECKING:
+    from ppap.plan.costs import Cost, Costs
+
+
+@dataclass(frozen=True)
+class Sample(Step):
+    """Of one shard of a run."""
+
+    message = (
+        "Sampling {wildcards.sampler}, guide {wildcards.guide}, {wildcards.method}, "
+        "shard {wildcards.shard}"
+    )
+    options = ("shard",)
+    resources = "sample"
+    priority = 10
+    resumes = ("sampling.batch_size",)
+
+    sampler: str
+    guide: str
+    method: str
+    shard: int
+
+    @property
+    def drawn(self) -> Run:
+        return Run(self.sampler, self.guide, self.method)
+
+    @classmethod
+    def jobs(cls, layout: Layout) -> Iterable[Self]:
+        shards = range(len(layout.sample_sizes))
+        return [cls(*run, shard) for run in all_runs(layout.preset) for shard in shards]
+
+    def outputs(self, layout: Layout) -> list[Path]:
+        return [layout.samples(self.drawn, self.shard), layout.targets(self.drawn, self.shard)]
+
+    def inputs(self, layout: Layout) -> list[Path]:
+        return [layout.model(DIFFUSION), *layout.guiding(self.drawn)]
+
+    def keys(self, preset: Preset) -> list[str]:
+        return [
+            *reads.drawing_keys(preset, self.sampler),
+            *reads.run_keys(preset, *self.drawn),
+            *reads.target_keys(),
+            "sampling.shard_size",
+        ]
+
+    def cost(self, costs: Costs) -> Cost:
+        return costs.samples(self.drawn, self.shard)
+
+    def run(self, layout: Layout) -> None:
+        from ppap.sampling.drawing import sample
+
+        sample(layout, self.drawn, self.shard, self.checkpoint(layout))

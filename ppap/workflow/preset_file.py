@@ -1,0 +1,58 @@
+"""The preset that Snakemake is told of: found, checked, and refused if a shell would read its path otherwise."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ppap import preset as presets
+from ppap.errors import ConfigError
+from ppap.preset import Preset
+from ppap.process import failures
+
+_UNSAFE = re.compile(r"[^\w ./+@,=%~:-]|^[-~]")
+
+
+def load_preset(options: dict[str, Any]) -> tuple[str, Preset]:
+    """The preset that `--config preset=` names and its file; one line and exit code 2 if it is wrong."""
+    with failures.ending_the_process("snakemake"):
+        path = preset_file(options.get("preset", "digits"))
+        return str(path), presets.load(path)
+
+
+def preset_file(named: Any) -> Path:
+    """The file of the preset that Snakemake's configuration names; ConfigError if it is no plain path.
+
+    Snakemake hands its configuration on to the shells of jobs that it starts elsewhere (Slurm, conda), in
+    quotes that do not hold every character.
+    """
+    found = _UNSAFE.search(str(named))
+    if found:
+        raise ConfigError(
+            f"preset {str(named)!r}: {found[0]!r} is no character for the path of a preset; rename it"
+        )
+    return presets.find(str(named))
+
+
+def check_before_first_job(workflow: Any, preset: str) -> None:
+    """Have Snakemake check a preset in full before the first job of a run, in a process of its own.
+
+    It ends with the check's lines and exit code if something is wrong. Dry runs have no such hook, nor have
+    the processes that Snakemake starts for single jobs. Snakemake runs the `onstart:` of the outermost
+    Snakefile only, and this workflow is a module of that, in a clone and wherever it is deployed: hence not
+    the directive. What such a Snakefile does in its own `onstart:` comes after.
+    """
+    after = workflow._onstart
+
+    def check(log: Any) -> None:
+        if not workflow.touch:
+            command = [sys.executable, "-P", "-m", "ppap", "config", "check", preset, "--files"]
+            done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+            if done.returncode:
+                raise SystemExit(done.returncode)  # gives the folder's lock back on its way
+        after(log)
+
+    workflow._onstart = check

@@ -1,0 +1,10 @@
+# The phases of the workflow as targets: `snakemake samples` makes every sample. DVC runs them as its stages.
+
+
+for phase, files in targets(LAYOUT).items():
+
+    rule:
+        name:
+            phase
+        input:
+            files,

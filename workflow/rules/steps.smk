@@ -1,0 +1,35 @@
+# The steps of the workflow (ppap/steps, a module each), as rules: what they read and write, what a change of the
+# preset makes stale, what they ask of the machine.
+
+
+for step in STEPS:
+    RULE = Rule(step, LAYOUT, PRESET_FILE)
+    if step.local:
+        workflow.localrules(RULE.name)
+
+    rule:
+        name:
+            RULE.name
+        input:
+            RULE.input,
+        output:
+            RULE.output,
+        log:
+            RULE.log,
+        benchmark:
+            RULE.benchmark
+        wildcard_constraints:
+            **RULE.wildcard_constraints,
+        priority: RULE.priority
+        retries: RULE.retries
+        conda:
+            ENVIRONMENT
+        threads: RULE.threads
+        resources:
+            **RULE.resources,
+        params:
+            **RULE.params,
+        message:
+            RULE.message
+        shell:
+            "ppap {params.step:q} {params.preset:q} {params.arguments:q} > {log:q} 2>&1"
