@@ -10,6 +10,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,12 +19,13 @@ from diffusers import DDIMScheduler
 from ppap import preset as config
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import NoGuidance, NoisyInputGuidance, class_log_probability
-from ppap.diffusion.schedules import Schedule
+from ppap.diffusion.samplers import ddim
+from ppap.diffusion.schedules import Schedule, ddim_timesteps
 from ppap.experts import adapters
 from ppap.graph.checkpoints import Checkpoint
 from ppap.networks import models, runtime
 from ppap.networks.guide import Guide
-from ppap.preset import Runtime, SamplerConfig
+from ppap.preset import Runtime
 from ppap.sampling.drawing import Drawing, draw
 from ppap.seeds import balanced_classes
 
@@ -52,8 +54,9 @@ def main() -> None:
     size, channels = preset.dataset.image_size, preset.dataset.channels
     shape = (channels, size, size)
     spec = preset.diffusion
-    schedule = Schedule.respaced(spec.noise_schedule, spec.timesteps, "ddim", STEPS)
-    sampler = SamplerConfig(kind="ddim", steps=STEPS, scale=4.0)
+    kept = ddim_timesteps(spec.timesteps, STEPS)
+    schedule = Schedule.respaced(spec.noise_schedule, spec.timesteps, kept)
+    sampler = partial(ddim, eta=0.0)
     targets = balanced_classes(0, arguments.batch, list(range(preset.dataset.classes)))
     name, guide_spec = next(iter(preset.guides.items()))
 

@@ -17,6 +17,13 @@ class ModelError(ConfigError):
     """
 
 
+class UserCodeError(ConfigError):
+    """Code of the user's own, but for a model, that fails, or is not what it should be.
+
+    Raised `from` the code's own exception, if it has one, as ModelError is.
+    """
+
+
 class DataError(PPAPError):
     """A file that is missing, truncated, tampered with, or made for another run."""
 

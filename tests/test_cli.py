@@ -190,13 +190,13 @@ def test_a_guide_that_cannot_be_built_is_named(
 def test_ddpm_draws_its_noise_in_clean_images_samples_and_figures(
     copy: Path, preset_file, monkeypatch
 ) -> None:
-    drawn = []
+    drawn, original = [], samplers.ddpm
 
     def ddpm(denoiser, guidance, state, noise, eta):
         drawn.append(eta)
-        return samplers.ddpm(denoiser, guidance, state, noise, eta)
+        return original(denoiser, guidance, state, noise, eta)
 
-    monkeypatch.setitem(samplers.SAMPLERS, "ddpm", ddpm)
+    monkeypatch.setattr(samplers, "ddpm", ddpm)
     rows = {"guides": ["resnet"], "samplers": ["ddpm250"], "methods": ["none", "naive"]}
     preset = preset_file(
         tables={"main": [rows]}, figures={"sampler": "ddpm250", "samples": 4},

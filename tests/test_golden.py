@@ -9,9 +9,11 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
+from ppap.diffusion import samplers
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import NoisyInputGuidance, class_log_probability
-from ppap.diffusion.samplers import SAMPLERS, State
+from ppap.diffusion.sampler_kinds import SAMPLERS
+from ppap.diffusion.samplers import State
 from ppap.diffusion.schedules import Schedule
 from ppap.networks.adm import ADM
 from ppap.preset import ADMArchitecture
@@ -64,7 +66,7 @@ def test_respaced_schedules_match_the_reference(key, kind, steps, name) -> None:
         assert (key, name) == ("ddpm100", "cosine")  # the one pair the reference lacks
         return
     expected = tables[f"{key}_{name}"]
-    schedule = Schedule.respaced(name, 1000, kind, steps)
+    schedule = Schedule.respaced(name, 1000, SAMPLERS.get(kind).timesteps(1000, steps))
     assert list(schedule.timesteps) == expected.pop("timesteps")
     for attribute, values in expected.items():
         np.testing.assert_allclose(
@@ -76,14 +78,14 @@ def test_respaced_schedules_match_the_reference(key, kind, steps, name) -> None:
 def test_guided_samplers_match_the_reference(tiny_adm: ADM, kind: str, output: str) -> None:
     golden = load_file(GOLDEN / "guided_samplers.safetensors")
     weight = golden["classifier/weight"]
-    schedule = Schedule.respaced("linear", 1000, kind, 10)
+    schedule = Schedule.respaced("linear", 1000, SAMPLERS.get(kind).timesteps(1000, 10))
     guidance = NoisyInputGuidance(
         lambda x, timestep: F.linear(x.flatten(1), weight),
         class_log_probability(golden["input/y"]),
         scale=7.5,
     )
     steps = len(schedule)
-    states = SAMPLERS[kind](
+    states = getattr(samplers, kind)(
         Denoiser(tiny_adm, schedule, "learned_range"),
         guidance,
         State(steps, golden["input/x_T"]),

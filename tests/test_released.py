@@ -188,7 +188,8 @@ def test_a_sampler_with_imported_experts_guides_as_the_golden_weights_do(place: 
         Checkpoint(place.folder / "d.ckpt", "-"),
         50,
     )
-    drawn = sampling.draw(shard, denoiser, config.samplers["ddim25"], direct, torch.device("cpu"))
+    sampler = config.sampler("ddim25").build(config.samplers["ddim25"])
+    drawn = sampling.draw(shard, denoiser, sampler, direct, torch.device("cpu"))
     assert np.abs(images.astype(int) - drawn.astype(int)).max() <= 1
     place.run("sample", place.preset, "ddim25", "resnet", "naive")
     naive = np.load(layout.samples(Run("ddim25", "resnet", "naive"), 0))

@@ -9,6 +9,7 @@ from diffusers import DDIMScheduler, DDPMScheduler
 
 from ppap import preset as presets
 from ppap.data import datasets
+from ppap.diffusion import samplers
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import (
     NoGuidance,
@@ -16,7 +17,8 @@ from ppap.diffusion.guidance import (
     X0Gradient,
     class_log_probability,
 )
-from ppap.diffusion.samplers import SAMPLERS, State
+from ppap.diffusion.sampler_kinds import SAMPLERS
+from ppap.diffusion.samplers import Sampler, State
 from ppap.diffusion.schedules import Schedule
 from ppap.errors import NumericalError
 from ppap.graph.checkpoints import Checkpoint
@@ -50,10 +52,18 @@ def classifier(x: torch.Tensor, timestep: int) -> torch.Tensor:
     return x.flatten(1) @ weight.T
 
 
+def spaced(kind: str, steps: int = 10, name: str = "cosine") -> Schedule:
+    return Schedule.respaced(name, 1000, SAMPLERS.get(kind).timesteps(1000, steps))
+
+
+def built(kind: str) -> Sampler:
+    return SAMPLERS.get(kind).build(SamplerConfig(kind=kind, steps=10, scale=2.0))
+
+
 @pytest.mark.parametrize("eta", [0.0, 0.7])
 @pytest.mark.parametrize("name", ["linear", "cosine"])
 def test_ddim_is_diffusers_ddim(network: ADM, name: str, eta: float) -> None:
-    schedule = Schedule.respaced(name, 1000, "ddim", 10)
+    schedule = spaced("ddim", name=name)
     theirs = DDIMScheduler(
         trained_betas=Schedule.create(name, 1000).betas, clip_sample=True, set_alpha_to_one=True
     )
@@ -62,7 +72,7 @@ def test_ddim_is_diffusers_ddim(network: ADM, name: str, eta: float) -> None:
     noise = StepNoise(SEEDS, SHAPE, CPU)
     x = initial_noise(SEEDS, SHAPE)
     denoiser = Denoiser(network, schedule, "fixed_small")
-    *_, mine = SAMPLERS["ddim"](denoiser, NoGuidance(), State(10, x), noise, eta)
+    *_, mine = samplers.ddim(denoiser, NoGuidance(), State(10, x), noise, eta)
     for step, t in zip(reversed(range(10)), theirs.timesteps, strict=True):
         eps = network(x, t.repeat(len(x)))
         given = noise(step) if step else torch.zeros_like(x)
@@ -81,7 +91,7 @@ def test_ddpm_is_diffusers_ddpm(network: ADM, variance: str, monkeypatch) -> Non
     noise = StepNoise(SEEDS, SHAPE, CPU)
     x = initial_noise(SEEDS, SHAPE)
     denoiser = Denoiser(network, schedule, variance)
-    *_, mine = SAMPLERS["ddpm"](denoiser, NoGuidance(), State(100, x), noise, 1.0)
+    *_, mine = samplers.ddpm(denoiser, NoGuidance(), State(100, x), noise, 1.0)
     for step, t in zip(reversed(range(100)), theirs.timesteps, strict=True):
         monkeypatch.setattr(
             "diffusers.schedulers.scheduling_ddpm.randn_tensor",
@@ -92,7 +102,7 @@ def test_ddpm_is_diffusers_ddpm(network: ADM, variance: str, monkeypatch) -> Non
 
 
 def test_x0_gradient_is_the_derivative_of_the_score_of_the_estimate(network: ADM) -> None:
-    denoiser = Denoiser(network, Schedule.respaced("cosine", 1000, "ddim", 10), "fixed_small")
+    denoiser = Denoiser(network, spaced("ddim"), "fixed_small")
     y = torch.tensor([2])
     guidance = X0Gradient(classifier, class_log_probability(y), 3.0)
     x = 0.1 * initial_noise(SEEDS[:1], SHAPE)
@@ -108,9 +118,9 @@ def test_x0_gradient_is_the_derivative_of_the_score_of_the_estimate(network: ADM
 
 @pytest.mark.parametrize("kind", ["ddim", "ddpm"])
 def test_a_sample_does_not_depend_on_its_batch(network: ADM, kind: str, tmp_path: Path) -> None:
-    sampler = SamplerConfig(kind=kind, steps=10, scale=2.0)
+    sampler = built(kind)
     targets = balanced_classes(0, 12, list(range(5)))
-    denoiser = Denoiser(network, Schedule.respaced("cosine", 1000, kind, 10), "fixed_small")
+    denoiser = Denoiser(network, spaced(kind), "fixed_small")
 
     def drawn(batch_size: int, shard_size: int) -> np.ndarray:
         parts = []
@@ -135,7 +145,7 @@ def test_a_sample_does_not_depend_on_its_batch(network: ADM, kind: str, tmp_path
 
 @pytest.mark.parametrize("kind", ["ddim", "ddpm"])
 def test_states_agree_to_1e_4_whatever_the_batch(network: ADM, kind: str) -> None:
-    denoiser = Denoiser(network, Schedule.respaced("cosine", 1000, kind, 10), "fixed_small")
+    denoiser = Denoiser(network, spaced(kind), "fixed_small")
     y = torch.tensor([0, 1, 2, 3, 4, 0])
 
     def last(chosen: slice) -> torch.Tensor:
@@ -143,7 +153,7 @@ def test_states_agree_to_1e_4_whatever_the_batch(network: ADM, kind: str) -> Non
         guidance = NoisyInputGuidance(classifier, class_log_probability(y[chosen]), 2.0)
         start = State(10, initial_noise(seeds, SHAPE))
         noise = StepNoise(seeds, SHAPE, CPU)
-        *_, end = SAMPLERS[kind](denoiser, guidance, start, noise, 1.0)
+        *_, end = getattr(samplers, kind)(denoiser, guidance, start, noise, 1.0)
         return end.x
 
     apart = torch.cat([last(slice(i, i + 1)) for i in range(6)])
@@ -151,8 +161,8 @@ def test_states_agree_to_1e_4_whatever_the_batch(network: ADM, kind: str) -> Non
 
 
 def test_a_killed_shard_resumes_bit_for_bit(network: ADM, tmp_path: Path) -> None:
-    sampler = SamplerConfig(kind="ddpm", steps=10, scale=2.0)
-    denoiser = Denoiser(network, Schedule.respaced("cosine", 1000, "ddpm", 10), "fixed_small")
+    sampler = built("ddpm")
+    denoiser = Denoiser(network, spaced("ddpm"), "fixed_small")
     shard = Drawing(
         "t", [(0, i) for i in range(8)], torch.zeros(8, dtype=torch.int64), SHAPE, 4,
         Checkpoint(tmp_path / "shard.ckpt", "mark"), 3,
@@ -185,8 +195,8 @@ def test_a_killed_shard_resumes_bit_for_bit(network: ADM, tmp_path: Path) -> Non
 
 
 def test_a_sample_that_is_not_finite_stops_with_its_timestep(network: ADM, tmp_path: Path) -> None:
-    sampler = SamplerConfig(kind="ddim", steps=10, scale=2.0)
-    schedule = Schedule.respaced("cosine", 1000, "ddim", 10)
+    sampler = built("ddim")
+    schedule = spaced("ddim")
 
     def broken(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         return network(x, t) * (torch.nan if int(t[0]) < 450 else 1)
@@ -224,8 +234,8 @@ class ExactDigits:
 
 def test_an_exact_bayes_classifier_guides_ddim_to_the_target_class(tmp_path: Path) -> None:
     exact = ExactDigits()
-    sampler = SamplerConfig(kind="ddim", steps=25, scale=2.0)
-    denoiser = Denoiser(exact.eps, Schedule.respaced("cosine", 1000, "ddim", 25), "fixed_small")
+    sampler = built("ddim")
+    denoiser = Denoiser(exact.eps, spaced("ddim", 25), "fixed_small")
     targets = balanced_classes(0, 200, list(range(10)))
     shard = Drawing(
         "b", [(0, i) for i in range(200)], targets, SHAPE, 100, Checkpoint(tmp_path / "b", ""), 99

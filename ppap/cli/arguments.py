@@ -63,7 +63,7 @@ def run_of(preset: Preset, sampler: str, guide: str, method: str) -> Run:
     """The run that holds these samples; ConfigError if a name is unknown."""
     known(preset, "samplers", sampler)
     known(preset, "methods", method)
-    if runs.uses_guide(preset, method):
+    if preset.guidance(method).guided:
         known(preset, "guides", guide)
     return runs.stored_as(preset, Run(sampler, guide, method))
 

@@ -1,4 +1,4 @@
-"""The denoiser that samplers ask: the clean image that a network sees in x_t, and the reverse step's variance."""
+"""The denoiser: noise added to a clean image, and the clean image that a diffusion network sees in x_t."""
 
 from __future__ import annotations
 
@@ -20,6 +20,12 @@ class Prediction(NamedTuple):
     eps: Tensor
     x0: Tensor
     log_variance: Tensor
+
+
+def add_noise(x0: Tensor, eps: Tensor, abar: Tensor) -> Tensor:
+    """x_t = sqrt(abar) x0 + sqrt(1 - abar) eps, for abar (B,) (Ho et al. 2020, equation 4)."""
+    abar = abar[:, None, None, None]
+    return abar.sqrt() * x0 + (1 - abar).sqrt() * eps
 
 
 class Denoiser:

@@ -25,8 +25,10 @@ class State(NamedTuple):
 
 
 class Sampler(Protocol):
+    """A sampler function with its `eta` given."""
+
     def __call__(
-        self, denoiser: Denoiser, guidance: Guidance, state: State, noise: NoiseSource, eta: float
+        self, denoiser: Denoiser, guidance: Guidance, state: State, noise: NoiseSource
     ) -> Iterator[State]: ...
 
 
@@ -73,6 +75,3 @@ def ddpm(
         if step > 0:
             x = x + eta * (0.5 * prediction.log_variance).exp() * noise(step)
         yield State(step, x)
-
-
-SAMPLERS: dict[str, Sampler] = {"ddim": ddim, "ddpm": ddpm}

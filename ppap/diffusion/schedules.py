@@ -14,7 +14,6 @@ from ppap.errors import ConfigError
 
 Array = NDArray[np.float64]
 ScheduleName = Literal["linear", "cosine"]
-SamplerKind = Literal["ddim", "ddpm"]
 VarianceName = Literal["learned_range", "fixed_small", "fixed_large"]
 
 
@@ -74,22 +73,16 @@ class Schedule:
     train_timesteps: int
 
     @classmethod
-    def create(cls, name: ScheduleName, timesteps: int, kept: list[int] | None = None) -> Schedule:
-        """The full schedule, or the one respaced to the timesteps in `kept` (increasing)."""
-        full = betas(name, timesteps)
-        if kept is None:
-            return cls(tuple(range(timesteps)), full, timesteps)
-        abar = np.cumprod(1 - full)[kept]
-        previous = np.append(1.0, abar[:-1])
-        return cls(tuple(kept), 1 - abar / previous, timesteps)
+    def create(cls, name: ScheduleName, timesteps: int) -> Schedule:
+        """The full schedule, of training."""
+        return cls(tuple(range(timesteps)), betas(name, timesteps), timesteps)
 
     @classmethod
-    def respaced(
-        cls, name: ScheduleName, timesteps: int, kind: SamplerKind, steps: int
-    ) -> Schedule:
-        """The schedule of a sampler with `steps` steps."""
-        keep = ddim_timesteps if kind == "ddim" else ddpm_timesteps
-        return cls.create(name, timesteps, keep(timesteps, steps))
+    def respaced(cls, name: ScheduleName, timesteps: int, kept: list[int]) -> Schedule:
+        """The schedule of a sampler that takes only the timesteps in `kept` (increasing)."""
+        abar = np.cumprod(1 - betas(name, timesteps))[kept]
+        previous = np.append(1.0, abar[:-1])
+        return cls(tuple(kept), 1 - abar / previous, timesteps)
 
     def __len__(self) -> int:
         return len(self.timesteps)

@@ -8,9 +8,8 @@ import torch
 
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import Guidance
-from ppap.diffusion.samplers import SAMPLERS, State
+from ppap.diffusion.samplers import Sampler, State
 from ppap.errors import NumericalError
-from ppap.preset import SamplerConfig
 from ppap.seeds import StepNoise, initial_noise
 
 Seeds = list[tuple[int, int]]
@@ -27,7 +26,7 @@ def noise_state(
 def trajectory(
     name: str,
     denoiser: Denoiser,
-    sampler: SamplerConfig,
+    sampler: Sampler,
     guidance: Guidance,
     state: State,
     seeds: Seeds,
@@ -37,9 +36,8 @@ def trajectory(
     An image depends on its own seed, not on its batch, nor on the state that is begun with. NumericalError,
     with the name of what is drawn and the timestep, if one is not finite.
     """
-    eta = 1.0 if sampler.kind == "ddpm" else sampler.eta
     noise = StepNoise(seeds, tuple(state.x.shape[1:]), state.x.device)
-    for reached in SAMPLERS[sampler.kind](denoiser, guidance, state, noise, eta):
+    for reached in sampler(denoiser, guidance, state, noise):
         if not torch.isfinite(reached.x).all():
             t = denoiser.schedule.timesteps[reached.steps_left]
             raise NumericalError(f"{name}: a sample is not finite at timestep {t}")

@@ -141,7 +141,7 @@ def write_metrics(layout: Layout, sampler: str, guide: str) -> None:
     found = _read_features(layout, sampler, guide, reference)
     sampling, methods = preset.sampling, {}
     for method, parts in sorted(found.items()):
-        guided = preset.methods[method].guidance != "none" and _says_classes(preset)
+        guided = preset.guidance(method).guided and _says_classes(preset)
         methods[method] = _over_seeds(preset, parts, reference, guided)
     about = {"sampler": sampler, "guide": guide}
     counts = {"samples_per_seed": sampling.samples, "seeds": list(sampling.seeds)}

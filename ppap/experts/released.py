@@ -128,7 +128,7 @@ def read_released(path: Path) -> ReleasedExpert:
 def sources(preset: Preset, method: str, paths: list[Path], ranges: list[str]) -> list[Source]:
     """The files with their timesteps: `ranges` ("0-200"), or the method's in order; ConfigError if not as many."""
     wanted = preset.ranges(preset.methods[method])
-    if preset.methods[method].guidance != "experts":
+    if not preset.guidance(method).experts:
         raise ConfigError(f"methods.{method}: has no experts")
     if len(paths) != len(wanted):
         raise ConfigError(f"{len(paths)} files for the {len(wanted)} experts of {method}")

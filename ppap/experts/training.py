@@ -14,6 +14,7 @@ from torch import Tensor
 from ppap.data import datasets
 from ppap.data.image_folder import TrainingBatches, list_files
 from ppap.data.shards import labelled_images
+from ppap.diffusion.denoiser import add_noise
 from ppap.diffusion.schedules import Schedule
 from ppap.errors import ConfigError, DataError
 from ppap.experts import adapters
@@ -25,11 +26,10 @@ from ppap.graph.layout import Layout
 from ppap.networks import models, runtime
 from ppap.networks.guide import Guide
 from ppap.preset import Preset, Training
-from ppap.preset.runs import expert_steps, has_experts, has_warm_start, warm_name, warm_steps
+from ppap.preset.runs import expert_steps, has_warm_start, warm_name, warm_steps
 from ppap.seeds import Stream, mix, name_seed
 from ppap.storage import files
 from ppap.training.loop import Session, train
-from ppap.training.pretrain import add_noise
 
 
 class Lesson(NamedTuple):
@@ -104,7 +104,7 @@ def train_expert(
 def expert_range(preset: Preset, method: str, expert: int) -> range:
     """The timesteps of the expert; ConfigError if there is none such."""
     spec = preset.methods[method]
-    if not has_experts(preset, method):
+    if not preset.guidance(method).experts:
         raise ConfigError(f"methods.{method}: has no experts to train")
     if spec.imported:
         raise ConfigError(f"methods.{method}: its experts are imported, not trained")

@@ -12,7 +12,6 @@ from ppap.preset.runs import (
     has_warm_start,
     needs_data,
     trained_models,
-    uses_guide,
     warm_name,
 )
 
@@ -175,7 +174,7 @@ class Layout:
 
     def guiding(self, run: Run) -> list[Path]:
         """The networks that guide a run."""
-        if not uses_guide(self.preset, run.method):
+        if not self.preset.guidance(run.method).guided:
             return []
         return [self.model(run.guide), *self.experts(run.guide, run.method)]
 

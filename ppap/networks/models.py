@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from ppap.diffusion.denoiser import Denoiser
-from ppap.diffusion.schedules import Schedule
 from ppap.errors import ConfigError
 from ppap.graph.artefacts import FLOATS
 from ppap.graph.layout import Layout
@@ -71,11 +70,7 @@ def load_denoiser(layout: Layout, sampler: str) -> Denoiser:
     preset = layout.preset
     network = load_diffusion(layout)
     network = runtime.place(network.eval().requires_grad_(False), preset.runtime)
-    chosen = preset.samplers[sampler]
-    schedule = Schedule.respaced(
-        preset.diffusion.noise_schedule, preset.diffusion.timesteps, chosen.kind, chosen.steps
-    )
-    return Denoiser(network, schedule, preset.diffusion.variance)
+    return Denoiser(network, preset.schedule(sampler), preset.diffusion.variance)
 
 
 def load_guide(layout: Layout, name: str) -> Guide:

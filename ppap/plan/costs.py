@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from ppap.data import datasets
-from ppap.diffusion.schedules import Schedule
 from ppap.evaluation import extractors
 from ppap.experts import adapters
 from ppap.graph import artefacts
@@ -204,10 +203,10 @@ class Costs:
 
     def _sampled_image(self, run: Run) -> int:
         """FLOPs of one sample of a run."""
-        kind = self.preset.methods[run.method].guidance
-        if kind == "none":
+        kind = self.preset.guidance(run.method)
+        if not kind.guided:
             return self._steps(run.sampler) * self.diffusion.forward
-        unet = self.diffusion.with_gradient if kind == "x0_gradient" else self.diffusion.forward
+        unet = self.diffusion.with_gradient if kind.through_denoiser else self.diffusion.forward
         return self._steps(run.sampler) * (unet + self.guide(run.guide).with_gradient)
 
     def _extracted(self, count: int) -> Cost:
@@ -224,12 +223,7 @@ class Costs:
         return flops.on_meta(lambda: models.new_guide(self.preset, name))
 
     def _steps(self, sampler: str) -> int:
-        chosen, diffusion = self.preset.samplers[sampler], self.preset.diffusion
-        return len(
-            Schedule.respaced(
-                diffusion.noise_schedule, diffusion.timesteps, chosen.kind, chosen.steps
-            )
-        )
+        return len(self.preset.schedule(sampler))
 
 
 def _at_some_timestep(network: nn.Module) -> flops.Call:

@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ppap.diffusion.schedules import Schedule
 from ppap.errors import ConfigError
 from ppap.preset.base import CLASSIFIER, DIFFUSION, EVALUATOR, REFERENCE, RESERVED
 from ppap.preset.data import DIGITS, Download
+from ppap.preset.kinds import problems_of_kinds
 from ppap.preset.networks import ClassifierEvaluator, InceptionEvaluator, NetworkConfig
 
 if TYPE_CHECKING:
@@ -25,12 +25,13 @@ _FLOAT = 4
 
 
 def problems(preset: Preset) -> list[str]:
-    """Everything that does not fit together; names first, because all other rules look things up by name."""
+    """Everything that does not fit together; names and kinds first, because all other rules look them up."""
     rules = (
         *(_steps, _ranges, _expert_steps, _diffusion_network, _networks, _classes, _trained),
         *(_digits, _evaluation, _rows, _figures, _sizes, _downloads),
     )
-    return list(_names(preset)) or [problem for rule in rules for problem in rule(preset)]
+    first = list(_names(preset)) or list(problems_of_kinds(preset))
+    return first or [problem for rule in rules for problem in rule(preset)]
 
 
 # -- names -------------------------------------------------------------------------------------------
@@ -69,11 +70,9 @@ def _unknown_names(preset: Preset) -> Iterator[str]:
 
 def _steps(preset: Preset) -> Iterator[str]:
     diffusion = preset.diffusion
-    for name, sampler in preset.samplers.items():
+    for name in preset.samplers:
         try:
-            Schedule.respaced(
-                diffusion.noise_schedule, diffusion.timesteps, sampler.kind, sampler.steps
-            )
+            preset.schedule(name)
         except ConfigError as error:
             yield f"samplers.{name}.steps: {error}"
     beyond = [t for t in preset.figures.timesteps if t >= diffusion.timesteps]
@@ -104,7 +103,7 @@ def _expert_steps(preset: Preset) -> Iterator[str]:
 
     for guide, name in dict.fromkeys((run.guide, run.method) for run in runs.all_runs(preset)):
         method = preset.methods[name]
-        if method.guidance != "experts" or method.imported:
+        if not preset.guidance(name).experts or method.imported:
             continue
         warm, each = runs.expert_steps(preset, guide, method)
         total = preset.guides[guide].experts.steps
@@ -218,12 +217,12 @@ def _figures(preset: Preset) -> Iterator[str]:
 
     chosen = preset.figures.sampler
     for guide in runs.main_guides(preset):
-        ways = {
-            preset.methods[run.method].guidance
+        shown = (
+            preset.guidance(run.method).sees_x_t
             for run in runs.computed_runs(preset, "main")
             if (run.guide, run.sampler) == (guide, chosen)
-        }
-        if not ways & {"off_the_shelf", "experts"}:
+        )
+        if not any(shown):
             yield (
                 f"figures.sampler: tables.main has no row of {guide} with {chosen} that is guided by "
                 "an off-the-shelf model or by experts, and nothing to show of it"

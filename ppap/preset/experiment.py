@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, field_validator
 
+from ppap.diffusion.guidance_kinds import GUIDANCE
 from ppap.diffusion.noise_ranges import Allocation
-from ppap.diffusion.schedules import SamplerKind
+from ppap.diffusion.sampler_kinds import SAMPLERS
 from ppap.preset.base import Count, Name, Section, Seed
+from ppap.preset.kinds import kind_of
 
 
 class SamplerConfig(Section):
-    kind: SamplerKind
+    kind: Annotated[str, *kind_of(SAMPLERS)]
     steps: Count = Field(description="sampling steps, out of T")
     eta: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.0, description="noise of DDIM (0: none); DDPM's is 1"
+        0.0, description="noise of DDIM and of the user's own samplers (0: none); DDPM's is 1"
     )
     scale: Annotated[float, Field(ge=0, le=10_000)] = Field(
         description="guidance scale, one for every method"
@@ -25,22 +27,11 @@ class SamplerConfig(Section):
 class MethodConfig(Section):
     """A row of the grid: what guides, who taught it, how many experts, what is trained."""
 
-    guidance: Literal["none", "off_the_shelf", "x0_gradient", "experts"]
+    guidance: Annotated[str, *kind_of(GUIDANCE)]
     supervision: Literal["labels", "teacher"] | None = Field(None, description="of the experts")
     experts: Count | None = Field(None, description="number of noise ranges")
     trainable: Literal["all", "adapter"] | None = None
     imported: bool = Field(False, description="its experts come from `ppap import-experts`")
-
-    @model_validator(mode="after")
-    def experts_are_complete(self) -> MethodConfig:
-        given = [self.supervision, self.experts, self.trainable]
-        if (self.guidance == "experts") != all(v is not None for v in given):
-            raise ValueError(
-                "supervision, experts and trainable belong to guidance: experts, all three"
-            )
-        if self.imported and self.guidance != "experts":
-            raise ValueError("imported belongs to guidance: experts")
-        return self
 
 
 class ExpertsConfig(Section):

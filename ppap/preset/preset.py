@@ -6,9 +6,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
+from ppap.diffusion.guidance_kinds import GUIDANCE, GuidanceKind
 from ppap.diffusion.noise_ranges import noise_ranges
+from ppap.diffusion.sampler_kinds import SAMPLERS, SamplerKind
 from ppap.diffusion.schedules import Schedule
 from ppap.preset.base import CLASSIFIER, DIFFUSION, EVALUATOR, Name, Section, Seed
 from ppap.preset.consistency import problems
@@ -31,6 +33,9 @@ from ppap.preset.networks import (
 )
 from ppap.preset.running import Resources, Runtime, Training
 
+FOLDER = "folder"
+"""Where a preset's file lies, in the context of its validation; the working folder if it is not given."""
+
 
 class Preset(Section):
     """A preset: everything that decides what is computed."""
@@ -38,7 +43,7 @@ class Preset(Section):
     preset: Name
     modules: tuple[str, ...] = Field(
         (),
-        description="folders of the models named user:MODULE.FUNCTION, seen from the preset's own, which is always one",
+        description="folders of what is named user:MODULE.NAME, seen from the preset's own, which is always one",
     )
     seed: Seed = Field(0, description="of all training")
     supervised: bool = Field(
@@ -69,7 +74,8 @@ class Preset(Section):
         return tables
 
     @model_validator(mode="after")
-    def sections_fit(self) -> Preset:
+    def sections_fit(self, info: ValidationInfo) -> Preset:
+        self._folder = ((info.context or {}).get(FOLDER) or Path()).absolute()
         found = problems(self)
         if found:
             raise ValueError("\n".join(found))
@@ -89,10 +95,19 @@ class Preset(Section):
         """Where modules of the user's own may lie: beside the preset, and where it says."""
         return [self._folder, *(self._folder / folder for folder in self.modules)]
 
-    def lies_in(self, folder: Path) -> Preset:
-        """This preset, of which it is known now where its file lies."""
-        self._folder = folder.absolute()
-        return self
+    def guidance(self, method: str) -> GuidanceKind:
+        """The kind of guidance of a method; ConfigError if it is of the user's own and cannot be used."""
+        return GUIDANCE.get(self.methods[method].guidance, self.module_folders)
+
+    def sampler(self, name: str) -> SamplerKind:
+        """The kind of a sampler; ConfigError if it is of the user's own and cannot be used."""
+        return SAMPLERS.get(self.samplers[name].kind, self.module_folders)
+
+    def schedule(self, sampler: str) -> Schedule:
+        """The noise schedule of the timesteps that a sampler takes."""
+        total = self.diffusion.timesteps
+        kept = self.sampler(sampler).timesteps(total, self.samplers[sampler].steps)
+        return Schedule.respaced(self.diffusion.noise_schedule, total, kept)
 
     @property
     def target_classes(self) -> list[int]:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from ppap.errors import ConfigError
 from ppap.preset import yaml_values
 from ppap.preset.networks import TAG
-from ppap.preset.preset import Preset
+from ppap.preset.preset import FOLDER, Preset
 
 
 class PresetError(ConfigError):
@@ -39,7 +39,7 @@ def validate(data: Any, source: str | Path) -> Preset:
     if not isinstance(data, dict):
         raise PresetError(source, ["not a mapping of keys to values"])
     try:
-        return Preset.model_validate(data).lies_in(Path(source).parent)
+        return Preset.model_validate(data, context={FOLDER: Path(source).parent})
     except ValidationError as error:
         found = [problem for each in error.errors() for problem in _describe(each)]
         raise PresetError(source, found) from None

@@ -12,7 +12,6 @@ from ppap.preset.runs import (
     computed_runs,
     drawn_runs,
     guided_runs,
-    has_experts,
     has_warm_start,
     heard_runs,
     main_guides,
@@ -48,8 +47,8 @@ def denoiser_keys(preset: Preset, sampler: str) -> list[str]:
 
 def drawing_keys(preset: Preset, sampler: str) -> list[str]:
     """What drawing images with a sampler reads, guidance aside."""
-    noise = [f"samplers.{sampler}.eta"] if preset.samplers[sampler].kind == "ddim" else []
-    return [*denoiser_keys(preset, sampler), *noise, *IMAGE]
+    own = [f"samplers.{sampler}.{key}" for key in preset.sampler(sampler).reads]
+    return [*denoiser_keys(preset, sampler), *own, *IMAGE]
 
 
 def training_keys(prefix: str) -> list[str]:
@@ -104,12 +103,11 @@ def reference_keys(preset: Preset) -> list[str]:
 
 def run_keys(preset: Preset, sampler: str, guide: str, method: str) -> list[str]:
     """What a run's guidance reads."""
-    kind = preset.methods[method].guidance
-    found = [f"methods.{method}.guidance"]
-    if kind == "none":
-        return found
-    found += [f"samplers.{sampler}.scale", *network_keys(preset, guide)]
-    return found + (bank_keys(preset, guide, method) if kind == "experts" else [])
+    kind = preset.guidance(method)
+    found = [f"methods.{method}.{key}" for key in ("guidance", *kind.reads)]
+    if kind.guided:
+        found += [f"samplers.{sampler}.scale", *network_keys(preset, guide)]
+    return found + (bank_keys(preset, guide, method) if kind.experts else [])
 
 
 def bank_keys(preset: Preset, guide: str, method: str) -> list[str]:
@@ -170,7 +168,7 @@ def values_keys(preset: Preset, table: str) -> list[str]:
     for run in table_runs(preset, table):
         found += [f"methods.{run.method}.guidance", f"guides.{run.guide}.stands_for"]
     for run in computed_runs(preset, table):
-        if has_experts(preset, run.method):
+        if preset.guidance(run.method).experts:
             found += [*bank_keys(preset, run.guide, run.method), f"methods.{run.method}.imported"]
             found += [f"guides.{run.guide}.experts.steps", "experts.warm_start"]
             if has_warm_start(preset, preset.methods[run.method]):

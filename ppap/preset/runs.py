@@ -46,8 +46,7 @@ def computed_runs(preset: Preset, *tables: str) -> list[Run]:
 
 def stored_as(preset: Preset, run: Run) -> Run:
     """The run that holds a row's samples: without guidance, all guides share one."""
-    unguided = preset.methods[run.method].guidance == "none"
-    return run._replace(guide=UNGUIDED) if unguided else run
+    return run if preset.guidance(run.method).guided else run._replace(guide=UNGUIDED)
 
 
 def all_runs(preset: Preset) -> list[Run]:
@@ -123,17 +122,9 @@ def main_guides(preset: Preset) -> list[str]:
     return list(dict.fromkeys(run.guide for run in table_runs(preset, "main")))
 
 
-def uses_guide(preset: Preset, method: str) -> bool:
-    return preset.methods[method].guidance != "none"
-
-
-def has_experts(preset: Preset, method: str) -> bool:
-    return preset.methods[method].guidance == "experts"
-
-
 def banks(preset: Preset) -> list[tuple[str, str]]:
     """Guides and methods whose experts the workflow trains, each pair once."""
-    runs = (run for run in all_runs(preset) if has_experts(preset, run.method))
+    runs = (run for run in all_runs(preset) if preset.guidance(run.method).experts)
     trained = (run for run in runs if not preset.methods[run.method].imported)
     return list(dict.fromkeys((run.guide, run.method) for run in trained))
 
@@ -151,12 +142,9 @@ def drawn_runs(preset: Preset, guide: str) -> list[Run]:
 
 def guided_runs(preset: Preset, guide: str) -> list[Run]:
     """Of `drawn_runs`, those with guidance."""
-    return [run for run in drawn_runs(preset, guide) if uses_guide(preset, run.method)]
+    return [run for run in drawn_runs(preset, guide) if preset.guidance(run.method).guided]
 
 
 def heard_runs(preset: Preset, guide: str) -> list[Run]:
     """Of `drawn_runs`, those whose guide sees x_t itself, so that it can be asked for its confidence."""
-    asked = ("off_the_shelf", "experts")
-    return [
-        run for run in drawn_runs(preset, guide) if preset.methods[run.method].guidance in asked
-    ]
+    return [run for run in drawn_runs(preset, guide) if preset.guidance(run.method).sees_x_t]

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from ppap.errors import ModelError, PPAPError
+from ppap.errors import ModelError, PPAPError, UserCodeError
 
 FAULT, REFUSED = 1, 2  # exit codes: a fault of ppap's, and what its user can put right
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
@@ -64,7 +64,7 @@ def ending_the_process(step: str, scratch: Path = Path("scratch")) -> Iterator[N
 
 
 def _described(error: Exception, step: str, scratch: Path) -> tuple[str, int]:
-    if isinstance(error, ModelError) and error.__cause__ is not None:
+    if isinstance(error, ModelError | UserCodeError) and error.__cause__ is not None:
         return f"{error} (its traceback is in {_keep(error, step, scratch)})", REFUSED
     if isinstance(error, PPAPError):
         return str(error), REFUSED

@@ -17,17 +17,18 @@ from torch import Tensor
 
 from ppap.data import datasets
 from ppap.data.shards import clean_images, sample_shard
+from ppap.diffusion.denoiser import add_noise
+from ppap.diffusion.guidance import class_log_probability
 from ppap.diffusion.trajectory import noise_state, trajectory
 from ppap.errors import DataError
 from ppap.graph.layout import Layout
 from ppap.networks import models, runtime
 from ppap.preset.runs import Run, drawn_runs, guided_runs, heard_runs, main_guides, stored_as
 from ppap.report.tables import method_title, sampler_title, table
-from ppap.sampling.drawing import guidance_for
+from ppap.sampling.drawing import guidance_for, guide_at
 from ppap.seeds import balanced_classes
 from ppap.storage import files
 from ppap.storage.tensor_spec import REMEDY
-from ppap.training.pretrain import add_noise
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -228,21 +229,21 @@ def _confidence_of(layout: Layout, run: Run) -> list[dict[str, object]]:
     denoiser = models.load_denoiser(layout, run.sampler)
     device = runtime.device(preset.runtime)
     targets = balanced_classes(seed, count, preset.target_classes).to(device)
-    guidance = guidance_for(layout, run)(targets)
+    guide, scale = guide_at(layout, run), preset.samplers[run.sampler].scale
+    guidance = preset.guidance(run.method).build(guide, class_log_probability(targets), scale)
     seeds = [(seed, i) for i in range(count)]
     size = preset.dataset.image_size
     shape = (preset.dataset.channels, size, size)
     start = noise_state(denoiser, seeds, shape, device)
-    states = trajectory(
-        "figure confidence", denoiser, preset.samplers[run.sampler], guidance, start, seeds
-    )
+    sampler = preset.sampler(run.sampler).build(preset.samplers[run.sampler])
+    states = trajectory("figure confidence", denoiser, sampler, guidance, start, seeds)
     rows: list[dict[str, object]] = []
     for left, x in itertools.chain([start], states):
         if not left:
             break
         t = denoiser.schedule.timesteps[left - 1]
         with torch.no_grad():
-            p = guidance.guide(x, t).softmax(dim=1).gather(1, targets[:, None])  # type: ignore[attr-defined]
+            p = guide(x, t).softmax(dim=1).gather(1, targets[:, None])
         rows.append({"timestep": t, "p": float(p.mean()), "guidance": method_title(run.method)})
     return rows
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import pandas as pd
 
+from ppap.diffusion.sampler_kinds import SAMPLERS
 from ppap.evaluation.measured import Spread, read_measured
 from ppap.experts.bank import check_experts, read_expert
 from ppap.experts.header import purpose_of
 from ppap.graph.layout import Layout
 from ppap.preset import UNGUIDED, InceptionEvaluator, Preset
-from ppap.preset.runs import Run, expert_steps, has_experts, stored_as, table_runs
+from ppap.preset.runs import Run, expert_steps, stored_as, table_runs
 from ppap.report import table_formats
 from ppap.report.paper import PRINTED, PrintedRow, printed
 from ppap.storage import files
@@ -84,7 +85,7 @@ def effort(layout: Layout, run: Run) -> dict[str, Any]:
     """What a row's experts cost: parameters trained (and as a share of the guide's), supervision, steps."""
     preset = layout.preset
     method = preset.methods[run.method]
-    bank = layout.experts(run.guide, run.method) if has_experts(preset, run.method) else []
+    bank = layout.experts(run.guide, run.method) if preset.guidance(run.method).experts else []
     if not bank or not all(path.exists() for path in bank):
         return NO_EFFORT
     experts = [read_expert(path) for path in bank]
@@ -178,7 +179,7 @@ def _spread(
 
 
 def sampler_title(name: str) -> str:
-    for kind in ("ddim", "ddpm"):
+    for kind in SAMPLERS:
         if name.startswith(kind):
             return f"{kind.upper()}-{name.removeprefix(kind)}"
     return name

@@ -17,11 +17,9 @@ from ppap.diffusion.guidance import (
     Guidance,
     GuideAt,
     NoGuidance,
-    NoisyInputGuidance,
-    X0Gradient,
     class_log_probability,
 )
-from ppap.diffusion.samplers import State
+from ppap.diffusion.samplers import Sampler, State
 from ppap.diffusion.trajectory import noise_state, trajectory
 from ppap.errors import ConfigError
 from ppap.experts.bank import ExpertBank, check_experts, read_expert
@@ -30,7 +28,7 @@ from ppap.graph.artefacts import TARGET, samples_identity, target_classes
 from ppap.graph.checkpoints import Checkpoint
 from ppap.graph.layout import Layout
 from ppap.networks import models, runtime
-from ppap.preset import Preset, SamplerConfig
+from ppap.preset import Preset
 from ppap.preset.runs import Run
 from ppap.storage import files
 
@@ -101,24 +99,28 @@ def sample(layout: Layout, run: Run, index: int, checkpoint: Checkpoint) -> None
 def guidance_for(layout: Layout, run: Run) -> GuidanceFor:
     """The run's guidance, its networks loaded."""
     preset = layout.preset
-    method, scale = preset.methods[run.method], preset.samplers[run.sampler].scale
-    if method.guidance == "none":
-        return lambda targets: NoGuidance()
+    kind = preset.guidance(run.method)
+    guide = guide_at(layout, run) if kind.guided else None
+    scale = preset.samplers[run.sampler].scale if kind.guided else 0.0
+    return lambda targets: kind.build(guide, class_log_probability(targets), scale)
+
+
+def guide_at(layout: Layout, run: Run) -> GuideAt:
+    """The run's guide, or its experts, loaded."""
+    preset = layout.preset
     guide = models.load_guide(layout, run.guide)
-    at: GuideAt = lambda images, timestep: guide(images)  # noqa: E731
-    if method.guidance == "experts":
-        experts = [read_expert(path) for path in layout.experts(run.guide, run.method)]
-        wanted = purpose_of(preset, run.guide, run.method, layout.model(run.guide))
-        check_experts(experts, wanted, preset.ranges(method))
-        at = ExpertBank(guide, experts)
-    kind = X0Gradient if method.guidance == "x0_gradient" else NoisyInputGuidance
-    return lambda targets: kind(at, class_log_probability(targets), scale)
+    if not preset.guidance(run.method).experts:
+        return lambda images, timestep: guide(images)
+    experts = [read_expert(path) for path in layout.experts(run.guide, run.method)]
+    wanted = purpose_of(preset, run.guide, run.method, layout.model(run.guide))
+    check_experts(experts, wanted, preset.ranges(preset.methods[run.method]))
+    return ExpertBank(guide, experts)
 
 
 def draw(
     drawing: Drawing,
     denoiser: Denoiser,
-    sampler: SamplerConfig,
+    sampler: Sampler,
     guidance: GuidanceFor,
     device: torch.device,
 ) -> NDArray[np.uint8]:
@@ -155,7 +157,8 @@ def _draw(
 ) -> NDArray[np.uint8]:
     with runtime.autocast(preset.runtime):
         device = runtime.device(preset.runtime)
-        return draw(drawing, denoiser, preset.samplers[sampler], guidance, device)
+        chosen = preset.sampler(sampler).build(preset.samplers[sampler])
+        return draw(drawing, denoiser, chosen, guidance, device)
 
 
 def _save(drawing: Drawing, done: list[Tensor], state: State) -> None:

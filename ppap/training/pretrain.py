@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ppap.data import datasets
+from ppap.diffusion.denoiser import add_noise
 from ppap.diffusion.schedules import Schedule
 from ppap.graph.checkpoints import Checkpoint
 from ppap.graph.layout import Layout
@@ -86,12 +87,6 @@ def _train_classifier(
         **{k: f"{v:.6g}" for k, v in summary.items()},
         "holdout": f"{accuracy:.4f}",
     }, guide.network
-
-
-def add_noise(x0: Tensor, eps: Tensor, abar: Tensor) -> Tensor:
-    """x_t = sqrt(abar) x0 + sqrt(1 - abar) eps, for abar (B,) (Ho et al. 2020, equation 4)."""
-    abar = abar[:, None, None, None]
-    return abar.sqrt() * x0 + (1 - abar).sqrt() * eps
 
 
 def shifted(images: Tensor, largest: int) -> Tensor:

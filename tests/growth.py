@@ -1,0 +1,39 @@
+"""The smoke preset with kinds from outside the package: the code and the keys that docs/extending.md shows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.conftest import ROOT, SMOKE
+
+_PAGE = ROOT / "docs" / "extending.md"
+
+
+def grown_preset(folder: Path, title: str, name: str = "smoke") -> Path:
+    """Write the modules and the preset (NAME.yaml) of a section of the page into a folder; the preset's path."""
+    section = re.search(rf"^## {re.escape(title)}$(.*?)(?=^## |\Z)", _PAGE.read_text(), re.M | re.S)
+    assert section is not None, f"{_PAGE} has no section '{title}'"
+    preset = yaml.safe_load(SMOKE.read_text())
+    for language, text in re.findall(r"^```(\w+)\n(.*?)^```$", section[1], re.M | re.S):
+        if language == "python":
+            (folder / text.split("\n")[0].removeprefix("# ")).write_text(text)
+        elif language == "yaml":
+            _grow(preset, yaml.safe_load(text))
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(preset, sort_keys=False))
+    return path
+
+
+def _grow(preset: dict[str, Any], more: dict[str, Any]) -> None:
+    """Add keys and entries of lists; other values replace what is there."""
+    for key, value in more.items():
+        if isinstance(value, dict) and key in preset:
+            _grow(preset[key], value)
+        elif isinstance(value, list) and key in preset:
+            preset[key] += value
+        else:
+            preset[key] = value

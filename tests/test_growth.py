@@ -1,0 +1,180 @@
+"""Guidance and samplers from outside the package, named in a preset: used by every step, checked, and blamed."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ppap import preset as presets
+from ppap.data import datasets
+from ppap.diffusion.guidance import class_log_probability
+from ppap.diffusion.sampler_kinds import SAMPLERS
+from ppap.diffusion.trajectory import noise_state
+from ppap.graph.artefacts import target_classes
+from ppap.graph.layout import Layout
+from ppap.networks import models
+from ppap.preset.runs import Run, stored_as
+from ppap.seeds import StepNoise
+from tests.conftest import ppap
+from tests.growth import grown_preset
+
+TITLE = "A kind of guidance, a sampler"
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgetting() -> Iterator[None]:
+    """Modules of the presets here are no other test's."""
+    yield
+    forget()
+
+
+def forget() -> None:
+    for name in ("mine", "strange_kinds"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The preset of docs/extending.md beside its module, and networks trained for it."""
+    preset = grown_preset(tmp_path_factory.mktemp("grown"), TITLE)
+    for model in ("diffusion", "resnet"):
+        ppap("pretrain", preset, model, cwd=preset.parent)
+    return preset
+
+
+@pytest.fixture
+def written(tmp_path: Path, preset_file: Callable[..., Path]) -> Iterator[Callable[..., Path]]:
+    """A preset with a method and a sampler out of strange_kinds.py, which is written beside it."""
+    forget()
+
+    def write(source: str, **changes: Any) -> Path:
+        (tmp_path / "strange_kinds.py").write_text(source)
+        return preset_file(
+            methods__mine={"guidance": "user:strange_kinds.Guidance"},
+            samplers__mine={"kind": "user:strange_kinds.sampler", "steps": 5, "scale": 1.0},
+            **changes,
+        )
+
+    yield write
+    forget()
+
+
+def test_the_page_is_checked_and_planned(grown: Path) -> None:
+    ppap("config", "check", grown)
+    assert "sample" in ppap("plan", grown, cwd=grown.parent).stdout
+
+
+@pytest.mark.parametrize("sampler", ["ddim25", "renoise"])
+def test_samples_are_those_of_the_pages_own_code(grown: Path, sampler: str) -> None:
+    ppap("sample", grown, sampler, "resnet", "mean", "--shard", 0, cwd=grown.parent)
+    preset = presets.load(grown)
+    layout = Layout(preset, grown.parent / "results")
+    images = np.load(layout.samples(Run(sampler, "resnet", "mean"), 0))
+
+    mine = importlib.import_module("mine")
+    denoiser, guide = models.load_denoiser(layout, sampler), models.load_guide(layout, "resnet")
+    sampling = preset.sampling
+    seeds = [(sampling.seeds[0], i) for i in range(sampling.batch_size)]
+    objective = class_log_probability(target_classes(preset)[: len(seeds)])
+    guidance = mine.MeanGuidance(lambda images, timestep: guide(images), objective, 4.0)
+    start = noise_state(denoiser, seeds, (1, 8, 8), CPU)
+    function = mine.renoise if sampler == "renoise" else SAMPLERS.get(sampler[:4]).load()
+    *_, last = function(denoiser, guidance, start, StepNoise(seeds, (1, 8, 8), CPU), eta=0.0)
+    np.testing.assert_array_equal(images[: len(seeds)], datasets.to_uint8(last.x))
+
+
+def test_the_pages_facts_are_known_to_the_preset(grown: Path) -> None:
+    preset = presets.load(grown)
+    assert preset.guidance("mean").through_denoiser and not preset.guidance("mean").sees_x_t
+    assert preset.sampler("renoise").reads == () and preset.sampler("ddim25").reads == ("eta",)
+    assert len(preset.schedule("renoise")) == 10
+    run = Run("renoise", "resnet", "mean")
+    assert stored_as(preset, run) == run
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("class Guidance: pass", "samplers.mine.kind: sampler 'user:strange_kinds.sampler': strange_kinds has no function"),
+        ("def sampler(): pass", "methods.mine.guidance: guidance 'user:strange_kinds.Guidance': strange_kinds has no class"),
+        ("1 / 0", "methods.mine.guidance: guidance 'user:strange_kinds.Guidance': fails (ZeroDivisionError"),
+        ("def sampler(): pass\nclass Guidance: experts = True", "methods.mine: supervision, experts and trainable belong"),
+        ("def sampler(): pass\nclass Guidance: experts = 5", "experts is 5; True or False was expected"),
+        ("def sampler(): pass\nsampler.eta = 7\nclass Guidance: pass", "eta is 7; a number from 0 to 1 was expected"),
+        ("def sampler(): pass\nsampler.timesteps = lambda total, steps: [5, 1]\nclass Guidance: pass",
+         "samplers.mine.steps: sampler 'user:strange_kinds.sampler': keeps [5, 1]; increasing"),
+        ("def sampler(): pass\nsampler.timesteps = lambda total, steps: [total]\nclass Guidance: pass", "keeps [1000]"),
+    ],
+)  # fmt: skip
+def test_a_preset_whose_kinds_cannot_be_used_is_refused(written, source, message) -> None:
+    done = ppap("config", "check", written(source), check=False)
+    assert done.returncode == 2 and message in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["naive", "user:mine", "user:a b.c", "user:.c", ""])
+def test_a_name_of_no_kind_is_refused_with_those_that_there_are(preset_file, kind: str) -> None:
+    done = ppap("config", "check", preset_file(methods__mine={"guidance": kind}), check=False)
+    assert done.returncode == 2 and "guidance '" + kind in done.stderr and "write " in done.stderr
+
+
+def test_guidance_without_a_guide_shares_its_samples(written) -> None:
+    preset = presets.load(
+        written("def sampler(): pass\nclass Guidance:\n    guided = False\n    experts = False")
+    )
+    assert stored_as(preset, Run("ddim25", "vit", "mine")).guide == presets.UNGUIDED
+
+
+# -- while sampling --------------------------------------------------------------------------------
+
+GUIDANCE_OF = """
+from ppap.diffusion.guidance import NoGuidance
+class Guidance:
+    def __init__(self, guide, objective, scale): pass
+    def __call__(self, denoiser, x, step):
+        prediction, _ = NoGuidance()(denoiser, x, step)
+        return {}
+"""
+SAMPLER_OF = """
+from ppap.diffusion.samplers import State
+class Guidance: pass
+def sampler(denoiser, guidance, state, noise, eta):
+    for step in reversed(range(state.steps_left)):
+        {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "method", "sampler", "message"),
+    [
+        (GUIDANCE_OF.format("prediction"), "mine", "ddim25", "returns 'Prediction'; a Prediction and a gradient"),
+        (GUIDANCE_OF.format("prediction, x.sum()"), "mine", "ddim25", "returns gradient (); (20, 1, 8, 8) was expected"),
+        (GUIDANCE_OF.format("prediction, 1.0"), "mine", "ddim25", "returns gradient float; (20, 1, 8, 8) was"),
+        (GUIDANCE_OF.format("prediction, 1 / 0"), "mine", "ddim25", "fails (ZeroDivisionError: division by zero)"),
+        ("class Guidance: pass", "mine", "ddim25", "fails (TypeError: Guidance() takes no arguments)"),
+        (SAMPLER_OF.format("pass; yield 3"), "none", "mine", "yields no State with 4 steps left"),
+        (SAMPLER_OF.format("yield State(0, state.x)"), "none", "mine", "yields no State with 4 steps left"),
+        (SAMPLER_OF.format("yield State(step, state.x[0])"), "none", "mine", "yields an x other than (20, 1, 8, 8)"),
+        (SAMPLER_OF.format("yield from [State(step, state.x)] * (step > 1)"), "none", "mine", "ends with 2 steps left"),
+        (SAMPLER_OF.format("yield 1 / 0"), "none", "mine", "fails (ZeroDivisionError: division by zero)"),
+    ],
+)  # fmt: skip
+def test_what_kinds_do_wrong_is_said_with_their_name(
+    grown: Path, written, source: str, method: str, sampler: str, message: str
+) -> None:
+    if "def sampler" not in source:
+        source += "\ndef sampler(): pass\n"
+    preset = written(source)
+    where = preset.parent
+    (where / "results").symlink_to(grown.parent / "results")
+    done = ppap("sample", preset, sampler, "resnet", method, "--shard", 0, cwd=where, check=False)
+    name = "guidance 'user:strange_kinds.Guidance'" if method == "mine" else "sampler 'user:"
+    assert done.returncode == 2 and message in done.stderr and name in done.stderr
+    assert ("its traceback is in" in done.stderr) == ("fails" in message)

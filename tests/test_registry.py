@@ -1,0 +1,135 @@
+"""Registries of kinds, and the user's own code that they find."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ppap.errors import ConfigError, UserCodeError
+from ppap.registry import Registry
+
+Write = Callable[..., Path]
+
+
+def shape(name: str, found: Any) -> tuple[str, Any]:
+    return name, found()
+
+
+SHAPES = Registry("shape", {"square": ("square", 4), "line": ("line", 2)}, "function", shape)
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> Iterator[Write]:
+    """A module of the user's own, forgotten afterwards."""
+    before = set(sys.modules)
+
+    def write(name: str = "strange_shapes", source: str = "def corner(): return 3\n") -> Path:
+        path = tmp_path / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+        return tmp_path
+
+    yield write
+    for name in set(sys.modules) - before:
+        if "strange" in name:
+            del sys.modules[name]
+
+
+def test_built_in_kinds_come_by_name() -> None:
+    assert list(SHAPES) == ["square", "line"]
+    assert SHAPES.get("line") == ("line", 2)
+
+
+@given(st.text())
+def test_a_name_is_known_written_as_user_code_or_refused_with_the_known_ones(name: str) -> None:
+    if name in ("square", "line") or name.startswith("user:"):
+        assert SHAPES.check(name) == name
+    else:
+        with pytest.raises(ConfigError) as error:
+            SHAPES.check(name)
+        assert str(error.value) == f"shape '{name}': write square, line or user:MODULE.FUNCTION"
+
+
+@given(st.from_regex(r"user:[a-z.0-9 ]{0,12}", fullmatch=True))
+def test_the_json_schema_takes_the_names_that_are_looked_for(name: str) -> None:
+    *_, user = SHAPES.json_schema["anyOf"]
+    with pytest.raises(ConfigError) as error:
+        SHAPES.get(name)
+    assert ("write user:MODULE.FUNCTION" in str(error.value)) == (
+        re.search(user["pattern"], name) is None
+    )
+
+
+def test_a_registry_without_user_code_names_only_its_own() -> None:
+    closed = Registry("shape", {"square": 4})
+    assert closed.json_schema == {"enum": ["square"], "type": "string"}
+    with pytest.raises(ConfigError, match=r"^shape 'user:a\.b': write square$"):
+        closed.get("user:a.b")
+
+
+def test_the_users_own_kind_is_made_of_what_its_module_holds(module: Write) -> None:
+    folder = module()
+    assert SHAPES.get("user:strange_shapes.corner", [folder]) == ("user:strange_shapes.corner", 3)
+    module("strange_package/flat", "def corner(): return 1\n")
+    (folder / "strange_package" / "__init__.py").touch()
+    assert SHAPES.get("user:strange_package.flat.corner", [folder])[1] == 1
+
+
+def test_the_users_modules_may_import_one_another(module: Write) -> None:
+    module("strange_sides", "three = 3\n")
+    folder = module(source="from strange_sides import three\ndef corner(): return three\n")
+    before = list(sys.path)
+    assert SHAPES.get("user:strange_shapes.corner", [folder])[1] == 3
+    assert sys.path == before
+
+
+@pytest.mark.parametrize("name", ["os.getcwd", "subprocess.check_output", "pytest.exit"])
+def test_nothing_of_python_or_of_installed_packages_is_found(tmp_path: Path, name: str) -> None:
+    missing = name.partition(".")[0]
+    with pytest.raises(ConfigError, match=rf"^shape 'user:{name}': there is no {missing}\.py"):
+        SHAPES.get(f"user:{name}", [tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("", "strange_shapes has no function 'corner'"),
+        ("corner = 3", "strange_shapes has no function 'corner'"),
+        ("def corner(): return 1 / 0", "fails (ZeroDivisionError: division by zero)"),
+        ("raise SystemExit('no')", "fails (SystemExit: no)"),
+        ("import nowhere_at_all", "fails (ModuleNotFoundError: No module named 'nowhere_at_all')"),
+        ("def corner(", "fails (SyntaxError: "),
+    ],
+)
+def test_a_module_that_cannot_be_used_is_named(module: Write, source: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        SHAPES.get("user:strange_shapes.corner", [module(source=source)])
+    assert str(error.value).startswith(f"shape 'user:strange_shapes.corner': {message}")
+    caused = error.value.__cause__ is not None
+    assert isinstance(error.value, UserCodeError) == caused == ("fails" in message)
+
+
+def test_a_module_that_fails_is_not_kept_half_imported(module: Write) -> None:
+    with pytest.raises(ConfigError, match="fails"):
+        SHAPES.get("user:strange_shapes.corner", [module(source="def corner(): return 1\n1 / 0")])
+    assert "strange_shapes" not in sys.modules
+
+
+def test_a_module_must_not_have_the_name_of_another(module: Write) -> None:
+    with pytest.raises(ConfigError, match=r"pathlib\.py has the name of another module; rename it"):
+        SHAPES.get("user:pathlib.corner", [module("pathlib")])
+
+
+def test_neither_registries_nor_presets_load_what_takes_seconds() -> None:
+    slow = ("torch", "matplotlib", "snakemake", "timm")
+    code = f"import sys, ppap.registry, ppap.preset; print(sorted(set({slow}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
