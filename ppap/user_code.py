@@ -27,13 +27,18 @@ def is_named(text: str) -> bool:
     return text.startswith(PREFIX)
 
 
+def is_well_named(text: str) -> bool:
+    """Whether it is of the form user:MODULE.NAME."""
+    return re.fullmatch(PATTERN, text) is not None
+
+
 def find(text: str, what: str, expected: str, folders: Sequence[Path]) -> Any:
     """The object that `text` (user:MODULE.NAME) names, from its module, imported if it was not before.
 
     ConfigError if no folder holds the module, or it has no such object: it says `what` is named, such as a
     model, and what NAME was `expected` to be, such as a function. What the module itself raises comes as it is.
     """
-    if re.fullmatch(PATTERN, text) is None:
+    if not is_well_named(text):
         raise ConfigError(f"{what} '{text}': write user:MODULE.{expected.upper()}")
     module, _, name = text.removeprefix(PREFIX).rpartition(".")
     with on_path(folders):
@@ -42,6 +47,13 @@ def find(text: str, what: str, expected: str, folders: Sequence[Path]) -> Any:
     if not callable(found):
         raise ConfigError(f"{what} '{text}': {module} has no {expected} '{name}'")
     return found
+
+
+def module_file(text: str) -> Path:
+    """The file of the module that `find` has found MODULE.NAME in."""
+    module = sys.modules[text.removeprefix(PREFIX).rpartition(".")[0]]
+    assert module.__file__ is not None
+    return Path(module.__file__)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The smoke preset with kinds from outside the package: the code and the keys that docs/extending.md shows."""
+"""The smoke preset with kinds from outside the package: the code and the keys that docs/extending*.md show."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import yaml
 
 from tests.conftest import ROOT, SMOKE
 
-_PAGE = ROOT / "docs" / "extending.md"
+_PAGES = sorted((ROOT / "docs").glob("extending*.md"))
 
 
 def grown_preset(folder: Path, title: str, name: str = "smoke") -> Path:
     """Write the modules and the preset (NAME.yaml) of a section of the page into a folder; the preset's path."""
-    section = re.search(rf"^## {re.escape(title)}$(.*?)(?=^## |\Z)", _PAGE.read_text(), re.M | re.S)
-    assert section is not None, f"{_PAGE} has no section '{title}'"
+    text = "\n".join(page.read_text() for page in _PAGES)
+    section = re.search(rf"^## {re.escape(title)}$(.*?)(?=^## |\Z)", text, re.M | re.S)
+    assert section is not None, f"{_PAGES} have no section '{title}'"
     preset = yaml.safe_load(SMOKE.read_text())
     for language, text in re.findall(r"^```(\w+)\n(.*?)^```$", section[1], re.M | re.S):
         if language == "python":
@@ -29,9 +30,9 @@ def grown_preset(folder: Path, title: str, name: str = "smoke") -> Path:
 
 
 def _grow(preset: dict[str, Any], more: dict[str, Any]) -> None:
-    """Add keys and entries of lists; other values replace what is there."""
+    """Add keys and entries of lists; other values, and sections of another kind, replace what is there."""
     for key, value in more.items():
-        if isinstance(value, dict) and key in preset:
+        if isinstance(value, dict) and key in preset and "kind" not in value:
             _grow(preset[key], value)
         elif isinstance(value, list) and key in preset:
             preset[key] += value

@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ppap.data import realdata
-from ppap.evaluation import evaluate
+from ppap.evaluation import metrics
 from ppap.storage import files
 from tests.conftest import ROOT, SMOKE, ppap
 
@@ -442,7 +442,7 @@ def test_features_of_another_evaluator_than_the_references_are_refused(copy: Pat
 
 def test_metrics_that_are_not_finite_are_not_written(copy: Path, monkeypatch) -> None:
     found = dict.fromkeys(("fid", "is", "precision", "recall", "target_rate"), 0.5)
-    monkeypatch.setattr(evaluate, "metrics_of", lambda *_: found | {"fid": float("nan")})
+    monkeypatch.setattr(metrics, "metrics_of", lambda *_: found | {"fid": float("nan")})
     line = refused(copy, *METRICS.command)
     assert "metrics/ddim25/resnet.json: not written: methods.naive." in line
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppap.evaluation.evaluate import summarise
+from ppap.evaluation.metrics import summarise
 from ppap.preset.runs import Run
 from ppap.results import compare
 from ppap.results.compare import LIMIT, Results, Value

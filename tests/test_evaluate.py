@@ -5,7 +5,7 @@ import pytest
 import scipy.linalg
 import torch
 
-from ppap.evaluation.evaluate import metrics_of, summarise
+from ppap.evaluation.metrics import metrics_of, summarise
 
 
 @pytest.fixture

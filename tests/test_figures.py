@@ -12,7 +12,7 @@ from matplotlib.text import Text
 from timm.data.imagenet_info import ImageNetInfo
 
 from ppap import preset as presets
-from ppap.evaluation import evaluate
+from ppap.evaluation import metrics
 from ppap.graph import artefacts
 from ppap.graph.layout import Layout
 from ppap.preset import Preset, runs
@@ -76,7 +76,7 @@ def test_the_papers_values_have_readable_axes_and_so_have_nearly_equal_ones(
                 row = PrintedRow("resnet50" if guide == "unguided" else guide, sampler, run.method)
                 if row in known:  # the group has the other tables' rows too
                     methods[run.method] = {
-                        name: evaluate.summarise([1 + spread * (value - 1)])
+                        name: metrics.summarise([1 + spread * (value - 1)])
                         for name, value in known[row].items()
                     }
             counts = {"samples_per_seed": config.sampling.samples, "seeds": [0]}

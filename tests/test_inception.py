@@ -12,7 +12,8 @@ from PIL import Image
 
 from ppap import preset as presets
 from ppap.data import realdata
-from ppap.evaluation import evaluate, extractors
+from ppap.evaluation import metrics
+from ppap.evaluation.evaluators import evaluator_of
 from ppap.graph.layout import Layout
 from ppap.preset import EVALUATOR, REFERENCE
 from ppap.storage import files
@@ -71,11 +72,11 @@ def test_metrics_are_those_of_torch_fidelity(preset: Path, weights: Path, tmp_pa
     ppap("reference-features", preset, cwd=tmp_path)
     config = presets.load(preset)
     layout = Layout(config, tmp_path / "results")
-    extract = extractors.create(layout)
+    extract = evaluator_of(config).load(layout)
     samples = extract(torch.from_numpy(drawn).permute(0, 3, 1, 2))
     assert samples["features"].shape == (8, 2048) and samples["logits"].shape == (8, 1008)
     samples["target"] = torch.zeros(8)
-    found = evaluate.metrics_of(samples, files.read_tensors(layout.reference), neighbours=2)
+    found = metrics.metrics_of(samples, files.read_tensors(layout.reference), neighbours=2)
     expected = torch_fidelity.calculate_metrics(
         input1=str(tmp_path / "drawn"), input2=str(tmp_path / "real"), fid=True, isc=True, prc=True,
         feature_extractor="inception-v3-compat", feature_extractor_weights_path=str(weights),
@@ -94,8 +95,8 @@ def test_stored_statistics_of_the_reference_are_used_for_fid() -> None:
     samples = {"features": features, "logits": features, "target": torch.zeros(20)}
     reference = {"features": features + 1}
     stored = {"mu": features.double().mean(0), "sigma": features.double().T.cov()}
-    assert evaluate.metrics_of(samples, reference, 3)["fid"] == pytest.approx(4, rel=1e-3)
-    assert evaluate.metrics_of(samples, reference | stored, 3)["fid"] == pytest.approx(0, abs=1e-6)
+    assert metrics.metrics_of(samples, reference, 3)["fid"] == pytest.approx(4, rel=1e-3)
+    assert metrics.metrics_of(samples, reference | stored, 3)["fid"] == pytest.approx(0, abs=1e-6)
 
 
 def test_predicted_classes_come_before_inceptions_own() -> None:
@@ -103,7 +104,7 @@ def test_predicted_classes_come_before_inceptions_own() -> None:
     target = torch.tensor([5, 5, 5, 5, 5, 1])
     samples = {"features": features, "logits": features, "target": target}
     predicted = {"predicted": torch.tensor([5, 5, 5, 0, 0, 0])}
-    assert evaluate.metrics_of(samples | predicted, samples, 2)["target_rate"] == 0.5
+    assert metrics.metrics_of(samples | predicted, samples, 2)["target_rate"] == 0.5
 
 
 def test_a_folder_of_references_is_fitted_to_the_image_size(tmp_path: Path) -> None:

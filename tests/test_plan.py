@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from ppap import preset as presets
-from ppap.evaluation import extractors
 from ppap.graph.layout import Layout
 from ppap.networks import models
+from ppap.networks.inception import untrained_inception
 from ppap.plan import flops
 from ppap.preset import Preset
 from ppap.steps import all_jobs
@@ -63,7 +63,7 @@ def test_operations_of_a_small_network_by_hand() -> None:
 
 def test_adm_256_takes_what_the_literature_says(full_size: Preset) -> None:
     """Peebles & Xie 2022 (arXiv 2212.09748), table 4: ADM 1,120 GFLOPs, multiply-adds counted as one."""
-    network = flops.on_meta(lambda: models.new_diffusion(full_size))
+    network = flops.on_meta(lambda: models.new_diffusion(Layout(full_size)))
 
     def call(x: torch.Tensor) -> torch.Tensor:
         return network(x, torch.zeros(1, device="meta"))
@@ -108,7 +108,7 @@ def test_the_paper_at_full_size(tmp_path: Path) -> None:
 
 def test_inception_takes_what_the_literature_says() -> None:
     """torchvision's documentation: 5.71 GFLOPs for Inception v3 at 299x299, multiply-adds counted as one."""
-    network = flops.on_meta(extractors.untrained_inception)
+    network = flops.on_meta(untrained_inception)
     counted = flops.forward(lambda x: network(x.to(torch.uint8)), (1, 3, 299, 299)) / 2
     assert counted == pytest.approx(5.71e9, rel=0.01)
 
@@ -139,7 +139,7 @@ def test_sampling_hours_are_those_of_the_networks(tmp_path, preset_file, smoke) 
         for methods in (["naive"], ["naive", "x0_gradient"])
         if (preset := preset_file(**GPU, tables={"main": [rows | {"methods": methods}]}))
     ]
-    unet = flops.on_meta(lambda: models.new_diffusion(smoke)).requires_grad_(False)
+    unet = flops.on_meta(lambda: models.new_diffusion(Layout(smoke))).requires_grad_(False)
     guide = flops.on_meta(lambda: models.new_guide(smoke, "resnet")).eval().requires_grad_(False)
 
     def both(x: torch.Tensor) -> torch.Tensor:

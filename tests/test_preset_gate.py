@@ -21,7 +21,7 @@ from ppap import preset as presets
 from ppap.data import datasets
 from ppap.graph.layout import Layout
 from ppap.networks import models
-from ppap.preset.data import DIGITS as DIGITS_ARE
+from ppap.preset.dataset_kinds import DATASETS
 from tests.conftest import ROOT, SMOKE, Done, ppap
 from tests.repository import Repository
 
@@ -157,7 +157,7 @@ UNET = "diffusion__architecture__"
         ({"evaluator__kind": "judge"}, "evaluator.kind: one of 'classifier', 'inception'"),
         ({"evaluator__kind": ["a"]}, "evaluator.kind: one of 'classifier', 'inception'"),
         ({"evaluator__neighbours": 20}, "evaluator.neighbours: 20, but a sampling seed has no more than 20"),
-        ({"evaluator__model": "torchvision:resnet18"}, "evaluator.model: 'torchvision:resnet18': only timm's"),
+        ({"evaluator__model": "torchvision:resnet18"}, "evaluator.model: 'torchvision:resnet18': its library's models"),
         ({"tables": {"capacity": [ROW]}}, "tables: lack the table `main`"),
         ({"tables": {"main": []}}, "tables.main: Tuple should have at least 1 item"),
         ({"tables": {"main": [ROW], "capacity": []}}, "tables.capacity: Tuple should have at least 1 item"),
@@ -267,11 +267,11 @@ def test_every_digit_is_on_both_sides_of_the_smallest_and_the_largest_holdout(
     preset_file, share: float
 ) -> None:
     """Figures show a held-out image of a class."""
-    config = presets.load(preset_file(dataset__holdout=share))
+    config, sizes = presets.load(preset_file(dataset__holdout=share)), DATASETS.get("digits").sizes
     for split in ("train", "holdout"):
         images, labels = datasets.load(Layout(config), split)
-        assert images.shape[1:] == (*[DIGITS_ARE["image_size"]] * 2, DIGITS_ARE["channels"])
-        assert set(labels.tolist()) == set(range(DIGITS_ARE["classes"]))
+        assert images.shape[1:] == (*[sizes["image_size"]] * 2, sizes["channels"])
+        assert set(labels.tolist()) == set(range(sizes["classes"]))
 
 
 # -- networks ----------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ppap import preset as presets
-from ppap.evaluation.evaluate import summarise
+from ppap.evaluation.metrics import summarise
 from ppap.graph.layout import Layout
 from ppap.preset.runs import all_runs
 from ppap.steps.figure import Figure

@@ -17,7 +17,7 @@ from ppap.data.shards import ShardedImages, ShardedTargets
 from ppap.experts import adapters
 from ppap.graph import artefacts
 from ppap.graph.layout import Layout
-from ppap.networks.guide import build_network
+from ppap.networks.library import Shape, build_network
 from ppap.preset import NetworkConfig, runs
 from ppap.steps import all_jobs
 from ppap.storage import files
@@ -137,7 +137,7 @@ def test_an_image_folder_that_is_missing_names_the_key_and_the_way_out(
         dataset__path=str(tmp_path / "imagenet"), guides__resnet50__model="torchvision:resnet18",
     )  # fmt: skip
     config = presets.load(preset)
-    network = build_network("torchvision:resnet18", {}, 3, 10)
+    network = build_network("torchvision:resnet18", {}, Shape(3, 10))
     files.write_tensors(
         Layout(config, tmp_path / "results").model("resnet50"), network.state_dict()
     )
@@ -157,7 +157,7 @@ def test_the_presets_adapters_train_the_papers_number_of_parameters(
     guide, count, five, ten
 ) -> None:
     spec = presets.load(IMAGENET).guides[guide]
-    network = build_network(spec.model, spec.options, 3, 1000)
+    network = build_network(spec.model, spec.options, Shape(3, 1000))
     adapters.attach(network, spec.adapter)
     assert adapters.trainable_parameters(network) == count
     assert (round(5 * count / 1e6, 2), round(10 * count / 1e6, 2)) == (five, ten)
@@ -170,7 +170,7 @@ def test_the_presets_adapters_train_the_papers_number_of_parameters(
 def test_the_presets_full_fine_tunes_train_the_papers_number(guide, copies, millions) -> None:
     spec: NetworkConfig = presets.load(IMAGENET).guides[guide]
     with torch.device("meta"):
-        network = build_network(spec.model, spec.options, 3, 1000)
+        network = build_network(spec.model, spec.options, Shape(3, 1000))
     assert round(copies * adapters.trainable_parameters(network) / 1e6, 2) == millions
 
 

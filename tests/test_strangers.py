@@ -21,10 +21,11 @@ from ppap import preset as presets
 from ppap.errors import ConfigError, DataError, ModelError
 from ppap.graph.layout import Layout
 from ppap.networks import models
-from ppap.networks.guide import Guide, build_network, load_pretrained
+from ppap.networks.guide import Guide
+from ppap.networks.library import Shape, build_network, load_pretrained
 from ppap.preset import NetworkConfig
 from ppap.storage import files
-from ppap.storage.weights import read_weights
+from ppap.storage.weights import check_weights, load_weights, read_weights
 from tests.conftest import ROOT, ppap
 from tests.lowest import lowest
 from tests.repository import snakemake
@@ -410,7 +411,7 @@ def test_tied_weights_are_written_and_read_back(user_preset: Write, tmp_path: Pa
 def test_what_is_no_classifier_of_a_library_is_refused(model: str, options, message: str) -> None:
     for device in ("cpu", "meta"):
         with torch.device(device), pytest.raises((ConfigError, ModelError)) as error:
-            build_network(model, options, 3, 10)
+            build_network(model, options, Shape(3, 10))
         assert message in str(error.value) and "\n" not in str(error.value)
 
 
@@ -450,8 +451,8 @@ def damaged(state: dict[str, Any], damage: str, name: str) -> Any:
 
 DAMAGES = {
     "empty": "an empty one", "integer names": "0 is no name", "nested": "'model' is no tensor, but of type",
-    "NaN": "NaN or infinity", "infinite": "NaN or infinity", "bool": "is of bool, not float32",
-    "complex": "is complex", "integer": "is of int32, not float32", "sparse": "is a sparse tensor",
+    "NaN": "is not finite", "infinite": "is not finite", "bool": "is not float32 or float16",
+    "complex": "is complex", "integer": "or float64 but int32", "sparse": "is a sparse tensor",
     "compressed": "is a sparse tensor", "quantised": "is quantised", "meta": "without values",
     "list": "is no tensor, but of type list", "shape": "",
 }  # fmt: skip
@@ -468,7 +469,7 @@ def test_a_file_of_no_weights_is_refused(tmp_path: Path, model: str, damage: str
     path = tmp_path / "weights.pth"
     torch.save(damaged(build().state_dict(), damage, name), path)
     with pytest.raises(DataError) as error:
-        load_pretrained(NetworkConfig(model=model), 3, 1000, path)
+        load_pretrained(NetworkConfig(model=model), Shape(3, 1000), path)
     line = str(error.value)
     assert "weights.pth: " in line and DAMAGES[damage] in line and "\n" not in line
     assert "weights_only" not in line
@@ -480,7 +481,7 @@ def test_a_safetensors_file_of_no_weights_is_refused(tmp_path: Path, damage: str
     save_file(damaged(build().state_dict(), damage, name), tmp_path / "weights.safetensors")
     with pytest.raises(DataError, match=r"weights.safetensors: "):
         spec = NetworkConfig(model="timm:resnet10t")
-        load_pretrained(spec, 3, 1000, tmp_path / "weights.safetensors")
+        load_pretrained(spec, Shape(3, 1000), tmp_path / "weights.safetensors")
 
 
 @pytest.mark.parametrize("damage", ["empty", "NaN", "bool", "complex", "shape"])
@@ -488,7 +489,7 @@ def test_a_safetensors_file_of_no_weights_is_refused(tmp_path: Path, damage: str
 def test_adm_and_inception_weights_are_checked_when_they_are_downloaded(
     preset_file: Write, tmp_path: Path, name: str, damage: str
 ) -> None:
-    from ppap.evaluation.extractors import untrained_inception
+    from ppap.networks.inception import untrained_inception
 
     small = {"model_channels": 32, "channel_mult": [1, 1], "num_res_blocks": 1,
              "attention_factors": [], "head_channels": 32}  # fmt: skip
@@ -498,7 +499,7 @@ def test_adm_and_inception_weights_are_checked_when_they_are_downloaded(
         evaluator__weights=weights,
     )  # fmt: skip
     config = presets.load(path)
-    network = models.new_diffusion(config) if name == "diffusion" else untrained_inception()
+    network = models.new_diffusion(Layout(config)) if name == "diffusion" else untrained_inception()
     state = network.state_dict()
     torch.save(damaged(state, damage, next(iter(state))), tmp_path / "weights.pt")
     assert "weights.pt: " in one_line("download", path, name, cwd=tmp_path)
@@ -521,8 +522,30 @@ def test_the_wrappers_of_publishers_are_taken_off(tmp_path: Path, model: str, wr
     build, name = NETWORKS[model]
     state = {f"module.{key}": value for key, value in build().state_dict().items()}
     torch.save({wrapper: state, "epoch": 1}, tmp_path / "weights.pth")
-    loaded = load_pretrained(NetworkConfig(model=model), 3, 1000, tmp_path / "weights.pth")
+    loaded = load_pretrained(NetworkConfig(model=model), Shape(3, 1000), tmp_path / "weights.pth")
     torch.testing.assert_close(loaded.state_dict()[name], state[f"module.{name}"])
+
+
+class Masked(nn.Module):
+    """A layer with a mask in a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+        self.register_buffer("mask", torch.zeros(2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_weights_of_any_precision_are_read_and_their_buffers_may_be_infinite(dtype) -> None:
+    state = {name: value.to(dtype) for name, value in Masked().state_dict().items()}
+    state["mask"].fill_(-torch.inf)
+    network = Masked()
+    load_weights(network, state, "weights.pt")
+    assert network.mask.isinf().all() and network.mask.dtype == torch.float32
+    for name, value in (("mask", torch.nan), ("layer.bias", torch.nan), ("layer.bias", torch.inf)):
+        wrong = state | {name: torch.full((2,), value, dtype=dtype)}
+        with pytest.raises(DataError, match=rf"^weights.pt: {name} (holds NaN|is not finite)$"):
+            check_weights(Masked(), wrong, "weights.pt")
 
 
 def test_files_from_before_batches_were_counted_are_read(tmp_path: Path) -> None:
@@ -530,7 +553,7 @@ def test_files_from_before_batches_were_counted_are_read(tmp_path: Path) -> None
     old = {name: value for name, value in state.items() if "num_batches" not in name}
     torch.save(old, tmp_path / "weights.pth")
     spec = NetworkConfig(model="torchvision:resnet18")
-    loaded = load_pretrained(spec, 3, 1000, tmp_path / "weights.pth").state_dict()
+    loaded = load_pretrained(spec, Shape(3, 1000), tmp_path / "weights.pth").state_dict()
     assert loaded.keys() == state.keys()
 
 

@@ -45,10 +45,10 @@ def config_check(
         config = open_preset(preset).preset
     except presets.PresetError as error:
         _refuse([ConfigError(problem) for problem in error.problems])
-    from ppap.check import preset_check
+    from ppap.check.preset import problems
 
     source = presets.find(preset)
-    _refuse([_of_file(source, problem) for problem in preset_check.problems(config, files)])
+    _refuse([_of_file(source, problem) for problem in problems(config, files)])
     print(f"{presets.find(preset)}: fine ({len(runs.all_runs(config))} sample sets)")
 
 

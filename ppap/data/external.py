@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from collections.abc import Mapping
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from ppap.data import realdata
 from ppap.data.downloads import Downloads
 from ppap.errors import ConfigError
-from ppap.evaluation.extractors import inception_weights
 from ppap.graph.layout import Layout
-from ppap.networks import models
-from ppap.networks.guide import build_network, load_pretrained
-from ppap.networks.library import Pretrained, has_library_weights, pretrained
+from ppap.networks import models, sources
+from ppap.networks.inception import inception_weights
+from ppap.networks.library import load_pretrained, pretrained, published
 from ppap.preset import (
     DATASET,
     DIFFUSION,
     EVALUATOR,
     REFERENCE,
     Download,
-    InceptionEvaluator,
     Preset,
 )
 from ppap.preset.runs import external_models
 from ppap.storage import files
-from ppap.storage.weights import check_weights, read_weights
+from ppap.storage.weights import check_weights, provenance
 
 
 class External(NamedTuple):
@@ -49,69 +46,44 @@ def download(layout: Layout, downloads: Downloads, name: str) -> None:
         there = ", ".join(known) or "nothing"
         raise ConfigError(f"{preset.name}: no '{name}' to download (there is {there})")
     if name == DIFFUSION:
-        external = _diffusion(preset, downloads)
+        external = External(*sources.code_of(preset).download(preset, downloads))
     elif name == REFERENCE:
         external = External(realdata.reference(preset, downloads), {})
     elif name == DATASET:
         assert preset.dataset.name is not None
         external = External(realdata.registered(preset.dataset.name, downloads), {})
-    elif name == EVALUATOR and isinstance(preset.evaluator, InceptionEvaluator):
-        external = _inception(preset.evaluator, downloads)
+    elif name == EVALUATOR and preset.network(name) is None:
+        external = _EVALUATORS[preset.evaluator.kind](preset.evaluator.downloads, downloads)
     else:
         external = _classifier(preset, downloads, name)
     about = external.metadata | {"model": name}
     files.write_tensors(layout.model(name), external.tensors, about)
 
 
-def _diffusion(preset: Preset, downloads: Downloads) -> External:
-    """A public ADM checkpoint (float16 or float32), kept in its own precision, or a diffusers pipeline."""
-    spec = preset.diffusion
-    if spec.pipeline:
-        from ppap.networks.diffusers_models import read_pipeline
-
-        return External(*read_pipeline(spec.pipeline, preset, downloads.folder))
-    assert spec.weights is not None
-    with torch.device("meta"):
-        network = models.new_diffusion(preset)
-    with downloads.file(spec.weights) as path:
-        tensors = read_weights(path)
-        check_weights(network, tensors, path)
-        return External(tensors, _source(path))
-
-
-def _inception(spec: InceptionEvaluator, downloads: Downloads) -> External:
+def _inception(named: Mapping[str, Download | None], downloads: Downloads) -> External:
     """torch-fidelity's Inception v3."""
-    with downloads.file(spec.weights) as path:
-        return External(inception_weights(path), _source(path))
+    weights = named["weights"]
+    assert weights is not None
+    with downloads.file(weights) as path:
+        return External(inception_weights(path), provenance(path))
+
+
+# networks of evaluators that are no guide's kind of classifier
+_EVALUATORS = {"inception": _inception}
 
 
 def _classifier(preset: Preset, downloads: Downloads, name: str) -> External:
     """A guide's network with its library's weights, or as the user's own function returns it."""
     spec = preset.network(name)
     assert spec is not None
-    channels, classes = preset.dataset.channels, preset.dataset.classes
-    if not has_library_weights(spec):
-        network = build_network(spec.model, spec.options, channels, classes, preset.module_folders)
+    if not spec.published:
+        network = models.new_network(preset, name)
         check_weights(network, network.state_dict(), f"model '{spec.model}'")
         return External(network.state_dict(), {})
     known = pretrained(spec.model)
-    wanted = spec.weights or published(known, spec.model, preset.key(name), classes)
+    shape = models.shape_of(preset)
+    wanted = spec.weights or published(known, spec.model, preset.key(name), shape.classes)
     names = {"class_names": json.dumps(known.class_names)} if known.class_names else {}
     with downloads.file(wanted) as path:
-        network = load_pretrained(spec, channels, classes, path)
-        return External(network.state_dict(), _source(path) | names)
-
-
-def published(known: Pretrained, model: str, key: str, classes: int) -> Download:
-    """Where the library keeps the weights, if it has any and they tell the preset's classes apart."""
-    if known.source is None:
-        raise ConfigError(f"{key}: there are no weights of {model}; give `train` or `weights`")
-    if known.classes != classes:
-        raise ConfigError(
-            f"{key}: the weights of {model} know {known.classes} classes, the preset has {classes}"
-        )
-    return known.source
-
-
-def _source(path: Path) -> dict[str, str]:
-    return {"source": path.name, "source_sha256": files.sha256(path)}
+        network = load_pretrained(spec, shape, path)
+        return External(network.state_dict(), provenance(path) | names)

@@ -14,7 +14,7 @@ from ppap.data.downloads import Downloads, only_one
 from ppap.data.image_folder import read_image
 from ppap.errors import ConfigError, DataError
 from ppap.graph.artefacts import IMAGES, LABELS, MU, SIGMA, check_statistics, reference_images
-from ppap.preset import InceptionEvaluator, Preset
+from ppap.preset import Preset
 from ppap.storage import files, tensor_spec
 
 _ARCHIVED = {IMAGES: "arr_0"}
@@ -24,8 +24,8 @@ _NO_REFERENCE = "it is no reference batch of ADM's evaluator"
 def reference(preset: Preset, downloads: Downloads) -> dict[str, Tensor]:
     """The reference of FID, precision and recall: `images` uint8 (N, H, W, 3), and `mu` (D,) and `sigma`
     (D, D) of their Inception features where the publisher prints them."""
-    assert isinstance(preset.evaluator, InceptionEvaluator)
-    source = preset.evaluator.reference
+    source = preset.evaluator.compared_with
+    assert source is not None
     if source.archive:
         with downloads.file(source.archive) as path:
             return read_archive(path)

@@ -6,6 +6,7 @@ job's own memory, which a cluster limits.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,14 @@ def samples(layout: Layout, run: Run) -> tuple[ShardedImages, Tensor]:
     targets = torch.cat([sample_shard(layout, run, shard)[1] for shard in shards])
     paths = [layout.samples(run, shard) for shard in shards]
     return ShardedImages(paths, layout.sample_sizes, _image_shape(preset)), targets
+
+
+def sha256_with(path: Path, array: NDArray[Any]) -> str:
+    """The SHA-256 of the .npy file that an array in memory was read from: of the file, only the header is read."""
+    with files.readable(path), path.open("rb") as file:
+        digest = hashlib.sha256(file.read(path.stat().st_size - array.nbytes))
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def _image_shape(preset: Preset) -> tuple[int, int, int]:

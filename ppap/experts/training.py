@@ -11,12 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ppap.data import datasets
-from ppap.data.image_folder import TrainingBatches, list_files
+from ppap.data import datasets, streams
 from ppap.data.shards import labelled_images
 from ppap.diffusion.denoiser import add_noise
 from ppap.diffusion.schedules import Schedule
-from ppap.errors import ConfigError, DataError
+from ppap.errors import ConfigError
 from ppap.experts import adapters
 from ppap.experts.bank import read_start
 from ppap.experts.distill import class_kl
@@ -197,7 +196,7 @@ def _lessons(layout: Layout, course: Course, batch_size: int, seed: int) -> Call
     preset = layout.preset
     if course.supervision == "teacher":
         return _distilled(layout, course.guide, batch_size)
-    if preset.dataset.kind == "image_folder":
+    if preset.dataset.facts.streamed:
         return _streamed(preset, batch_size, seed)
     return _supervised(layout, batch_size)
 
@@ -217,15 +216,8 @@ def _supervised(layout: Layout, batch_size: int) -> Callable[[int], Lesson]:
 
 
 def _streamed(preset: Preset, batch_size: int, seed: int) -> Callable[[int], Lesson]:
-    data = preset.dataset
-    try:
-        found = list_files(Path(data.path or ""), data.classes)
-    except DataError as error:
-        raise DataError(
-            f"dataset.path: {error}; `supervised: false` leaves out the rows that need it"
-        ) from None
     device = runtime.device(preset.runtime)
-    batches = TrainingBatches(found, data.image_size, batch_size, seed, data.mirror, device=device)
+    batches = streams.training_batches(preset.dataset, batch_size, seed, device)
     return lambda step: Lesson(*batches(step))
 
 

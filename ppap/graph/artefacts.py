@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ppap.errors import DataError
 from ppap.graph.layout import Layout
-from ppap.preset import InceptionEvaluator, Preset
+from ppap.preset import Preset
 from ppap.preset.runs import Run
 from ppap.seeds import balanced_classes
 from ppap.storage import files
@@ -23,8 +23,7 @@ from ppap.storage.tensor_spec import REMEDY, Spec, TensorSpec
 IMAGES, LABELS, MU, SIGMA = "images", "labels", "mu", "sigma"
 FEATURES, LOGITS, PREDICTED, TARGET = "features", "logits", "predicted", "target"
 IMAGE, MIRROR = "image", "mirror"
-INCEPTION_FEATURES, INCEPTION_LOGITS = 2048, 1008
-FLOATS = ("float32", "float16", "bfloat16")
+INCEPTION_FEATURES = 2048
 _WHOLE = 1 << 62
 
 
@@ -61,35 +60,6 @@ def labels(count: int, classes: int | str, mirrored: bool) -> Spec:
 def targets(preset: Preset, count: int) -> Spec:
     """The classes that the samples of a shard are guided to."""
     return {TARGET: TensorSpec(("int64",), (count,), below=preset.dataset.classes)}
-
-
-def extracted(preset: Preset, count: int | str) -> Spec:
-    """What the preset's evaluator says of images."""
-    judge = preset.evaluator
-    inception = isinstance(judge, InceptionEvaluator)
-    width: int | str = INCEPTION_FEATURES if inception else "features"
-    logits = INCEPTION_LOGITS if inception else preset.dataset.classes
-    found = {
-        FEATURES: TensorSpec(("float32",), (count, width)),
-        LOGITS: TensorSpec(("float32",), (count, logits)),
-    }
-    if isinstance(judge, InceptionEvaluator) and judge.classifier is not None:
-        found[PREDICTED] = TensorSpec(("int64",), (count,), below=preset.dataset.classes)
-    return found
-
-
-def features(preset: Preset, methods: Iterable[str]) -> Spec:
-    """What the evaluator says of the samples of several methods, and the classes they were guided to."""
-    count = preset.sampling.total
-    one = {**extracted(preset, count), **targets(preset, count)}
-    return {f"{method}/{name}": spec for method in methods for name, spec in one.items()}
-
-
-def reference_features(preset: Preset) -> Spec:
-    """What the evaluator says of the real images, and the statistics that came with these."""
-    statistics = {name: spec for name, spec in reference_images().items() if name != IMAGES}
-    inception = isinstance(preset.evaluator, InceptionEvaluator)
-    return {**extracted(preset, "images"), **(statistics if inception else {})}
 
 
 def check_statistics(path: Path, tensors: dict[str, Tensor], remedy: str = REMEDY) -> None:

@@ -189,4 +189,4 @@ class Layout:
 
     @property
     def shows_real_image(self) -> bool:
-        return needs_data(self.preset) and self.preset.dataset.kind != "image_folder"
+        return needs_data(self.preset) and not self.preset.dataset.facts.streamed

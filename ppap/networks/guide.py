@@ -1,9 +1,8 @@
-"""Guides: vision models by name, behind one call that takes images in [-1, 1]."""
+"""Guides: vision models behind one call that takes images in [-1, 1]."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,9 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ppap.errors import ConfigError, ModelError, PPAPError
-from ppap.networks import user_models
-from ppap.networks.library import building, module_of, reason
-from ppap.preset import NetworkConfig
+from ppap.networks.library import reason
 
 _PARTS = ("forward_features", "forward_head", "get_classifier")  # of timm's classifiers
 
@@ -23,7 +20,7 @@ class Guide(nn.Module):
 
     Call it with images (B, C, H, W) in [-1, 1]; it returns what the network returns. The resize is
     bilinear, antialiased when it shrinks, and differentiable. ModelError, which says `name`, if the network
-    fails or does not answer as a guide should: with `classes` numbers (B, K), K of them at least.
+    fails or does not answer as a guide should: with `classes`, one number for each (B, classes).
     """
 
     mean: Tensor
@@ -86,7 +83,7 @@ class Guide(nn.Module):
         return None
 
     def _has_classes(self, answers: Tensor) -> bool:
-        return self.classes is None or (answers.ndim == 2 and answers.shape[1] >= self.classes)
+        return self.classes is None or (tuple(answers.shape[1:]) == (self.classes,))
 
     def _learns(self, images: Tensor) -> bool:
         return images.requires_grad or any(p.requires_grad for p in self.network.parameters())
@@ -107,33 +104,6 @@ class Guide(nn.Module):
             align_corners=False,
             antialias=size > self.input_size,
         )
-
-
-def build_network(
-    model: str,
-    options: dict[str, Any],
-    channels: int,
-    classes: int,
-    folders: Sequence[Path] = (),
-) -> nn.Module:
-    """The network named LIBRARY:NAME or user:MODULE.FUNCTION, with untrained weights.
-
-    `options` go to the model's class, after `channels` and `classes` in the library's own words. The user's
-    modules lie in `folders` (see `Config.module_folders`). ConfigError or ModelError if there is no such model,
-    or it does not take these options.
-    """
-    if model.startswith("user:"):
-        return user_models.build(model.removeprefix("user:"), channels, classes, options, folders)
-    module, name = module_of(model)
-    with building(model):
-        return module.build(name, channels, classes, options)
-
-
-def load_pretrained(spec: NetworkConfig, channels: int, classes: int, weights: Path) -> nn.Module:
-    """A library's network with the weights in a file of the library's format; DataError if they are others."""
-    module, name = module_of(spec.model)
-    with building(spec.model):
-        return module.load(name, channels, classes, spec.options, weights)
 
 
 def features_and_logits(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,15 +1,18 @@
-"""Facts that a library states of its pretrained models: where the weights lie, and what they expect as input."""
+"""The code of the libraries of guides, loaded when a preset names one, and what it says of pretrained weights."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
-from collections.abc import Iterator
-from types import ModuleType
-from typing import NamedTuple
+import pkgutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from ppap.errors import ModelError, PPAPError
+from torch import nn
+
+from ppap.errors import ConfigError, ModelError, PPAPError
 from ppap.preset import Download, NetworkConfig
+from ppap.preset.libraries import library_of
 
 
 class Pretrained(NamedTuple):
@@ -32,15 +35,88 @@ class Input(NamedTuple):
     std: tuple[float, ...]
 
 
-@contextlib.contextmanager
-def building(model: str) -> Iterator[None]:
-    """Name the model in whatever its code raises, which is kept as the error's cause."""
-    try:
-        yield
-    except PPAPError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise ModelError(f"model '{model}': cannot be built ({reason(error)})") from error
+class Shape(NamedTuple):
+    """Channels of the images that a network sees, and classes that it tells apart."""
+
+    channels: int
+    classes: int
+
+
+class LibraryCode:
+    """The code of a library (see `ppap.preset.libraries.LIBRARIES`). A model's `name` is what stands after LIBRARY:."""
+
+    def build(
+        self, name: str, shape: Shape, options: dict[str, Any], folders: Sequence[Path]
+    ) -> nn.Module:
+        """The model with untrained weights; `options` are arguments of its class.
+
+        The user's own modules lie in `folders`. ConfigError if there is no such model; what the model's own code
+        raises comes as it is.
+        """
+        raise NotImplementedError
+
+    def pretrained(self, name: str) -> Pretrained:
+        """What the library says of the model's weights; ConfigError if it has no such weights."""
+        raise NotImplementedError
+
+    def load(self, name: str, shape: Shape, options: dict[str, Any], weights: Path) -> nn.Module:
+        """The model with weights from a file in the library's format; DataError if they are others."""
+        raise NotImplementedError
+
+
+def code_of(model: str) -> tuple[LibraryCode, str]:
+    """The code of the library of LIBRARY:NAME, and NAME."""
+    code: LibraryCode = pkgutil.resolve_name(f"ppap.networks.{library_of(model).code}")()
+    return code, model.partition(":")[2]
+
+
+def build_network(
+    model: str, options: dict[str, Any], shape: Shape, folders: Sequence[Path] = ()
+) -> nn.Module:
+    """The network named LIBRARY:NAME, with untrained weights.
+
+    `options` go to the model's class, after channels and classes in the library's own words. The user's modules lie
+    in `folders` (see `Preset.module_folders`). ConfigError or ModelError if there is no such model, or it does not
+    take these options.
+    """
+    code, name = code_of(model)
+    with _building(model):
+        return code.build(name, shape, options, folders)
+
+
+def load_pretrained(spec: NetworkConfig, shape: Shape, weights: Path) -> nn.Module:
+    """A library's network with the weights in a file of the library's format; DataError if they are others."""
+    code, name = code_of(spec.model)
+    with _building(spec.model):
+        return code.load(name, shape, spec.options, weights)
+
+
+def pretrained(model: str) -> Pretrained:
+    """What the library says of LIBRARY:NAME; ConfigError if it has no such weights."""
+    code, name = code_of(model)
+    return code.pretrained(name)
+
+
+def published(known: Pretrained, model: str, key: str, classes: int) -> Download:
+    """Where the library keeps the weights, if it has any and they tell the preset's classes apart."""
+    if known.source is None:
+        raise ConfigError(f"{key}: there are no weights of {model}; give `train` or `weights`")
+    if known.classes != classes:
+        raise ConfigError(
+            f"{key}: the weights of {model} know {known.classes} classes, the preset has {classes}"
+        )
+    return known.source
+
+
+def input_of(spec: NetworkConfig) -> Input:
+    """The input of a preset's network: what the preset says, else what goes with its weights."""
+    size, mean, std = spec.input_size, spec.mean, spec.std
+    if size and mean and std:
+        return Input(size, mean, std)
+    if spec.published:
+        known = pretrained(spec.model)
+        return Input(size or known.input_size, mean or known.mean, std or known.std)
+    return Input(size or 0, mean or (0.5,), std or (0.5,))
 
 
 def reason(error: BaseException) -> str:
@@ -48,29 +124,12 @@ def reason(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
-def module_of(model: str) -> tuple[ModuleType, str]:
-    """Our module for the library of LIBRARY:NAME, and NAME."""
-    library, _, name = model.partition(":")
-    return importlib.import_module(f"ppap.networks.{library}_models"), name
-
-
-def pretrained(model: str) -> Pretrained:
-    """What the library says of LIBRARY:NAME; ConfigError if it has no such weights."""
-    module, name = module_of(model)
-    return module.pretrained(name)
-
-
-def has_library_weights(spec: NetworkConfig) -> bool:
-    return spec.train is None and not spec.model.startswith("user:")
-
-
-def input_of(spec: NetworkConfig) -> Input:
-    """The input of a preset's network: what the preset says, else what goes with its weights."""
-    if spec.input_size and spec.mean and spec.std:
-        return Input(spec.input_size, spec.mean, spec.std)
-    if has_library_weights(spec):
-        known = pretrained(spec.model)
-        size, mean, std = known.input_size, known.mean, known.std
-    else:
-        size, mean, std = 0, (0.5,), (0.5,)
-    return Input(spec.input_size or size, spec.mean or mean, spec.std or std)
+@contextlib.contextmanager
+def _building(model: str) -> Iterator[None]:
+    """Name the model in whatever its code raises, which is kept as the error's cause."""
+    try:
+        yield
+    except PPAPError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ModelError(f"model '{model}': cannot be built ({reason(error)})") from error

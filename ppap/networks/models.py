@@ -1,68 +1,52 @@
-"""The preset's networks, built from the config and loaded from where the workflow keeps them."""
+"""The preset's networks, untrained, and loaded from where the workflow keeps them."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ppap.diffusion.denoiser import Denoiser
 from ppap.errors import ConfigError
-from ppap.graph.artefacts import FLOATS
 from ppap.graph.layout import Layout
-from ppap.networks import runtime
-from ppap.networks.adm import ADM
-from ppap.networks.guide import Guide, build_network
-from ppap.networks.library import input_of
-from ppap.preset import DIFFUSION, Preset
-from ppap.storage import files, tensor_spec
-from ppap.storage.tensor_spec import Spec, of_network
+from ppap.networks import runtime, sources
+from ppap.networks.guide import Guide
+from ppap.networks.library import Shape, build_network, input_of
+from ppap.preset import NetworkConfig, Preset
+from ppap.storage import tensor_spec
 
 
-def new_diffusion(preset: Preset) -> nn.Module:
-    """The ADM U-Net with untrained weights."""
-    assert preset.diffusion.architecture is not None
-    return ADM(preset.diffusion.architecture)
+def new_diffusion(layout: Layout) -> nn.Module:
+    """The diffusion network with untrained weights, called as network(x_t, t).
+
+    DataError if only the workflow's file says what it is, and the file is not there.
+    """
+    return sources.code_of(layout.preset).build(layout)
+
+
+def shape_of(preset: Preset) -> Shape:
+    """The channels and classes that the preset's classifiers are built for."""
+    return Shape(preset.dataset.channels, preset.dataset.classes)
+
+
+def new_network(preset: Preset, name: str) -> nn.Module:
+    """The network of a guide, or of the evaluator, as its library builds it: untrained, but for the user's own."""
+    spec = _spec(preset, name)
+    return build_network(spec.model, spec.options, shape_of(preset), preset.module_folders)
 
 
 def as_guide(preset: Preset, name: str, network: nn.Module) -> Guide:
     """A classifier of the preset behind its resizing and normalisation."""
-    spec = preset.network(name)
-    assert spec is not None
+    spec = _spec(preset, name)
     return Guide(network, *input_of(spec), spec.model, preset.dataset.classes)
 
 
 def new_guide(preset: Preset, name: str) -> Guide:
     """A guide, or the evaluator, with untrained weights."""
-    spec = preset.network(name)
-    if spec is None:
-        raise ConfigError(f"{preset.name}: no model '{name}'")
-    data = preset.dataset
-    network = build_network(
-        spec.model, spec.options, data.channels, data.classes, preset.module_folders
-    )
-    return as_guide(preset, name, network)
+    return as_guide(preset, name, new_network(preset, name))
 
 
 def load_diffusion(layout: Layout) -> nn.Module:
     """The pretrained diffusion network, in float32, called as network(x_t, t)."""
-    preset = layout.preset
-    path = layout.model(DIFFUSION)
-    if preset.diffusion.pipeline:
-        from ppap.networks.diffusers_models import build
-
-        unet = build(files.read_metadata(path), path)
-        unet.load_state_dict(_read_weights(path, DIFFUSION, of_network(unet, FLOATS)))
-        return unet
-    with torch.device("meta"):  # no time for initial weights that nobody needs
-        network = new_diffusion(preset)
-    # a published checkpoint keeps its own precision
-    spec = of_network(network, FLOATS if preset.diffusion.weights else ())
-    tensors = _read_weights(path, DIFFUSION, spec)
-    copies = {name: value.to(torch.float32, copy=True) for name, value in tensors.items()}
-    network.load_state_dict(copies, assign=True)
-    return network
+    return sources.code_of(layout.preset).load(layout)
 
 
 def load_denoiser(layout: Layout, sampler: str) -> Denoiser:
@@ -77,18 +61,19 @@ def load_guide(layout: Layout, name: str) -> Guide:
     """An off-the-shelf guide, or the evaluator, on the preset's device, frozen, in eval mode."""
     preset = layout.preset
     guide = new_guide(preset, name)
-    spec = of_network(guide.network)
-    guide.network.load_state_dict(_read_weights(layout.model(name), name, spec))
+    spec = tensor_spec.of_network(guide.network)
+    guide.network.load_state_dict(tensor_spec.read(layout.model(name), spec, {"model": name}))
     place_guide(preset, name, guide.eval().requires_grad_(False))
     return guide
 
 
-def _read_weights(path: Path, name: str, spec: Spec) -> dict[str, Tensor]:
-    """The weights of a model of this name."""
-    return tensor_spec.read(path, spec, {"model": name})
-
-
 def place_guide(preset: Preset, name: str, guide: Guide) -> None:
     """Move a guide, or the evaluator, in place to the preset's device and its own memory layout."""
+    runtime.place(guide, preset.runtime, _spec(preset, name).channels_last)
+
+
+def _spec(preset: Preset, name: str) -> NetworkConfig:
     spec = preset.network(name)
-    runtime.place(guide, preset.runtime, spec is not None and spec.channels_last)
+    if spec is None:
+        raise ConfigError(f"{preset.name}: no model '{name}'")
+    return spec

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from timm.models import PretrainedCfg, get_pretrained_cfg
 from torch import nn
 
 from ppap.errors import ConfigError, DataError
-from ppap.networks.library import Pretrained, reason
+from ppap.networks.library import LibraryCode, Pretrained, Shape, reason
 from ppap.preset import Download
 from ppap.storage.weights import check_numbers, read_weights
 
@@ -21,25 +22,52 @@ _IMAGENET = 1000
 _NOT_THE_MODELS = inspect.signature(timm.create_model).parameters.keys() - {"kwargs"}
 
 
-def build(name: str, channels: int, classes: int, options: dict[str, Any]) -> nn.Module:
-    """The timm model `name`, untrained; `options` are arguments of its class."""
-    _check(name, options)
-    return timm.create_model(name, in_chans=channels, num_classes=classes, **options)
+class TimmCode(LibraryCode):
+    """Models of timm."""
 
+    def build(
+        self, name: str, shape: Shape, options: dict[str, Any], folders: Sequence[Path]
+    ) -> nn.Module:
+        _check(name, options)
+        return timm.create_model(
+            name, in_chans=shape.channels, num_classes=shape.classes, **options
+        )
 
-def pretrained(name: str) -> Pretrained:
-    """What timm says of the weights of `name`."""
-    _check(name, {})
-    try:
-        known = get_pretrained_cfg(name)
-    except RuntimeError as error:
-        raise ConfigError(f"timm:{name}: {error}") from None
-    if known is None:
-        raise ConfigError(f"timm:{name}: timm does not say what its input is")
-    names = ImageNetInfo().label_descriptions() if known.num_classes == _IMAGENET else ()
-    return Pretrained(
-        _source(known), known.input_size[-1], known.mean, known.std, tuple(names), known.num_classes
-    )
+    def pretrained(self, name: str) -> Pretrained:
+        _check(name, {})
+        try:
+            known = get_pretrained_cfg(name)
+        except RuntimeError as error:
+            raise ConfigError(f"timm:{name}: {error}") from None
+        if known is None:
+            raise ConfigError(f"timm:{name}: timm does not say what its input is")
+        names = ImageNetInfo().label_descriptions() if known.num_classes == _IMAGENET else ()
+        size = known.input_size[-1]
+        return Pretrained(
+            _source(known), size, known.mean, known.std, tuple(names), known.num_classes
+        )
+
+    def load(self, name: str, shape: Shape, options: dict[str, Any], weights: Path) -> nn.Module:
+        """As in LibraryCode, converted as timm does.
+
+        timm is given tensors, never a file: not every version of it reads files without running them.
+        """
+        _check(name, options)
+        state = read_weights(weights)
+        # with its classes, or timm would make up another head
+        overlay = {"state_dict": dict(state), "num_classes": shape.classes, "custom_load": False}
+        try:
+            network: Any = timm.create_model(
+                name, pretrained=True, pretrained_cfg_overlay=overlay, in_chans=shape.channels,
+                num_classes=shape.classes, **options,
+            )  # fmt: skip
+        except Exception as error:  # each model converts the names in its own way
+            raise DataError(
+                f"{weights}: not the weights of timm:{name} ({reason(error)})"
+            ) from error
+        network.pretrained_cfg.pop("state_dict", None)  # a second copy
+        check_numbers(network, state, weights)
+        return network
 
 
 def _source(known: PretrainedCfg) -> Download | None:
@@ -48,29 +76,6 @@ def _source(known: PretrainedCfg) -> Download | None:
         named = f"{known.hf_hub_id.replace('/', '--')}--{file}"
         return Download(url=hf_hub_url(known.hf_hub_id, file), file=named)
     return Download(url=str(known.url)) if known.url else None
-
-
-def load(
-    name: str, channels: int, classes: int, options: dict[str, Any], weights: Path
-) -> nn.Module:
-    """The timm model with weights from a file in timm's own format, converted as timm does.
-
-    timm is given tensors, never a file: not every version of it reads files without running them.
-    """
-    _check(name, options)
-    state = read_weights(weights)
-    # with its classes, or timm would make up another head
-    overlay = {"state_dict": dict(state), "num_classes": classes, "custom_load": False}
-    try:
-        network: Any = timm.create_model(
-            name, pretrained=True, pretrained_cfg_overlay=overlay, in_chans=channels,
-            num_classes=classes, **options,
-        )  # fmt: skip
-    except Exception as error:  # each model converts the names in its own way
-        raise DataError(f"{weights}: not the weights of timm:{name} ({reason(error)})") from error
-    network.pretrained_cfg.pop("state_dict", None)  # a second copy
-    check_numbers(network, state, weights)
-    return network
 
 
 def _check(name: str, options: dict[str, Any]) -> None:

@@ -11,28 +11,30 @@ from torch import nn
 
 from ppap import user_code
 from ppap.errors import ModelError
-from ppap.networks.library import building
+from ppap.networks.library import LibraryCode, Shape
 
 
-def build(
-    name: str, channels: int, classes: int, options: dict[str, Any], folders: Sequence[Path]
-) -> nn.Module:
-    """What the function MODULE.FUNCTION in one of the folders returns for `options`.
+class UserCode(LibraryCode):
+    """Functions MODULE.FUNCTION, which return a network with its weights."""
 
-    It is given `channels` and `classes` if it has arguments of these names. ConfigError if there is no such
-    function; ModelError if it fails, or returns no network.
-    """
-    model = f"{user_code.PREFIX}{name}"
-    given = {"channels": channels, "classes": classes}
-    with building(model), user_code.on_path(folders):
-        function = user_code.find(model, "model", "function", folders)
-        wanted = inspect.signature(function).parameters
-        network = function(**{k: v for k, v in given.items() if k in wanted}, **options)
-    if not isinstance(network, nn.Module):
-        found = (
-            f"the class {network.__name__}"
-            if isinstance(network, type)
-            else repr(type(network).__name__)
-        )
-        raise ModelError(f"model '{model}': returns {found}; a torch.nn.Module was expected")
-    return network
+    def build(
+        self, name: str, shape: Shape, options: dict[str, Any], folders: Sequence[Path]
+    ) -> nn.Module:
+        """What the function in one of the folders returns for `options`.
+
+        It is given `channels` and `classes` if it has arguments of these names. ConfigError if there is no such
+        function; ModelError if it returns no network.
+        """
+        model, given = f"{user_code.PREFIX}{name}", shape._asdict()
+        with user_code.on_path(folders):
+            function = user_code.find(model, "model", "function", folders)
+            wanted = inspect.signature(function).parameters
+            network = function(**{k: v for k, v in given.items() if k in wanted}, **options)
+        if not isinstance(network, nn.Module):
+            found = (
+                f"the class {network.__name__}"
+                if isinstance(network, type)
+                else repr(type(network).__name__)
+            )
+            raise ModelError(f"model '{model}': returns {found}; a torch.nn.Module was expected")
+        return network

@@ -7,23 +7,21 @@ from functools import cached_property
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ppap.data import datasets
-from ppap.evaluation import extractors
+from ppap.evaluation.evaluator import Evaluator
+from ppap.evaluation.evaluators import evaluator_of
 from ppap.experts import adapters
 from ppap.graph import artefacts
 from ppap.graph.layout import Layout
 from ppap.networks import models
-from ppap.networks.guide import Guide, features_and_logits
+from ppap.networks.guide import Guide
 from ppap.plan import flops
 from ppap.preset import (
-    CLASSIFIER,
     DATASET,
     DIFFUSION,
-    EVALUATOR,
     REFERENCE,
-    InceptionEvaluator,
     Training,
 )
 from ppap.preset.runs import Run, expert_steps, heard_runs, main_guides, warm_steps
@@ -73,8 +71,8 @@ class Costs:
             return Cost(0, None)
         if model == DIFFUSION:
             return Cost(0, self.diffusion.stored)
-        if model == EVALUATOR:
-            return Cost(0, flops.stored_bytes(flops.on_meta(extractors.untrained_inception)))
+        if model in self.preset.evaluator.judged_by:
+            return Cost(0, flops.stored_bytes(flops.on_meta(self.evaluator.stored)[model]))
         return Cost(0, self.guide(model).stored)
 
     def pretraining(self, model: str) -> Cost:
@@ -116,11 +114,11 @@ class Costs:
 
     def reference_features(self) -> Cost:
         """How many real images there are is known of data that has been downloaded, or is built in."""
-        if isinstance(self.preset.evaluator, InceptionEvaluator):
+        if self.preset.evaluator.compared_with:
             path = self.layout.model(REFERENCE)
         else:
             path = self.layout.model(DATASET)
-            if self.preset.dataset.kind == "digits" or path.exists():
+            if not self.preset.dataset.facts.downloaded or path.exists():
                 return self._extracted(len(datasets.load(self.layout, "train").images))
         if not path.exists():
             return Cost(0, None)
@@ -149,24 +147,17 @@ class Costs:
         return self._network(_at_some_timestep(network), network)
 
     @cached_property
+    def evaluator(self) -> Evaluator:
+        return evaluator_of(self.preset)
+
+    @cached_property
     def judged_image(self) -> Cost:
-        """What the evaluator takes for one image, and the features, logits and class it writes of it."""
-        shape, classified = (1, *self.image), Cost(0, 0)
-        if isinstance(self.preset.evaluator, InceptionEvaluator):
-            inception = flops.on_meta(extractors.untrained_inception)
-            if self.preset.evaluator.classifier is not None:
-                classified = Cost(self.guide(CLASSIFIER).forward, _CLASS)
-
-            def call(images: Tensor) -> Tensor:
-                return torch.cat(inception(images.to(torch.uint8)), dim=1)
-        else:
-            guide = self._new_guide(EVALUATOR).eval()
-
-            def call(images: Tensor) -> Tensor:
-                return torch.cat(features_and_logits(guide.network, guide.prepare(images)), dim=1)
-
-        answer = call(torch.empty(shape, device="meta")).numel() * _FLOAT
-        return Cost(flops.forward(call, shape) + classified.flops, answer + (classified.bytes or 0))
+        """What the evaluator takes for one image, and the bytes of what it says of it."""
+        with torch.device(self.evaluator.tried_on):
+            extract = self.evaluator.untrained()
+            image = torch.zeros((1, *self.image), dtype=torch.uint8)
+        taken, said = flops.of_call(lambda: extract(image))
+        return Cost(taken, sum(value.numel() * value.element_size() for value in said.values()))
 
     def guide(self, name: str) -> NetworkCost:
         if name not in self._guides:
@@ -214,10 +205,7 @@ class Costs:
         return Cost(count * one.flops, count * (one.bytes or 0))
 
     def _new_diffusion(self) -> nn.Module:
-        """A pipeline's network is known once it has been downloaded; before, a DataError names its file."""
-        if self.preset.diffusion.pipeline:
-            return models.load_diffusion(self.layout).to("meta")
-        return flops.on_meta(lambda: models.new_diffusion(self.preset))
+        return flops.on_meta(lambda: models.new_diffusion(self.layout))
 
     def _new_guide(self, name: str) -> Guide:
         return flops.on_meta(lambda: models.new_guide(self.preset, name))

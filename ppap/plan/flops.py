@@ -31,6 +31,13 @@ def forward(call: Call, shape: tuple[int, ...]) -> int:
     return counter.get_total_flops()
 
 
+def of_call(call: Callable[[], T]) -> tuple[int, T]:
+    """FLOPs of a call, and what it returns."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        found = call()
+    return counter.get_total_flops(), found
+
+
 def with_input_gradient(call: Call, shape: tuple[int, ...]) -> int:
     """FLOPs of a call and the gradient of its result for the images, weights frozen by the caller."""
     images = _images(shape).requires_grad_()

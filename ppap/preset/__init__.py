@@ -2,14 +2,12 @@
 
 from ppap.preset.base import CLASSIFIER, DATASET, DIFFUSION, EVALUATOR, JUDGES, REFERENCE, UNGUIDED
 from ppap.preset.data import DatasetConfig, Download, ReferenceConfig
+from ppap.preset.diffusion import ADMArchitecture, DiffusionConfig
+from ppap.preset.evaluators import ClassifierEvaluator, InceptionEvaluator, UserEvaluator
 from ppap.preset.experiment import ExpertsConfig, Grid, MethodConfig, SamplerConfig, SamplingConfig
 from ppap.preset.networks import (
     AdapterConfig,
-    ADMArchitecture,
-    ClassifierEvaluator,
-    DiffusionConfig,
     GuideConfig,
-    InceptionEvaluator,
     NetworkConfig,
 )
 from ppap.preset.preset import Preset
@@ -45,6 +43,7 @@ __all__ = [
     "SamplerConfig",
     "SamplingConfig",
     "Training",
+    "UserEvaluator",
     "find",
     "json_schema",
     "load",

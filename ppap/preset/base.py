@@ -1,14 +1,10 @@
-"""The base of a preset's sections: strict keys, names, and names of models."""
+"""Parts of every section of a preset: strict keys, names, and numbers in bounds."""
 
 from __future__ import annotations
 
-import importlib.util
-import re
-from functools import lru_cache
-from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 # Names become parts of file names, several of them in one.
 Name = Annotated[
@@ -23,45 +19,6 @@ DIFFUSION, EVALUATOR, CLASSIFIER = "diffusion", "evaluator", "classifier"
 REFERENCE, DATASET = "reference", "dataset"
 JUDGES = (EVALUATOR, CLASSIFIER, REFERENCE)
 RESERVED = (UNGUIDED, DIFFUSION, EVALUATOR, CLASSIFIER, REFERENCE, DATASET)
-# Where a library keeps its models, and how it marks the function that builds one. torchvision's subfolders hold
-# detectors, segmenters and the like; timm's helper functions stand unmarked among the others.
-LIBRARIES = {
-    "timm": ("**/*.py", re.compile(r"^@register_model\s*\n(?:@.*\n)*def (\w+)\(", re.MULTILINE)),
-    "torchvision": (
-        "*.py",
-        re.compile(
-            r"^@register_model\([^)]*\)\n(?:@handle_legacy_interface\((?:.*\n)*?(?:.*\))?\n)?def (\w+)\(",
-            re.MULTILINE,
-        ),
-    ),
-}
-
-
-@lru_cache
-def classifiers(library: str) -> frozenset[str]:
-    """The classifiers that a library builds, read from its sources: to import it would take seconds."""
-    package = importlib.util.find_spec(library)
-    assert package is not None and package.origin is not None
-    where, marked = LIBRARIES[library]
-    sources = (Path(package.origin).parent / "models").glob(where)
-    return frozenset(
-        name for path in sources for name in marked.findall(path.read_text(encoding="utf-8"))
-    )
-
-
-def _known_model(model: str) -> str:
-    """Check LIBRARY:NAME without importing the library."""
-    library, _, name = model.partition(":")
-    if library == "user" and "." in name:
-        return model
-    if library not in LIBRARIES:
-        raise ValueError(f"'{model}': write timm:NAME, torchvision:NAME or user:MODULE.FUNCTION")
-    if re.split("[./]", name)[0] not in classifiers(library):
-        raise ValueError(f"{library} has no model '{name}' that classifies images")
-    return model
-
-
-ModelName = Annotated[str, AfterValidator(_known_model)]
 
 
 class Section(BaseModel):

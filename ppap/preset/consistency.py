@@ -1,7 +1,7 @@
 """Rules between the sections of a preset: each yields what is wrong, a line each, with the key in front.
 
 What would fail a job hours from now is refused here, if whole numbers and names suffice to see it;
-`ppap.preset_check` builds the networks besides.
+`ppap.check` builds the networks besides.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ppap.errors import ConfigError
-from ppap.preset.base import CLASSIFIER, DIFFUSION, EVALUATOR, REFERENCE, RESERVED
-from ppap.preset.data import DIGITS, Download
+from ppap.preset.base import DIFFUSION, EVALUATOR, REFERENCE, RESERVED
+from ppap.preset.data import Download
 from ppap.preset.kinds import problems_of_kinds
-from ppap.preset.networks import ClassifierEvaluator, InceptionEvaluator, NetworkConfig
+from ppap.preset.networks import NetworkConfig
 
 if TYPE_CHECKING:
     from ppap.preset.preset import Preset
@@ -28,7 +28,7 @@ def problems(preset: Preset) -> list[str]:
     """Everything that does not fit together; names and kinds first, because all other rules look them up."""
     rules = (
         *(_steps, _ranges, _expert_steps, _diffusion_network, _networks, _classes, _trained),
-        *(_digits, _evaluation, _rows, _figures, _sizes, _downloads),
+        *(_sizes_of_data, _evaluation, _rows, _figures, _sizes, _downloads),
     )
     first = list(_names(preset)) or list(problems_of_kinds(preset))
     return first or [problem for rule in rules for problem in rule(preset)]
@@ -171,19 +171,22 @@ def _classes(preset: Preset) -> Iterator[str]:
 def _trained(preset: Preset) -> Iterator[str]:
     names = (DIFFUSION, *(name for name, _ in networks(preset)))
     trained = [name for name in names if preset.training(name) is not None]
-    if trained and preset.dataset.kind == "image_folder":
-        yield f"{preset.key(trained[0])}.train: a folder of images only teaches experts"
+    if trained and preset.dataset.facts.streamed:
+        yield (
+            f"{preset.key(trained[0])}.train: images of kind {preset.dataset.kind} only teach experts"
+        )
 
 
-def _digits(preset: Preset) -> Iterator[str]:
-    """The digits are what they are, where anything looks at them."""
+def _sizes_of_data(preset: Preset) -> Iterator[str]:
+    """A data set's images are what they are, where anything looks at them."""
     from ppap.preset import runs
 
-    if preset.dataset.kind != "digits" or not runs.needs_data(preset):
+    data = preset.dataset
+    if not runs.needs_data(preset):
         return
-    for key, value in DIGITS.items():
-        if getattr(preset.dataset, key) != value:
-            yield f"dataset.{key}: {getattr(preset.dataset, key)}, but digits have {value}"
+    for key, value in data.facts.sizes.items():
+        if getattr(data, key) != value:
+            yield f"dataset.{key}: {getattr(data, key)}, but {data.kind} have {value}"
 
 
 # -- evaluation and figures --------------------------------------------------------------------------
@@ -196,10 +199,7 @@ def _evaluation(preset: Preset) -> Iterator[str]:
             f"evaluator.neighbours: {judge.neighbours}, but a sampling seed has no more than "
             f"{samples} samples (sampling.samples)"
         )
-    if isinstance(judge, InceptionEvaluator) and preset.dataset.channels != 3:
-        yield f"evaluator.kind: inception sees 3 channels, not {preset.dataset.channels}"
-    if isinstance(judge, ClassifierEvaluator) and judge.model.startswith("torchvision:"):
-        yield f"evaluator.model: '{judge.model}': only timm's models also give their features"
+    yield from (f"{EVALUATOR}.{problem}" for problem in judge.problems(preset.dataset))
 
 
 def _rows(preset: Preset) -> Iterator[str]:
@@ -259,9 +259,8 @@ def _sizes(preset: Preset) -> Iterator[str]:
 def _training_batches(preset: Preset) -> Iterator[tuple[str, int, int]]:
     """Every batch that something is trained on: its key, its images, and the bytes of one as the network sees it."""
     channels, size = preset.dataset.channels, preset.dataset.image_size
-    if preset.diffusion.train:
-        each = channels * size**2 * _FLOAT
-        yield "diffusion.train.batch_size", preset.diffusion.train.batch_size, each
+    if training := preset.diffusion.training:
+        yield "diffusion.train.batch_size", training.batch_size, channels * size**2 * _FLOAT
     for name, spec in networks(preset):
         seen = channels * max(size, spec.input_size or 0) ** 2 * _FLOAT
         if spec.train:
@@ -284,15 +283,15 @@ def _downloads(preset: Preset) -> Iterator[str]:
 
 def sources(preset: Preset) -> Iterator[tuple[str, Download]]:
     """Every file of somebody else that the preset names itself, and its key."""
-    found = [(f"{DIFFUSION}.weights", preset.diffusion.weights)]
-    if isinstance(preset.evaluator, InceptionEvaluator):
-        found.append((f"{EVALUATOR}.weights", preset.evaluator.weights))
-        found.append((f"{EVALUATOR}.reference.archive", preset.evaluator.reference.archive))
+    found: list[tuple[str, Download | None]] = [
+        (f"{DIFFUSION}.{key}", source) for key, source in preset.diffusion.downloads.items()
+    ]
+    found += [(f"{EVALUATOR}.{key}", file) for key, file in preset.evaluator.downloads.items()]
     found += [(f"{preset.key(name)}.weights", spec.weights) for name, spec in networks(preset)]
     return ((key, source) for key, source in found if source is not None)
 
 
 def networks(preset: Preset) -> list[tuple[str, NetworkConfig]]:
     """The preset's classifiers by name: its guides, the evaluator, and the evaluator's classifier."""
-    named = ((name, preset.network(name)) for name in (*preset.guides, EVALUATOR, CLASSIFIER))
+    named = ((name, preset.network(name)) for name in (*preset.guides, *preset.evaluator.networks))
     return [(name, spec) for name, spec in named if spec is not None]

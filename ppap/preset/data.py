@@ -10,8 +10,8 @@ from urllib.parse import unquote, urlsplit
 from pydantic import Field, model_validator
 
 from ppap.preset.base import Section
-
-DIGITS = {"image_size": 8, "channels": 1, "classes": 10}  # what scikit-learn's digits are
+from ppap.preset.dataset_kinds import DATASETS, DatasetKind
+from ppap.preset.kinds import kind_of
 
 
 class Download(Section):
@@ -63,7 +63,7 @@ class Download(Section):
 class DatasetConfig(Section):
     """Real images: they train what the preset trains itself and the supervised rows."""
 
-    kind: Literal["digits", "image_folder", "registered"] = Field(
+    kind: Annotated[str, *kind_of(DATASETS)] = Field(
         "digits", description="UCI digits inside scikit-learn, a folder, or one of torch-fidelity's"
     )
     path: str | None = Field(None, description="image_folder: the folder, one folder in it a class")
@@ -77,13 +77,21 @@ class DatasetConfig(Section):
     mirror: bool = Field(False, description="mirroring an image keeps its class")
     class_names: tuple[str, ...] = Field((), description="for figures; empty: numbers")
 
+    @property
+    def facts(self) -> DatasetKind:
+        """What holds for all data sets of its kind."""
+        return DATASETS.get(self.kind)
+
     @model_validator(mode="after")
     def kind_is_complete(self) -> DatasetConfig:
-        for kind, key in (("image_folder", "path"), ("registered", "name")):
-            if (self.kind == kind) != (getattr(self, key) is not None):
+        for key, kind in {DATASETS.get(kind).key: kind for kind in DATASETS}.items():
+            if key and (self.facts.key == key) != (getattr(self, key) is not None):
                 raise ValueError(f"`{key}` goes with kind: {kind}, only, and belongs to it")
-        if self.kind != "digits" and self.channels != 3:
-            raise ValueError(f"channels: images of kind {self.kind} have 3, not {self.channels}")
+        wanted = self.facts.channels or self.channels
+        if self.channels != wanted:
+            raise ValueError(
+                f"channels: images of kind {self.kind} have {wanted}, not {self.channels}"
+            )
         if self.class_names and len(self.class_names) != self.classes:
             raise ValueError(
                 f"class_names: {len(self.class_names)} names for {self.classes} classes"

@@ -15,6 +15,8 @@ from ppap.diffusion.schedules import Schedule
 from ppap.preset.base import CLASSIFIER, DIFFUSION, EVALUATOR, Name, Section, Seed
 from ppap.preset.consistency import problems
 from ppap.preset.data import DatasetConfig
+from ppap.preset.diffusion import DiffusionConfig
+from ppap.preset.evaluators import EvaluatorConfig
 from ppap.preset.experiment import (
     CleanImagesConfig,
     ExpertsConfig,
@@ -25,10 +27,7 @@ from ppap.preset.experiment import (
     SamplingConfig,
 )
 from ppap.preset.networks import (
-    DiffusionConfig,
-    EvaluatorConfig,
     GuideConfig,
-    InceptionEvaluator,
     NetworkConfig,
 )
 from ppap.preset.running import Resources, Runtime, Training
@@ -122,17 +121,12 @@ class Preset(Section):
 
     def network(self, model: str) -> NetworkConfig | None:
         """A classifier of the preset: a guide, the evaluator, or the evaluator's classifier."""
-        judge = self.evaluator
-        if model == EVALUATOR:
-            return judge if isinstance(judge, NetworkConfig) else None
-        if model == CLASSIFIER:
-            return judge.classifier if isinstance(judge, InceptionEvaluator) else None
-        return self.guides.get(model)
+        return self.evaluator.networks.get(model) or self.guides.get(model)
 
     def training(self, model: str) -> Training | None:
         """How the workflow trains a model; None if its weights come from elsewhere."""
         if model == DIFFUSION:
-            return self.diffusion.train
+            return self.diffusion.training
         spec = self.network(model)
         return spec.train if spec else None
 

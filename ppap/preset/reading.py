@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from ppap.errors import ConfigError
 from ppap.preset import yaml_values
-from ppap.preset.networks import TAG
+from ppap.preset.evaluators import TAG
 from ppap.preset.preset import FOLDER, Preset
 
 

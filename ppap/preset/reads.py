@@ -5,8 +5,8 @@ Steps declare the keys of their jobs by these; a test records what jobs really r
 
 from __future__ import annotations
 
-from ppap.preset.base import CLASSIFIER, DATASET, DIFFUSION, EVALUATOR, REFERENCE
-from ppap.preset.networks import InceptionEvaluator
+from ppap.preset.base import DATASET, DIFFUSION, EVALUATOR, REFERENCE
+from ppap.preset.data import Download
 from ppap.preset.preset import Preset
 from ppap.preset.runs import (
     computed_runs,
@@ -22,27 +22,30 @@ from ppap.preset.runs import (
 IMAGE = ["dataset.channels", "dataset.image_size"]
 SCHEDULE = ["diffusion.noise_schedule", "diffusion.timesteps"]
 CLEAN = ["clean_images.count", "clean_images.shard_size"]
-_DOWNLOAD = ("url", "sha256", "file")
 
 
 def network_keys(preset: Preset, name: str) -> list[str]:
-    """What building a guide, the evaluator or its classifier reads; its weights come from a file."""
-    own = ("model", "options", "input_size", "mean", "std")
-    return [f"{preset.key(name)}.{key}" for key in own] + ["dataset.channels", "dataset.classes"]
+    """What building and loading a guide, the evaluator or its classifier reads."""
+    return [*_built(preset, name), *_of(preset, name, "input_size", "mean", "std")]
+
+
+def _built(preset: Preset, name: str) -> list[str]:
+    return [*_of(preset, name, "model", "options"), "dataset.channels", "dataset.classes"]
+
+
+def _of(preset: Preset, name: str, *leaves: str) -> list[str]:
+    return [f"{preset.key(name)}.{leaf}" for leaf in leaves]
 
 
 def diffusion_keys(preset: Preset) -> list[str]:
-    """What building the diffusion network reads."""
-    architecture = preset.diffusion.architecture
-    own = () if architecture is None else type(architecture).model_fields
-    return [f"diffusion.architecture.{key}" for key in own]
+    """What building and loading the diffusion network reads."""
+    return list(preset.diffusion.source.reads)
 
 
 def denoiser_keys(preset: Preset, sampler: str) -> list[str]:
     """What the diffusion model on a sampler's schedule reads."""
     own = [f"samplers.{sampler}.kind", f"samplers.{sampler}.steps"]
-    network = [*diffusion_keys(preset), "diffusion.pipeline"]
-    return [*own, *network, *SCHEDULE, "diffusion.variance"]
+    return [*own, *diffusion_keys(preset), *SCHEDULE, "diffusion.variance"]
 
 
 def drawing_keys(preset: Preset, sampler: str) -> list[str]:
@@ -58,11 +61,9 @@ def training_keys(prefix: str) -> list[str]:
 
 
 def data_keys(preset: Preset) -> list[str]:
-    """What loading the real images reads."""
-    if preset.dataset.kind == "image_folder":
-        return ["dataset.kind", "dataset.classes", "dataset.image_size"]
-    found = ["dataset.kind", "dataset.holdout"]
-    return found + ([*IMAGE, "dataset.classes"] if preset.dataset.kind == "registered" else [])
+    """What reading the real images reads."""
+    own = ("kind", *preset.dataset.facts.reads)
+    return [f"dataset.{key}" for key in own if key != "path"]
 
 
 def target_keys() -> list[str]:
@@ -77,28 +78,32 @@ def download_keys(preset: Preset, name: str) -> list[str]:
     if name == REFERENCE:
         return reference_keys(preset)
     if name == DIFFUSION:
-        if preset.diffusion.pipeline:
-            return ["diffusion.pipeline", *IMAGE, *SCHEDULE, "diffusion.variance"]
-        return [*diffusion_keys(preset), *(f"diffusion.weights.{key}" for key in _DOWNLOAD)]
+        source, downloads = preset.diffusion.source, preset.diffusion.downloads
+        files = [_of_file(f"{DIFFUSION}.{key}", download) for key, download in downloads.items()]
+        return [*source.reads, *source.download_reads, *(key for keys in files for key in keys)]
     spec = preset.network(name)
-    if spec is None:  # an evaluator's weights alone
-        return [f"{EVALUATOR}.weights.{key}" for key in _DOWNLOAD]
-    key = preset.key(name)
-    own = [f"{key}.model", f"{key}.options", "dataset.channels", "dataset.classes"]
-    return own + [f"{key}.weights.{part}" for part in _DOWNLOAD if spec.weights]
+    if spec is None:  # of an evaluator that is no classifier
+        return _of_file(f"{EVALUATOR}.weights", preset.evaluator.downloads["weights"])
+    if not spec.published:
+        return _built(preset, name)
+    return [*_built(preset, name), *_of_file(f"{preset.key(name)}.weights", spec.weights)]
 
 
 def reference_keys(preset: Preset) -> list[str]:
-    source = preset.evaluator.reference  # type: ignore[union-attr]
+    """What the download of the images that samples are compared with reads."""
+    source = preset.evaluator.compared_with
+    assert source is not None
+    key = f"{EVALUATOR}.{REFERENCE}"
     if source.archive:
-        return [f"{EVALUATOR}.reference.archive.{key}" for key in _DOWNLOAD]
+        return _of_file(f"{key}.archive", source.archive)
     if source.registered:
-        return [f"{EVALUATOR}.reference.registered"]
-    return [
-        f"{EVALUATOR}.reference.registered",
-        f"{EVALUATOR}.reference.folder",
-        "dataset.image_size",
-    ]
+        return [f"{key}.registered"]
+    return [f"{key}.registered", f"{key}.folder", "dataset.image_size"]
+
+
+def _of_file(key: str, download: Download | None) -> list[str]:
+    """What is read of a file of somebody else's."""
+    return [f"{key}.{leaf}" for leaf in Download.model_fields] if download else []
 
 
 def run_keys(preset: Preset, sampler: str, guide: str, method: str) -> list[str]:
@@ -143,15 +148,15 @@ def student_keys(preset: Preset, guide: str, trainable: str) -> list[str]:
 
 
 def evaluator_keys(preset: Preset) -> list[str]:
-    """What the evaluator's networks read."""
-    if not isinstance(preset.evaluator, InceptionEvaluator):
-        return network_keys(preset, EVALUATOR)
-    return network_keys(preset, CLASSIFIER) if preset.evaluator.classifier else []
+    """What the evaluator reads to judge images."""
+    judge = preset.evaluator
+    own = [f"{EVALUATOR}.kind", *(f"{EVALUATOR}.{key}" for key in judge.reads)]
+    return own + [key for name in judge.networks for key in network_keys(preset, name)]
 
 
 def reference_data_keys(preset: Preset) -> list[str]:
     """What reading the real images reads that samples are compared with."""
-    return [] if isinstance(preset.evaluator, InceptionEvaluator) else data_keys(preset)
+    return [] if preset.evaluator.compared_with else data_keys(preset)
 
 
 def rows_keys(preset: Preset, table: str) -> list[str]:
@@ -184,7 +189,7 @@ def table_keys(preset: Preset, table: str) -> list[str]:
 
 def printed_keys() -> list[str]:
     """What tells whether images and judge are those of the paper's printed values."""
-    return ["dataset.kind", "dataset.image_size", "dataset.classes"]
+    return ["dataset.image_size", "dataset.classes"]
 
 
 def drawn_keys(preset: Preset, guide: str) -> list[str]:

@@ -5,13 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ppap.preset import (
-    CLASSIFIER,
     DATASET,
     DIFFUSION,
-    EVALUATOR,
-    REFERENCE,
     UNGUIDED,
-    InceptionEvaluator,
     MethodConfig,
     Preset,
 )
@@ -74,16 +70,14 @@ def taught_guides(preset: Preset) -> list[str]:
 
 def trained_models(preset: Preset) -> list[str]:
     """Networks that the workflow trains on real images (`ppap pretrain`)."""
-    names = (DIFFUSION, EVALUATOR, CLASSIFIER, *used_guides(preset))
+    names = (DIFFUSION, *preset.evaluator.networks, *used_guides(preset))
     return [name for name in names if preset.training(name) is not None]
 
 
 def external_models(preset: Preset) -> list[str]:
     """Networks and data that come from elsewhere (`ppap download`)."""
-    needed = [DIFFUSION, EVALUATOR, *used_guides(preset)]
-    if isinstance(preset.evaluator, InceptionEvaluator):
-        needed += [REFERENCE] + [CLASSIFIER] * (preset.evaluator.classifier is not None)
-    if preset.dataset.kind == "registered" and needs_data(preset):
+    needed = [DIFFUSION, *used_guides(preset), *preset.evaluator.files]
+    if preset.dataset.facts.downloaded and needs_data(preset):
         needed.append(DATASET)
     trained = trained_models(preset)
     return [name for name in needed if name not in trained]
@@ -92,7 +86,7 @@ def external_models(preset: Preset) -> list[str]:
 def needs_data(preset: Preset) -> bool:
     """Whether anything is trained on the real images, or compared with them."""
     taught = any(preset.methods[run.method].supervision == "labels" for run in all_runs(preset))
-    judged = not isinstance(preset.evaluator, InceptionEvaluator)
+    judged = preset.evaluator.compared_with is None
     return taught or judged or bool(trained_models(preset))
 
 

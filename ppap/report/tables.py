@@ -11,7 +11,7 @@ from ppap.evaluation.measured import Spread, read_measured
 from ppap.experts.bank import check_experts, read_expert
 from ppap.experts.header import purpose_of
 from ppap.graph.layout import Layout
-from ppap.preset import UNGUIDED, InceptionEvaluator, Preset
+from ppap.preset import UNGUIDED, Preset
 from ppap.preset.runs import Run, expert_steps, stored_as, table_runs
 from ppap.report import table_formats
 from ppap.report.paper import PRINTED, PrintedRow, printed
@@ -146,8 +146,7 @@ def note(preset: Preset) -> str:
 def _judged_as_in_print(preset: Preset) -> bool:
     """Whether the images and what judges them are the paper's: ImageNet 256x256, Inception's features."""
     data = preset.dataset
-    imagenet = (data.kind, data.image_size, data.classes) == ("image_folder", 256, 1000)
-    return imagenet and isinstance(preset.evaluator, InceptionEvaluator)
+    return (data.image_size, data.classes) == (256, 1000) and preset.evaluator.as_in_print
 
 
 def nested(frame: pd.DataFrame) -> dict[str, Any]:

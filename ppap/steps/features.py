@@ -64,7 +64,7 @@ class Features(Step):
         return costs.features(len(self.methods))
 
     def run(self, layout: Layout) -> None:
-        from ppap.evaluation.evaluate import write_features
+        from ppap.evaluation.features import write_features
         from ppap.storage.files import check_writable
 
         check_writable(layout.features(self.sampler, self.guide))

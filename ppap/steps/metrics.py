@@ -40,12 +40,12 @@ class Metrics(Step):
     def keys(self, preset: Preset) -> list[str]:
         methods = (run.method for run in group(preset, self.sampler, self.guide))
         guidance = [f"methods.{method}.guidance" for method in methods]
-        return [*reads.target_keys(), "evaluator.neighbours", *guidance]
+        return [*reads.target_keys(), "evaluator.kind", "evaluator.neighbours", *guidance]
 
     def cost(self, costs: Costs) -> Cost:
         return costs.nothing()
 
     def run(self, layout: Layout) -> None:
-        from ppap.evaluation.evaluate import write_metrics
+        from ppap.evaluation.metrics import write_metrics
 
         write_metrics(layout, self.sampler, self.guide)

@@ -39,7 +39,7 @@ class ReferenceFeatures(Step):
         return costs.reference_features()
 
     def run(self, layout: Layout) -> None:
-        from ppap.evaluation.evaluate import write_reference
+        from ppap.evaluation.features import write_reference
         from ppap.storage.files import check_writable
 
         check_writable(layout.reference)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,17 @@ from ppap.errors import DataError
 from ppap.storage import files
 
 REMEDY = "delete it and run snakemake again"
+_KINDS = (
+    ("float32", "float16", "bfloat16", "float64"),
+    ("int64", "int32", "int16", "int8", "uint8"),
+)
 
 
 @dataclass(frozen=True)
 class TensorSpec:
     """What a tensor must be. A length with a name may be any but 0, the same wherever the name stands.
 
-    Floating-point values must be finite (if `finite`), whole numbers at least 0 and below `below`.
+    No value may be NaN, nor infinite (if `finite`); whole numbers are at least 0 and below `below`.
     """
 
     dtypes: tuple[str, ...]
@@ -57,11 +61,11 @@ def map_file(
     return arrays
 
 
-def check(path: Path, tensors: Mapping[str, Value], spec: Spec, remedy: str = REMEDY) -> None:
-    """DataError unless the tensors of this file are as described, values included."""
-    _refuse(path, differences(tensors, spec), remedy)
+def check(source: object, tensors: Mapping[str, Value], spec: Spec, remedy: str = REMEDY) -> None:
+    """DataError unless the tensors of this source, a file, are as described, values included."""
+    _refuse(source, differences(tensors, spec), remedy)
     values = ((name, torch.as_tensor(value)) for name, value in tensors.items())
-    _refuse(path, [p for name, value in values if (p := _value(name, value, spec[name]))], remedy)
+    _refuse(source, [p for name, value in values if (p := _value(name, value, spec[name]))], remedy)
 
 
 def check_metadata(path: Path, about: Mapping[str, str]) -> None:
@@ -85,15 +89,15 @@ def differences(found: Mapping[str, Value], spec: Spec) -> list[str]:
     return sorted(missing + unknown + odd)
 
 
-def of_network(network: nn.Module, dtypes: tuple[str, ...] = ()) -> dict[str, TensorSpec]:
-    """The description of a network's weights, of its own types or of `dtypes`.
+def of_network(network: nn.Module) -> dict[str, TensorSpec]:
+    """The description of a network's weights.
 
-    What is not finite in a new network, such as an attention mask, need not be.
+    Parameters must be finite; a buffer that is not in the new network, such as an attention mask, need not be.
     """
     buffers = dict(network.named_buffers())
     return {
         name: TensorSpec(
-            dtypes if dtypes and value.is_floating_point() else (_dtype(value),),
+            (dtype_of(value),),
             tuple(value.shape),
             finite=name not in buffers or value.is_meta or _is_finite(value),
         )
@@ -101,10 +105,34 @@ def of_network(network: nn.Module, dtypes: tuple[str, ...] = ()) -> dict[str, Te
     }
 
 
+def of_published(network: nn.Module) -> dict[str, TensorSpec]:
+    """The description of a network's weights as their publishers write them.
+
+    As `of_network`, but floats and whole numbers may be of other precisions, any buffer may hold infinities, and
+    counts of batches may be missing, as in files from before PyTorch 0.4.1.
+    """
+    buffers = dict(network.named_buffers())
+    return {
+        name: replace(
+            spec,
+            dtypes=_of_kind(*spec.dtypes),
+            finite=name not in buffers,
+            optional=name.endswith("num_batches_tracked"),
+        )
+        for name, spec in of_network(network).items()
+    }
+
+
+def _of_kind(dtype: str) -> tuple[str, ...]:
+    """This type, and those that hold numbers of the same kind."""
+    others = next((kind for kind in _KINDS if dtype in kind), ())
+    return (dtype, *(other for other in others if other != dtype))
+
+
 def _form(name: str, value: Value, wanted: TensorSpec, lengths: dict[str, int]) -> str:
     """How type or shape differ, if they do. `lengths` remembers those that have names."""
-    if _dtype(value) not in wanted.dtypes:
-        return f"{name} is not {' or '.join(wanted.dtypes)} but {_dtype(value)}"
+    if dtype_of(value) not in wanted.dtypes:
+        return f"{name} is not {' or '.join(wanted.dtypes)} but {dtype_of(value)}"
     shape, needed = tuple(value.shape), wanted.shape
     if len(shape) == len(needed):
         for length, place in zip(shape, needed, strict=True):
@@ -117,8 +145,8 @@ def _form(name: str, value: Value, wanted: TensorSpec, lengths: dict[str, int]) 
 
 def _value(name: str, value: Tensor, wanted: TensorSpec) -> str:
     """How the values differ, if they do."""
-    if wanted.finite and not _is_finite(value):
-        return f"{name} is not finite"
+    if not _is_finite(value, infinite=not wanted.finite):
+        return f"{name} {'is not finite' if wanted.finite else 'holds NaN'}"
     if wanted.below is not None and value.numel():
         low, high = (int(end) for end in value.aminmax())
         if low < 0 or high >= wanted.below:
@@ -126,18 +154,21 @@ def _value(name: str, value: Tensor, wanted: TensorSpec) -> str:
     return ""
 
 
-def _is_finite(value: Tensor) -> bool:
-    """Whether all values are. NaN and infinity show in smallest and largest, found in one pass."""
-    if not value.is_floating_point() or not value.numel():
+def _is_finite(value: Tensor, infinite: bool = False) -> bool:
+    """Whether no value is NaN, nor, unless allowed, infinite. Both show in smallest and largest, found in one pass."""
+    if not value.is_floating_point() or not value.numel() or value.is_meta:
         return True
-    return all(math.isfinite(float(end)) for end in value.aminmax())
+    ends = [float(end) for end in value.detach().aminmax()]
+    return not any(map(math.isnan, ends)) if infinite else all(map(math.isfinite, ends))
 
 
-def _dtype(value: Value) -> str:
+def dtype_of(value: Value) -> str:
+    """The type of a tensor's or an array's numbers, as descriptions name it."""
     return str(value.dtype).removeprefix("torch.")
 
 
-def _refuse(path: Path, problems: list[str], remedy: str) -> None:
+def _refuse(source: object, problems: list[str], remedy: str) -> None:
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise DataError(f"{path}: {'; '.join(problems[:3])}{more}; {remedy}")
+        said = f"{'; '.join(problems[:3])}{more}"
+        raise DataError(f"{source}: {said}; {remedy}" if remedy else f"{source}: {said}")

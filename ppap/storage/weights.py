@@ -8,6 +8,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ppap.errors import DataError
-from ppap.storage import files
+from ppap.storage import files, tensor_spec
+from ppap.storage.tensor_spec import TensorSpec
 
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")  # in timm's order
 
@@ -94,68 +96,25 @@ def load_weights(network: nn.Module, tensors: dict[str, Tensor], source: object)
 
 
 def check_weights(network: nn.Module, tensors: dict[str, Tensor], source: object) -> None:
-    """DataError, naming the first differences, unless names, shapes and kinds of numbers are the network's.
-
-    Every number must be finite. Counts of batches may be missing, as in files from before PyTorch 0.4.1.
-    """
-    wanted = network.state_dict()
-    lacking = (n for n in wanted.keys() - tensors.keys() if not n.endswith(".num_batches_tracked"))
-    problems = [f"lacks {name}" for name in lacking]
-    problems += [f"has an unknown {name}" for name in tensors.keys() - wanted.keys()]
-    problems += [
-        f"{name} is {tuple(tensors[name].shape)}, not {tuple(wanted[name].shape)}"
-        for name in wanted.keys() & tensors.keys()
-        if tensors[name].shape != wanted[name].shape
-    ]
-    _refuse(source, problems)
-    check_numbers(network, tensors, source)
+    """DataError, naming the first differences, unless the tensors are the network's weights, as published."""
+    tensor_spec.check(source, tensors, tensor_spec.of_published(network), remedy="")
 
 
 def check_numbers(network: nn.Module, tensors: dict[str, Tensor], source: object) -> None:
-    """DataError, naming the first differences, unless numbers are finite, and floats where the network's are.
+    """DataError, naming the first differences, unless all numbers are as weights of the network may be.
 
-    Of tensors that the network has no name for, only that they are finite. A buffer may hold infinities,
-    as masks do.
+    Names and shapes may be others. Of tensors that the network has no name for, only that they are finite.
     """
-    wanted, parameters = network.state_dict(), {name for name, _ in network.named_parameters()}
-    _refuse(
-        source,
-        [
-            f"{name} is of {_plain(value.dtype)}, not {_plain(wanted[name].dtype)}"
-            for name, value in tensors.items()
-            if name in wanted and _kind(value.dtype) != _kind(wanted[name].dtype)
-        ],
-    )
-    _refuse(
-        source,
-        [
-            f"{name} holds NaN or infinity"
-            for name, value in tensors.items()
-            if not _is_finite(value, infinite=name in wanted.keys() - parameters)
-        ],
-    )
+    known = tensor_spec.of_published(network)
+    spec = {
+        name: replace(known[name], shape=tuple(value.shape))
+        if name in known
+        else TensorSpec((tensor_spec.dtype_of(value),), tuple(value.shape))
+        for name, value in tensors.items()
+    }
+    tensor_spec.check(source, tensors, spec, remedy="")
 
 
-def _refuse(source: object, problems: list[str]) -> None:
-    if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise DataError(f"{source}: {'; '.join(sorted(problems)[:3])}{more}")
-
-
-def _kind(dtype: torch.dtype) -> str:
-    if dtype.is_floating_point:
-        return "floats"
-    return "complex" if dtype.is_complex else "truth values" if dtype == torch.bool else "integers"
-
-
-def _plain(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _is_finite(values: Tensor, infinite: bool) -> bool:
-    """Whether there is no NaN, nor, unless allowed, an infinity: in one pass, without a mask in memory."""
-    if not (values.is_floating_point() and values.numel()) or values.is_meta:
-        return True
-    values = values.float() if values.element_size() < 4 else values
-    bounds = torch.stack(torch.aminmax(values.detach()))  # a NaN makes both NaN
-    return not bool((bounds.isnan() if infinite else ~bounds.isfinite()).any())
+def provenance(path: Path) -> dict[str, str]:
+    """What a file says, in its metadata, of the one of somebody else's that it was made from."""
+    return {"source": path.name, "source_sha256": files.sha256(path)}

@@ -46,11 +46,11 @@ def _train_diffusion(layout: Layout, session: Session) -> tuple[dict[str, str], 
     """Minimise |eps - eps_theta(x_t, t)|^2 (Ho et al. 2020, equation 14)."""
     preset = layout.preset
     device = runtime.device(preset.runtime)
-    network = runtime.place(models.new_diffusion(preset), preset.runtime)
+    network = runtime.place(models.new_diffusion(layout), preset.runtime)
     schedule = Schedule.create(preset.diffusion.noise_schedule, preset.diffusion.timesteps)
     abar = torch.tensor(schedule.alphas_cumprod, dtype=torch.float32, device=device)
     images = datasets.to_tensor(datasets.load(layout, "train").images).to(device)
-    training = preset.diffusion.train
+    training = preset.diffusion.training
     assert training is not None
 
     def loss_at(step: int) -> Tensor:

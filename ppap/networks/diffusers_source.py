@@ -18,9 +18,11 @@ from torch import Tensor, nn
 
 from ppap.diffusion.schedules import ScheduleName, betas
 from ppap.errors import ConfigError, DataError
-from ppap.preset import Preset
-from ppap.storage import files
-from ppap.storage.weights import check_weights, read_weights
+from ppap.graph.layout import Layout
+from ppap.networks.sources import DownloadFolder, SourceCode, read_weights
+from ppap.preset import DIFFUSION, Preset
+from ppap.storage import files, weights
+from ppap.storage.tensor_spec import of_published
 
 try:
     from diffusers import DDPMScheduler, UNet2DModel
@@ -47,34 +49,42 @@ class UNet(nn.Module):
         return self.unet(x, t, return_dict=False)[0]
 
 
-def build(metadata: dict[str, str], source: Path) -> nn.Module:
-    """The U-Net that `read_pipeline` has described, with untrained weights."""
-    if "unet" not in metadata:
-        raise DataError(f"{source}: not made from a diffusers pipeline; download it again")
-    return UNet(_made(UNet2DModel, json.loads(metadata["unet"]), source))
+class Pipeline(SourceCode):
+    """A pipeline's U-Net. What it is is known once it has been downloaded, from the metadata of the workflow's file."""
 
+    def build(self, layout: Layout) -> nn.Module:
+        path = layout.model(DIFFUSION)
+        metadata = files.read_metadata(path)
+        if "unet" not in metadata:
+            raise DataError(f"{path}: not made from a diffusers pipeline; download it again")
+        return UNet(_made(UNet2DModel, json.loads(metadata["unet"]), path))
 
-def read_pipeline(
-    pipeline: str, preset: Preset, downloads: Path
-) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Weights of a pipeline's U-Net, and its hyper-parameters as metadata.
+    def load(self, layout: Layout) -> nn.Module:
+        network = self.build(layout)
+        network.load_state_dict(read_weights(layout, of_published(network)))
+        return network
 
-    `pipeline` is a folder or a name on the Hugging Face hub; its downloads are resumed and checked.
-    DataError if it cannot be read, ConfigError if it does not fit the preset.
-    """
-    folder = _folder(pipeline, downloads / "huggingface")
-    settings = _settings(folder, "unet", UNet2DModel.config_name)
-    if settings.pop("_class_name", None) != UNet2DModel.__name__:
-        raise ConfigError(f"diffusion.pipeline: '{pipeline}' has no unconditional U-Net of pixels")
-    with torch.device("meta"):
-        network = UNet(_made(UNet2DModel, settings, folder))
-    _check_network(network.unet, preset)
-    _check_scheduler(_settings(folder, "scheduler", DDPMScheduler.config_name), preset, folder)
-    path = _file(folder, "unet", SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME)
-    tensors = {f"unet.{_present(n)}": value for n, value in read_weights(path).items()}
-    check_weights(network, tensors, path)
-    about = {k: v for k, v in network.unet.config.items() if not k.startswith("_")}
-    return tensors, {"source": pipeline, "unet": json.dumps(about)}
+    def download(
+        self, preset: Preset, downloads: DownloadFolder
+    ) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """As in SourceCode, from a folder or from the Hugging Face hub, whose downloads are resumed and checked."""
+        pipeline = preset.diffusion.pipeline
+        assert pipeline is not None
+        folder = _folder(pipeline, downloads.folder / "huggingface")
+        settings = _settings(folder, "unet", UNet2DModel.config_name)
+        if settings.pop("_class_name", None) != UNet2DModel.__name__:
+            raise ConfigError(
+                f"diffusion.pipeline: '{pipeline}' has no unconditional U-Net of pixels"
+            )
+        with torch.device("meta"):
+            network = UNet(_made(UNet2DModel, settings, folder))
+        _check_network(network.unet, preset)
+        _check_scheduler(_settings(folder, "scheduler", DDPMScheduler.config_name), preset, folder)
+        path = _file(folder, "unet", SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME)
+        tensors = {f"unet.{_present(n)}": value for n, value in weights.read_weights(path).items()}
+        weights.check_weights(network, tensors, path)
+        about = {k: v for k, v in network.unet.config.items() if not k.startswith("_")}
+        return tensors, {"source": pipeline, "unet": json.dumps(about)}
 
 
 def _folder(pipeline: str, cache: Path) -> Path:
@@ -82,10 +92,10 @@ def _folder(pipeline: str, cache: Path) -> Path:
     if Path(pipeline).is_dir():
         return Path(pipeline)
     try:
-        for weights in (SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME):
-            wanted = ["*.json", weights, f"unet/{weights}"]
+        for name in (SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME):
+            wanted = ["*.json", name, f"unet/{name}"]
             found = Path(snapshot_download(pipeline, cache_dir=cache, allow_patterns=wanted))
-            if any(True for _ in _places(found, "unet", weights)):
+            if any(True for _ in _places(found, "unet", name)):
                 break
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:300]

@@ -1,0 +1,156 @@
+"""Features of sample sets and of the images that they are compared with, once each."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from ppap.data import datasets
+from ppap.data.shards import ShardedImages, samples, sha256_with
+from ppap.errors import DataError
+from ppap.evaluation.evaluator import Evaluator, Extractor
+from ppap.evaluation.evaluators import evaluator_of
+from ppap.graph import artefacts
+from ppap.graph.artefacts import IMAGES, MU, SIGMA, TARGET
+from ppap.graph.layout import Layout
+from ppap.networks import runtime
+from ppap.preset import REFERENCE, Preset
+from ppap.preset.runs import Run, group
+from ppap.storage import files, tensor_spec
+from ppap.storage.tensor_spec import Spec
+
+
+def write_features(layout: Layout, runs: list[Run]) -> None:
+    """Extract and write the features of runs of one sampler and guide.
+
+    Features of other methods that the file holds stay in it, unless these are all that the preset has;
+    DataError if they are of other samples than are there now, or of another evaluator. Samples are also
+    written as .npz, the format of ADM's evaluator.
+    """
+    sampler, guide = runs[0].sampler, runs[0].guide
+    judge = evaluator_of(layout.preset)
+    about = {"sampler": sampler, "guide": guide} | judge.identity(layout)
+    found, sources = _others(layout, runs, about)
+    extract = judge.load(layout)
+    for run in runs:
+        said, source = _features_of(layout, run, extract)
+        found |= {f"{run.method}/{name}": value for name, value in said.items()}
+        sources |= source
+    files.write_tensors(layout.features(sampler, guide), found, about | sources)
+
+
+def _others(
+    layout: Layout, runs: list[Run], about: dict[str, str]
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The features of other methods that the runs' file holds, and their sources; none where the runs are all
+    there are."""
+    sampler, guide = runs[0].sampler, runs[0].guide
+    path = layout.features(sampler, guide)
+    if not path.exists() or set(group(layout.preset, sampler, guide)) <= set(runs):
+        return {}, {}
+    named = {run.method for run in runs}
+    kept = {n: v for n, v in files.read_tensors(path).items() if n.partition("/")[0] not in named}
+    known = files.read_metadata(path)
+    sources: dict[str, str] = {}
+    for method in sorted({name.partition("/")[0] for name in kept}):
+        source = _source(layout, Run(sampler, guide, method))
+        if not (about | source).items() <= known.items():
+            raise DataError(
+                f"{path}: its features of {method} are of other samples, or of another evaluator; "
+                f"name {method} too, or delete the file"
+            )
+        sources |= source
+    return kept, sources
+
+
+def _source(layout: Layout, run: Run, images: NDArray[np.uint8] | None = None) -> dict[str, str]:
+    """What tells a run's features from those of other samples. `images`, if they have been read: not twice."""
+    sizes = layout.sample_sizes
+    paths = [layout.samples(run, shard) for shard in range(len(sizes))]
+    if images is None:
+        hashes = list(map(files.sha256, paths))
+    else:
+        parts = np.split(images, np.cumsum(sizes)[:-1])
+        hashes = [sha256_with(path, part) for path, part in zip(paths, parts, strict=True)]
+    targets = (files.sha256(path.with_suffix(".safetensors")) for path in paths)
+    both = (digest for shard in zip(hashes, targets, strict=True) for digest in shard)
+    return {f"{run.method}/samples_sha256": hashlib.sha256("".join(both).encode()).hexdigest()}
+
+
+def _features_of(
+    layout: Layout, run: Run, extract: Extractor
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """A run's features, with the classes it was guided to, and their source. Its samples are archived."""
+    images, targets = samples(layout, run)
+    said = _extract(layout.preset, images, extract)
+    everything = images.take(torch.arange(len(images)))
+    files.write_arrays(layout.archive(run), arr_0=everything, arr_1=targets.numpy())
+    return said | {TARGET: targets}, _source(layout, run, everything)
+
+
+def write_reference(layout: Layout) -> None:
+    """Extract and write the features of the real images that samples are compared with.
+
+    Beside them the mean and covariance that FID uses, where their publisher gives them.
+    """
+    preset, judge = layout.preset, evaluator_of(layout.preset)
+    stored = {}
+    if preset.evaluator.compared_with:
+        path = layout.model(REFERENCE)
+        external = tensor_spec.read(path, artefacts.reference_images(), {"model": REFERENCE})
+        artefacts.check_statistics(path, external)
+        images = external[IMAGES].numpy()
+        if judge.has_statistics:
+            stored = {name: external[name] for name in (MU, SIGMA) if name in external}
+    else:
+        images = datasets.load(layout, "train").images
+    said = _extract(preset, _InMemory(images), judge.load(layout))
+    files.write_tensors(layout.reference, said | stored, judge.identity(layout))
+
+
+class _InMemory:
+    def __init__(self, images: NDArray[np.uint8]) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, indices: Tensor) -> NDArray[np.uint8]:
+        return self.images[indices.numpy()]
+
+
+@torch.inference_mode()
+def _extract(
+    preset: Preset, images: ShardedImages | _InMemory, extract: Extractor
+) -> dict[str, Tensor]:
+    device = runtime.device(preset.runtime)
+    parts: dict[str, list[Tensor]] = {}
+    batches = torch.arange(len(images)).split(preset.sampling.batch_size)
+    for chosen in tqdm(batches, "features", unit="batch", mininterval=2):
+        batch = torch.from_numpy(images.take(chosen)).permute(0, 3, 1, 2).to(device)
+        for name, value in extract(batch).items():
+            parts.setdefault(name, []).append(value.cpu())
+    return {name: torch.cat(values) for name, values in parts.items()}
+
+
+# -- what their files hold ---------------------------------------------------------------------------
+
+
+def described(judge: Evaluator, methods: Iterable[str]) -> Spec:
+    """What the evaluator says of the samples of several methods, and the classes they were guided to."""
+    preset, count = judge.preset, judge.preset.sampling.total
+    one = {**judge.describe(count), **artefacts.targets(preset, count)}
+    return {f"{method}/{name}": spec for method in methods for name, spec in one.items()}
+
+
+def described_reference(judge: Evaluator) -> Spec:
+    """What the evaluator says of the real images, and the statistics that came with these."""
+    beside = artefacts.reference_images() if judge.has_statistics else {}
+    statistics = {name: spec for name, spec in beside.items() if name != IMAGES}
+    return {**judge.describe("images"), **statistics}

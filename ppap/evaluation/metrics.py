@@ -1,0 +1,134 @@
+"""FID, Inception Score, precision, recall and target-class rate, as torch-fidelity computes them from features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_isc import isc_features_to_metric
+from torch_fidelity.metric_prc import prc_features_to_metric
+
+from ppap.errors import DataError
+from ppap.evaluation.evaluator import Evaluator
+from ppap.evaluation.evaluators import evaluator_of
+from ppap.evaluation.features import described, described_reference
+from ppap.evaluation.measured import write_measured
+from ppap.graph import artefacts
+from ppap.graph.artefacts import FEATURES, LOGITS, MU, PREDICTED, SIGMA, TARGET
+from ppap.graph.layout import Layout
+from ppap.preset import Preset
+from ppap.storage import files, tensor_spec
+from ppap.storage.tensor_spec import REMEDY
+
+
+def write_metrics(layout: Layout, sampler: str, guide: str) -> None:
+    """Compute and write the metrics of every run in the features file of a sampler and guide.
+
+    Each metric has a value per sampling seed, their mean and standard deviation.
+    """
+    preset, judge = layout.preset, evaluator_of(layout.preset)
+    reference = _read_reference(layout, judge)
+    found = _read_features(layout, sampler, guide, reference, judge)
+    sampling, methods = preset.sampling, {}
+    for method, parts in sorted(found.items()):
+        seen = judge.says_classes or PREDICTED in parts
+        guided = preset.guidance(method).guided and seen
+        methods[method] = _over_seeds(preset, parts, reference, guided)
+    about = {"sampler": sampler, "guide": guide}
+    counts = {"samples_per_seed": sampling.samples, "seeds": list(sampling.seeds)}
+    write_measured(layout, sampler, guide, about | counts | {"methods": methods})
+
+
+def _read_reference(layout: Layout, judge: Evaluator) -> dict[str, Tensor]:
+    path = layout.reference
+    found = tensor_spec.read(path, described_reference(judge))
+    artefacts.check_statistics(path, found)
+    needed = layout.preset.evaluator.neighbours + 1
+    if len(found[FEATURES]) < needed:
+        raise DataError(
+            f"{path}: features of {len(found[FEATURES])} images; evaluator.neighbours needs {needed}"
+        )
+    return found
+
+
+def _read_features(
+    layout: Layout, sampler: str, guide: str, reference: dict[str, Tensor], judge: Evaluator
+) -> dict[str, dict[str, Tensor]]:
+    """The features of a sampler and guide, by the preset's methods; DataError if there are none, or they are of
+    another evaluator than the reference's."""
+    preset = layout.preset
+    path = layout.features(sampler, guide)
+    by_method: dict[str, dict[str, Tensor]] = {}
+    about = {"sampler": sampler, "guide": guide} | files.read_metadata(layout.reference)
+    tensor_spec.check_metadata(path, about)
+    tensors = files.read_tensors(path)
+    for name, value in tensors.items():
+        method, _, part = name.partition("/")
+        by_method.setdefault(method, {})[part] = value
+    tensor_spec.check(path, tensors, described(judge, by_method))
+    mine = {method: parts for method, parts in by_method.items() if method in preset.methods}
+    if not mine:
+        raise DataError(f"{path}: features of no method of the preset; {REMEDY}")
+    width = reference[FEATURES].shape[1]
+    for method, parts in mine.items():
+        artefacts.check_targets(preset, path, parts[TARGET])
+        if parts[FEATURES].shape[1] != width:
+            raise DataError(
+                f"{path}: {method} has {parts[FEATURES].shape[1]} features a sample, {layout.reference} "
+                f"{width} an image; {REMEDY}"
+            )
+    return mine
+
+
+def _over_seeds(
+    preset: Preset, parts: dict[str, Tensor], reference: dict[str, Tensor], guided: bool
+) -> dict[str, Any]:
+    split = {name: part.split(preset.sampling.samples) for name, part in parts.items()}
+    per_seed = []
+    for i in range(len(preset.sampling.seeds)):
+        one = {name: part[i] for name, part in split.items()}
+        values = metrics_of(one, reference, preset.evaluator.neighbours)
+        per_seed.append({k: v for k, v in values.items() if guided or k != "target_rate"})
+    return {name: summarise([values[name] for values in per_seed]) for name in per_seed[0]}
+
+
+def metrics_of(
+    samples: dict[str, Tensor], reference: dict[str, Tensor], neighbours: int
+) -> dict[str, float]:
+    """FID, Inception Score, precision, recall and target-class rate of one set of samples.
+
+    Both hold features (N, D); samples also logits (N, K) and target classes (N,), and may hold
+    `predicted` classes (N,) to use instead of the logits'; the reference may hold `mu` (D,) and `sigma`
+    (D, D) to use instead of its features' own. Precision, recall and the rate are in [0, 1].
+    """
+    prc = prc_features_to_metric(
+        samples[FEATURES], reference[FEATURES], prc_neighborhood=neighbours,
+        prc_batch_size=10_000, save_cpu_ram=len(samples[FEATURES]) > 20_000, verbose=False,
+    )  # fmt: skip
+    isc = isc_features_to_metric(
+        samples[LOGITS], splits=max(1, len(samples[LOGITS]) // 5000), shuffle=False
+    )
+    predicted = samples[PREDICTED] if PREDICTED in samples else samples[LOGITS].argmax(dim=1)
+    statistics = [_statistics(part) for part in (samples, reference)]
+    return {
+        "fid": fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"],
+        "is": isc["inception_score_mean"],
+        "precision": prc["precision"],
+        "recall": prc["recall"],
+        "target_rate": float((predicted == samples[TARGET]).double().mean()),
+    }
+
+
+def _statistics(part: dict[str, Tensor]) -> dict[str, Any]:
+    """Mean and covariance of a set's features, as torch-fidelity has them."""
+    if MU in part:
+        return {name: part[name].double().numpy() for name in (MU, SIGMA)}
+    return fid_features_to_statistics(part[FEATURES].double())
+
+
+def summarise(values: list[float]) -> dict[str, Any]:
+    """Mean, standard deviation over seeds (None for one seed), and the values."""
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "std": spread, "values": values}

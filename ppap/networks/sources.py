@@ -1,0 +1,64 @@
+"""The code of the sources that a diffusion model can come from, loaded when a preset chooses one."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from ppap.errors import ConfigError
+from ppap.graph.layout import Layout
+from ppap.preset import DIFFUSION, Download, Preset
+from ppap.storage import tensor_spec
+from ppap.storage.tensor_spec import Spec
+
+Trial = Callable[[Callable[[], None], str], None]
+"""Tries what builds and calls a network, without memory for its weights; its errors begin with the text."""
+
+
+class DownloadFolder(Protocol):
+    """A folder for downloads, which yields the files of others, checked."""
+
+    @property
+    def folder(self) -> Path: ...
+
+    def file(self, source: Download) -> AbstractContextManager[Path]: ...
+
+
+class SourceCode:
+    """The code of a source (see `ppap.preset.diffusion.SOURCES`). Its networks are called as network(x_t, t)."""
+
+    def build(self, layout: Layout) -> nn.Module:
+        """The network with untrained weights; DataError if it takes the workflow's file to know it, which is not there."""
+        raise NotImplementedError
+
+    def load(self, layout: Layout) -> nn.Module:
+        """The network with the weights in the workflow's file, in float32."""
+        raise NotImplementedError
+
+    def download(
+        self, preset: Preset, downloads: DownloadFolder
+    ) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """The weights of somebody else, and metadata about them.
+
+        DataError if they cannot be had, or are not what they should be; ConfigError if they do not fit the preset.
+        """
+        raise ConfigError(f"{preset.name}: the diffusion model is trained here, not downloaded")
+
+    def check(self, preset: Preset, trial: Trial) -> None:
+        """ConfigError if the network cannot be used, as far as it is known before any download."""
+
+
+def code_of(preset: Preset) -> SourceCode:
+    """The code of the source that the preset chooses."""
+    code: SourceCode = pkgutil.resolve_name(f"ppap.networks.{preset.diffusion.source.code}")()
+    return code
+
+
+def read_weights(layout: Layout, spec: Spec) -> dict[str, Tensor]:
+    """The weights in the workflow's file; DataError unless they are as described."""
+    return tensor_spec.read(layout.model(DIFFUSION), spec, {"model": DIFFUSION})

@@ -1,0 +1,142 @@
+"""Registries of the libraries of guides and of the sources of a diffusion model: an entry and a module are enough."""
+
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import nn
+
+from ppap import preset as presets
+from ppap.check.preset import problems
+from ppap.graph.layout import Layout
+from ppap.networks import library, models, sources
+from ppap.networks.library import LibraryCode, Pretrained
+from ppap.networks.sources import SourceCode
+from ppap.preset import DiffusionConfig
+from ppap.preset.diffusion import SOURCES, Source
+from ppap.preset.libraries import LIBRARIES, Library
+from ppap.preset.reads import diffusion_keys, download_keys
+from tests.conftest import ROOT, ppap
+
+CIFAR10 = ROOT / "config" / "cifar10.yaml"
+
+
+class ShelfCode(LibraryCode):
+    """One linear classifier, which sees images of 4 pixels."""
+
+    def build(self, name, shape, options, folders) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(16 * shape.channels, shape.classes, **options))
+
+    def pretrained(self, name) -> Pretrained:
+        return Pretrained(None, 4, (0.25,), (0.5,), (), 10)
+
+    def load(self, name, shape, options, weights) -> nn.Module:
+        network = self.build(name, shape, options, ())
+        network.load_state_dict(torch.load(weights))
+        return network
+
+
+class Zeros(nn.Module):
+    """A network that finds no noise."""
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(x)
+
+
+class ShelfSource(SourceCode):
+    def build(self, layout) -> nn.Module:
+        return Zeros()
+
+    def load(self, layout) -> nn.Module:
+        sources.read_weights(layout, {})
+        return Zeros()
+
+    def download(self, preset, downloads):
+        return {}, {"made": preset.diffusion.pipeline}
+
+
+@pytest.fixture
+def shelf(monkeypatch) -> None:
+    """Another library, `shelf`, and another source in place of `pipeline`."""
+    module = ModuleType("ppap.networks.shelf")
+    module.ShelfCode, module.ShelfSource = ShelfCode, ShelfSource  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    knows = Library("shelf:ShelfCode", "shelf:NAME", lambda name: name == "linear")
+    monkeypatch.setitem(LIBRARIES._kinds, "shelf", knows)
+    source = Source(
+        "shelf:ShelfSource", download_reads=("diffusion.pipeline",), has_architecture=False
+    )
+    monkeypatch.setitem(SOURCES._kinds, "pipeline", source)
+
+
+def test_a_library_is_an_entry_and_a_module(shelf, preset_file, tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 10, bias=False))
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    changes = {"model": "shelf:linear", "options": {"bias": False}, "input_size": None,
+               "train": None, "weights": {"url": str(tmp_path / "weights.pth")},
+               "adapter": {"layers": ["1"], "freeze": []}}  # fmt: skip
+    path = preset_file(**{f"guides__vit__{key}": value for key, value in changes.items()})
+    preset = presets.load(path)
+    assert problems(preset) == []
+    ppap("download", path, "vit", cwd=tmp_path)
+    guide = models.load_guide(Layout(preset, tmp_path / "results"), "vit")
+    images = torch.rand(2, 1, 4, 4)
+    torch.testing.assert_close(guide(images * 2 - 1), network((images - 0.25) / 0.5))
+    with pytest.raises(presets.PresetError, match=r"shelf has no model 'cubic'"):
+        presets.load(preset_file(guides__vit__model="shelf:cubic"))
+
+
+def test_a_source_is_an_entry_and_a_module(shelf, preset_file, tmp_path: Path) -> None:
+    path = preset_file(CIFAR10, diffusion__pipeline="anything", runtime={"device": "cpu"})
+    preset = presets.load(path)
+    ppap("download", path, "diffusion", cwd=tmp_path)
+    network = models.load_diffusion(Layout(preset, tmp_path / "results"))
+    assert not network(torch.ones(1, 3, 32, 32), torch.zeros(1)).any()
+    assert diffusion_keys(preset) == []
+    assert download_keys(preset, "diffusion") == ["diffusion.pipeline"]
+
+
+def test_every_source_is_a_key_of_the_diffusion_model() -> None:
+    assert set(SOURCES) <= DiffusionConfig.model_fields.keys()
+
+
+@pytest.mark.parametrize(
+    ("diffusion", "message"),
+    [
+        ({"pipeline": "a", "train": None}, "diffusion: pipeline: brings its own `architecture`"),
+        ({"pipeline": "a"}, "diffusion: give one of train, weights and pipeline"),
+        ({"train": None}, "diffusion: give one of train, weights and pipeline"),
+        ({"architecture": None}, "diffusion: train: needs an `architecture`"),
+    ],
+)
+def test_one_source_is_given_with_an_architecture_if_it_takes_one(
+    preset_file, diffusion, message: str
+) -> None:
+    path = preset_file(**{f"diffusion__{key}": value for key, value in diffusion.items()})
+    with pytest.raises(presets.PresetError) as error:
+        presets.load(path)
+    assert error.value.problems == [f"{path}: {message}"]
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("timm:no_such_model", "timm has no model 'no_such_model' that classifies images"),
+        ("torchvision:no_such", "torchvision has no model 'no_such' that classifies images"),
+        ("user:no_module", "'user:no_module': write user:MODULE.FUNCTION"),
+        ("keras:vgg", "'keras:vgg': write timm:NAME, torchvision:NAME/WEIGHTS or user:MODULE.FUNCTION"),
+    ],
+)  # fmt: skip
+def test_a_name_that_no_library_knows_is_refused(preset_file, model: str, message: str) -> None:
+    path = preset_file(guides__vit__model=model)
+    with pytest.raises(presets.PresetError) as error:
+        presets.load(path)
+    assert error.value.problems == [f"{path}: guides.vit.model: {message}"]
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_every_library_has_code(name: str) -> None:
+    code, rest = library.code_of(f"{name}:some.model")
+    assert isinstance(code, LibraryCode) and rest == "some.model"
