@@ -1,4 +1,4 @@
-"""The smoke preset with kinds from outside the package: the code and the keys that docs/extending*.md show."""
+"""The smoke preset with kinds from outside the package: the code and the keys that docs/extending.md shows."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import yaml
 
 from tests.conftest import ROOT, SMOKE
 
-_PAGES = sorted((ROOT / "docs").glob("extending*.md"))
+_PAGE = ROOT / "docs" / "extending.md"
 
 
 def grown_preset(folder: Path, title: str, name: str = "smoke") -> Path:
     """Write the modules and the preset (NAME.yaml) of a section of the page into a folder; the preset's path."""
-    text = "\n".join(page.read_text() for page in _PAGES)
+    text = _PAGE.read_text()
     section = re.search(rf"^## {re.escape(title)}$(.*?)(?=^## |\Z)", text, re.M | re.S)
-    assert section is not None, f"{_PAGES} have no section '{title}'"
+    assert section is not None, f"{_PAGE} has no section '{title}'"
     preset = yaml.safe_load(SMOKE.read_text())
     for language, text in re.findall(r"^```(\w+)\n(.*?)^```$", section[1], re.M | re.S):
         if language == "python":

@@ -22,9 +22,9 @@ from ppap.evaluation.features import write_features
 from ppap.graph.artefacts import target_classes
 from ppap.graph.layout import Layout
 from ppap.preset import Preset, runs
-from ppap.preset.dataset_kinds import DATASETS
-from ppap.preset.evaluators import TAG, EvaluatorConfig
 from ppap.preset.runs import Run
+from ppap.preset.sections.dataset_kinds import DATASETS
+from ppap.preset.sections.evaluators import TAG, EvaluatorConfig
 from ppap.storage import files
 from tests.conftest import ROOT, SMOKE, ppap
 from tests.growth import grown_preset
@@ -101,7 +101,7 @@ def evaluated(preset: Path) -> Layout:
     """A preset whose samples of noise have been judged."""
     layout = opened(preset)
     draw(layout)
-    ppap("features", preset, "reference", cwd=preset.parent)
+    ppap("reference-features", preset, cwd=preset.parent)
     ppap("features", preset, "ddim25", "resnet", cwd=preset.parent)
     ppap("metrics", preset, "ddim25", "resnet", cwd=preset.parent)
     return layout
@@ -112,7 +112,7 @@ def evaluated(preset: Path) -> Layout:
 
 def test_the_page_is_checked_and_planned(grown: Path) -> None:
     ppap("config", "check", grown)
-    assert "evaluate" in ppap("plan", grown, cwd=grown.parent).stdout
+    assert "evaluation" in ppap("plan", grown, cwd=grown.parent).stdout
 
 
 def test_metrics_are_those_of_the_pages_own_code(grown: Path) -> None:
@@ -161,7 +161,7 @@ def test_features_of_another_source_or_other_options_are_refused(written, change
     preset = written(
         source + "#" * (change == "source"), options={"n": 2} if change == "options" else {}
     )
-    ppap("features", preset, "reference", cwd=preset.parent)
+    ppap("reference-features", preset, cwd=preset.parent)
     done = ppap("metrics", preset, "ddim25", "resnet", cwd=preset.parent, check=False)
     assert done.returncode == 2 and "made for evaluator_sha256" in done.stderr
     ppap("features", preset, "ddim25", "resnet", cwd=preset.parent)
@@ -269,7 +269,7 @@ def test_images_of_a_reference_are_compared_with_without_inceptions_statistics(
     source = JUDGE.format(ANSWER) + "Judge.says_classes = False"
     preset = written(source, IMAGENET, changes, reference=reference)
     ppap("download", preset, "reference", cwd=tmp_path)
-    ppap("features", preset, "reference", cwd=tmp_path)
+    ppap("reference-features", preset, cwd=tmp_path)
     found = files.read_tensors(opened(preset).reference)
     assert found.keys() == {"features", "logits"}
     wanted = torch.from_numpy(images).permute(0, 3, 1, 2).float().flatten(1)

@@ -15,9 +15,9 @@ from ppap.networks import library, models, sources
 from ppap.networks.library import LibraryCode, Pretrained
 from ppap.networks.sources import SourceCode
 from ppap.preset import DiffusionConfig
-from ppap.preset.diffusion import SOURCES, Source
-from ppap.preset.libraries import LIBRARIES, Library
 from ppap.preset.reads import diffusion_keys, download_keys
+from ppap.preset.sections.diffusion import SOURCES, Source
+from ppap.preset.sections.libraries import LIBRARIES, Library
 from tests.conftest import ROOT, ppap
 
 CIFAR10 = ROOT / "config" / "cifar10.yaml"

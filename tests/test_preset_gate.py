@@ -21,7 +21,7 @@ from ppap import preset as presets
 from ppap.data import datasets
 from ppap.graph.layout import Layout
 from ppap.networks import models
-from ppap.preset.dataset_kinds import DATASETS
+from ppap.preset.sections.dataset_kinds import DATASETS
 from tests.conftest import ROOT, SMOKE, Done, ppap
 from tests.repository import Repository
 

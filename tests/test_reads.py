@@ -15,8 +15,8 @@ from ppap.graph.layout import Layout
 from ppap.networks import models, sources
 from ppap.networks.adm import ADM
 from ppap.preset import ADMArchitecture, Preset
-from ppap.preset.base import Section
 from ppap.preset.reads import diffusion_keys, download_keys, network_keys
+from ppap.preset.sections.base import Section
 from ppap.storage import files
 from tests.conftest import ROOT, SMOKE
 from tests.test_diffusers import save_pipeline

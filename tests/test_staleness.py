@@ -14,7 +14,7 @@ from ppap.graph.keys import holds_section, is_free, leaves
 from ppap.graph.layout import Layout
 from ppap.graph.step import Step
 from ppap.preset import Preset
-from ppap.preset.base import Section
+from ppap.preset.sections.base import Section
 from ppap.steps import all_jobs
 from ppap.steps.phases import PHASES, dependencies
 from tests.conftest import SMOKE

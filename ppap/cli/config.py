@@ -75,7 +75,7 @@ def config_where(preset: PresetName) -> None:
     missing = [str(path) for path in tables if not path.exists()]
     if missing:
         raise DataError(f"{', '.join(missing)}: not computed yet")
-    print(f"The tables are in {layout.root / 'tables'}, the figures in {layout.root / 'figures'}:")
+    print(f"The tables are in {layout.tables}, the figures in {layout.figures}:")
     print("\n".join(f"  {path}" for path in tables))
 
 

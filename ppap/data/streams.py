@@ -1,4 +1,4 @@
-"""Training batches of data sets that are too large for memory."""
+"""Batches for training from data sets that are too large for memory."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Any, get_args
 
 from ppap.preset import Preset
-from ppap.preset.base import Section
+from ppap.preset.sections.base import Section
 
 # They say how a job is run, or where, never what it makes; no job declares them.
 FREE = (

@@ -125,11 +125,19 @@ class Layout:
     def metrics(self, sampler: str, guide: str) -> Path:
         return self.root / "metrics" / sampler / f"{guide}.json"
 
+    @property
+    def tables(self) -> Path:
+        return self.root / "tables"
+
     def table(self, name: str, suffix: str) -> Path:
-        return self.root / "tables" / f"{name}.{suffix}"
+        return self.tables / f"{name}.{suffix}"
+
+    @property
+    def figures(self) -> Path:
+        return self.root / "figures"
 
     def figure(self, name: str) -> Path:
-        return self.root / "figures" / f"{name}.png"
+        return self.figures / f"{name}.png"
 
     # -- what jobs read --------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from ppap.errors import ConfigError, ModelError, PPAPError
 from ppap.preset import Download, NetworkConfig
-from ppap.preset.libraries import library_of
+from ppap.preset.sections.libraries import library_of
 
 
 class Pretrained(NamedTuple):
@@ -43,7 +43,7 @@ class Shape(NamedTuple):
 
 
 class LibraryCode:
-    """The code of a library (see `ppap.preset.libraries.LIBRARIES`). A model's `name` is what stands after LIBRARY:."""
+    """The code of a library (see `ppap.preset.sections.libraries.LIBRARIES`). A model's `name` is what stands after LIBRARY:."""
 
     def build(
         self, name: str, shape: Shape, options: dict[str, Any], folders: Sequence[Path]

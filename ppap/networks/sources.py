@@ -30,7 +30,7 @@ class DownloadFolder(Protocol):
 
 
 class SourceCode:
-    """The code of a source (see `ppap.preset.diffusion.SOURCES`). Its networks are called as network(x_t, t)."""
+    """The code of a source (see `ppap.preset.sections.diffusion.SOURCES`). Its networks are called as network(x_t, t)."""
 
     def build(self, layout: Layout) -> nn.Module:
         """The network with untrained weights; DataError if it takes the workflow's file to know it, which is not there."""

@@ -1,18 +1,32 @@
 """The one definition of a preset. The Snakefile, the command line and the JSON schema all use it."""
 
-from ppap.preset.base import CLASSIFIER, DATASET, DIFFUSION, EVALUATOR, JUDGES, REFERENCE, UNGUIDED
-from ppap.preset.data import DatasetConfig, Download, ReferenceConfig
-from ppap.preset.diffusion import ADMArchitecture, DiffusionConfig
-from ppap.preset.evaluators import ClassifierEvaluator, InceptionEvaluator, UserEvaluator
-from ppap.preset.experiment import ExpertsConfig, Grid, MethodConfig, SamplerConfig, SamplingConfig
-from ppap.preset.networks import (
+from ppap.preset.preset import Preset
+from ppap.preset.reading import PresetError, find, json_schema, load, validate
+from ppap.preset.sections.base import (
+    CLASSIFIER,
+    DATASET,
+    DIFFUSION,
+    EVALUATOR,
+    JUDGES,
+    REFERENCE,
+    UNGUIDED,
+)
+from ppap.preset.sections.data import DatasetConfig, Download, ReferenceConfig
+from ppap.preset.sections.diffusion import ADMArchitecture, DiffusionConfig
+from ppap.preset.sections.evaluators import ClassifierEvaluator, InceptionEvaluator, UserEvaluator
+from ppap.preset.sections.experiment import (
+    ExpertsConfig,
+    Grid,
+    MethodConfig,
+    SamplerConfig,
+    SamplingConfig,
+)
+from ppap.preset.sections.networks import (
     AdapterConfig,
     GuideConfig,
     NetworkConfig,
 )
-from ppap.preset.preset import Preset
-from ppap.preset.reading import PresetError, find, json_schema, load, validate
-from ppap.preset.running import JobResources, Resources, Runtime, Training
+from ppap.preset.sections.running import JobResources, Resources, Runtime, Training
 
 __all__ = [
     "CLASSIFIER",

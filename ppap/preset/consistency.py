@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ppap.errors import ConfigError
-from ppap.preset.base import DIFFUSION, EVALUATOR, REFERENCE, RESERVED
-from ppap.preset.data import Download
 from ppap.preset.kinds import problems_of_kinds
-from ppap.preset.networks import NetworkConfig
+from ppap.preset.sections.base import DIFFUSION, EVALUATOR, REFERENCE, RESERVED
+from ppap.preset.sections.data import Download
+from ppap.preset.sections.networks import NetworkConfig
 
 if TYPE_CHECKING:
     from ppap.preset.preset import Preset

@@ -12,12 +12,12 @@ from ppap.diffusion.guidance_kinds import GUIDANCE, GuidanceKind
 from ppap.diffusion.noise_ranges import noise_ranges
 from ppap.diffusion.sampler_kinds import SAMPLERS, SamplerKind
 from ppap.diffusion.schedules import Schedule
-from ppap.preset.base import CLASSIFIER, DIFFUSION, EVALUATOR, Name, Section, Seed
 from ppap.preset.consistency import problems
-from ppap.preset.data import DatasetConfig
-from ppap.preset.diffusion import DiffusionConfig
-from ppap.preset.evaluators import EvaluatorConfig
-from ppap.preset.experiment import (
+from ppap.preset.sections.base import CLASSIFIER, DIFFUSION, EVALUATOR, Name, Section, Seed
+from ppap.preset.sections.data import DatasetConfig
+from ppap.preset.sections.diffusion import DiffusionConfig
+from ppap.preset.sections.evaluators import EvaluatorConfig
+from ppap.preset.sections.experiment import (
     CleanImagesConfig,
     ExpertsConfig,
     FiguresConfig,
@@ -26,11 +26,11 @@ from ppap.preset.experiment import (
     SamplerConfig,
     SamplingConfig,
 )
-from ppap.preset.networks import (
+from ppap.preset.sections.networks import (
     GuideConfig,
     NetworkConfig,
 )
-from ppap.preset.running import Resources, Runtime, Training
+from ppap.preset.sections.running import Resources, Runtime, Training
 
 FOLDER = "folder"
 """Where a preset's file lies, in the context of its validation; the working folder if it is not given."""

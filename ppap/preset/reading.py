@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from ppap.errors import ConfigError
 from ppap.preset import yaml_values
-from ppap.preset.evaluators import TAG
 from ppap.preset.preset import FOLDER, Preset
+from ppap.preset.sections.evaluators import TAG
 
 
 class PresetError(ConfigError):

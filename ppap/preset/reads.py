@@ -5,8 +5,6 @@ Steps declare the keys of their jobs by these; a test records what jobs really r
 
 from __future__ import annotations
 
-from ppap.preset.base import DATASET, DIFFUSION, EVALUATOR, REFERENCE
-from ppap.preset.data import Download
 from ppap.preset.preset import Preset
 from ppap.preset.runs import (
     computed_runs,
@@ -18,6 +16,8 @@ from ppap.preset.runs import (
     needs_data,
     table_runs,
 )
+from ppap.preset.sections.base import DATASET, DIFFUSION, EVALUATOR, REFERENCE
+from ppap.preset.sections.data import Download
 
 IMAGE = ["dataset.channels", "dataset.image_size"]
 SCHEDULE = ["diffusion.noise_schedule", "diffusion.timesteps"]

@@ -23,6 +23,7 @@ class Kind(NamedTuple):
 
     inputs: Callable[[Layout, str], list[Path]]
     keys: Callable[[Preset, str], list[str]]
+    cost: Callable[[Costs], Cost] = lambda costs: costs.nothing()
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Figure(Step):
         return KINDS[self.kind].keys(preset, self.guide)
 
     def cost(self, costs: Costs) -> Cost:
-        return costs.confidence() if self.kind == "confidence" else costs.nothing()
+        return KINDS[self.kind].cost(costs)
 
     def run(self, layout: Layout) -> None:
         """ConfigError if the preset has no such figure."""
@@ -105,6 +106,8 @@ def _gradients(layout: Layout, _: str) -> list[Path]:
 KINDS = {
     "samples": Kind(_samples, reads.samples_figure_keys),
     "metrics": Kind(_metrics, reads.metrics_figure_keys),
-    "confidence": Kind(_confidence, reads.confidence_figure_keys),
+    "confidence": Kind(
+        _confidence, reads.confidence_figure_keys, lambda costs: costs.confidence()
+    ),
     "gradients": Kind(_gradients, reads.gradients_figure_keys),
 }

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, PositiveFloat, PrivateAttr, model_validator
 
-from ppap.preset.base import Count, Section
-from ppap.preset.data import Download
-from ppap.preset.libraries import WRITTEN, Library, ModelName, library_of
-from ppap.preset.running import Training
+from ppap.preset.sections.base import Count, Section
+from ppap.preset.sections.data import Download
+from ppap.preset.sections.libraries import WRITTEN, Library, ModelName, library_of
+from ppap.preset.sections.running import Training
 
 # For pixels in [0, 1]; beyond these bounds single precision makes nothing or infinity of an image.
 Mean = Annotated[float, Field(ge=-1000, le=1000)]

@@ -9,9 +9,9 @@ from typing import Annotated
 from pydantic import Field, PrivateAttr, model_validator
 
 from ppap.diffusion.schedules import ScheduleName, VarianceName
-from ppap.preset.base import Count, Section
-from ppap.preset.data import Download
-from ppap.preset.running import Training
+from ppap.preset.sections.base import Count, Section
+from ppap.preset.sections.data import Download
+from ppap.preset.sections.running import Training
 from ppap.registry import Registry
 
 Width = Annotated[int, Field(gt=0, le=1024)]

@@ -9,9 +9,9 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, model_validator
 
-from ppap.preset.base import Section
-from ppap.preset.dataset_kinds import DATASETS, DatasetKind
 from ppap.preset.kinds import kind_of
+from ppap.preset.sections.base import Section
+from ppap.preset.sections.dataset_kinds import DATASETS, DatasetKind
 
 
 class Download(Section):

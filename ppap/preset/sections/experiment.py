@@ -9,8 +9,8 @@ from pydantic import Field, NonNegativeInt, field_validator
 from ppap.diffusion.guidance_kinds import GUIDANCE
 from ppap.diffusion.noise_ranges import Allocation
 from ppap.diffusion.sampler_kinds import SAMPLERS
-from ppap.preset.base import Count, Name, Section, Seed
 from ppap.preset.kinds import kind_of
+from ppap.preset.sections.base import Count, Name, Section, Seed
 
 
 class SamplerConfig(Section):

@@ -11,9 +11,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag, WithJsonSchema
 
 from ppap import user_code
-from ppap.preset.base import CLASSIFIER, EVALUATOR, REFERENCE, Count, Section
-from ppap.preset.data import DatasetConfig, Download, ReferenceConfig
-from ppap.preset.networks import NetworkConfig
+from ppap.preset.sections.base import CLASSIFIER, EVALUATOR, REFERENCE, Count, Section
+from ppap.preset.sections.data import DatasetConfig, Download, ReferenceConfig
+from ppap.preset.sections.networks import NetworkConfig
 
 
 class EvaluatorFacts:

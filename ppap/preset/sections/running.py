@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
-from ppap.preset.base import Count, Section
+from ppap.preset.sections.base import Count, Section
 
 
 class Runtime(Section):
