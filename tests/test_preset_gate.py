@@ -228,24 +228,6 @@ def test_what_would_fail_after_hours_is_refused_before_the_graph(
     ]
 
 
-def test_names_that_files_would_share_are_refused(preset_file) -> None:
-    data = yaml.safe_load(SMOKE.read_text())
-    samplers, guides = data["samplers"], data["guides"]
-    ddim = samplers["ddim25"]
-    for changes, message in (
-        ({"samplers": samplers | {"reference": ddim}}, "samplers: 'reference' is the name of"),
-        (
-            {
-                "samplers": samplers | {"ddim25_small": ddim},
-                "guides": guides | {"small_resnet": guides["resnet"]},
-            },
-            "samplers: two pairs of a sampler and a guide are called ddim25_small_resnet",
-        ),
-    ):
-        (line,) = lines_of(checked(preset := preset_file(**changes)), preset)
-        assert line.startswith(message)
-
-
 def test_all_that_is_wrong_is_said_at_once(preset_file) -> None:
     preset = preset_file(
         evaluator__neighbours=50, figures__timesteps=[1000], guides__resnet__mean=[0.1, 0.2]

@@ -179,7 +179,7 @@ def test_a_sampler_with_imported_experts_guides_as_the_golden_weights_do(place: 
         _, found = imported(denoiser, x, step)
         assert expected.abs().max() > 1e-3
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
-    shard = sampling.Shard(
+    drawing = sampling.Drawing(
         "direct",
         [(0, i) for i in range(6)],
         targets,
@@ -189,7 +189,7 @@ def test_a_sampler_with_imported_experts_guides_as_the_golden_weights_do(place: 
         50,
     )
     sampler = config.sampler("ddim25").build(config.samplers["ddim25"])
-    drawn = sampling.draw(shard, denoiser, sampler, direct, torch.device("cpu"))
+    drawn = sampling.draw(drawing, denoiser, sampler, direct, torch.device("cpu"))
     assert np.abs(images.astype(int) - drawn.astype(int)).max() <= 1
     place.run("sample", place.preset, "ddim25", "resnet", "naive")
     naive = np.load(layout.samples(Run("ddim25", "resnet", "naive"), 0))

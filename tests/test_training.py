@@ -13,15 +13,19 @@ from ppap.errors import NumericalError
 from ppap.experts import distill
 from ppap.graph.checkpoints import Checkpoint
 from ppap.preset import Training
-from ppap.training.loop import Job, train
+from ppap.training.loop import Session, train
 
 
-def linear_job(tmp_path: Path, mark: str = "m") -> tuple[nn.Module, Training, Job]:
+def linear_job(tmp_path: Path, mark: str = "m") -> tuple[nn.Module, Training, Session]:
     torch.manual_seed(0)
     training = Training(
         steps=40, batch_size=8, learning_rate=1e-2, warmup=0.1, ema=0.9, checkpoint_every=7
     )
-    return nn.Linear(4, 1), training, Job("linear", 5, Checkpoint(tmp_path / "linear.ckpt", mark))
+    return (
+        nn.Linear(4, 1),
+        training,
+        Session("linear", 5, Checkpoint(tmp_path / "linear.ckpt", mark)),
+    )
 
 
 def weights_of(network: nn.Module) -> list[torch.Tensor]:

@@ -104,11 +104,11 @@ def labelled_images(layout: Layout, guide: str) -> tuple[ShardedImages, ShardedT
     """All clean images, and this guide's answers on them; DataError if they are of other images or another guide."""
     preset = layout.preset
     images = clean_images(layout)
-    group, data = preset.clean_images.label_shards, preset.dataset
+    data, firsts = preset.dataset, images.firsts
     parts = range(len(layout.label_sizes))
     specs = [artefacts.labels(size, data.classes, data.mirror) for size in layout.label_sizes]
-    firsts = [images.firsts[part * group :][:group] for part in parts]
-    about = [artefacts.labels_identity(layout, guide, first) for first in firsts]
+    groups = [[firsts[shard] for shard in layout.shards_of_part(part)] for part in parts]
+    about = [artefacts.labels_identity(layout, guide, group) for group in groups]
     return images, ShardedTargets([layout.labels(guide, p) for p in parts], specs, about)
 
 

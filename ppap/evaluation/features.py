@@ -34,6 +34,7 @@ def write_features(layout: Layout, runs: list[Run]) -> None:
     written as .npz, the format of ADM's evaluator.
     """
     sampler, guide = runs[0].sampler, runs[0].guide
+    files.check_writable(layout.features(sampler, guide))
     judge = evaluator_of(layout.preset)
     about = {"sampler": sampler, "guide": guide} | judge.identity(layout)
     found, sources = _others(layout, runs, about)
@@ -99,6 +100,7 @@ def write_reference(layout: Layout) -> None:
 
     Beside them the mean and covariance that FID uses, where their publisher gives them.
     """
+    files.check_writable(layout.reference)
     preset, judge = layout.preset, evaluator_of(layout.preset)
     stored = {}
     if preset.evaluator.compared_with:

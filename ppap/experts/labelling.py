@@ -8,9 +8,9 @@ from tqdm import tqdm
 
 from ppap.data import datasets
 from ppap.data.shards import clean_images
-from ppap.errors import ConfigError, NumericalError
+from ppap.errors import NumericalError
 from ppap.graph.artefacts import IMAGE, MIRROR, labels_identity
-from ppap.graph.layout import Layout
+from ppap.graph.layout import Layout, one_of
 from ppap.networks import models, runtime
 from ppap.storage import files
 
@@ -22,13 +22,13 @@ def label(layout: Layout, guide_name: str, part: int) -> None:
     In half precision, unless the preset says float32. NumericalError if an answer does not fit.
     """
     preset = layout.preset
-    if not 0 <= part < len(layout.label_sizes):
-        raise ConfigError(f"no part {part}: there are {len(layout.label_sizes)}, counted from 0")
+    one_of(layout.label_sizes, part, "part")
+    files.check_writable(layout.labels(guide_name, part))
     guide = models.load_guide(layout, guide_name)
     device = runtime.device(preset.runtime)
     kept = torch.float32 if preset.runtime.precision == "float32" else torch.float16
     clean = preset.clean_images
-    shards = range(len(layout.clean_sizes))[part * clean.label_shards :][: clean.label_shards]
+    shards = layout.shards_of_part(part)
     about = labels_identity(layout, guide_name, clean_images(layout, shards).firsts)
     answers: dict[str, list[Tensor]] = {IMAGE: [], MIRROR: []}
     for index in tqdm(shards, f"labels of {guide_name}", unit="shard"):

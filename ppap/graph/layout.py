@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ppap.errors import ConfigError
 from ppap.preset import CLASSIFIER, DATASET, EVALUATOR, JUDGES, REFERENCE, Preset
 from ppap.preset.runs import (
     Run,
@@ -33,6 +34,13 @@ def shard_sizes(total: int, shard_size: int) -> list[int]:
     """Number of images in each shard; the last one holds what is left."""
     full, rest = divmod(total, shard_size)
     return [shard_size] * full + [rest] * (rest > 0)
+
+
+def one_of(sizes: list[int], index: int, what: str = "shard") -> int:
+    """The size of one of these shards, or parts; ConfigError if there is none such."""
+    if not 0 <= index < len(sizes):
+        raise ConfigError(f"no {what} {index}: there are {len(sizes)}, counted from 0")
+    return sizes[index]
 
 
 def shard_name(index: Index) -> str:

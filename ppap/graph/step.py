@@ -37,8 +37,6 @@ class Step(ABC):
     alone is imported there: Snakemake parses the workflow without torch, once for each job on a cluster.
     """
 
-    phase: ClassVar[str]
-    """The folder of results that its jobs make, which is a stage under DVC; some steps have one for each job."""
     message: ClassVar[str]
     """What Snakemake says of a job, with its wildcards in braces."""
     options: ClassVar[tuple[str, ...]] = ()

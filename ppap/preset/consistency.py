@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ppap.errors import ConfigError
 from ppap.preset.kinds import problems_of_kinds
-from ppap.preset.sections.base import DIFFUSION, EVALUATOR, REFERENCE, RESERVED
+from ppap.preset.sections.base import DIFFUSION, EVALUATOR, RESERVED
 from ppap.preset.sections.data import Download
 from ppap.preset.sections.networks import NetworkConfig
 
@@ -42,12 +42,6 @@ def _names(preset: Preset) -> Iterator[str]:
     for name in RESERVED:
         if name in preset.guides:
             yield f"guides: '{name}' is the name of something else; choose another"
-    if REFERENCE in preset.samplers:
-        yield f"samplers: '{REFERENCE}' is the name of something else; choose another"
-    logs = Counter(f"{sampler}_{guide}" for sampler in preset.samplers for guide in preset.guides)
-    for name, count in logs.items():
-        if count > 1:
-            yield f"samplers: two pairs of a sampler and a guide are called {name}; rename one"
 
 
 def _unknown_names(preset: Preset) -> Iterator[str]:

@@ -21,12 +21,11 @@ from ppap.diffusion.guidance import (
 )
 from ppap.diffusion.samplers import Sampler, State
 from ppap.diffusion.trajectory import noise_state, trajectory
-from ppap.errors import ConfigError
 from ppap.experts.bank import ExpertBank, check_experts, read_expert
 from ppap.experts.header import purpose_of
 from ppap.graph.artefacts import TARGET, samples_identity, target_classes
 from ppap.graph.checkpoints import Checkpoint
-from ppap.graph.layout import Layout
+from ppap.graph.layout import Layout, one_of
 from ppap.networks import models, runtime
 from ppap.preset import Preset
 from ppap.preset.runs import Run
@@ -53,7 +52,7 @@ def generate(layout: Layout, index: int, checkpoint: Checkpoint) -> None:
     """Draw one shard of clean images, without guidance, and write it."""
     preset = layout.preset
     clean = preset.clean_images
-    size = _size(layout.clean_sizes, index)
+    size = one_of(layout.clean_sizes, index)
     first = index * clean.shard_size
     drawing = Drawing(
         name=f"clean images {index}",
@@ -75,7 +74,7 @@ def sample(layout: Layout, run: Run, index: int, checkpoint: Checkpoint) -> None
     """Draw one shard of a guided run; write its images, and their target classes beside them."""
     preset = layout.preset
     sampling = preset.sampling
-    size = _size(layout.sample_sizes, index)
+    size = one_of(layout.sample_sizes, index)
     samples = range(index * sampling.shard_size, index * sampling.shard_size + size)
     drawing = Drawing(
         name=f"{run.guide} {run.method} {run.sampler} {index}",
@@ -175,9 +174,3 @@ def _resume(drawing: Drawing, device: torch.device) -> tuple[list[Tensor], State
 def _shape(preset: Preset) -> tuple[int, int, int]:
     size = preset.dataset.image_size
     return preset.dataset.channels, size, size
-
-
-def _size(sizes: list[int], index: int) -> int:
-    if not 0 <= index < len(sizes):
-        raise ConfigError(f"no shard {index}: there are {len(sizes)}, counted from 0")
-    return sizes[index]

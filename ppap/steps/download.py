@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from ppap.errors import ConfigError
 from ppap.graph.layout import Layout
 from ppap.graph.step import Step
 from ppap.preset import Preset, reads
@@ -47,15 +46,8 @@ class Download(Step):
         return costs.download(self.model)
 
     def run(self, layout: Layout) -> None:
-        """ConfigError if the preset takes no such thing from elsewhere."""
         from ppap.data.downloads import Downloads
         from ppap.data.external import download
 
-        known = external_models(layout.preset)
-        if self.model not in known:
-            there = ", ".join(known) or "nothing"
-            raise ConfigError(
-                f"{layout.preset.name}: no '{self.model}' to download (there is {there})"
-            )
         lock = layout.preset.folder / "downloads.lock"
         download(layout, Downloads(layout.downloads, lock), self.model)

@@ -65,7 +65,5 @@ class Features(Step):
 
     def run(self, layout: Layout) -> None:
         from ppap.evaluation.features import write_features
-        from ppap.storage.files import check_writable
 
-        check_writable(layout.features(self.sampler, self.guide))
         write_features(layout, self.runs)

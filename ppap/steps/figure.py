@@ -106,8 +106,6 @@ def _gradients(layout: Layout, _: str) -> list[Path]:
 KINDS = {
     "samples": Kind(_samples, reads.samples_figure_keys),
     "metrics": Kind(_metrics, reads.metrics_figure_keys),
-    "confidence": Kind(
-        _confidence, reads.confidence_figure_keys, lambda costs: costs.confidence()
-    ),
+    "confidence": Kind(_confidence, reads.confidence_figure_keys, lambda costs: costs.confidence()),
     "gradients": Kind(_gradients, reads.gradients_figure_keys),
 }
