@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     The other file that needs the finished repository comes last, when that has been built.
     """
-    places = {"test_dvc.py": 0, "test_workflow.py": 2}
+    places = {"test_dvc.py": 0, "test_growth.py": 0, "test_workflow.py": 2}
     items.sort(key=lambda item: places.get(item.path.name, 1))
 
 

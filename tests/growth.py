@@ -13,12 +13,12 @@ from tests.conftest import ROOT, SMOKE
 _PAGE = ROOT / "docs" / "extending.md"
 
 
-def grown_preset(folder: Path, title: str, name: str = "smoke") -> Path:
+def grown_preset(folder: Path, title: str, name: str = "smoke", base: Path = SMOKE) -> Path:
     """Write the modules and the preset (NAME.yaml) of a section of the page into a folder; the preset's path."""
     text = _PAGE.read_text()
     section = re.search(rf"^## {re.escape(title)}$(.*?)(?=^## |\Z)", text, re.M | re.S)
     assert section is not None, f"{_PAGE} has no section '{title}'"
-    preset = yaml.safe_load(SMOKE.read_text())
+    preset = yaml.safe_load(base.read_text())
     for language, text in re.findall(r"^```(\w+)\n(.*?)^```$", section[1], re.M | re.S):
         if language == "python":
             (folder / text.split("\n")[0].removeprefix("# ")).write_text(text)

@@ -157,11 +157,17 @@ def in_stage(path: Path, layout: Layout) -> str:
     return f"results/${{preset}}/{path.relative_to(layout.root)}"
 
 
+def snakemake_of(stage: str) -> str:
+    """The command of a stage that runs the jobs, its last."""
+    commands = STAGES[stage]["cmd"]
+    return commands if isinstance(commands, str) else commands[-1]
+
+
 def test_there_is_a_stage_for_each_phase() -> None:
     assert list(STAGES) == ["phases", *PHASES]
     for phase, folders in PHASES.items():
         assert STAGES[phase]["outs"] == [f"results/${{preset}}/{folder}" for folder in folders]
-        assert STAGES[phase]["cmd"].split()[-2:] == ["--", phase]
+        assert snakemake_of(phase).split()[-2:] == ["--", phase]
 
 
 def test_stages_allow_the_steps_of_their_phase_and_no_others() -> None:
@@ -170,8 +176,23 @@ def test_stages_allow_the_steps_of_their_phase_and_no_others() -> None:
         for phase, jobs in by_phase(Layout(presets.load(path))).items():
             used[phase] |= {job.rule() for job in jobs}
     for phase, rules in used.items():
-        allowed = STAGES[phase]["cmd"].split("--allowed-rules ")[1].split(" -- ")[0].split()
+        allowed = snakemake_of(phase).split("--allowed-rules ")[1].split(" -- ")[0].split()
         assert set(allowed) == rules
+
+
+def test_stages_of_phases_that_may_have_no_jobs_make_their_folders_themselves() -> None:
+    """DVC asks for each folder, also where an evaluator has no file and no row has experts."""
+    plain = yaml.safe_load(SMOKE.read_text())
+    row = {"guides": ["resnet"], "samplers": ["ddim25"], "methods": ["naive"]}
+    plain |= {"evaluator": {"kind": "user:judge.Judge"}, "tables": {"main": [row]}}
+    least = by_phase(Layout(presets.validate(plain, SMOKE)))
+    makers = {
+        phase: [f"mkdir -p 'results/${{preset}}/{folder}'" for folder in PHASES[phase]]
+        for phase, jobs in least.items()
+        if not jobs
+    }
+    assert makers.keys() == {"judges", "labels", "experts"}
+    assert all(STAGES[phase]["cmd"][:-1] == made for phase, made in makers.items())
 
 
 def test_a_stage_waits_for_all_that_its_jobs_read(layout: Layout) -> None:

@@ -1,16 +1,22 @@
-"""Guidance and samplers from outside the package, named in a preset: used by every step, checked, and blamed."""
+"""Guidance and samplers from outside the package, named in a preset: used by every step, checked, and blamed.
+
+With an evaluator from outside besides, they go through the whole graph.
+"""
 
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+import yaml
 
 from ppap import preset as presets
 from ppap.data import datasets
@@ -24,8 +30,9 @@ from ppap.preset.runs import Run, stored_as
 from ppap.seeds import StepNoise
 from tests.conftest import ppap
 from tests.growth import grown_preset
+from tests.repository import Repository
 
-TITLE = "A kind of guidance, a sampler"
+TITLE, EVALUATOR = "A kind of guidance, a sampler", "An evaluator"
 CPU = torch.device("cpu")
 
 
@@ -37,7 +44,7 @@ def forgetting() -> Iterator[None]:
 
 
 def forget() -> None:
-    for name in ("mine", "strange_kinds"):
+    for name in ("mine", "judge", "strange_kinds"):
         sys.modules.pop(name, None)
 
 
@@ -178,3 +185,62 @@ def test_what_kinds_do_wrong_is_said_with_their_name(
     name = "guidance 'user:strange_kinds.Guidance'" if method == "mine" else "sampler 'user:"
     assert done.returncode == 2 and message in done.stderr and name in done.stderr
     assert ("its traceback is in" in done.stderr) == ("fails" in message)
+
+
+# -- the whole graph -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A repository whose preset names all kinds of the pages, built by DVC and Snakemake.
+
+    DVC makes everything up to the samples, and has no files of a judge, no labels and no experts to keep.
+    """
+    repository = Repository.create(tmp_path_factory.mktemp("built") / "ppap")
+    folder = repository.where / "config"
+    preset = grown_preset(folder, EVALUATOR, base=grown_preset(folder, TITLE))
+    plain = yaml.safe_load(preset.read_text())
+    of_resnet = {"guides": ["resnet"]}
+    plain["tables"] = {
+        "main": [
+            of_resnet | {"samplers": ["ddim25"], "methods": ["none", "naive", "mean"]},
+            of_resnet | {"samplers": ["renoise"], "methods": ["mean"]},
+        ]
+    }
+    plain["clean_images"] |= {"count": 10, "shard_size": 10}
+    preset.write_text(yaml.safe_dump(plain))
+    repository.run("dvc", "repro", "judges", "samples")
+    repository.snakemake()
+    return repository
+
+
+def test_kinds_from_outside_go_through_the_whole_graph(built: Repository) -> None:
+    for suffix in ("csv", "md", "tex", "html", "json"):
+        assert (built.results / "tables" / f"main.{suffix}").stat().st_size > 100
+    figures = {path.stem for path in (built.results / "figures").glob("*.png")}
+    assert figures == {"samples_resnet", "metrics", "confidence", "gradients"}
+    rows = pd.read_csv(built.results / "tables" / "main.csv").set_index(["sampler", "method"])
+    grown = [("ddim25", "mean"), ("renoise", "mean")]
+    assert set(rows.index) == {("ddim25", "none"), ("ddim25", "naive"), *grown}
+    assert rows[["fid", "is"]].notna().all(axis=None)
+    assert rows["fid"].is_unique and (rows["paper_fid"].isna() == rows.index.isin(grown)).all()
+
+
+def test_then_there_is_nothing_to_do(built: Repository) -> None:
+    assert "Nothing to be done" in built.snakemake("--dry-run").stdout
+
+
+def test_dvc_keeps_the_empty_folders_of_phases_without_jobs(built: Repository) -> None:
+    for phase in ("judges", "labels", "experts"):
+        assert not list((built.results / phase).iterdir())
+    stages = ("models", "judges", "clean", "labels", "experts", "samples")
+    assert "up to date" in built.run("dvc", "status", *stages).stdout
+
+
+def test_the_grown_preset_is_checked_and_planned(built: Repository) -> None:
+    forget()
+    assert "fine (4 sample sets)" in ppap("config", "check", "smoke", cwd=built.where).stdout
+    planned = ppap("plan", "smoke", cwd=built.where).stdout
+    counts = dict(re.findall(r"^(\w+) +(\d+) ", planned, re.M))
+    assert counts["models"] == "2" and counts["samples"] == "4" and "experts" not in counts
+    forget()

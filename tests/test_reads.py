@@ -1,8 +1,6 @@
 """Leaf keys that networks say they read, against those that building, loading and downloading them does read."""
 
-from collections.abc import Callable, Iterator, Set
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,64 +14,27 @@ from ppap.networks import models, sources
 from ppap.networks.adm import ADM
 from ppap.preset import ADMArchitecture, Preset
 from ppap.preset.reads import diffusion_keys, download_keys, network_keys
-from ppap.preset.sections.base import Section
 from ppap.storage import files
 from tests.conftest import ROOT, SMOKE
+from tests.recorder import keys_read
 from tests.test_diffusers import save_pipeline
 
 IMAGENET, CIFAR10 = (ROOT / "config" / f"{name}.yaml" for name in ("imagenet256", "cifar10"))
 TINY = {"model_channels": 32, "channel_mult": [1, 2], "num_res_blocks": 1, "attention_factors": [2],
         "head_channels": 16}  # fmt: skip
-Recorded = Callable[[Preset, Callable[[], object]], Set[str]]
-
-
-def sections(value: Any, key: str = "") -> Iterator[tuple[str, Section]]:
-    """Every section inside a value, with its key."""
-    if isinstance(value, Section):
-        yield key, value
-        inside = {name: getattr(value, name) for name in type(value).model_fields}
-    else:
-        inside = value if isinstance(value, dict) else {}
-    for name, child in inside.items():
-        yield from sections(child, f"{key}.{name}" if key else name)
-
-
-@pytest.fixture
-def recorded(monkeypatch) -> Recorded:
-    """The leaf keys that a call reads of a preset, but for those that say where, and how networks run."""
-
-    def record(preset: Preset, call: Callable[[], object]) -> Set[str]:
-        keys = {id(section): key for key, section in sections(preset)}
-        groups = {key.rpartition(".")[0] for key in keys.values()} | set(keys.values())
-        read = set()
-
-        def get(self: Section, name: str) -> Any:
-            value = object.__getattribute__(self, name)
-            if name in type(self).model_fields and id(self) in keys:
-                key = f"{keys[id(self)]}.{name}".removeprefix(".")
-                read.update({key} - groups)
-            return value
-
-        with monkeypatch.context() as patched:
-            patched.setattr(Section, "__getattribute__", get, raising=False)
-            call()
-        run = {key for key in read if key.startswith("runtime.") or key.endswith("channels_last")}
-        return read - run - {"modules", "preset"}
-
-    return record
 
 
 @pytest.mark.parametrize("name", ["resnet", "vit", "evaluator"])
 @pytest.mark.parametrize("changes", [{}, {"mean": [0.1], "std": [0.2]}])
 def test_of_a_classifier_that_is_trained_here(
-    preset_file, tmp_path: Path, recorded: Recorded, name: str, changes
+    preset_file, tmp_path: Path, name: str, changes
 ) -> None:
     key = "evaluator" if name == "evaluator" else f"guides__{name}"
     preset = presets.load(preset_file(**{f"{key}__{k}": v for k, v in changes.items()}))
     layout = Layout(preset, tmp_path / "results")
     weights = models.new_guide(preset, name).network.state_dict()
     files.write_tensors(layout.model(name), weights, {"model": name})
-    read = recorded(preset, lambda: models.load_guide(layout, name))
+    read = keys_read(preset, lambda: models.load_guide(layout, name))
     assert read == set(network_keys(preset, name))
 
 
@@ -95,43 +56,41 @@ def published(preset_file, tmp_path: Path) -> Preset:
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
-def test_of_a_classifier_from_elsewhere(
-    preset_file, tmp_path: Path, recorded: Recorded, name: str
-) -> None:
+def test_of_a_classifier_from_elsewhere(preset_file, tmp_path: Path, name: str) -> None:
     preset = published(preset_file, tmp_path)
     layout = Layout(preset, tmp_path / "results")
     downloads = Downloads(tmp_path / "downloads", tmp_path / "lock.json")
-    read = recorded(preset, lambda: external._classifier(preset, downloads, name))
+    read = keys_read(preset, lambda: external._classifier(preset, downloads, name))
     assert read == set(download_keys(preset, name))
     external.download(layout, downloads, name)
-    read = recorded(preset, lambda: models.load_guide(layout, name))
+    read = keys_read(preset, lambda: models.load_guide(layout, name))
     assert read == set(network_keys(preset, name))
 
 
-def test_of_a_published_diffusion_model(preset_file, tmp_path: Path, recorded: Recorded) -> None:
+def test_of_a_published_diffusion_model(preset_file, tmp_path: Path) -> None:
     preset = published(preset_file, tmp_path)
-    reads_of_diffusion(preset, tmp_path, recorded)
+    reads_of_diffusion(preset, tmp_path)
     assert "diffusion.weights.url" in download_keys(preset, "diffusion")
 
 
-def test_of_a_pipeline(preset_file, tmp_path: Path, recorded: Recorded) -> None:
+def test_of_a_pipeline(preset_file, tmp_path: Path) -> None:
     save_pipeline(tmp_path / "pipeline")
     path = preset_file(CIFAR10, diffusion__pipeline=str(tmp_path / "pipeline"))
-    reads_of_diffusion(presets.load(path), tmp_path, recorded)
+    reads_of_diffusion(presets.load(path), tmp_path)
 
 
-def reads_of_diffusion(preset: Preset, tmp_path: Path, recorded: Recorded) -> None:
+def reads_of_diffusion(preset: Preset, tmp_path: Path) -> None:
     layout = Layout(preset, tmp_path / "results")
     downloads = Downloads(tmp_path / "downloads", tmp_path / "lock.json")
-    read = recorded(preset, lambda: sources.code_of(preset).download(preset, downloads))
+    read = keys_read(preset, lambda: sources.code_of(preset).download(preset, downloads))
     assert read == set(download_keys(preset, "diffusion"))
     external.download(layout, downloads, "diffusion")
-    read = recorded(preset, lambda: models.load_diffusion(layout))
+    read = keys_read(preset, lambda: models.load_diffusion(layout))
     assert read == set(diffusion_keys(preset))
 
 
-def test_of_a_diffusion_model_that_is_trained_here(tmp_path: Path, recorded: Recorded) -> None:
+def test_of_a_diffusion_model_that_is_trained_here(tmp_path: Path) -> None:
     preset = presets.load(SMOKE)
     layout = Layout(preset, tmp_path / "results")
-    read = recorded(preset, lambda: models.new_diffusion(layout))
+    read = keys_read(preset, lambda: models.new_diffusion(layout))
     assert read == set(diffusion_keys(preset))

@@ -1,117 +1,19 @@
 """Staleness: jobs declare what they read, no more and no less, and a changed key makes just its readers stale."""
 
-import contextlib
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
-from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
+import yaml
 
 from ppap import preset as presets
-from ppap.graph.keys import holds_section, is_free, leaves
+from ppap.graph.keys import is_free, leaves
 from ppap.graph.layout import Layout
 from ppap.graph.step import Step
 from ppap.preset import Preset
-from ppap.preset.sections.base import Section
 from ppap.steps import all_jobs
 from ppap.steps.phases import PHASES, dependencies
 from tests.conftest import SMOKE
-
-
-class Recorder:
-    """The leaf keys of a preset, and the files below a folder, that are read while it is on."""
-
-    def __init__(self, preset: Preset, root: Path) -> None:
-        self.root = root.resolve()
-        self.keys: set[str] = set()
-        self.files: set[Path] = set()
-        self.on = False
-        self._places: dict[int, tuple[str, set[str]]] = {}
-        self._alive: list[Any] = []  # so that no number is given to another object
-        self._place(preset, "")
-        sys.addaudithook(self._opened)
-
-    @contextlib.contextmanager
-    def recording(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        """Record inside: a section's attributes, also those of its copies, but for what the copy changed."""
-        recorder, plain, copy = self, Section.__getattribute__, Section.model_copy
-
-        def read(section: Section, name: str) -> Any:
-            value = plain(section, name)
-            place = recorder._places.get(id(section))
-            if recorder.on and place and name in type(section).model_fields:
-                prefix, changed = place
-                if name not in changed and not _navigates(section, name, value):
-                    recorder.keys.add(prefix if prefix.startswith("tables.") else prefix + name)
-            return value
-
-        def copied(section: Section, *, update: Any = None, deep: bool = False) -> Any:
-            made = copy(section, update=update, deep=deep)
-            prefix, changed = recorder._places[id(section)]
-            recorder._places[id(made)] = prefix, changed | set(update or {})
-            recorder._alive.append(made)
-            return made
-
-        with monkeypatch.context() as patched:
-            patched.setattr(Section, "__getattribute__", read)
-            patched.setattr(Section, "model_copy", copied)
-            for name in ("fingerprint", "checkpoint"):
-                patched.setattr(Step, name, self._unrecorded(getattr(Step, name)))
-            shows = self._unrecorded(Layout.shows_real_image.fget)  # which decides what is an input
-            patched.setattr(Layout, "shows_real_image", property(shows))
-            for name in [name for name in FEATURE_EXTRACTORS_REGISTRY if name.startswith("ppap-")]:
-                del FEATURE_EXTRACTORS_REGISTRY[name]  # every job is a process of its own
-            self.keys, self.files, self.on = set(), set(), True
-            try:
-                yield
-            finally:
-                self.on = False
-
-    def _unrecorded(self, function: Any) -> Any:
-        """A function whose reads are none of the job's: those that say what the job declares."""
-
-        def call(*arguments: Any) -> Any:
-            self.on = False
-            try:
-                return function(*arguments)
-            finally:
-                self.on = True
-
-        return call
-
-    def _place(self, value: Any, prefix: str) -> None:
-        if isinstance(value, Section):
-            self._places[id(value)] = prefix, set()
-            self._alive.append(value)
-            for name in type(value).model_fields:
-                self._place(getattr(value, name), f"{prefix}{name}.")
-        elif isinstance(value, dict):
-            for name, section in value.items():
-                self._place(section, f"{prefix}{name}.")
-        elif isinstance(value, tuple) and prefix.startswith("tables."):
-            for grid in value:
-                self._places[id(grid)] = prefix.removesuffix("."), set()
-                self._alive.append(grid)
-
-    def _opened(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if not self.on or event != "open" or not isinstance(arguments[0], str | bytes | Path):
-            return
-        path, mode = Path(str(arguments[0])).absolute(), str(arguments[1] or "r")
-        read = "r" in mode and "+" not in mode and path.is_relative_to(self.root) and path.is_file()
-        if read and not any(part.endswith(".part") for part in path.parts):  # its own drafts
-            self.files.add(path)
-
-
-def _navigates(section: Section, name: str, value: Any) -> bool:
-    """Whether an attribute is a section, or would be: which sections there are decides which steps there are."""
-    if name == "tables":
-        return True
-    values = list(value.values()) if isinstance(value, dict) else [value]
-    if any(isinstance(v, Section) for v in values):
-        return True
-    return value is None and holds_section(type(section).model_fields[name].annotation)
+from tests.recorder import Recorder
 
 
 class Read:
@@ -119,94 +21,129 @@ class Read:
 
     def __init__(self, job: Step, layout: Layout, recorder: Recorder) -> None:
         self.job = job
-        self.keys = {key for key in recorder.keys if not is_free(key)}
+        self.keys = recorder.leaves
         self.declared = set(job.keys(layout.preset))
         mine = {path.absolute() for path in job.outputs(layout)}
         self.files = {path for path in recorder.files if path not in mine}
         self.inputs = {path.absolute() for path in job.inputs(layout)}
 
 
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> list[Read]:
-    """Every job of the smoke preset, run one after the other in this process."""
+class Recorded(NamedTuple):
+    """A preset, and what every job of it reads."""
+
+    preset: Preset
+    jobs: list[Read]
+
+
+def sequential() -> Preset:
+    """What the smoke preset leaves out: experts that start from one another, no labels, names and rates given."""
+    plain = yaml.safe_load(SMOKE.read_text())
+    plain["supervised"] = False
+    plain["dataset"]["class_names"] = list("0123456789")
+    plain["experts"] = {"warm_start": "sequential", "allocation": "log_snr"}
+    plain["guides"]["resnet"]["adapter"]["learning_rate"] = 1.0e-2
+    methods = ["none", "naive", "single_noise_aware", "ppap_5"]
+    rows = {"guides": ["resnet"], "samplers": ["ddim25"], "methods": methods}
+    plain["tables"] = {"main": [rows]}
+    return presets.validate(plain, SMOKE)
+
+
+PRESETS = {"smoke": presets.load(SMOKE), "sequential": sequential()}
+
+
+@pytest.fixture(scope="module", params=PRESETS)
+def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """Every job of a preset, run one after the other in this process."""
     folder = tmp_path_factory.mktemp("recorded")
-    preset = presets.load(SMOKE)
+    preset = PRESETS[request.param]
     layout = Layout(preset, folder / "results", folder / "scratch")
     recorder = Recorder(preset, layout.results)
-    patch = pytest.MonkeyPatch()
     found = []
     for job in all_jobs(layout):
-        with recorder.recording(patch):
+        with recorder.recording():
             job.run(layout)
         found.append(Read(job, layout, recorder))
-    return found
+    return Recorded(preset, found)
 
 
-def test_a_job_declares_every_key_that_it_reads(recorded: list[Read]) -> None:
-    missing = {str(read.job): read.keys - read.declared for read in recorded}
+def test_a_job_declares_every_key_that_it_reads(recorded: Recorded) -> None:
+    missing = {str(read.job): read.keys - read.declared for read in recorded.jobs}
     assert not {job: keys for job, keys in missing.items() if keys}
 
 
-def test_a_job_reads_every_key_that_it_declares(recorded: list[Read]) -> None:
-    idle = {str(read.job): read.declared - read.keys for read in recorded}
+def test_a_job_reads_every_key_that_it_declares(recorded: Recorded) -> None:
+    idle = {str(read.job): read.declared - read.keys for read in recorded.jobs}
     assert not {job: keys for job, keys in idle.items() if keys}
 
 
-def test_a_job_opens_the_files_that_it_declares_and_no_others(recorded: list[Read]) -> None:
+def test_a_job_opens_the_files_that_it_declares_and_no_others(recorded: Recorded) -> None:
     different = {
         str(read.job): (read.files - read.inputs, read.inputs - read.files)
-        for read in recorded
+        for read in recorded.jobs
         if read.files != read.inputs
     }
     assert not different
 
 
-def test_a_job_declares_leaves_of_the_preset_that_have_a_part_in_results(recorded) -> None:
-    known = {key for key, _ in leaves(presets.load(SMOKE))}
-    declared = {key for read in recorded for key in read.declared}
+def test_a_job_declares_leaves_of_the_preset_that_have_a_part_in_results(
+    recorded: Recorded,
+) -> None:
+    known = {key for key, _ in leaves(recorded.preset)}
+    declared = {key for read in recorded.jobs for key in read.declared}
     assert declared <= known and not any(map(is_free, declared))
 
 
 # What else a leaf can be, by trial: the first of these that makes a valid preset.
-WORDS = (
-    *(
-        "none",
-        "sequential",
-        "linear",
-        "cosine",
-        "log_snr",
-        "reference",
-        "fixed_large",
-        "ddpm",
-        "ddim",
-    ),
-    *(
-        "labels",
-        "teacher",
-        "all",
-        "adapter",
-        "x0_gradient",
-        "off_the_shelf",
-        "timm:resnet18",
-        "vit",
-    ),
-    *("resnet50", "ddim25", "ddpm250", "bfloat16", "auto", "another"),
-)
-# In the smoke preset they go with others: digits are what they are, and only experts have a supervision.
-FIXED = {
-    *(f"dataset.{key}" for key in ("kind", "name", "path", "image_size", "channels", "classes")),
-    *("diffusion.pipeline", "diffusion.architecture.learn_sigma"),
-    *("diffusion.architecture.in_channels", "evaluator.kind"),
-    *(
-        f"methods.{method}.{key}"
-        for method in ("none", "naive", "x0_gradient")
-        for key in ("supervision", "experts", "trainable", "imported")
-    ),
-    *(
-        f"methods.{method}.guidance"
-        for method in ("single_noise_aware", "multi_experts_5", "ppap_5")
-    ),
-}
+WORDS = [
+    "none",
+    "sequential",
+    "uniform",
+    "linear",
+    "cosine",
+    "log_snr",
+    "reference",
+    "fixed_large",
+    "ddpm",
+    "ddim",
+    "labels",
+    "teacher",
+    "all",
+    "adapter",
+    "x0_gradient",
+    "off_the_shelf",
+    "timm:resnet18",
+    "vit",
+    "resnet50",
+    "ddim25",
+    "ddpm250",
+    "bfloat16",
+    "auto",
+    "another",
+]
+# These go with others: digits are what they are, and the figures show each guide of the main table.
+FIXED = [
+    "dataset.kind",
+    "dataset.name",
+    "dataset.path",
+    "dataset.image_size",
+    "dataset.channels",
+    "dataset.classes",
+    "diffusion.pipeline",
+    "diffusion.architecture.learn_sigma",
+    "diffusion.architecture.in_channels",
+    "evaluator.kind",
+    "figures.sampler",
+]
+FIXED_IN = {"smoke": ["methods.naive.guidance"], "sequential": []}
+
+
+def fixed(name: str) -> set[str]:
+    """Leaves of a preset that cannot change alone; only experts have a supervision, and they need it."""
+    found = [*FIXED, *FIXED_IN[name]]
+    for method, spec in PRESETS[name].methods.items():
+        own = ("supervision", "experts", "trainable", "imported")
+        found += [f"methods.{method}.{key}" for key in (("guidance",) if spec.experts else own)]
+    return set(found)
 
 
 def others(value: Any) -> list[Any]:
@@ -222,9 +159,11 @@ def others(value: Any) -> list[Any]:
     if isinstance(value, dict):
         return [value | {"drop_rate": 0.1}, {}]
     if isinstance(value, list) and value and isinstance(value[0], dict):
-        return [value[:-1], [*value[:-1], value[-1] | {"methods": value[-1]["methods"][:-1]}]]
+        last = value[-1]
+        fewer, more = last["methods"][:-1], [*value, last | {"samplers": ["ddpm250"]}]
+        return [value[:-1], [*value[:-1], last | {"methods": fewer}], more]
     if isinstance(value, list) and value and isinstance(value[0], str):
-        return [value[:-1], [*value, "*"]]
+        return [value[:-1], [*value, "*"], value[::-1]]
     if isinstance(value, list) and value:
         return [value[:-1], [*value, value[-1] + 1], [1]]
     if isinstance(value, list):
@@ -262,32 +201,31 @@ def declared(layout: Layout) -> dict[str, list[str]]:
     return {job.name(layout): job.keys(layout.preset) for job in all_jobs(layout)}
 
 
-KEYS = [key for key, _ in leaves(presets.load(SMOKE)) if key not in FIXED]
+@pytest.mark.parametrize("name", PRESETS)
+def test_keys_that_cannot_change_alone_are_few_and_are_so(name: str) -> None:
+    preset = PRESETS[name]
+    keys = [key for key, _ in leaves(preset)]
+    assert {key for key in keys if changed(preset, key) is None} == fixed(name)
+    assert len(keys) - len(fixed(name)) > 180
 
 
-def test_keys_that_cannot_change_alone_are_few_and_are_so() -> None:
-    preset = presets.load(SMOKE)
-    assert len(KEYS) > 180
-    assert not [key for key in FIXED if changed(preset, key) is not None]
-
-
-def test_a_changed_key_makes_its_readers_stale_and_no_other_job(recorded: list[Read]) -> None:
+def test_a_changed_key_makes_its_readers_stale_and_no_other_job(recorded: Recorded) -> None:
     """In Snakemake and in DVC alike: a stage depends on what its jobs depend on, and on which jobs there are."""
-    preset = presets.load(SMOKE)
+    preset, jobs = recorded.preset, recorded.jobs
     before = Layout(preset)
     old, phases = marks(before), dependencies(before)
     known = declared(before)
-    readers = {key: {r.job.name(before) for r in recorded if key in r.keys} for key in KEYS}
-    for key in KEYS:
-        other = changed(preset, key)
-        assert other is not None, f"{key}: no other value fits; is it one of FIXED?"
+    for key, _ in leaves(preset):
+        if (other := changed(preset, key)) is None:
+            continue
+        readers = {read.job.name(before) for read in jobs if key in read.keys}
         after = Layout(other)
         new = marks(after)
         stale = {name for name in old.keys() & new.keys() if old[name] != new[name]}
         # with other rows there are other methods to evaluate, and their keys to declare
         regrouped = {name for name, keys in declared(after).items() if keys != known.get(name)}
-        assert stale - regrouped == readers[key] & new.keys() - regrouped, key
-        assert readers[key] & new.keys() <= stale, key
+        assert stale - regrouped == readers & new.keys() - regrouped, key
+        assert readers & new.keys() <= stale, key
         gone = old.keys() ^ new.keys()
         touched = {_phase(name) for name in (*stale, *gone)}
         found = {phase for phase, what in dependencies(after).items() if what != phases[phase]}

@@ -120,7 +120,7 @@ def test_a_job_that_an_operator_cancels_is_tried_again(befallen: Befallen) -> No
 def test_a_job_that_an_operator_requeues_goes_on_from_its_checkpoint(befallen: Befallen) -> None:
     (job,) = befallen.storm.of_shard(befallen.requeued)
     assert job["JobState"] == "COMPLETED" and int(job["Restarts"]) >= 1
-    log = RESULTS / "logs" / "generate" / f"{befallen.requeued:04d}.log"
+    log = RESULTS / "logs" / "clean" / f"{befallen.requeued:04d}.log"
     assert "resumed" in (befallen.storm.where / log).read_text()
 
 
