@@ -6,7 +6,7 @@ class PPAPError(Exception):
 
 
 class ConfigError(PPAPError):
-    """A config file that cannot be used."""
+    """A preset, or an argument of a command, that cannot be used."""
 
 
 class ModelError(ConfigError):

@@ -49,11 +49,17 @@ def find(text: str, what: str, expected: str, folders: Sequence[Path]) -> Any:
     return found
 
 
-def module_file(text: str) -> Path:
-    """The file of the module that `find` has found MODULE.NAME in."""
-    module = sys.modules[text.removeprefix(PREFIX).rpartition(".")[0]]
-    assert module.__file__ is not None
-    return Path(module.__file__)
+def module_file(text: str, folders: Sequence[Path]) -> Path | None:
+    """The file of the module in user:MODULE.NAME, which is not imported; None if no folder holds it."""
+    *names, _ = text.removeprefix(PREFIX).split(".")
+    places: Sequence[str] | None = [str(folder) for folder in folders]
+    origin = None
+    for name in names:
+        spec = PathFinder.find_spec(name, places)
+        if spec is None or spec.origin is None:
+            return None
+        origin, places = Path(spec.origin), spec.submodule_search_locations
+    return origin
 
 
 @contextlib.contextmanager

@@ -25,9 +25,15 @@ from ppap.diffusion.sampler_kinds import SAMPLERS
 from ppap.diffusion.trajectory import noise_state
 from ppap.graph.artefacts import target_classes
 from ppap.graph.layout import Layout
+from ppap.graph.step import Step
 from ppap.networks import models
 from ppap.preset.runs import Run, stored_as
 from ppap.seeds import StepNoise
+from ppap.steps import all_jobs
+from ppap.steps.figure import Figure
+from ppap.steps.metrics import Metrics
+from ppap.steps.sample import Sample
+from ppap.steps.table import Table
 from tests.conftest import ppap
 from tests.growth import grown_preset
 from tests.repository import Repository
@@ -130,6 +136,25 @@ def test_a_preset_whose_kinds_cannot_be_used_is_refused(written, source, message
 def test_a_name_of_no_kind_is_refused_with_those_that_there_are(preset_file, kind: str) -> None:
     done = ppap("config", "check", preset_file(methods__mine={"guidance": kind}), check=False)
     assert done.returncode == 2 and "guidance '" + kind in done.stderr and "write " in done.stderr
+
+
+def test_a_change_of_the_modules_text_makes_stale_what_uses_it(grown: Path) -> None:
+    def marks() -> dict[Step, str]:
+        layout = Layout(presets.load(grown))
+        return {job: job.fingerprint(layout.preset) for job in all_jobs(layout)}
+
+    before = marks()
+    module = grown.parent / "mine.py"
+    text = module.read_text()
+    module.write_text(f"{text}\n# another version\n")
+    after = marks()
+    module.write_text(text)
+    assert marks() == before
+    stale = {job for job in before if before[job] != after[job]}
+    drawn = {job for job in before if isinstance(job, Sample)}
+    own = {job for job in drawn if job.method == "mean" or job.sampler == "renoise"}
+    assert own and stale & drawn == own
+    assert {type(job) for job in stale} <= {Sample, Metrics, Table, Figure}
 
 
 def test_guidance_without_a_guide_shares_its_samples(written) -> None:

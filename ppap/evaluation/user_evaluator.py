@@ -53,7 +53,9 @@ class OfUser(Evaluator):
 
     def identity(self, layout: Layout) -> dict[str, str]:
         """A hash of its name, the file of its module, and its options: of modules that this one imports, nothing."""
-        source = files.sha256(user_code.module_file(self.name))
+        path = user_code.module_file(self.name, self.preset.module_folders)
+        assert path is not None  # the class was found in it
+        source = files.sha256(path)
         text = json.dumps([self.name, source, self.options], sort_keys=True)
         return {f"{EVALUATOR}_sha256": hashlib.sha256(text.encode()).hexdigest()}
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from typing import Any, get_args
 
+from ppap import user_code
 from ppap.preset import Preset
 from ppap.preset.sections.base import Section
 
@@ -59,14 +60,25 @@ def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
 
 
 def values(preset: Preset, keys: Iterable[str]) -> dict[str, Any]:
-    """The values of these keys, in the order of the keys' names."""
+    """The values of these keys, in the order of the keys' names.
+
+    Of a key that names code of the user's own, with a hash of the file that it is in: of modules which that one
+    imports, nothing is known here.
+    """
     found = {}
     for key in sorted(set(keys)):
         value: Any = preset.plain
         for name in key.split("."):
             value = value[name]
         found[key] = value
+        if isinstance(value, str) and user_code.is_well_named(value):
+            found[key] = [value, _source_of(value, preset)]
     return found
+
+
+def _source_of(named: str, preset: Preset) -> str:
+    path = user_code.module_file(named, preset.module_folders)
+    return "" if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def fingerprint(preset: Preset, keys: Iterable[str]) -> str:
