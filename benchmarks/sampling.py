@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DDIMScheduler
@@ -23,6 +24,7 @@ from ppap.diffusion.samplers import ddim
 from ppap.diffusion.schedules import Schedule, ddim_timesteps
 from ppap.experts import adapters
 from ppap.graph.checkpoints import Checkpoint
+from ppap.graph.layout import Layout
 from ppap.networks import models, runtime
 from ppap.networks.guide import Guide
 from ppap.preset import Runtime
@@ -67,7 +69,7 @@ def main() -> None:
         return guide.eval().requires_grad_(False)
 
     def ours(options: Runtime, guide: Guide | None = None, channels_last: bool = False) -> float:
-        network = models.new_diffusion(preset).eval().requires_grad_(False)
+        network = models.new_diffusion(Layout(preset)).eval().requires_grad_(False)
         denoiser = Denoiser(runtime.place(network, options), schedule, spec.variance)
         device = runtime.device(options)
         if guide is not None:
@@ -87,9 +89,9 @@ def main() -> None:
                 return seconds(lambda: draw(shard, denoiser, sampler, guidance, device))
 
     def peer(options: Runtime) -> float:
-        network = models.new_diffusion(preset).eval().requires_grad_(False)
+        network = models.new_diffusion(Layout(preset)).eval().requires_grad_(False)
         runtime.place(network, options)
-        theirs = DDIMScheduler(
+        theirs: Any = DDIMScheduler(
             trained_betas=Schedule.create(spec.noise_schedule, spec.timesteps).betas
         )
         theirs.set_timesteps(STEPS)

@@ -26,6 +26,7 @@ from ppap.diffusion.guidance import NoisyInputGuidance, X0Gradient, class_log_pr
 from ppap.diffusion.schedules import Schedule
 from ppap.experts import adapters
 from ppap.experts.distill import class_kl
+from ppap.graph.layout import Layout
 from ppap.networks import models, runtime
 from ppap.preset import DIFFUSION, Preset, Runtime
 
@@ -34,13 +35,19 @@ Work = Callable[[], object]
 
 def denoiser_of(preset: Preset) -> Denoiser:
     with torch.device("meta"):
-        network = models.new_diffusion(preset)
+        network = models.new_diffusion(Layout(preset))
     network = network.to_empty(device="cpu").eval().requires_grad_(False)
     for parameter in network.parameters():
         parameter.normal_(std=0.02)
     spec = preset.diffusion
     schedule = Schedule.create(spec.noise_schedule, spec.timesteps)
-    return Denoiser(runtime.place(network, preset.runtime), schedule, spec.variance)
+    placed = runtime.place(network, preset.runtime)
+    return Denoiser(lambda x, t: placed(_inner(x), t), schedule, spec.variance)
+
+
+def _inner(images: torch.Tensor) -> torch.Tensor:
+    """The same images, as no leaf: torch's counter follows no gradient to a leaf that a module is given."""
+    return images.clone() if images.requires_grad else images
 
 
 def sampling_work(preset: Preset, kind: str, batch: int) -> Work:
@@ -59,7 +66,7 @@ def sampling_work(preset: Preset, kind: str, batch: int) -> Work:
     runtime.place(guide, preset.runtime)
     objective = class_log_probability(torch.zeros(batch, dtype=torch.int64, device=device))
     way = X0Gradient if kind == "x0_gradient" else NoisyInputGuidance
-    guidance = way(lambda images, timestep: guide(images), objective, 7.5)
+    guidance = way(lambda images, timestep: guide(_inner(images)), objective, 7.5)
     return lambda: guidance(denoiser, x, step)
 
 

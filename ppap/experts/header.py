@@ -54,7 +54,9 @@ class ExpertHeader(Purpose):
     )
     trainable_parameters: NonNegativeInt
     guide_parameters: PositiveInt
-    config: str | None = Field(None, description="a hash of the preset's keys that decide it, with their values")
+    config: str | None = Field(
+        None, description="a hash of the preset's keys that decide it, with their values"
+    )
     steps: PositiveInt | None = None
     final_loss: FiniteFloat | None = None
     released_sha256: str | None = Field(None, description="of the file it was imported from")

@@ -62,7 +62,9 @@ def half(network: nn.Module) -> dict[str, torch.Tensor]:
 def adm() -> nn.Module:
     """The U-Net with a last layer that says something, unlike a new one's."""
     network = ADM(ADMArchitecture())
-    nn.init.normal_(network.out[2].weight, std=0.01)
+    last = network.out[2]
+    assert isinstance(last, nn.Conv2d)
+    nn.init.normal_(last.weight, std=0.01)
     return network
 
 
