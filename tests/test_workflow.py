@@ -222,6 +222,11 @@ def test_the_rules_are_the_steps(fresh) -> None:
     assert set(listed) == {step.rule() for step in STEPS} | PHASES.keys() | {"all"}
 
 
+def test_how_often_a_failed_job_is_tried_again_is_for_the_profile_to_say() -> None:
+    """What a rule says would override it; downloads fail for other reasons than jobs on a cluster."""
+    assert {step.rule() for step in STEPS if step.retries is not None} == {"download"}
+
+
 def test_every_value_in_a_rules_command_is_quoted() -> None:
     for path in (ROOT / "workflow" / "rules").glob("*.smk"):
         commands = path.read_text().split("shell:")[1:]

@@ -47,7 +47,8 @@ class Step(ABC):
     priority: ClassVar[int] = 0
     local: ClassVar[bool] = False
     """Whether its jobs run where Snakemake itself runs."""
-    retries: ClassVar[int] = 0
+    retries: ClassVar[int | None] = None
+    """How often a job that failed is tried again; None: as Snakemake's profile says, which knows the cluster."""
     resumes: ClassVar[tuple[str, ...]] = ()
     """Keys that have no part in the result, but in the state of an unfinished job."""
     report: ClassVar[Report | None] = None

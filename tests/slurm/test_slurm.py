@@ -104,7 +104,7 @@ def drawing(clone: Path, cluster: Cluster, first: int) -> Snakemake:
     change(clone, "samplers.ddim25", steps=500)
     change(clone, "sampling", checkpoint_every=20)
     shutil.rmtree(clone / RESULTS / "clean")
-    running = Snakemake(cluster, clone, "--", "clean_images")
+    running = Snakemake(cluster, clone, "--", "clean")
     running.wait_for(lambda: len(drawn(clone)) >= 1)
     assert len(cluster.jobs()) >= 2
     return running
@@ -146,7 +146,7 @@ def test_snakemake_killed_and_started_again_loses_and_doubles_no_work(
         "sbatch", "--parsable", "-D", str(clone), "-o", "/dev/null", "--hold", "--wrap", "true"
     ).stdout.strip()
     assert len(cluster.jobs()) >= 3  # orphans, and a person's own job
-    refused = Snakemake(cluster, clone, "--", "clean_images")
+    refused = Snakemake(cluster, clone, "--", "clean")
     assert refused.process.wait() == 1 and "cannot be locked" in refused.printed
 
     unlocked = make_unlock(cluster, clone)
@@ -154,7 +154,7 @@ def test_snakemake_killed_and_started_again_loses_and_doubles_no_work(
     assert [job.split()[0] for job in cluster.jobs()] == [by_hand]
     cluster.run("scancel", by_hand)
     kept = {path: path.stat().st_ino for path in drawn(clone)}
-    Snakemake(cluster, clone, "--", "clean_images").finish()
+    Snakemake(cluster, clone, "--", "clean").finish()
 
     # what Snakemake had seen to end is not repeated; what ended after it was killed may be
     repeated = {path for path, inode in kept.items() if path.stat().st_ino != inode}
