@@ -114,5 +114,4 @@ def _learns(preset: Preset, spec: NetworkConfig, guide: Guide, batch_size: int) 
 
 
 def _images(preset: Preset, count: int = _IMAGES) -> Tensor:
-    size = preset.dataset.image_size
-    return torch.rand(count, preset.dataset.channels, size, size) * 2 - 1
+    return torch.rand(count, *preset.dataset.shape) * 2 - 1

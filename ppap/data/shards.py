@@ -117,7 +117,7 @@ def sample_shard(layout: Layout, run: Run, shard: int) -> tuple[ShardedImages, T
     preset = layout.preset
     path, size = layout.samples(run, shard), layout.sample_sizes[shard]
     images = ShardedImages([path], [size], _image_shape(preset))
-    beside = path.with_suffix(".safetensors")
+    beside = layout.targets(run, shard)
     about = artefacts.samples_identity(run, shard, images.firsts[0])
     targets = tensor_spec.read(beside, artefacts.targets(preset, size), about)[TARGET]
     artefacts.check_targets(preset, beside, targets, sum(layout.sample_sizes[:shard]))

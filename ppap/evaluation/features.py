@@ -79,7 +79,7 @@ def _source(layout: Layout, run: Run, images: NDArray[np.uint8] | None = None) -
     else:
         parts = np.split(images, np.cumsum(sizes)[:-1])
         hashes = [sha256_with(path, part) for path, part in zip(paths, parts, strict=True)]
-    targets = (files.sha256(path.with_suffix(".safetensors")) for path in paths)
+    targets = (files.sha256(layout.targets(run, shard)) for shard in range(len(sizes)))
     both = (digest for shard in zip(hashes, targets, strict=True) for digest in shard)
     return {f"{run.method}/samples_sha256": hashlib.sha256("".join(both).encode()).hexdigest()}
 

@@ -65,8 +65,7 @@ class OfUser(Evaluator):
 
     def check(self) -> None:
         """It is built, and judges two images of noise."""
-        data = self.preset.dataset
-        shape = (_IMAGES, data.channels, data.image_size, data.image_size)
+        shape = (_IMAGES, *self.preset.dataset.shape)
         self.untrained()(torch.randint(256, shape, dtype=torch.uint8))
 
     def _extractor(self, device: torch.device) -> Extractor:

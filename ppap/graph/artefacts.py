@@ -27,12 +27,6 @@ INCEPTION_FEATURES = 2048
 _WHOLE = 1 << 62
 
 
-def images(preset: Preset, count: int | str) -> TensorSpec:
-    """A shard of images that the diffusion model drew."""
-    size = preset.dataset.image_size
-    return TensorSpec(("uint8",), (count, size, size, preset.dataset.channels))
-
-
 def dataset() -> Spec:
     """Real images that were downloaded, of any size, and their classes if they have any."""
     return {

@@ -63,7 +63,7 @@ def _new(preset: Preset) -> ADM:
 def _answers(preset: Preset) -> None:
     """ConfigError unless the network answers noise with as many channels as its architecture says."""
     network, data = _new(preset), preset.dataset
-    out = network(torch.randn(2, data.channels, data.image_size, data.image_size), torch.zeros(2))
-    wanted = (2, network.arch.out_channels, data.image_size, data.image_size)
+    out = network(torch.randn(2, *data.shape), torch.zeros(2))
+    wanted = (2, network.arch.out_channels, *data.shape[1:])
     if out.shape != wanted:
         raise ConfigError(f"architecture: answers with {tuple(out.shape)}, not {wanted}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pkgutil
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,9 +43,10 @@ class Shape(NamedTuple):
     classes: int
 
 
-class LibraryCode:
+class LibraryCode(ABC):
     """The code of a library (see `ppap.preset.sections.libraries.LIBRARIES`). A model's `name` is what stands after LIBRARY:."""
 
+    @abstractmethod
     def build(
         self, name: str, shape: Shape, options: dict[str, Any], folders: Sequence[Path]
     ) -> nn.Module:
@@ -53,15 +55,14 @@ class LibraryCode:
         The user's own modules lie in `folders`. ConfigError if there is no such model; what the model's own code
         raises comes as it is.
         """
-        raise NotImplementedError
 
     def pretrained(self, name: str) -> Pretrained:
         """What the library says of the model's weights; ConfigError if it has no such weights."""
-        raise NotImplementedError
+        raise ConfigError(f"model '{name}': its library publishes no weights")
 
     def load(self, name: str, shape: Shape, options: dict[str, Any], weights: Path) -> nn.Module:
         """The model with weights from a file in the library's format; DataError if they are others."""
-        raise NotImplementedError
+        raise ConfigError(f"model '{name}': its library publishes no weights")
 
 
 def code_of(model: str) -> tuple[LibraryCode, str]:

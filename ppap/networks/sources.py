@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -29,16 +30,16 @@ class DownloadFolder(Protocol):
     def file(self, source: Download) -> AbstractContextManager[Path]: ...
 
 
-class SourceCode:
+class SourceCode(ABC):
     """The code of a source (see `ppap.preset.sections.diffusion.SOURCES`). Its networks are called as network(x_t, t)."""
 
+    @abstractmethod
     def build(self, layout: Layout) -> nn.Module:
         """The network with untrained weights; DataError if it takes the workflow's file to know it, which is not there."""
-        raise NotImplementedError
 
+    @abstractmethod
     def load(self, layout: Layout) -> nn.Module:
         """The network with the weights in the workflow's file, in float32."""
-        raise NotImplementedError
 
     def download(
         self, preset: Preset, downloads: DownloadFolder
@@ -49,7 +50,9 @@ class SourceCode:
         """
         raise ConfigError(f"{preset.name}: the diffusion model is trained here, not downloaded")
 
-    def check(self, preset: Preset, trial: Trial) -> None:
+    def check(  # noqa: B027, a source may have nothing to check
+        self, preset: Preset, trial: Trial
+    ) -> None:
         """ConfigError if the network cannot be used, as far as it is known before any download."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -54,8 +55,8 @@ class Costs:
     def __init__(self, layout: Layout) -> None:
         self.preset, self.layout = layout.preset, layout
         data = self.preset.dataset
-        self.image = (data.channels, data.image_size, data.image_size)
-        self.pixels = data.channels * data.image_size**2
+        self.image = data.shape
+        self.pixels = math.prod(data.shape)
         self._guides: dict[str, NetworkCost] = {}
         self._experts: dict[tuple[str, str], tuple[int, int]] = {}
 

@@ -232,9 +232,7 @@ def _confidence_of(layout: Layout, run: Run) -> list[dict[str, object]]:
     guide, scale = guide_at(layout, run), preset.samplers[run.sampler].scale
     guidance = preset.guidance(run.method).build(guide, class_log_probability(targets), scale)
     seeds = [(seed, i) for i in range(count)]
-    size = preset.dataset.image_size
-    shape = (preset.dataset.channels, size, size)
-    start = noise_state(denoiser, seeds, shape, device)
+    start = noise_state(denoiser, seeds, preset.dataset.shape, device)
     sampler = preset.sampler(run.sampler).build(preset.samplers[run.sampler])
     states = trajectory("figure confidence", denoiser, sampler, guidance, start, seeds)
     rows: list[dict[str, object]] = []

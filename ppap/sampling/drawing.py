@@ -58,7 +58,7 @@ def generate(layout: Layout, index: int, checkpoint: Checkpoint) -> None:
         name=f"clean images {index}",
         seeds=[(clean.seed, first + i) for i in range(size)],
         targets=torch.zeros(size, dtype=torch.int64),
-        shape=_shape(preset),
+        shape=preset.dataset.shape,
         batch_size=clean.batch_size,
         checkpoint=checkpoint,
         checkpoint_every=preset.sampling.checkpoint_every,
@@ -80,7 +80,7 @@ def sample(layout: Layout, run: Run, index: int, checkpoint: Checkpoint) -> None
         name=f"{run.guide} {run.method} {run.sampler} {index}",
         seeds=[(sampling.seeds[i // sampling.samples], i % sampling.samples) for i in samples],
         targets=target_classes(preset)[samples.start : samples.stop],
-        shape=_shape(preset),
+        shape=preset.dataset.shape,
         batch_size=sampling.batch_size,
         checkpoint=checkpoint,
         checkpoint_every=sampling.checkpoint_every,
@@ -169,8 +169,3 @@ def _resume(drawing: Drawing, device: torch.device) -> tuple[list[Tensor], State
     if saved is None:
         return [], None
     return saved["done"], State(saved["steps_left"], saved["x"].to(device))
-
-
-def _shape(preset: Preset) -> tuple[int, int, int]:
-    size = preset.dataset.image_size
-    return preset.dataset.channels, size, size

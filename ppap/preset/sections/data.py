@@ -78,6 +78,11 @@ class DatasetConfig(Section):
     class_names: tuple[str, ...] = Field((), description="for figures; empty: numbers")
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of an image as networks see it: channels, height, width."""
+        return self.channels, self.image_size, self.image_size
+
+    @property
     def facts(self) -> DatasetKind:
         """What holds for all data sets of its kind."""
         return DATASETS.get(self.kind)
