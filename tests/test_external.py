@@ -18,7 +18,7 @@ from ppap import preset as presets
 from ppap.errors import DataError
 from ppap.graph.layout import Layout
 from ppap.networks import models
-from ppap.networks.adm import ADM
+from ppap.networks.diffusion.adm import ADM
 from ppap.preset import ADMArchitecture
 from ppap.storage import files
 from tests.conftest import ROOT, ppap

@@ -15,7 +15,7 @@ from ppap.diffusion.guidance import NoisyInputGuidance, class_log_probability
 from ppap.diffusion.sampler_kinds import SAMPLERS
 from ppap.diffusion.samplers import State
 from ppap.diffusion.schedules import Schedule
-from ppap.networks.adm import ADM
+from ppap.networks.diffusion.adm import ADM
 from ppap.preset import ADMArchitecture
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -15,7 +15,7 @@ from ppap.errors import ConfigError
 from ppap.graph.layout import Layout
 from ppap.networks import models
 from ppap.networks.guide import Guide
-from ppap.networks.library import input_of, pretrained
+from ppap.networks.libraries.library import input_of, pretrained
 from ppap.preset import NetworkConfig
 from ppap.storage import files
 from tests.conftest import ROOT, ppap

@@ -11,9 +11,11 @@ from torch import nn
 from ppap import preset as presets
 from ppap.check.preset import problems
 from ppap.graph.layout import Layout
-from ppap.networks import library, models, sources
-from ppap.networks.library import LibraryCode, Pretrained
-from ppap.networks.sources import SourceCode
+from ppap.networks import models
+from ppap.networks.diffusion import sources
+from ppap.networks.diffusion.sources import SourceCode
+from ppap.networks.libraries import library
+from ppap.networks.libraries.library import LibraryCode, Pretrained
 from ppap.preset import DiffusionConfig
 from ppap.preset.reads import diffusion_keys, download_keys
 from ppap.preset.sections.diffusion import SOURCES, Source
@@ -60,9 +62,10 @@ class ShelfSource(SourceCode):
 @pytest.fixture
 def shelf(monkeypatch) -> None:
     """Another library, `shelf`, and another source in place of `pipeline`."""
-    module = ModuleType("ppap.networks.shelf")
-    module.ShelfCode, module.ShelfSource = ShelfCode, ShelfSource  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
+    for room in ("diffusion", "libraries"):
+        module = ModuleType(f"ppap.networks.{room}.shelf")
+        module.ShelfCode, module.ShelfSource = ShelfCode, ShelfSource  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, module.__name__, module)
     knows = Library("shelf:ShelfCode", "shelf:NAME", lambda name: name == "linear")
     monkeypatch.setitem(LIBRARIES._kinds, "shelf", knows)
     source = Source(

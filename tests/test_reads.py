@@ -10,8 +10,9 @@ from ppap import preset as presets
 from ppap.data import external
 from ppap.data.downloads import Downloads
 from ppap.graph.layout import Layout
-from ppap.networks import models, sources
-from ppap.networks.adm import ADM
+from ppap.networks import models
+from ppap.networks.diffusion import sources
+from ppap.networks.diffusion.adm import ADM
 from ppap.preset import ADMArchitecture, Preset
 from ppap.preset.reads import diffusion_keys, download_keys, network_keys
 from ppap.storage import files

@@ -21,7 +21,7 @@ from ppap.experts.bank import ExpertBank, read_expert
 from ppap.graph.checkpoints import Checkpoint
 from ppap.graph.layout import Layout
 from ppap.networks import models
-from ppap.networks.adm import ADM
+from ppap.networks.diffusion.adm import ADM
 from ppap.preset.runs import Run
 from ppap.sampling import drawing as sampling
 from ppap.storage import files

@@ -23,7 +23,7 @@ from ppap.diffusion.schedules import Schedule
 from ppap.errors import NumericalError
 from ppap.graph.checkpoints import Checkpoint
 from ppap.graph.layout import Layout
-from ppap.networks.adm import ADM
+from ppap.networks.diffusion.adm import ADM
 from ppap.preset import ADMArchitecture, SamplerConfig
 from ppap.sampling.drawing import Drawing, draw
 from ppap.seeds import StepNoise, balanced_classes, initial_noise

@@ -17,7 +17,7 @@ from ppap.data.shards import ShardedImages, ShardedTargets
 from ppap.experts import adapters
 from ppap.graph import artefacts
 from ppap.graph.layout import Layout
-from ppap.networks.library import Shape, build_network
+from ppap.networks.libraries.library import Shape, build_network
 from ppap.preset import NetworkConfig, runs
 from ppap.steps import all_jobs
 from ppap.storage import files

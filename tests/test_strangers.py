@@ -22,7 +22,7 @@ from ppap.errors import ConfigError, DataError, ModelError
 from ppap.graph.layout import Layout
 from ppap.networks import models
 from ppap.networks.guide import Guide
-from ppap.networks.library import Shape, build_network, load_pretrained
+from ppap.networks.libraries.library import Shape, build_network, load_pretrained
 from ppap.preset import NetworkConfig
 from ppap.storage import files
 from ppap.storage.weights import check_weights, load_weights, read_weights

@@ -14,7 +14,7 @@ from ppap.evaluation.evaluators import evaluator_of
 from ppap.experts import adapters
 from ppap.networks import models
 from ppap.networks.guide import Guide
-from ppap.networks.library import pretrained, published
+from ppap.networks.libraries.library import pretrained, published
 from ppap.preset import GuideConfig, NetworkConfig, Preset
 
 _IMAGES = 2  # in a batch on trial

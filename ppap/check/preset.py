@@ -13,7 +13,7 @@ from ppap.check.classifiers import check_classifier
 from ppap.check.trial import quietly, try_network
 from ppap.errors import ConfigError, ModelError, PPAPError, UserCodeError
 from ppap.evaluation.evaluators import evaluator_of
-from ppap.networks import sources as diffusion_sources
+from ppap.networks.diffusion import sources as diffusion_sources
 from ppap.preset import DATASET, DIFFUSION, EVALUATOR, REFERENCE, Preset, runs
 from ppap.preset.consistency import networks, sources
 

@@ -12,9 +12,10 @@ from ppap.data import realdata
 from ppap.data.downloads import Downloads
 from ppap.errors import ConfigError
 from ppap.graph.layout import Layout
-from ppap.networks import models, sources
+from ppap.networks import models
+from ppap.networks.diffusion import sources
 from ppap.networks.inception import inception_weights
-from ppap.networks.library import load_pretrained, pretrained, published
+from ppap.networks.libraries.library import load_pretrained, pretrained, published
 from ppap.preset import (
     DATASET,
     DIFFUSION,

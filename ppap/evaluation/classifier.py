@@ -9,7 +9,7 @@ from ppap.evaluation.evaluator import Evaluator, Extractor, answers
 from ppap.graph.layout import Layout
 from ppap.networks import models
 from ppap.networks.guide import Guide, features_and_logits
-from ppap.networks.library import reason
+from ppap.networks.libraries.library import reason
 from ppap.preset import EVALUATOR
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ppap.errors import ConfigError, ModelError, PPAPError
-from ppap.networks.library import reason
+from ppap.networks.libraries.library import reason
 
 _PARTS = ("forward_features", "forward_head", "get_classifier")  # of timm's classifiers
 

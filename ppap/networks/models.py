@@ -7,9 +7,10 @@ from torch import nn
 from ppap.diffusion.denoiser import Denoiser
 from ppap.errors import ConfigError
 from ppap.graph.layout import Layout
-from ppap.networks import runtime, sources
+from ppap.networks import runtime
+from ppap.networks.diffusion import sources
 from ppap.networks.guide import Guide
-from ppap.networks.library import Shape, build_network, input_of
+from ppap.networks.libraries.library import Shape, build_network, input_of
 from ppap.preset import NetworkConfig, Preset
 from ppap.storage import tensor_spec
 

@@ -22,7 +22,7 @@ from torch import nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torchvision import models
 
-from ppap.networks.adm import ADM
+from ppap.networks.diffusion.adm import ADM
 from ppap.preset import ADMArchitecture
 from ppap.storage import files
 

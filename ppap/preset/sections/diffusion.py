@@ -69,7 +69,7 @@ class ADMArchitecture(Section):
 class Source:
     """Where a diffusion model comes from: facts about the key of `diffusion` that chooses it.
 
-    `code` is MODULE:CLASS in ppap.networks, a SourceCode, which builds and loads the network. `reads` are the leaf
+    `code` is MODULE:CLASS in ppap.networks.diffusion, a SourceCode, which builds and loads the network. `reads` are the leaf
     keys of a preset that this reads, `download_reads` those that a download reads besides; of each of the
     `downloads`, keys of `diffusion` that name files of somebody else, all leaf keys are read.
     """

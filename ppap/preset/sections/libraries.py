@@ -20,7 +20,7 @@ from ppap.registry import Registry
 class Library:
     """A library of vision models: the facts that a preset is checked by.
 
-    `code` is MODULE:CLASS in ppap.networks, a LibraryCode, which builds the models.
+    `code` is MODULE:CLASS in ppap.networks.libraries, a LibraryCode, which builds the models.
     """
 
     code: str

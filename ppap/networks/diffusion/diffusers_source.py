@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ppap.diffusion.schedules import ScheduleName, betas
 from ppap.errors import ConfigError, DataError
 from ppap.graph.layout import Layout
-from ppap.networks.sources import DownloadFolder, SourceCode, read_weights
+from ppap.networks.diffusion.sources import DownloadFolder, SourceCode, read_weights
 from ppap.preset import DIFFUSION, Preset
 from ppap.storage import files, weights
 from ppap.storage.tensor_spec import of_published

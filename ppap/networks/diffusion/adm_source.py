@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from ppap.errors import ConfigError
 from ppap.graph.layout import Layout
-from ppap.networks.adm import ADM
-from ppap.networks.sources import DownloadFolder, SourceCode, Trial, read_weights
+from ppap.networks.diffusion.adm import ADM
+from ppap.networks.diffusion.sources import DownloadFolder, SourceCode, Trial, read_weights
 from ppap.preset import Preset
 from ppap.storage import weights
 from ppap.storage.tensor_spec import Spec, of_network, of_published

@@ -58,7 +58,9 @@ class SourceCode(ABC):
 
 def code_of(preset: Preset) -> SourceCode:
     """The code of the source that the preset chooses."""
-    code: SourceCode = pkgutil.resolve_name(f"ppap.networks.{preset.diffusion.source.code}")()
+    code: SourceCode = pkgutil.resolve_name(
+        f"ppap.networks.diffusion.{preset.diffusion.source.code}"
+    )()
     return code
 
 

@@ -14,7 +14,7 @@ from timm.models import PretrainedCfg, get_pretrained_cfg
 from torch import nn
 
 from ppap.errors import ConfigError, DataError
-from ppap.networks.library import LibraryCode, Pretrained, Shape, reason
+from ppap.networks.libraries.library import LibraryCode, Pretrained, Shape, reason
 from ppap.preset import Download
 from ppap.storage.weights import check_numbers, read_weights
 

@@ -67,7 +67,7 @@ class LibraryCode(ABC):
 
 def code_of(model: str) -> tuple[LibraryCode, str]:
     """The code of the library of LIBRARY:NAME, and NAME."""
-    code: LibraryCode = pkgutil.resolve_name(f"ppap.networks.{library_of(model).code}")()
+    code: LibraryCode = pkgutil.resolve_name(f"ppap.networks.libraries.{library_of(model).code}")()
     return code, model.partition(":")[2]
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from ppap import user_code
 from ppap.errors import ModelError
-from ppap.networks.library import LibraryCode, Shape
+from ppap.networks.libraries.library import LibraryCode, Shape
 
 
 class UserCode(LibraryCode):

@@ -11,7 +11,7 @@ from torch import nn
 from torchvision import models
 
 from ppap.errors import ConfigError
-from ppap.networks.library import LibraryCode, Pretrained, Shape
+from ppap.networks.libraries.library import LibraryCode, Pretrained, Shape
 from ppap.preset import Download
 from ppap.storage.weights import load_weights, read_weights
 
