@@ -63,7 +63,7 @@ def main() -> None:
     name, guide_spec = next(iter(preset.guides.items()))
 
     def guide_network(adapted: bool) -> Guide:
-        guide = models.new_guide(preset, name)
+        guide = models.new_guide(Layout(preset), name)
         if adapted:
             adapters.attach(guide.network, guide_spec.adapter)
         return guide.eval().requires_grad_(False)

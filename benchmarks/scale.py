@@ -62,7 +62,7 @@ def sampling_work(preset: Preset, kind: str, batch: int) -> Work:
                 denoiser(x, step)
 
         return forward
-    guide = models.new_guide(preset, next(iter(preset.guides))).eval().requires_grad_(False)
+    guide = models.new_guide(Layout(preset), next(iter(preset.guides))).eval().requires_grad_(False)
     runtime.place(guide, preset.runtime)
     objective = class_log_probability(torch.zeros(batch, dtype=torch.int64, device=device))
     way = X0Gradient if kind == "x0_gradient" else NoisyInputGuidance
@@ -73,7 +73,7 @@ def sampling_work(preset: Preset, kind: str, batch: int) -> Work:
 def training_work(preset: Preset, batch: int) -> Work:
     device = runtime.device(preset.runtime)
     name, spec = next(iter(preset.guides.items()))
-    guide = models.new_guide(preset, name).train()
+    guide = models.new_guide(Layout(preset), name).train()
     adapters.attach(guide.network, spec.adapter)
     runtime.place(guide, preset.runtime)
     trained = [p for p in guide.parameters() if p.requires_grad]

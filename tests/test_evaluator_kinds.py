@@ -195,7 +195,7 @@ def test_nothing_random_differs_between_reference_and_samples(written) -> None:
     preset = presets.load(written(source))
     images = torch.randint(256, (2, 1, 8, 8), dtype=torch.uint8)
     state = torch.get_rng_state()
-    said = [evaluator_of(preset).untrained()(images)["features"] for _ in range(2)]
+    said = [evaluator_of(preset).untrained(Layout(preset))(images)["features"] for _ in range(2)]
     assert torch.equal(*said) and torch.equal(torch.get_rng_state(), state)
 
 

@@ -82,7 +82,7 @@ def test_a_library_is_an_entry_and_a_module(shelf, preset_file, tmp_path: Path) 
                "adapter": {"layers": ["1"], "freeze": []}}  # fmt: skip
     path = preset_file(**{f"guides__vit__{key}": value for key, value in changes.items()})
     preset = presets.load(path)
-    assert problems(preset) == []
+    assert problems(Layout(preset, tmp_path / "results")) == []
     ppap("download", path, "vit", cwd=tmp_path)
     guide = models.load_guide(Layout(preset, tmp_path / "results"), "vit")
     images = torch.rand(2, 1, 4, 4)

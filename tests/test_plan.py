@@ -73,7 +73,7 @@ def test_adm_256_takes_what_the_literature_says(full_size: Preset) -> None:
 
 def test_resnet50_takes_what_the_literature_says(full_size: Preset) -> None:
     """torchvision's documentation: 4.09 GFLOPs at 224x224, multiply-adds counted as one."""
-    guide = flops.on_meta(lambda: models.new_guide(full_size, "resnet")).eval()
+    guide = flops.on_meta(lambda: models.new_guide(Layout(full_size), "resnet")).eval()
     assert flops.forward(guide, (1, 3, 256, 256)) / 2 == pytest.approx(4.09e9, rel=0.001)
 
 
@@ -140,7 +140,11 @@ def test_sampling_hours_are_those_of_the_networks(tmp_path, preset_file, smoke) 
         if (preset := preset_file(**GPU, tables={"main": [rows | {"methods": methods}]}))
     ]
     unet = flops.on_meta(lambda: models.new_diffusion(Layout(smoke))).requires_grad_(False)
-    guide = flops.on_meta(lambda: models.new_guide(smoke, "resnet")).eval().requires_grad_(False)
+    guide = (
+        flops.on_meta(lambda: models.new_guide(Layout(smoke), "resnet"))
+        .eval()
+        .requires_grad_(False)
+    )
 
     def both(x: torch.Tensor) -> torch.Tensor:
         return guide(unet(x, torch.zeros(1, device="meta")))

@@ -531,4 +531,4 @@ def test_a_damaged_preset_is_fine_or_refused_line_by_line(text: bytes, damaged_f
     assert presets.validate(json.loads(config.model_dump_json()), preset) == config
     with torch.device("meta"):
         for name in config.guides:
-            models.new_guide(config, name)
+            models.new_guide(Layout(config), name)

@@ -298,7 +298,7 @@ def test_modules_of_the_users_own_lie_beside_the_preset_or_where_it_says(
     assert "there is no strange_package.py" in one_line("plan", path, cwd=tmp_path)
     path = user_preset("strange_package.nets.build", modules=["elsewhere"])
     before = list(sys.path)
-    network = models.new_guide(presets.load(path), "resnet").network
+    network = models.new_guide(Layout(presets.load(path)), "resnet").network
     assert network.fc.out_features == 10 and sys.path == before
 
 

@@ -12,6 +12,7 @@ from ppap.check.trial import short, try_network
 from ppap.errors import ConfigError, PPAPError
 from ppap.evaluation.evaluators import evaluator_of
 from ppap.experts import adapters
+from ppap.graph.layout import Layout
 from ppap.networks import models
 from ppap.networks.guide import Guide
 from ppap.networks.libraries.library import pretrained, published
@@ -20,13 +21,14 @@ from ppap.preset import GuideConfig, NetworkConfig, Preset
 _IMAGES = 2  # in a batch on trial
 
 
-def check_classifier(preset: Preset, name: str) -> None:
+def check_classifier(layout: Layout, name: str) -> None:
     """A guide, the evaluator or its classifier: there is such a model, and it does what the jobs ask of it."""
+    preset = layout.preset
     spec = preset.network(name)
     assert spec is not None
     if spec.published:
         _weights_exist(spec, preset.key(name), preset.dataset.classes)
-    trial = partial(_try_classifier, preset, name, spec)
+    trial = partial(_try_classifier, layout, name, spec)
     try_network(trial, f"model '{spec.model}'", spec.library.of_user)
 
 
@@ -41,8 +43,9 @@ def _weights_exist(spec: NetworkConfig, key: str, classes: int) -> None:
         published(known, spec.model, key, classes)
 
 
-def _try_classifier(preset: Preset, name: str, spec: NetworkConfig) -> None:
-    guide = models.new_guide(preset, name)
+def _try_classifier(layout: Layout, name: str, spec: NetworkConfig) -> None:
+    preset = layout.preset
+    guide = models.new_guide(layout, name)
     _guides(preset, spec, guide.eval().requires_grad_(False))
     if name in preset.evaluator.networks:
         evaluator_of(preset).check_network(name, guide, _images(preset))

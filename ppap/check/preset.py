@@ -13,6 +13,7 @@ from ppap.check.classifiers import check_classifier
 from ppap.check.trial import quietly, try_network
 from ppap.errors import ConfigError, ModelError, PPAPError, UserCodeError
 from ppap.evaluation.evaluators import evaluator_of
+from ppap.graph.layout import Layout
 from ppap.networks.diffusion import sources as diffusion_sources
 from ppap.preset import DATASET, DIFFUSION, EVALUATOR, REFERENCE, Preset, runs
 from ppap.preset.consistency import networks, sources
@@ -20,11 +21,12 @@ from ppap.preset.consistency import networks, sources
 Check = Callable[[], None]
 
 
-def problems(preset: Preset, files: bool = False) -> list[PPAPError]:
+def problems(layout: Layout, files: bool = False) -> list[PPAPError]:
     """What is wrong, an error each that begins with its key; with `files`, also what is missing on this machine."""
+    preset = layout.preset
     checks: list[tuple[str, Check]] = [(DIFFUSION, partial(_diffusion, preset))]
     checks += [
-        (preset.key(name), partial(check_classifier, preset, name)) for name, _ in networks(preset)
+        (preset.key(name), partial(check_classifier, layout, name)) for name, _ in networks(preset)
     ]
     checks += [(EVALUATOR, partial(_evaluator, preset))]
     checks += [(DATASET, partial(_registered, preset)), ("guides", partial(_stands_for, preset))]

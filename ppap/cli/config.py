@@ -42,14 +42,14 @@ def config_check(
     first job.
     """
     try:
-        config = open_preset(preset).preset
+        layout = open_preset(preset)
     except presets.PresetError as error:
         _refuse([ConfigError(problem) for problem in error.problems])
     from ppap.check.preset import problems
 
     source = presets.find(preset)
-    _refuse([_of_file(source, problem) for problem in problems(config, files)])
-    print(f"{presets.find(preset)}: fine ({len(runs.all_runs(config))} sample sets)")
+    _refuse([_of_file(source, problem) for problem in problems(layout, files)])
+    print(f"{presets.find(preset)}: fine ({len(runs.all_runs(layout.preset))} sample sets)")
 
 
 def _of_file(source: Path, problem: PPAPError) -> PPAPError:

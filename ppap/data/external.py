@@ -22,7 +22,6 @@ from ppap.preset import (
     EVALUATOR,
     REFERENCE,
     Download,
-    Preset,
 )
 from ppap.preset.runs import external_models
 from ppap.storage import files
@@ -56,7 +55,7 @@ def download(layout: Layout, downloads: Downloads, name: str) -> None:
     elif name == EVALUATOR and preset.network(name) is None:
         external = _EVALUATORS[preset.evaluator.kind](preset.evaluator.downloads, downloads)
     else:
-        external = _classifier(preset, downloads, name)
+        external = _classifier(layout, downloads, name)
     about = external.metadata | {"model": name}
     files.write_tensors(layout.model(name), external.tensors, about)
 
@@ -73,12 +72,13 @@ def _inception(named: Mapping[str, Download | None], downloads: Downloads) -> Ex
 _EVALUATORS = {"inception": _inception}
 
 
-def _classifier(preset: Preset, downloads: Downloads, name: str) -> External:
+def _classifier(layout: Layout, downloads: Downloads, name: str) -> External:
     """A guide's network with its library's weights, or as the user's own function returns it."""
+    preset = layout.preset
     spec = preset.network(name)
     assert spec is not None
     if not spec.published:
-        network = models.new_network(preset, name)
+        network = models.new_network(layout, name)
         check_weights(network, network.state_dict(), f"model '{spec.model}'")
         return External(network.state_dict(), {})
     known = pretrained(spec.model)

@@ -19,11 +19,11 @@ class Classifier(Evaluator):
     def load(self, layout: Layout) -> Extractor:
         return _extractor(models.load_guide(layout, EVALUATOR))
 
-    def untrained(self) -> Extractor:
-        return _extractor(self._new())
+    def untrained(self, layout: Layout) -> Extractor:
+        return _extractor(_new(layout))
 
-    def stored(self) -> dict[str, nn.Module]:
-        return {EVALUATOR: self._new()}
+    def stored(self, layout: Layout) -> dict[str, nn.Module]:
+        return {EVALUATOR: _new(layout)}
 
     def check_network(self, name: str, guide: Guide, images: Tensor) -> None:
         """It says its penultimate features (B, D), and its logits from them."""
@@ -41,8 +41,9 @@ class Classifier(Evaluator):
                 f"{tuple(logits.shape)}; expected were ({len(images)}, D) and ({len(images)}, {classes})"
             )
 
-    def _new(self) -> Guide:
-        return models.new_guide(self.preset, EVALUATOR).eval()
+
+def _new(layout: Layout) -> Guide:
+    return models.new_guide(layout, EVALUATOR).eval()
 
 
 def _extractor(guide: Guide) -> Extractor:

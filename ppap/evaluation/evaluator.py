@@ -37,10 +37,10 @@ class Evaluator(ABC):
         """It from its files, on the preset's device."""
 
     @abstractmethod
-    def untrained(self) -> Extractor:
+    def untrained(self, layout: Layout) -> Extractor:
         """It without its files, on the current device (see `tried_on`)."""
 
-    def stored(self) -> dict[str, nn.Module]:
+    def stored(self, layout: Layout) -> dict[str, nn.Module]:
         """The networks in its files, by name, untrained."""
         return {}
 

@@ -36,13 +36,13 @@ class Inception(Evaluator):
             network, models.load_guide(layout, CLASSIFIER) if classified else None
         )
 
-    def untrained(self) -> Extractor:
-        stored = self.stored()
+    def untrained(self, layout: Layout) -> Extractor:
+        stored = self.stored(layout)
         return self._extractor(stored[EVALUATOR], stored.get(CLASSIFIER))
 
-    def stored(self) -> dict[str, nn.Module]:
+    def stored(self, layout: Layout) -> dict[str, nn.Module]:
         beside = self.preset.evaluator.networks
-        classifiers = {name: models.new_guide(self.preset, name).eval() for name in beside}
+        classifiers = {name: models.new_guide(layout, name).eval() for name in beside}
         return {EVALUATOR: untrained_inception(), **classifiers}
 
     def describe(self, count: int | str) -> dict[str, TensorSpec]:

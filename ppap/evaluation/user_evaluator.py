@@ -48,7 +48,7 @@ class OfUser(Evaluator):
     def load(self, layout: Layout) -> Extractor:
         return self._extractor(runtime.device(self.preset.runtime))
 
-    def untrained(self) -> Extractor:
+    def untrained(self, layout: Layout) -> Extractor:
         return self._extractor(torch.device(self.tried_on))
 
     def identity(self, layout: Layout) -> dict[str, str]:
@@ -66,7 +66,7 @@ class OfUser(Evaluator):
     def check(self) -> None:
         """It is built, and judges two images of noise."""
         shape = (_IMAGES, *self.preset.dataset.shape)
-        self.untrained()(torch.randint(256, shape, dtype=torch.uint8))
+        self._extractor(torch.device(self.tried_on))(torch.randint(256, shape, dtype=torch.uint8))
 
     def _extractor(self, device: torch.device) -> Extractor:
         judge = self._built(device)

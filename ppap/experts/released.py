@@ -75,7 +75,7 @@ def import_experts(
     _check_ranges(ordered, preset.ranges(method), method_name)
     targets = layout.experts(guide_name, method_name)
     _check_targets(targets, overwrite)
-    guide = models.new_guide(preset, guide_name)
+    guide = models.new_guide(layout, guide_name)
     weights = layout.model(guide_name)
     about = {"model": guide_name}
     off_the_shelf = tensor_spec.read(weights, tensor_spec.of_network(guide.network), about)

@@ -28,21 +28,22 @@ def shape_of(preset: Preset) -> Shape:
     return Shape(preset.dataset.channels, preset.dataset.classes)
 
 
-def new_network(preset: Preset, name: str) -> nn.Module:
+def new_network(layout: Layout, name: str) -> nn.Module:
     """The network of a guide, or of the evaluator, as its library builds it: untrained, but for the user's own."""
+    preset = layout.preset
     spec = _spec(preset, name)
     return build_network(spec.model, spec.options, shape_of(preset), preset.module_folders)
 
 
-def as_guide(preset: Preset, name: str, network: nn.Module) -> Guide:
+def as_guide(layout: Layout, name: str, network: nn.Module) -> Guide:
     """A classifier of the preset behind its resizing and normalisation."""
-    spec = _spec(preset, name)
-    return Guide(network, *input_of(spec), spec.model, preset.dataset.classes)
+    spec = _spec(layout.preset, name)
+    return Guide(network, *input_of(spec), spec.model, layout.preset.dataset.classes)
 
 
-def new_guide(preset: Preset, name: str) -> Guide:
+def new_guide(layout: Layout, name: str) -> Guide:
     """A guide, or the evaluator, with untrained weights."""
-    return as_guide(preset, name, new_network(preset, name))
+    return as_guide(layout, name, new_network(layout, name))
 
 
 def load_diffusion(layout: Layout) -> nn.Module:
@@ -60,16 +61,16 @@ def load_denoiser(layout: Layout, sampler: str) -> Denoiser:
 
 def load_guide(layout: Layout, name: str) -> Guide:
     """An off-the-shelf guide, or the evaluator, on the preset's device, frozen, in eval mode."""
-    preset = layout.preset
-    guide = new_guide(preset, name)
+    guide = new_guide(layout, name)
     spec = tensor_spec.of_network(guide.network)
     guide.network.load_state_dict(tensor_spec.read(layout.model(name), spec, {"model": name}))
-    place_guide(preset, name, guide.eval().requires_grad_(False))
+    place_guide(layout, name, guide.eval().requires_grad_(False))
     return guide
 
 
-def place_guide(preset: Preset, name: str, guide: Guide) -> None:
+def place_guide(layout: Layout, name: str, guide: Guide) -> None:
     """Move a guide, or the evaluator, in place to the preset's device and its own memory layout."""
+    preset = layout.preset
     runtime.place(guide, preset.runtime, _spec(preset, name).channels_last)
 
 

@@ -73,7 +73,8 @@ class Costs:
         if model == DIFFUSION:
             return Cost(0, self.diffusion.stored)
         if model in self.preset.evaluator.judged_by:
-            return Cost(0, flops.stored_bytes(flops.on_meta(self.evaluator.stored)[model]))
+            judges = flops.on_meta(lambda: self.evaluator.stored(self.layout))
+            return Cost(0, flops.stored_bytes(judges[model]))
         return Cost(0, self.guide(model).stored)
 
     def pretraining(self, model: str) -> Cost:
@@ -155,7 +156,7 @@ class Costs:
     def judged_image(self) -> Cost:
         """What the evaluator takes for one image, and the bytes of what it says of it."""
         with torch.device(self.evaluator.tried_on):
-            extract = self.evaluator.untrained()
+            extract = self.evaluator.untrained(self.layout)
             image = torch.zeros((1, *self.image), dtype=torch.uint8)
         taken, said = flops.of_call(lambda: extract(image))
         return Cost(taken, sum(value.numel() * value.element_size() for value in said.values()))
@@ -209,7 +210,7 @@ class Costs:
         return flops.on_meta(lambda: models.new_diffusion(self.layout))
 
     def _new_guide(self, name: str) -> Guide:
-        return flops.on_meta(lambda: models.new_guide(self.preset, name))
+        return flops.on_meta(lambda: models.new_guide(self.layout, name))
 
     def _steps(self, sampler: str) -> int:
         return len(self.preset.schedule(sampler))

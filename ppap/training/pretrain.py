@@ -69,8 +69,8 @@ def _train_classifier(
     """Cross-entropy on clean images, shifted at random: an ordinary off-the-shelf classifier."""
     preset = layout.preset
     device = runtime.device(preset.runtime)
-    guide = models.new_guide(preset, name)
-    models.place_guide(preset, name, guide.train())
+    guide = models.new_guide(layout, name)
+    models.place_guide(layout, name, guide.train())
     data = datasets.load(layout, "train")
     images, labels = datasets.to_tensor(data.images).to(device), data.labels.to(device)
     training = preset.training(name)
