@@ -1,0 +1,155 @@
+"""Pictures of solids: their class, depth and labels agree with one another and with what is seen."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ppap.data.shapes import KINDS, Shapes, draw
+
+COUNT = 400
+
+
+@pytest.fixture(scope="module")
+def pictures() -> Shapes:
+    return draw(COUNT, 32, seed=0)
+
+
+def regions(depth: Tensor, labels: Tensor) -> list[tuple[float, int, Tensor]]:
+    """The solids of a picture, as (depth, kind, mask): pixels of one label and one depth."""
+    solids = []
+    for label in range(1, len(KINDS) + 1):
+        for value in depth[labels == label].unique():
+            solids.append((float(value), label - 1, (labels == label) & (depth == value)))
+    return solids
+
+
+def floor_of(depth: Tensor, labels: Tensor) -> Tensor:
+    """The plane through the depth of the floor that is seen, continued behind the solids."""
+    rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
+    terms = torch.stack([torch.ones_like(rows), rows, columns], dim=-1).double()
+    floor = labels == 0
+    plane = torch.linalg.lstsq(terms[floor], depth[floor].double()).solution
+    return terms @ plane
+
+
+@pytest.mark.parametrize("size", [24, 32])
+def test_shapes_types_and_ranges(size: int) -> None:
+    images, classes, depth, labels = draw(50, size, seed=1)
+    assert images.shape == (50, size, size, 3)
+    assert images.dtype == np.uint8
+    assert classes.shape == (50,)
+    assert depth.shape == labels.shape == (50, size, size)
+    assert (classes.dtype, depth.dtype, labels.dtype) == (torch.int64, torch.float32, torch.int64)
+    assert 0 <= depth.min() < 0.3
+    assert 0.7 < depth.max() <= 1
+    assert set(labels.unique().tolist()) == set(range(1 + len(KINDS)))
+
+
+def test_a_picture_depends_on_seed_and_index_alone() -> None:
+    few, many = draw(7, 24, seed=3), draw(1200, 24, seed=3)
+    for mine, theirs in zip(few, many, strict=True):
+        assert np.array_equal(np.asarray(mine), np.asarray(theirs[:7]))
+    assert not np.array_equal(few.images, draw(7, 24, seed=4).images)
+    assert len(np.unique(many.images, axis=0)) == 1200
+
+
+def test_the_class_is_the_kind_of_the_solid_that_most_is_seen_of(pictures: Shapes) -> None:
+    for label, depth, labels in zip(*pictures[1:], strict=True):
+        solids = regions(depth, labels)
+        assert 1 <= len(solids) <= 3
+        areas = sorted((int(mask.sum()), kind) for _, kind, mask in solids)
+        assert areas[-1][1] == label
+
+
+def test_classes_and_numbers_of_solids_are_balanced() -> None:
+    _, classes, depth, labels = draw(8000, 24, seed=5)
+    shares = torch.bincount(classes, minlength=4) / 8000
+    assert (shares - 0.25).abs().max() < 0.02
+    numbers = [len(regions(*one)) for one in zip(depth[:600], labels[:600], strict=True)]
+    assert min(np.bincount(numbers, minlength=4)[1:]) > 0.25 * 600
+
+
+def test_the_floor_is_a_plane_and_solids_stand_before_it(pictures: Shapes) -> None:
+    for depth, labels in zip(pictures.depth, pictures.labels, strict=True):
+        behind = floor_of(depth, labels)
+        floor = labels == 0
+        assert torch.allclose(depth[floor].double(), behind[floor], atol=1e-6)
+        assert (behind.diff(dim=0) > 0.01).all()  # the lower, the nearer
+        # but for the half row below its foot, and where the floor leans to the side
+        assert (depth.double() - behind)[~floor].min() > -0.04
+
+
+def test_depth_jumps_where_labels_do(pictures: Shapes) -> None:
+    """Depth has an edge along the upper side of every solid, and none within a region."""
+    for depth, labels in zip(pictures.depth, pictures.labels, strict=True):
+        slope = float(floor_of(depth, labels).diff(dim=0).max())
+        step = depth.diff(dim=0)
+        onto = (labels[:-1] == 0) & (labels[1:] > 0)
+        within = (labels[:-1] == 0) & (labels[1:] == 0)
+        assert (step[onto] > 0).float().mean() > 0.9 or onto.sum() < 10
+        assert step[within].max() <= slope + 1e-5
+
+
+@pytest.mark.parametrize("kind", range(4))
+def test_a_solid_has_the_outline_of_its_kind(pictures: Shapes, kind: int) -> None:
+    """Its share of the box around it, and whether its middle is filled, where it stands alone."""
+    shares, middles = [], []
+    for depth, labels in zip(pictures.depth, pictures.labels, strict=True):
+        solids = regions(depth, labels)
+        if len(solids) == 1 and solids[0][1] == kind:
+            rows, columns = solids[0][2].nonzero().T
+            box = solids[0][2][rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+            shares.append(float(box.float().mean()))
+            middles.append(bool(box[box.shape[0] // 2, box.shape[1] // 2]))
+    expected = [math.pi / 4, 1.0, 0.5, 0.75 * math.pi / 4][kind]
+    assert len(shares) > 15
+    assert np.mean(shares) == pytest.approx(expected, abs=0.06)
+    assert all(middles) == (kind != 3)
+    assert any(middles) == (kind != 3)
+
+
+def test_nearer_solids_hide_farther_ones(pictures: Shapes) -> None:
+    """A nearer disc or square has no bite: only those behind are cut."""
+    whole = 0
+    for depth, labels in zip(pictures.depth, pictures.labels, strict=True):
+        nearest = max(regions(depth, labels), key=lambda solid: solid[0])
+        _, kind, mask = nearest
+        if kind == 1:
+            rows, columns = mask.nonzero().T
+            box = mask[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+            assert box.all()
+            whole += 1
+    assert whole > 50
+
+
+def test_colours_do_not_give_the_class_away(pictures: Shapes) -> None:
+    images, classes, _, labels = draw(4000, 24, seed=2)
+    colours = np.stack([images[i][labels[i] == 1 + classes[i]].mean(0) for i in range(4000)])
+    overall = colours.mean(0)
+    for kind in range(4):
+        assert np.abs(colours[classes == kind].mean(0) - overall).max() < 8
+
+
+def test_a_solid_is_seen_against_what_is_behind_it(pictures: Shapes) -> None:
+    """Labels are of the picture: most solids differ from the floor beside them in colour."""
+    seen = []
+    for image, depth, labels in zip(pictures.images, pictures.depth, pictures.labels, strict=True):
+        for _, _, mask in regions(depth, labels):
+            if mask.sum() > 20:
+                row = mask.any(1)[:, None] & (labels == 0)
+                seen.append(np.abs(image[mask].mean(0) - image[row].mean(0)).max())
+    assert np.median(seen) > 50
+    assert np.mean(np.array(seen) > 12) > 0.97
+
+
+def test_the_haze_grows_with_the_distance(pictures: Shapes) -> None:
+    """The saturation of the floor tells of its depth in every picture."""
+    for image, depth, labels in zip(
+        pictures.images[:100], pictures.depth[:100], pictures.labels[:100], strict=True
+    ):
+        floor = (labels == 0).numpy()
+        brightness = image[floor].astype(float).sum(1)
+        assert np.corrcoef(brightness, depth.numpy()[floor])[0, 1] < -0.6
