@@ -19,7 +19,7 @@ from diffusers import DDIMScheduler
 
 from ppap import preset as config
 from ppap.diffusion.denoiser import Denoiser
-from ppap.diffusion.guidance import NoGuidance, NoisyInputGuidance, class_log_probability
+from ppap.diffusion.guidance import NoGuidance, NoisyInputGuidance
 from ppap.diffusion.samplers import ddim
 from ppap.diffusion.schedules import Schedule, ddim_timesteps
 from ppap.experts import adapters
@@ -30,6 +30,7 @@ from ppap.networks.guide import Guide
 from ppap.preset import Runtime
 from ppap.sampling.drawing import Drawing, draw
 from ppap.seeds import balanced_classes
+from ppap.tasks.classification import class_log_probability
 
 STEPS = 25
 

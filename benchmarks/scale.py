@@ -22,13 +22,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ppap import preset as config
 from ppap.diffusion.denoiser import Denoiser
-from ppap.diffusion.guidance import NoisyInputGuidance, X0Gradient, class_log_probability
+from ppap.diffusion.guidance import NoisyInputGuidance, X0Gradient
 from ppap.diffusion.schedules import Schedule
 from ppap.experts import adapters
-from ppap.experts.distill import class_kl
 from ppap.graph.layout import Layout
 from ppap.networks import models, runtime
 from ppap.preset import DIFFUSION, Preset, Runtime
+from ppap.tasks.classification import class_kl, class_log_probability
 
 Work = Callable[[], object]
 

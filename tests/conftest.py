@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 SMOKE = ROOT / "tests" / "smoke.yaml"
+SMOKE_TASKS = ROOT / "tests" / "smoke_tasks.yaml"
 DIGITS = ROOT / "config" / "digits.yaml"
 
 torch.set_num_threads(1)

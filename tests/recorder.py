@@ -127,4 +127,4 @@ def _navigates(section: Section, name: str, value: Any) -> bool:
     values = list(value.values()) if isinstance(value, dict) else [value]
     if any(isinstance(v, Section) for v in values):
         return True
-    return value is None and holds_section(type(section).model_fields[name].annotation)
+    return value in (None, {}) and holds_section(type(section).model_fields[name].annotation)

@@ -19,7 +19,7 @@ from ppap.data import datasets, streams
 from ppap.evaluation import metrics
 from ppap.evaluation.evaluators import EVALUATORS, evaluator_of
 from ppap.evaluation.features import write_features
-from ppap.graph.artefacts import target_classes
+from ppap.graph import targets
 from ppap.graph.layout import Layout
 from ppap.preset import Preset, runs
 from ppap.preset.runs import Run
@@ -79,14 +79,14 @@ def opened(preset: Path) -> Layout:
 def draw(layout: Layout, guides: tuple[str, ...] = ("resnet",)) -> None:
     """Write samples of noise for the runs with ddim25."""
     preset, random = layout.preset, np.random.default_rng(0)
-    size, targets = preset.dataset.image_size, target_classes(preset)
+    size, numbers = preset.dataset.image_size, targets.numbers(layout, "resnet")
     for run in (run for guide in guides for run in runs.group(preset, "ddim25", guide)):
         first = 0
         for shard, count in enumerate(layout.sample_sizes):
             shape = (count, size, size, preset.dataset.channels)
             path = layout.samples(run, shard)
             files.write_array(path, random.integers(0, 256, shape, np.uint8))
-            classes = targets[first : first + count]
+            classes = numbers[first : first + count]
             files.write_tensors(path.with_suffix(".safetensors"), {"target": classes})
             first += count
 
@@ -117,14 +117,14 @@ def test_the_page_is_checked_and_planned(grown: Path) -> None:
 
 def test_metrics_are_those_of_the_pages_own_code(grown: Path) -> None:
     layout = evaluated(grown)
-    preset, sampling = layout.preset, layout.preset.sampling
+    sampling = layout.preset.sampling
     torch.manual_seed(0)
     judge = importlib.import_module("judge").Pixels(cells=4, outputs=10)
     real = torch.from_numpy(datasets.load(layout, "train").images).permute(0, 3, 1, 2)
     with torch.no_grad():
         reference = {"features": judge(real)[0]}
         features, logits = judge(samples_of(layout, RUN))
-    drawn = {"features": features, "logits": logits, "target": target_classes(preset)}
+    drawn = {"features": features, "logits": logits, "target": targets.numbers(layout, "resnet")}
     found = files.read_json(layout.metrics("ddim25", "resnet"))["methods"][RUN.method]
     assert found.keys() == {"fid", "is", "precision", "recall"}
     for i in range(len(sampling.seeds)):
@@ -185,7 +185,7 @@ def test_the_target_class_is_looked_for_where_classes_are_said(
     if rate:
         pixels = samples_of(layout, RUN).flatten(1)
         seen = pixels[:, 0] % 10 if "long" in answer else pixels[:, :10].float().argmax(1)
-        share = (seen == target_classes(layout.preset)).double().mean()
+        share = (seen == targets.numbers(layout, "resnet")).double().mean()
         assert found["target_rate"]["mean"] == pytest.approx(float(share))
 
 

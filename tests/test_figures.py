@@ -13,7 +13,7 @@ from timm.data.imagenet_info import ImageNetInfo
 
 from ppap import preset as presets
 from ppap.evaluation import metrics
-from ppap.graph import artefacts
+from ppap.graph import targets
 from ppap.graph.layout import Layout
 from ppap.preset import Preset, runs
 from ppap.report import figures
@@ -44,11 +44,11 @@ def overlap(texts: list[Text], figure: Figure) -> bool:
 
 def test_samples_show_classes_from_all_over_whose_names_do_not_touch(imagenet) -> None:
     config, layout = imagenet
-    targets = artefacts.target_classes(config)  # a half of the classes
+    numbers = targets.numbers(layout, "resnet50")  # a half of the classes
     for guide in ("unguided", "resnet50"):
         for run in runs.group(config, "ddim25", guide):
             path = layout.samples(run, 0)
-            files.write_tensors(path.with_suffix(".safetensors"), {"target": targets})
+            files.write_tensors(path.with_suffix(".safetensors"), {"target": numbers})
             files.write_array(path, np.zeros((500, 32, 32, 3), np.uint8))
     figure = figures.samples(layout, "resnet50")
     axes = figure.axes[:10]

@@ -20,10 +20,9 @@ import yaml
 
 from ppap import preset as presets
 from ppap.data import datasets
-from ppap.diffusion.guidance import class_log_probability
 from ppap.diffusion.sampler_kinds import SAMPLERS
 from ppap.diffusion.trajectory import noise_state
-from ppap.graph.artefacts import target_classes
+from ppap.graph import targets
 from ppap.graph.layout import Layout
 from ppap.graph.step import Step
 from ppap.networks import models
@@ -34,6 +33,7 @@ from ppap.steps.figure import Figure
 from ppap.steps.metrics import Metrics
 from ppap.steps.sample import Sample
 from ppap.steps.table import Table
+from ppap.tasks.classification import class_log_probability
 from tests.conftest import ppap
 from tests.growth import grown_preset
 from tests.repository import Repository
@@ -96,7 +96,7 @@ def test_samples_are_those_of_the_pages_own_code(grown: Path, sampler: str) -> N
     denoiser, guide = models.load_denoiser(layout, sampler), models.load_guide(layout, "resnet")
     sampling = preset.sampling
     seeds = [(sampling.seeds[0], i) for i in range(sampling.batch_size)]
-    objective = class_log_probability(target_classes(preset)[: len(seeds)])
+    objective = class_log_probability(targets.numbers(layout, "resnet")[: len(seeds)])
     guidance = mine.MeanGuidance(lambda images, timestep: guide(images), objective, 4.0)
     start = noise_state(denoiser, seeds, (1, 8, 8), CPU)
     function = mine.renoise if sampler == "renoise" else SAMPLERS.get(sampler[:4]).load()

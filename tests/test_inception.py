@@ -99,14 +99,6 @@ def test_stored_statistics_of_the_reference_are_used_for_fid() -> None:
     assert metrics.metrics_of(samples, reference | stored, 3)["fid"] == pytest.approx(0, abs=1e-6)
 
 
-def test_predicted_classes_come_before_inceptions_own() -> None:
-    features = torch.randn(6, 4)
-    target = torch.tensor([5, 5, 5, 5, 5, 1])
-    samples = {"features": features, "logits": features, "target": target}
-    predicted = {"predicted": torch.tensor([5, 5, 5, 0, 0, 0])}
-    assert metrics.metrics_of(samples | predicted, samples, 2)["target_rate"] == 0.5
-
-
 def test_a_folder_of_references_is_fitted_to_the_image_size(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     Image.new("RGB", (40, 20), (255, 0, 0)).save(tmp_path / "a" / "wide.png")

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from ppap import preset as presets
 from ppap.diffusion.denoiser import Denoiser
-from ppap.diffusion.guidance import NoisyInputGuidance, class_log_probability
+from ppap.diffusion.guidance import NoisyInputGuidance
 from ppap.experts.bank import ExpertBank, read_expert
+from ppap.graph import targets
 from ppap.graph.checkpoints import Checkpoint
 from ppap.graph.layout import Layout
 from ppap.networks import models
@@ -25,6 +26,7 @@ from ppap.networks.diffusion.adm import ADM
 from ppap.preset.runs import Run
 from ppap.sampling import drawing as sampling
 from ppap.storage import files
+from ppap.tasks.classification import class_log_probability
 from tests.conftest import ppap
 from tests.repository import snakemake
 
@@ -170,19 +172,19 @@ def test_a_sampler_with_imported_experts_guides_as_the_golden_weights_do(place: 
     config, layout = place.layout.preset, place.layout
     run = Run("ddim25", "resnet", "ppap_5")
     denoiser = models.load_denoiser(layout, "ddim25")
-    targets = sampling.target_classes(config)
+    numbers = targets.numbers(layout, "resnet")
     direct = lambda y: NoisyInputGuidance(seen, class_log_probability(y), 4.0)  # noqa: E731
-    imported = sampling.guidance_for(layout, run)(targets)
+    imported = sampling.guidance_for(layout, run)(numbers)
     x = torch.randn(6, 3, 16, 16)
     for step in reversed(range(len(denoiser.schedule))):
-        _, expected = direct(targets)(denoiser, x, step)
+        _, expected = direct(numbers)(denoiser, x, step)
         _, found = imported(denoiser, x, step)
         assert expected.abs().max() > 1e-3
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
     drawing = sampling.Drawing(
         "direct",
         [(0, i) for i in range(6)],
-        targets,
+        numbers,
         (3, 16, 16),
         6,
         Checkpoint(place.folder / "d.ckpt", "-"),

@@ -15,7 +15,6 @@ from ppap.diffusion.guidance import (
     NoGuidance,
     NoisyInputGuidance,
     X0Gradient,
-    class_log_probability,
 )
 from ppap.diffusion.sampler_kinds import SAMPLERS
 from ppap.diffusion.samplers import Sampler, State
@@ -27,6 +26,7 @@ from ppap.networks.diffusion.adm import ADM
 from ppap.preset import ADMArchitecture, SamplerConfig
 from ppap.sampling.drawing import Drawing, draw
 from ppap.seeds import StepNoise, balanced_classes, initial_noise
+from ppap.tasks.classification import class_log_probability
 from tests.conftest import DIGITS
 
 CPU = torch.device("cpu")
@@ -214,7 +214,7 @@ class ExactDigits:
         config = presets.load(DIGITS)
         data = datasets.load(Layout(config), "train")
         self.images = datasets.to_tensor(data.images).flatten(1)
-        self.labels = data.labels
+        self.classes = data.classes
         self.abar = torch.tensor(Schedule.create("cosine", 1000).alphas_cumprod)
 
     def weights(self, x: torch.Tensor, timestep: int) -> torch.Tensor:
@@ -229,7 +229,7 @@ class ExactDigits:
 
     def logits(self, x: torch.Tensor, timestep: int) -> torch.Tensor:
         weights = self.weights(x, timestep)
-        return torch.stack([weights[:, self.labels == c].logsumexp(1) for c in range(10)], dim=1)
+        return torch.stack([weights[:, self.classes == c].logsumexp(1) for c in range(10)], dim=1)
 
 
 def test_an_exact_bayes_classifier_guides_ddim_to_the_target_class(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_an_exact_bayes_classifier_guides_ddim_to_the_target_class(tmp_path: Pat
             lambda y: NoisyInputGuidance(exact.logits, class_log_probability(y), scale), CPU,
         )  # fmt: skip
         nearest = torch.cdist(datasets.to_tensor(images).flatten(1), exact.images).argmin(1)
-        return float((exact.labels[nearest] == targets).float().mean())
+        return float((exact.classes[nearest] == targets).float().mean())
 
     assert rate(2.0) > 0.9
     assert rate(0.0) < 0.2  # without guidance the target is met by chance

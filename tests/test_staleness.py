@@ -12,7 +12,7 @@ from ppap.graph.step import Step
 from ppap.preset import Preset
 from ppap.steps import all_jobs
 from ppap.steps.phases import PHASES, dependencies
-from tests.conftest import SMOKE
+from tests.conftest import SMOKE, SMOKE_TASKS
 from tests.recorder import Recorder
 
 
@@ -48,7 +48,11 @@ def sequential() -> Preset:
     return presets.validate(plain, SMOKE)
 
 
-PRESETS = {"smoke": presets.load(SMOKE), "sequential": sequential()}
+PRESETS = {
+    "smoke": presets.load(SMOKE),
+    "tasks": presets.load(SMOKE_TASKS),
+    "sequential": sequential(),
+}
 
 
 @pytest.fixture(scope="module", params=PRESETS)

@@ -25,6 +25,7 @@ LAYERS = [
     {"process"},
     {"storage"},
     {"diffusion"},
+    {"tasks"},
     {"preset"},
     {"graph"},
     {"networks"},

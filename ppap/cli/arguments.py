@@ -25,6 +25,7 @@ class TableName(enum.StrEnum):
     main = "main"
     capacity = "capacity"
     data_free = "data_free"
+    scales = "scales"
 
 
 class NetworkInput(enum.StrEnum):

@@ -30,6 +30,7 @@ from ppap.steps.pretrain import Pretrain
 from ppap.steps.reference_features import ReferenceFeatures
 from ppap.steps.sample import Sample
 from ppap.steps.table import Table
+from ppap.steps.targets import Targets
 from ppap.steps.train_expert import TrainExpert
 from ppap.steps.warm_start import WarmStart
 
@@ -80,6 +81,16 @@ def label(
     layout = open_preset(preset)
     known(layout.preset, "guides", guide)
     Label(guide, part).run(layout)
+
+
+def targets(preset: PresetName, guide: Guide) -> None:
+    """Read what samples of a guide are guided to, where that is what pictures show: depth, labels.
+
+    Of held-out real pictures, or of the folder `guides.NAME.targets.folder`.
+    """
+    layout = open_preset(preset)
+    known(layout.preset, "guides", guide)
+    Targets(guide).run(layout)
 
 
 def warm_start(
@@ -148,7 +159,7 @@ def features(
     """
     layout = open_preset(preset)
     guide, chosen = chosen_methods(layout.preset, sampler, guide, methods or [])
-    Features(sampler, guide, chosen).run(layout)
+    Features.of_methods(layout, sampler, guide, chosen).run(layout)
 
 
 def metrics(preset: PresetName, sampler: Sampler, guide: Guide) -> None:
@@ -177,7 +188,7 @@ def figure(
 
 
 COMMANDS = (
-    *(download, pretrain, generate, label, warm_start, train_expert, sample),
+    *(download, pretrain, generate, label, targets, warm_start, train_expert, sample),
     *(reference_features, features, metrics, table, figure),
 )
 

@@ -1,9 +1,9 @@
-"""Real images with labels, held in memory; `ppap.data.streams` has those that are not."""
+"""Real images, and what is true of them, held in memory; `ppap.data.streams` has those that are not."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -14,21 +14,39 @@ from ppap.errors import ConfigError
 from ppap.graph import artefacts
 from ppap.graph.artefacts import IMAGES, LABELS
 from ppap.graph.layout import Layout
-from ppap.preset import DATASET
+from ppap.graph.targets import task_of
+from ppap.preset import DATASET, Preset
 from ppap.seeds import Stream, mix
 from ppap.storage import tensor_spec
+from ppap.tasks.kinds import CLASSIFICATION
 
 Split = Literal["train", "holdout"]
+Read = tuple[NDArray[np.uint8], dict[str, NDArray[Any]]]
+"""Images, and what is true of them, by tasks."""
 
 
-class LabelledImages(NamedTuple):
-    """images: uint8 (N, H, W, C); labels: int64 (N,)."""
+class RealImages(NamedTuple):
+    """images: uint8 (N, H, W, C); truths: what is true of them, by tasks, (N, ...) each."""
 
     images: NDArray[np.uint8]
-    labels: Tensor
+    truths: dict[str, Tensor]
+
+    @property
+    def classes(self) -> Tensor:
+        """int64 (N,)."""
+        return self.truths[CLASSIFICATION]
+
+    def first(self, count: int) -> RealImages:
+        return RealImages(self.images[:count], {n: t[:count] for n, t in self.truths.items()})
+
+    def truth_of(self, preset: Preset, model: str) -> Tensor:
+        """What is true of them for the task of a guide, a judge or the evaluator: (N, ...)."""
+        task = task_of(preset, model)
+        seen = to_tensor(self.images) if preset.task(model).own_truth else torch.empty(0)
+        return task.truth(seen, self.truths, preset.task_name(model))
 
 
-def load(layout: Layout, split: Split) -> LabelledImages:
+def load(layout: Layout, split: Split) -> RealImages:
     """The training or the held-out part of a data set that fits into memory; which is which never changes.
 
     ConfigError if it is too large for that, has no labels, or not the preset's image size and classes.
@@ -36,11 +54,13 @@ def load(layout: Layout, split: Split) -> LabelledImages:
     data = layout.preset.dataset
     if data.facts.streamed:
         raise ConfigError(f"dataset.kind: images of kind {data.kind} are not read as a whole")
-    images, labels = READERS[data.kind](layout)
+    images, truths = READERS[data.kind](layout)
     order = np.random.default_rng(mix(Stream.SPLIT)).permutation(len(images))
     held = round(data.holdout * len(images))
     chosen = order[held:] if split == "train" else order[:held]
-    return LabelledImages(images[chosen], torch.from_numpy(labels[chosen]))
+    return RealImages(
+        images[chosen], {task: torch.from_numpy(truth[chosen]) for task, truth in truths.items()}
+    )
 
 
 def to_tensor(images: NDArray[np.uint8] | Tensor) -> Tensor:
@@ -55,7 +75,7 @@ def to_uint8(x: Tensor) -> NDArray[np.uint8]:
     return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
-def _registered(layout: Layout) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _registered(layout: Layout) -> Read:
     data = layout.preset.dataset
     tensors = tensor_spec.read(layout.model(DATASET), artefacts.dataset(), {"model": DATASET})
     if LABELS not in tensors:
@@ -66,19 +86,35 @@ def _registered(layout: Layout) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         raise ConfigError(f"dataset: its images are {tuple(images.shape[1:])}, not {wanted}")
     if int(labels.max()) >= data.classes:
         raise ConfigError(f"dataset.classes: {data.classes}, but there is a class {labels.max()}")
-    return images.numpy(), labels.numpy()
+    return images.numpy(), {CLASSIFICATION: labels.numpy()}
 
 
-def _digits(layout: Layout) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _digits(layout: Layout) -> Read:
     """UCI handwritten digits (Alpaydin & Kaynak 1998): 1,797 grey images, 8x8, values 0 to 16."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
     images = np.rint(data.images * (255 / 16)).astype(np.uint8)[..., None]
-    return images, data.target.astype(np.int64)
+    return images, {CLASSIFICATION: data.target.astype(np.int64)}
 
 
-READERS: dict[str, Callable[[Layout], tuple[NDArray[np.uint8], NDArray[np.int64]]]] = {
+def _shapes(layout: Layout) -> Read:
+    """Solids on a floor (`ppap.data.shapes`), always the same ones."""
+    from ppap.data import shapes
+
+    data = layout.preset.dataset
+    assert data.pictures is not None
+    drawn = shapes.draw(data.pictures, data.image_size, seed=0)
+    truths = {
+        CLASSIFICATION: drawn.classes.numpy(),
+        "depth": drawn.depth.numpy(),
+        "segmentation": drawn.labels.numpy(),
+    }
+    return drawn.images, truths
+
+
+READERS: dict[str, Callable[[Layout], Read]] = {
     "digits": _digits,
     "registered": _registered,
+    "shapes": _shapes,
 }

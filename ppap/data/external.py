@@ -82,7 +82,7 @@ def _classifier(layout: Layout, downloads: Downloads, name: str) -> External:
         check_weights(network, network.state_dict(), f"model '{spec.model}'")
         return External(network.state_dict(), {})
     known = pretrained(spec.model)
-    shape = models.shape_of(preset)
+    shape = models.shape_of(preset, name)
     wanted = spec.weights or published(known, spec.model, preset.key(name), shape.classes)
     names = {"class_names": json.dumps(known.class_names)} if known.class_names else {}
     with downloads.file(wanted) as path:

@@ -1,4 +1,4 @@
-"""Images in shards: uint8 (n, H, W, C) .npy files, memory-mapped; with a teacher's answers or target classes.
+"""Images in shards: uint8 (n, H, W, C) .npy files, memory-mapped; with a teacher's answers or the numbers of targets.
 
 Pages are handed back after every batch: they stay in the kernel's cache, which is nobody's, and out of the
 job's own memory, which a cluster limits.
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ppap.errors import DataError
-from ppap.graph import artefacts
+from ppap.graph import artefacts, targets
 from ppap.graph.artefacts import IMAGE, MIRROR, TARGET
 from ppap.graph.layout import Layout
 from ppap.preset import Preset
@@ -106,31 +106,32 @@ def labelled_images(layout: Layout, guide: str) -> tuple[ShardedImages, ShardedT
     images = clean_images(layout)
     data, firsts = preset.dataset, images.firsts
     parts = range(len(layout.label_sizes))
-    specs = [artefacts.labels(size, data.classes, data.mirror) for size in layout.label_sizes]
+    shape = targets.task_of(preset, guide).shape
+    specs = [artefacts.labels(size, shape, data.mirror) for size in layout.label_sizes]
     groups = [[firsts[shard] for shard in layout.shards_of_part(part)] for part in parts]
     about = [artefacts.labels_identity(layout, guide, group) for group in groups]
     return images, ShardedTargets([layout.labels(guide, p) for p in parts], specs, about)
 
 
 def sample_shard(layout: Layout, run: Run, shard: int) -> tuple[ShardedImages, Tensor]:
-    """A shard of a run's samples, and the classes (n,) they were guided to; DataError unless these are the preset's."""
+    """A shard of a run's samples, and the numbers (n,) of their targets; DataError unless these are the preset's."""
     preset = layout.preset
     path, size = layout.samples(run, shard), layout.sample_sizes[shard]
     images = ShardedImages([path], [size], _image_shape(preset))
     beside = layout.targets(run, shard)
     about = artefacts.samples_identity(run, shard, images.firsts[0])
-    targets = tensor_spec.read(beside, artefacts.targets(preset, size), about)[TARGET]
-    artefacts.check_targets(preset, beside, targets, sum(layout.sample_sizes[:shard]))
-    return images, targets
+    numbers = tensor_spec.read(beside, artefacts.targets(size), about)[TARGET]
+    targets.check(layout, run.guide, beside, numbers, sum(layout.sample_sizes[:shard]))
+    return images, numbers
 
 
 def samples(layout: Layout, run: Run) -> tuple[ShardedImages, Tensor]:
-    """All samples of a run, and the classes (N,) they were guided to."""
+    """All samples of a run, and the numbers (N,) of their targets."""
     preset = layout.preset
     shards = range(len(layout.sample_sizes))
-    targets = torch.cat([sample_shard(layout, run, shard)[1] for shard in shards])
+    numbers = torch.cat([sample_shard(layout, run, shard)[1] for shard in shards])
     paths = [layout.samples(run, shard) for shard in shards]
-    return ShardedImages(paths, layout.sample_sizes, _image_shape(preset)), targets
+    return ShardedImages(paths, layout.sample_sizes, _image_shape(preset)), numbers
 
 
 def sha256_with(path: Path, array: NDArray[Any]) -> str:

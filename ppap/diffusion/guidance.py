@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ppap.diffusion.denoiser import Denoiser, Prediction
@@ -29,15 +28,6 @@ class GuideAt(Protocol):
     """A guide that may differ from timestep to timestep: images in [-1, 1] to the model's output."""
 
     def __call__(self, images: Tensor, timestep: int) -> Tensor: ...
-
-
-def class_log_probability(y: Tensor) -> Objective:
-    """log p(y | x) of a classifier, for classes y (B,)."""
-
-    def objective(logits: Tensor) -> Tensor:
-        return F.log_softmax(logits.float(), dim=-1).gather(1, y[:, None])[:, 0]
-
-    return objective
 
 
 class NoGuidance:

@@ -30,6 +30,8 @@ class GuidanceKind:
     """The gradient goes through the diffusion network, which costs as much again."""
     sees_x_t: bool = False
     """The guide is asked about x_t itself, so that its answers there can be shown."""
+    drawn: bool = True
+    """Samples are drawn; otherwise real pictures that show the targets stand in for them, the best that can be."""
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -87,6 +89,7 @@ GUIDANCE = Registry(
         "none": GuidanceKind(_none, guided=False),
         "off_the_shelf": GuidanceKind(_noisy_input, sees_x_t=True),
         "x0_gradient": GuidanceKind(_x0_gradient, through_denoiser=True),
+        "real": GuidanceKind(_none, drawn=False),
         "experts": GuidanceKind(_noisy_input, experts=True, sees_x_t=True),
     },
     "class",

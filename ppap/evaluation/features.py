@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from tqdm import tqdm
 from ppap.data import datasets
 from ppap.data.shards import ShardedImages, samples, sha256_with
 from ppap.errors import DataError
+from ppap.evaluation import judging
 from ppap.evaluation.evaluator import Evaluator, Extractor
 from ppap.evaluation.evaluators import evaluator_of
 from ppap.graph import artefacts
@@ -26,8 +27,8 @@ from ppap.storage import files, tensor_spec
 from ppap.storage.tensor_spec import Spec
 
 
-def write_features(layout: Layout, runs: list[Run]) -> None:
-    """Extract and write the features of runs of one sampler and guide.
+def write_features(layout: Layout, runs: list[Run], against: Sequence[str]) -> None:
+    """Extract and write the features of runs of one sampler and guide, and how far guides' targets are met.
 
     Features of other methods that the file holds stay in it, unless these are all that the preset has;
     DataError if they are of other samples than are there now, or of another evaluator. Samples are also
@@ -37,10 +38,11 @@ def write_features(layout: Layout, runs: list[Run]) -> None:
     files.check_writable(layout.features(sampler, guide))
     judge = evaluator_of(layout.preset)
     about = {"sampler": sampler, "guide": guide} | judge.identity(layout)
+    about |= judging.identity(layout, against)
     found, sources = _others(layout, runs, about)
     extract = judge.load(layout)
     for run in runs:
-        said, source = _features_of(layout, run, extract)
+        said, source = _features_of(layout, run, against, judge, extract)
         found |= {f"{run.method}/{name}": value for name, value in said.items()}
         sources |= source
     files.write_tensors(layout.features(sampler, guide), found, about | sources)
@@ -85,14 +87,15 @@ def _source(layout: Layout, run: Run, images: NDArray[np.uint8] | None = None) -
 
 
 def _features_of(
-    layout: Layout, run: Run, extract: Extractor
+    layout: Layout, run: Run, against: Sequence[str], judge: Evaluator, extract: Extractor
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """A run's features, with the classes it was guided to, and their source. Its samples are archived."""
-    images, targets = samples(layout, run)
+    """A run's features, its targets and how far they are met, and the source of it all. Its samples are archived."""
+    images, numbers = samples(layout, run)
     said = _extract(layout.preset, images, extract)
+    said |= judging.statistics(layout, against, images, said, judge)
     everything = images.take(torch.arange(len(images)))
-    files.write_arrays(layout.archive(run), arr_0=everything, arr_1=targets.numpy())
-    return said | {TARGET: targets}, _source(layout, run, everything)
+    files.write_arrays(layout.archive(run), arr_0=everything, arr_1=numbers.numpy())
+    return said | {TARGET: numbers}, _source(layout, run, everything)
 
 
 def write_reference(layout: Layout) -> None:
@@ -144,10 +147,12 @@ def _extract(
 # -- what their files hold ---------------------------------------------------------------------------
 
 
-def described(judge: Evaluator, methods: Iterable[str]) -> Spec:
-    """What the evaluator says of the samples of several methods, and the classes they were guided to."""
-    preset, count = judge.preset, judge.preset.sampling.total
-    one = {**judge.describe(count), **artefacts.targets(preset, count)}
+def described(judge: Evaluator, methods: Iterable[str], guides: Iterable[str]) -> Spec:
+    """What is said of the samples of several methods, held against guides' targets, whose numbers are there too."""
+    count = judge.preset.sampling.total
+    one = {**judge.describe(count), **artefacts.targets(count)}
+    for guide in guides:
+        one |= judging.described(judge.preset, guide, count)
     return {f"{method}/{name}": spec for method in methods for name, spec in one.items()}
 
 

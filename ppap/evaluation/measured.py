@@ -11,10 +11,13 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError, model_
 
 from ppap.errors import DataError
 from ppap.graph.layout import Layout
+from ppap.preset import UNGUIDED, Preset
+from ppap.preset.runs import Run, stored_as
 from ppap.storage import files
 from ppap.storage.tensor_spec import REMEDY
+from ppap.tasks.task import Score
 
-SHARES = ("precision", "recall", "target_rate")
+SHARES = ("precision", "recall", "target_rate", "pixel_accuracy", "miou")
 ALWAYS = {"fid", "is", "precision", "recall"}
 
 
@@ -40,6 +43,9 @@ class Spread(_Strict):
         return self
 
 
+Metrics = dict[str, Spread]
+
+
 class Measured(_Strict):
     """The metrics of every method with a sampler and guide."""
 
@@ -47,13 +53,17 @@ class Measured(_Strict):
     guide: str
     samples_per_seed: int
     seeds: list[int]
-    methods: dict[str, dict[str, Spread]]
+    methods: dict[str, Metrics]
+    shared: dict[str, dict[str, Metrics]] = {}
+    """By guide the scores of samples that guides share."""
 
     @model_validator(mode="after")
     def is_complete(self) -> Self:
         for method, metrics in self.methods.items():
-            if not ALWAYS <= metrics.keys() <= {*ALWAYS, *SHARES}:
+            if not metrics.keys() >= ALWAYS:
                 raise ValueError(f"{method} has {', '.join(metrics) or 'no metrics'}")
+        scores = [pair for methods in self.shared.values() for pair in methods.items()]
+        for method, metrics in [*self.methods.items(), *scores]:
             for name, spread in metrics.items():
                 if len(spread.values) != len(self.seeds):
                     raise ValueError(f"{method}: {name} has {len(spread.values)} values")
@@ -89,7 +99,28 @@ def read_measured(layout: Layout, sampler: str, guide: str) -> Measured:
     unknown = sorted(found.methods.keys() - preset.methods.keys())
     if unknown:
         raise DataError(f"{path}: the preset has no method '{unknown[0]}'; {REMEDY}")
+    for method, metrics in found.methods.items():
+        run = Run(sampler, guide, method)
+        odd = sorted(metrics.keys() - ALWAYS - {s.name for s in scores_of(preset, run)})
+        if odd:
+            raise DataError(f"{path}: {method} has an unknown {odd[0]}; {REMEDY}")
     return found
+
+
+def scores_of(preset: Preset, *runs: Run) -> list[Score]:
+    """What samples of these runs are judged by, each score once."""
+    guides = (run.guide for run in runs if run.guide != UNGUIDED)
+    tasks = dict.fromkeys(preset.task(guide) for guide in guides)
+    return list(dict.fromkeys(score for task in tasks for score in task.load().scores))
+
+
+def measured_of(layout: Layout, row: Run) -> Metrics:
+    """The metrics of a table's row, with its guide's scores; none if they were not computed."""
+    run = stored_as(layout.preset, row)
+    if not layout.metrics(run.sampler, run.guide).exists():
+        return {}
+    found = read_measured(layout, run.sampler, run.guide)
+    return found.methods.get(run.method, {}) | found.shared.get(row.guide, {}).get(run.method, {})
 
 
 def load(path: Path) -> Measured:

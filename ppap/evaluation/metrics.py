@@ -1,7 +1,9 @@
-"""FID, Inception Score, precision, recall and target-class rate, as torch-fidelity computes them from features."""
+"""FID, Inception Score, precision and recall, as torch-fidelity computes them from features, and the tasks' scores."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,14 +13,15 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
 from ppap.errors import DataError
+from ppap.evaluation import judging
 from ppap.evaluation.evaluator import Evaluator
 from ppap.evaluation.evaluators import evaluator_of
 from ppap.evaluation.features import described, described_reference
 from ppap.evaluation.measured import write_measured
-from ppap.graph import artefacts
-from ppap.graph.artefacts import FEATURES, LOGITS, MU, PREDICTED, SIGMA, TARGET
+from ppap.graph import artefacts, targets
+from ppap.graph.artefacts import FEATURES, LOGITS, MU, SIGMA, TARGET
 from ppap.graph.layout import Layout
-from ppap.preset import Preset
+from ppap.preset import UNGUIDED, Preset
 from ppap.storage import files, tensor_spec
 from ppap.storage.tensor_spec import REMEDY
 
@@ -26,19 +29,27 @@ from ppap.storage.tensor_spec import REMEDY
 def write_metrics(layout: Layout, sampler: str, guide: str) -> None:
     """Compute and write the metrics of every run in the features file of a sampler and guide.
 
-    Each metric has a value per sampling seed, their mean and standard deviation.
+    Each metric has a value per sampling seed, their mean and standard deviation. Samples that guides share have
+    scores for each of them.
     """
     preset, judge = layout.preset, evaluator_of(layout.preset)
     reference = _read_reference(layout, judge)
-    found = _read_features(layout, sampler, guide, reference, judge)
-    sampling, methods = preset.sampling, {}
+    guides, found = _read_features(layout, sampler, guide, reference, judge)
+    sampling = preset.sampling
+    methods: dict[str, Any] = {}
+    shared: dict[str, dict[str, Any]] = {}
     for method, parts in sorted(found.items()):
-        seen = judge.says_classes or PREDICTED in parts
-        guided = preset.guidance(method).guided and seen
-        methods[method] = _over_seeds(preset, parts, reference, guided)
+        methods[method] = _over_seeds(preset, parts, partial(_of_features, preset, reference))
+        for target in guides:
+            scores = _over_seeds(preset, parts, partial(judging.scores, preset, target))
+            if guide != UNGUIDED:
+                methods[method] |= scores
+            elif scores:
+                shared.setdefault(target, {})[method] = scores
     about = {"sampler": sampler, "guide": guide}
     counts = {"samples_per_seed": sampling.samples, "seeds": list(sampling.seeds)}
-    write_measured(layout, sampler, guide, about | counts | {"methods": methods})
+    beside = {"shared": shared} if shared else {}
+    write_measured(layout, sampler, guide, about | counts | {"methods": methods} | beside)
 
 
 def _read_reference(layout: Layout, judge: Evaluator) -> dict[str, Tensor]:
@@ -55,9 +66,9 @@ def _read_reference(layout: Layout, judge: Evaluator) -> dict[str, Tensor]:
 
 def _read_features(
     layout: Layout, sampler: str, guide: str, reference: dict[str, Tensor], judge: Evaluator
-) -> dict[str, dict[str, Tensor]]:
-    """The features of a sampler and guide, by the preset's methods; DataError if there are none, or they are of
-    another evaluator than the reference's."""
+) -> tuple[list[str], dict[str, dict[str, Tensor]]]:
+    """The features of a sampler and guide, by the preset's methods, and the guides whose targets the samples were held
+    against; DataError if there are none, or they are of another evaluator than the reference's."""
     preset = layout.preset
     path = layout.features(sampler, guide)
     by_method: dict[str, dict[str, Tensor]] = {}
@@ -67,41 +78,47 @@ def _read_features(
     for name, value in tensors.items():
         method, _, part = name.partition("/")
         by_method.setdefault(method, {})[part] = value
-    tensor_spec.check(path, tensors, described(judge, by_method))
+    guides = judging.guides_in(preset, tensors)
+    tensor_spec.check(path, tensors, described(judge, by_method, guides))
     mine = {method: parts for method, parts in by_method.items() if method in preset.methods}
     if not mine:
         raise DataError(f"{path}: features of no method of the preset; {REMEDY}")
     width = reference[FEATURES].shape[1]
     for method, parts in mine.items():
-        artefacts.check_targets(preset, path, parts[TARGET])
+        targets.check(layout, guide, path, parts[TARGET])
         if parts[FEATURES].shape[1] != width:
             raise DataError(
                 f"{path}: {method} has {parts[FEATURES].shape[1]} features a sample, {layout.reference} "
                 f"{width} an image; {REMEDY}"
             )
-    return mine
+    return guides, mine
 
 
 def _over_seeds(
-    preset: Preset, parts: dict[str, Tensor], reference: dict[str, Tensor], guided: bool
+    preset: Preset,
+    parts: dict[str, Tensor],
+    values_of: Callable[[dict[str, Tensor]], dict[str, float]],
 ) -> dict[str, Any]:
+    """What `values_of` says of each sampling seed's part of the samples, summarised."""
     split = {name: part.split(preset.sampling.samples) for name, part in parts.items()}
-    per_seed = []
-    for i in range(len(preset.sampling.seeds)):
-        one = {name: part[i] for name, part in split.items()}
-        values = metrics_of(one, reference, preset.evaluator.neighbours)
-        per_seed.append({k: v for k, v in values.items() if guided or k != "target_rate"})
+    seeds = range(len(preset.sampling.seeds))
+    per_seed = [values_of({name: part[i] for name, part in split.items()}) for i in seeds]
     return {name: summarise([values[name] for values in per_seed]) for name in per_seed[0]}
+
+
+def _of_features(
+    preset: Preset, reference: dict[str, Tensor], samples: dict[str, Tensor]
+) -> dict[str, float]:
+    return metrics_of(samples, reference, preset.evaluator.neighbours)
 
 
 def metrics_of(
     samples: dict[str, Tensor], reference: dict[str, Tensor], neighbours: int
 ) -> dict[str, float]:
-    """FID, Inception Score, precision, recall and target-class rate of one set of samples.
+    """FID, Inception Score, precision and recall of one set of samples.
 
-    Both hold features (N, D); samples also logits (N, K) and target classes (N,), and may hold
-    `predicted` classes (N,) to use instead of the logits'; the reference may hold `mu` (D,) and `sigma`
-    (D, D) to use instead of its features' own. Precision, recall and the rate are in [0, 1].
+    Both hold features (N, D); samples also logits (N, K); the reference may hold `mu` (D,) and `sigma` (D, D) to
+    use instead of its features' own. Precision and recall are in [0, 1].
     """
     prc = prc_features_to_metric(
         samples[FEATURES], reference[FEATURES], prc_neighborhood=neighbours,
@@ -110,14 +127,12 @@ def metrics_of(
     isc = isc_features_to_metric(
         samples[LOGITS], splits=max(1, len(samples[LOGITS]) // 5000), shuffle=False
     )
-    predicted = samples[PREDICTED] if PREDICTED in samples else samples[LOGITS].argmax(dim=1)
     statistics = [_statistics(part) for part in (samples, reference)]
     return {
         "fid": fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"],
         "is": isc["inception_score_mean"],
         "precision": prc["precision"],
         "recall": prc["recall"],
-        "target_rate": float((predicted == samples[TARGET]).double().mean()),
     }
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ppap.data import datasets, streams
@@ -18,10 +17,10 @@ from ppap.diffusion.schedules import Schedule
 from ppap.errors import ConfigError
 from ppap.experts import adapters
 from ppap.experts.bank import read_start
-from ppap.experts.distill import class_kl
 from ppap.experts.header import ExpertHeader, Purpose, purpose, purpose_of
 from ppap.graph.checkpoints import Checkpoint
 from ppap.graph.layout import Layout
+from ppap.graph.targets import task_of
 from ppap.networks import models, runtime
 from ppap.networks.guide import Guide
 from ppap.preset import Preset, Training
@@ -180,13 +179,15 @@ def _loss(
     abar = torch.tensor(schedule.alphas_cumprod, dtype=torch.float32, device=device)
     first, end = course.timesteps.start, course.timesteps.stop
 
+    task = task_of(preset, course.guide)
+
     def loss_at(step: int) -> Tensor:
         x0, answers = lesson(step)
         t = torch.randint(first, end, (len(x0),), device=device)
         student = guide(add_noise(x0, torch.randn_like(x0), abar[t]))
         if course.supervision == "labels":
-            return F.cross_entropy(student.float(), answers)
-        return class_kl(student, answers, preset.experts.tau, preset.experts.reduction)
+            return task.supervised(student, answers)
+        return task.distillation(student, answers, preset.experts)
 
     return loss_at
 
@@ -198,19 +199,24 @@ def _lessons(layout: Layout, course: Course, batch_size: int, seed: int) -> Call
         return _distilled(layout, course.guide, batch_size)
     if preset.dataset.facts.streamed:
         return _streamed(preset, batch_size, seed)
-    return _supervised(layout, batch_size)
+    return _supervised(layout, course.guide, batch_size)
 
 
-def _supervised(layout: Layout, batch_size: int) -> Callable[[int], Lesson]:
-    preset = layout.preset
+def _supervised(layout: Layout, guide: str, batch_size: int) -> Callable[[int], Lesson]:
+    preset, task = layout.preset, task_of(layout.preset, guide)
     device = runtime.device(preset.runtime)
     data = datasets.load(layout, "train")
-    real, labels = datasets.to_tensor(data.images).to(device), data.labels.to(device)
+    real = datasets.to_tensor(data.images).to(device)
+    truths = data.truth_of(preset, guide).to(device)
 
     def lesson(step: int) -> Lesson:
         chosen = torch.randint(len(real), (batch_size,))
         coin = _coin(batch_size, preset.dataset.mirror)
-        return Lesson(_mirrored(real[chosen], coin), labels[chosen])
+        true = truths[chosen]
+        return Lesson(
+            _chosen(coin, real[chosen].flip(-1), real[chosen]),
+            _chosen(coin, task.mirrored(true), true),
+        )
 
     return lesson
 
@@ -230,7 +236,7 @@ def _distilled(layout: Layout, guide: str, batch_size: int) -> Callable[[int], L
         chosen = torch.randint(len(images), (batch_size,))
         coin = _coin(batch_size, mirror)
         x0 = datasets.to_tensor(torch.from_numpy(images.take(chosen)).to(device))
-        return Lesson(_mirrored(x0, coin), targets.take(chosen, coin).to(device))
+        return Lesson(_chosen(coin, x0.flip(-1), x0), targets.take(chosen, coin).to(device))
 
     return lesson
 
@@ -239,5 +245,6 @@ def _coin(batch_size: int, mirror: bool) -> Tensor:
     return torch.rand(batch_size) < (0.5 if mirror else 0.0)
 
 
-def _mirrored(x: Tensor, coin: Tensor) -> Tensor:
-    return torch.where(coin.to(x.device)[:, None, None, None], x.flip(-1), x)
+def _chosen(coin: Tensor, mirrored: Tensor, plain: Tensor) -> Tensor:
+    """Of each pair (B, ...) the mirrored one where the coin (B,) says so."""
+    return torch.where(coin.to(plain.device).view(-1, *[1] * (plain.ndim - 1)), mirrored, plain)

@@ -14,14 +14,13 @@ from torch import Tensor
 
 from ppap.errors import DataError
 from ppap.graph.layout import Layout
-from ppap.preset import Preset
 from ppap.preset.runs import Run
-from ppap.seeds import balanced_classes
 from ppap.storage import files
 from ppap.storage.tensor_spec import REMEDY, Spec, TensorSpec
 
 IMAGES, LABELS, MU, SIGMA = "images", "labels", "mu", "sigma"
 FEATURES, LOGITS, PREDICTED, TARGET = "features", "logits", "predicted", "target"
+PICTURE = "picture"
 IMAGE, MIRROR = "image", "mirror"
 INCEPTION_FEATURES = 2048
 _WHOLE = 1 << 62
@@ -45,15 +44,23 @@ def reference_images() -> Spec:
     }
 
 
-def labels(count: int, classes: int | str, mirrored: bool) -> Spec:
-    """A teacher's answers on some images, and on their mirror images where these are valid."""
-    answers = TensorSpec(("float16", "float32"), (count, classes))
+def labels(count: int, shape: tuple[int | str, ...], mirrored: bool) -> Spec:
+    """A teacher's answers, each of this shape, on some images, and on their mirror images where these are valid."""
+    answers = TensorSpec(("float16", "float32"), (count, *shape))
     return {IMAGE: answers} | ({MIRROR: answers} if mirrored else {})
 
 
-def targets(preset: Preset, count: int) -> Spec:
-    """The classes that the samples of a shard are guided to."""
-    return {TARGET: TensorSpec(("int64",), (count,), below=preset.dataset.classes)}
+def targets(count: int) -> Spec:
+    """The numbers of the targets that samples are guided to."""
+    return {TARGET: TensorSpec(("int64",), (count,), below=_WHOLE)}
+
+
+def shown_targets(shape: tuple[int, ...]) -> Spec:
+    """What pictures show, each target of this shape, and the pictures."""
+    return {
+        TARGET: TensorSpec(("float32", "int64"), ("targets", *shape)),
+        PICTURE: TensorSpec(("uint8",), ("targets", "height", "width", "channels")),
+    }
 
 
 def check_statistics(path: Path, tensors: dict[str, Tensor], remedy: str = REMEDY) -> None:
@@ -64,31 +71,11 @@ def check_statistics(path: Path, tensors: dict[str, Tensor], remedy: str = REMED
         raise DataError(f"{path}: {SIGMA} is not symmetric, so not a covariance; {remedy}")
 
 
-def target_classes(preset: Preset) -> Tensor:
-    """The class each sample of a run is guided to, balanced within each sampling seed: (total,)."""
-    sampling = preset.sampling
-    return torch.cat(
-        [balanced_classes(s, sampling.samples, preset.target_classes) for s in sampling.seeds]
-    )
-
-
-def check_targets(preset: Preset, path: Path, found: Tensor, first: int = 0) -> None:
-    """DataError unless these are the classes that the preset's samples from `first` on are guided to."""
-    wanted = target_classes(preset)[first : first + len(found)]
-    different = (found != wanted).nonzero().flatten()
-    if len(different):
-        i = int(different[0])
-        raise DataError(
-            f"{path}: sample {first + i} was guided to class {int(found[i])}, in the preset it is "
-            f"{int(wanted[i])}; {REMEDY}"
-        )
-
-
 # What tells a file from others of its kind stands in its metadata.
 
 
 def samples_identity(run: Run, shard: int, first: NDArray[Any]) -> dict[str, str]:
-    """Of the target classes of a shard, whose first image is given."""
+    """Of the targets of a shard, whose first image is given."""
     return {"run": " ".join(run), "shard": str(shard), "images": digest(first)}
 
 

@@ -29,10 +29,10 @@ def is_free(key: str) -> bool:
 
 
 def leaves(section: Section, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every leaf of a section with its key. A section that is left out has none."""
+    """Every leaf of a section with its key. A section that is left out has none, nor has none of several."""
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
-        if value is not None or not holds_section(field.annotation):
+        if value not in (None, {}) or not holds_section(field.annotation):
             yield from _leaves(value, prefix + name)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ppap.errors import ConfigError
-from ppap.preset import CLASSIFIER, DATASET, EVALUATOR, JUDGES, REFERENCE, Preset
+from ppap.preset import CLASSIFIER, DATASET, EVALUATOR, JUDGES, REFERENCE, UNGUIDED, Preset
 from ppap.preset.runs import (
     Run,
     external_models,
@@ -18,16 +19,6 @@ from ppap.preset.runs import (
 
 Index = int | str
 """A number in a file's name, or the wildcard that stands for one in a rule: "{shard}"."""
-
-
-def model_folder(name: str) -> str:
-    """The folder of a network or of external data: what samples are judged by lies apart.
-
-    So that, under DVC, another evaluator makes nothing stale but the evaluation. Of a wildcard: another one.
-    """
-    if name.startswith("{"):
-        return "{folder}"
-    return "judges" if name in JUDGES else "models"
 
 
 def shard_sizes(total: int, shard_size: int) -> list[int]:
@@ -76,7 +67,13 @@ class Layout:
         return self.root / "phases" / f"{name}.json"
 
     def model(self, name: str) -> Path:
-        return self.root / model_folder(name) / f"{name}.safetensors"
+        """The file of a network or of external data: what samples are judged by lies apart.
+
+        So that, under DVC, another evaluator makes nothing stale but the evaluation. Of a wildcard: another one.
+        """
+        judge = name in JUDGES or name in self.preset.judges
+        folder = "{folder}" if name.startswith("{") else "judges" if judge else "models"
+        return self.root / folder / f"{name}.safetensors"
 
     @property
     def clean_sizes(self) -> list[int]:
@@ -98,6 +95,10 @@ class Layout:
     def labels(self, guide: str, part: Index) -> Path:
         return self.root / "labels" / guide / f"{shard_name(part)}.safetensors"
 
+    def shown(self, guide: str) -> Path:
+        """The targets of a guide's samples, where they are what pictures show."""
+        return self.root / "labels" / guide / "targets.safetensors"
+
     def expert(self, guide: str, method: str, expert: Index) -> Path:
         return self.root / "experts" / guide / method / f"expert_{expert}.safetensors"
 
@@ -112,7 +113,7 @@ class Layout:
         return self.root / "samples" / Path(*run) / f"{shard_name(shard)}.npy"
 
     def targets(self, run: Run, shard: Index) -> Path:
-        """The classes that the samples beside it are guided to."""
+        """The targets of the samples beside it, by number: classes, or places in the file of the guide's targets."""
         return self.samples(run, shard).with_suffix(".safetensors")
 
     def archives(self, sampler: str, guide: str) -> Path:
@@ -167,6 +168,17 @@ class Layout:
         networks = [*trained_models(self.preset), *external_models(self.preset)]
         return [self.model(name) for name in (EVALUATOR, CLASSIFIER) if name in networks]
 
+    def held_against(self, guides: Sequence[str]) -> list[Path]:
+        """What samples are held against for these guides: targets, and the judges of the tasks."""
+        judges = (self.preset.judge(guide) for guide in guides)
+        targets = [path for guide in guides for path in self.numbered(guide)]
+        return [*targets, *(self.model(judge) for judge in judges if judge)]
+
+    def numbered(self, guide: str) -> list[Path]:
+        """The file in which the guide's targets have their numbers; none for classes, which are numbers."""
+        shown = guide != UNGUIDED and self.preset.task(guide).of_pictures
+        return [self.shown(guide)] if shown else []
+
     def shards_of_part(self, part: int) -> range:
         """The shards of clean images that a file of labels is about."""
         each = self.preset.clean_images.label_shards
@@ -189,13 +201,17 @@ class Layout:
         return None
 
     def guiding(self, run: Run) -> list[Path]:
-        """The networks that guide a run."""
-        if not self.preset.guidance(run.method).guided:
+        """What guides a run: networks, and targets where they are no classes."""
+        kind = self.preset.guidance(run.method)
+        if not (kind.guided and kind.drawn):
             return []
-        return [self.model(run.guide), *self.experts(run.guide, run.method)]
+        networks = [self.model(run.guide), *self.experts(run.guide, run.method)]
+        return [*networks, *self.numbered(run.guide)]
 
     def class_names(self, guide: str) -> list[Path]:
-        """The file that names the classes, where the preset does not."""
+        """The file that names the classes a guide is about, where the preset does not."""
+        if self.preset.task(guide).of_pictures:
+            return []
         return [] if self.preset.dataset.class_names else [self.model(guide)]
 
     @property

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ppap.errors import ConfigError, ModelError, PPAPError
 from ppap.networks.libraries.library import reason
+from ppap.tasks.task import Task
 
 _PARTS = ("forward_features", "forward_head", "get_classifier")  # of timm's classifiers
 
@@ -18,9 +19,9 @@ _PARTS = ("forward_features", "forward_head", "get_classifier")  # of timm's cla
 class Guide(nn.Module):
     """A network behind its own resizing and normalisation.
 
-    Call it with images (B, C, H, W) in [-1, 1]; it returns what the network returns. The resize is
-    bilinear, antialiased when it shrinks, and differentiable. ModelError, which says `name`, if the network
-    fails or does not answer as a guide should: with `classes`, one number for each (B, classes).
+    Call it with images (B, C, H, W) in [-1, 1]; it returns what the network returns, of a `task` in the shape of
+    its answers. The resize is bilinear, antialiased when it shrinks, and differentiable. ModelError, which says
+    `name`, if the network fails or does not answer as a guide should.
     """
 
     mean: Tensor
@@ -33,11 +34,11 @@ class Guide(nn.Module):
         mean: Sequence[float],
         std: Sequence[float],
         name: str = "guide",
-        classes: int | None = None,
+        task: Task | None = None,
     ) -> None:
         super().__init__()
         self.network, self.input_size = network, input_size
-        self.name, self.classes, self._proved = name, classes, False
+        self.name, self.task, self._proved = name, task, False
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
@@ -45,6 +46,8 @@ class Guide(nn.Module):
         """`forward`, checked; the checks stay outside of what `compile` compiles."""
         try:
             answers = super().__call__(images, normalise)
+            if self.task is not None and isinstance(answers, Tensor):
+                answers = self.task.fitted(answers)
         except (PPAPError, torch.OutOfMemoryError):
             raise
         except Exception as error:
@@ -67,13 +70,13 @@ class Guide(nn.Module):
     def _problem(self, answers: Any, images: Tensor) -> str | None:
         """What is wrong with the network's answers, if anything is."""
         wanted = "one vector of numbers an image"
-        if self.classes is not None:
-            wanted = f"({len(images)}, {self.classes}), a number for each class"
+        if self.task is not None:
+            wanted = f"{(len(images), *self.task.shape)}, {self.task.said}"
         if not isinstance(answers, Tensor):
             return f"answers with a {type(answers).__name__}; a tensor was expected: {wanted}"
         if not answers.is_floating_point():
             return f"answers in {str(answers.dtype).removeprefix('torch.')}; floats were expected"
-        if answers.ndim < 2 or len(answers) != len(images) or not self._has_classes(answers):
+        if answers.ndim < 2 or len(answers) != len(images) or not self._is_answer(answers):
             return f"answers with shape {tuple(answers.shape)}; expected was {wanted}"
         if torch.is_grad_enabled() and not answers.requires_grad and self._learns(images):
             return "its answers have no gradient; they must come from the images, without detach()"
@@ -82,8 +85,8 @@ class Guide(nn.Module):
             return "answers with NaN"
         return None
 
-    def _has_classes(self, answers: Tensor) -> bool:
-        return self.classes is None or (tuple(answers.shape[1:]) == (self.classes,))
+    def _is_answer(self, answers: Tensor) -> bool:
+        return self.task is None or tuple(answers.shape[1:]) == self.task.shape
 
     def _learns(self, images: Tensor) -> bool:
         return images.requires_grad or any(p.requires_grad for p in self.network.parameters())

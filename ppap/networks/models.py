@@ -7,6 +7,7 @@ from torch import nn
 from ppap.diffusion.denoiser import Denoiser
 from ppap.errors import ConfigError
 from ppap.graph.layout import Layout
+from ppap.graph.targets import task_of
 from ppap.networks import runtime
 from ppap.networks.diffusion import sources
 from ppap.networks.guide import Guide
@@ -23,22 +24,24 @@ def new_diffusion(layout: Layout) -> nn.Module:
     return sources.code_of(layout.preset).build(layout)
 
 
-def shape_of(preset: Preset) -> Shape:
-    """The channels and classes that the preset's classifiers are built for."""
-    return Shape(preset.dataset.channels, preset.dataset.classes)
+def shape_of(preset: Preset, name: str) -> Shape:
+    """What a guide, a judge or the evaluator is built for."""
+    outputs = preset.task(name).outputs
+    numbers = getattr(preset.dataset, outputs) if outputs else 1
+    return Shape(preset.dataset.channels, numbers, preset.task_name(name))
 
 
 def new_network(layout: Layout, name: str) -> nn.Module:
     """The network of a guide, or of the evaluator, as its library builds it: untrained, but for the user's own."""
     preset = layout.preset
     spec = _spec(preset, name)
-    return build_network(spec.model, spec.options, shape_of(preset), preset.module_folders)
+    return build_network(spec.model, spec.options, shape_of(preset, name), preset.module_folders)
 
 
 def as_guide(layout: Layout, name: str, network: nn.Module) -> Guide:
-    """A classifier of the preset behind its resizing and normalisation."""
+    """A network of the preset behind its resizing and normalisation."""
     spec = _spec(layout.preset, name)
-    return Guide(network, *input_of(spec), spec.model, layout.preset.dataset.classes)
+    return Guide(network, *input_of(spec), spec.model, task_of(layout.preset, name))
 
 
 def new_guide(layout: Layout, name: str) -> Guide:

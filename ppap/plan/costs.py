@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -128,12 +129,14 @@ class Costs:
         images = tensor_spec.read(path, artefacts.reference_images(), about)[artefacts.IMAGES]
         return self._extracted(len(images))
 
-    def features(self, methods: int) -> Cost:
-        """The features of this number of methods, and the archives of their samples."""
+    def features(self, methods: int, guides: Sequence[str]) -> Cost:
+        """The features of this number of methods, what the judges of guides say, and the archives of the samples."""
         count = self.preset.sampling.total * methods
+        judges = [judge for guide in guides if (judge := self.preset.judge(guide))]
+        judged = count * sum(self.guide(judge).forward for judge in judges)
         extracted = self._extracted(count)
         beside = _CLASS + self.pixels + _CLASS
-        return Cost(extracted.flops, (extracted.bytes or 0) + count * beside)
+        return Cost(extracted.flops + judged, (extracted.bytes or 0) + count * beside)
 
     def confidence(self) -> Cost:
         """The figure of that name draws samples of its own."""
@@ -197,6 +200,8 @@ class Costs:
     def _sampled_image(self, run: Run) -> int:
         """FLOPs of one sample of a run."""
         kind = self.preset.guidance(run.method)
+        if not kind.drawn:
+            return 0
         if not kind.guided:
             return self._steps(run.sampler) * self.diffusion.forward
         unet = self.diffusion.with_gradient if kind.through_denoiser else self.diffusion.forward

@@ -24,7 +24,9 @@ from ppap.preset.sections.experiment import (
 from ppap.preset.sections.networks import (
     AdapterConfig,
     GuideConfig,
+    JudgeConfig,
     NetworkConfig,
+    TargetsConfig,
 )
 from ppap.preset.sections.running import JobResources, Resources, Runtime, Training
 
@@ -47,6 +49,7 @@ __all__ = [
     "GuideConfig",
     "InceptionEvaluator",
     "JobResources",
+    "JudgeConfig",
     "MethodConfig",
     "NetworkConfig",
     "Preset",
@@ -56,6 +59,7 @@ __all__ = [
     "Runtime",
     "SamplerConfig",
     "SamplingConfig",
+    "TargetsConfig",
     "Training",
     "UserEvaluator",
     "find",

@@ -27,7 +27,16 @@ _FLOAT = 4
 def problems(preset: Preset) -> list[str]:
     """Everything that does not fit together; names and kinds first, because all other rules look them up."""
     rules = (
-        *(_steps, _ranges, _expert_steps, _diffusion_network, _networks, _classes, _trained),
+        *(
+            _steps,
+            _ranges,
+            _expert_steps,
+            _diffusion_network,
+            _networks,
+            _classes,
+            _trained,
+            _tasks,
+        ),
         *(_sizes_of_data, _evaluation, _rows, _figures, _sizes, _downloads),
     )
     first = list(_names(preset)) or list(problems_of_kinds(preset))
@@ -39,9 +48,10 @@ def problems(preset: Preset) -> list[str]:
 
 def _names(preset: Preset) -> Iterator[str]:
     yield from _unknown_names(preset)
-    for name in RESERVED:
-        if name in preset.guides:
-            yield f"guides: '{name}' is the name of something else; choose another"
+    for key in ("guides", "judges"):
+        for name in getattr(preset, key):
+            if name in RESERVED or (key == "judges" and name in preset.guides):
+                yield f"{key}: '{name}' is the name of something else; choose another"
 
 
 def _unknown_names(preset: Preset) -> Iterator[str]:
@@ -51,6 +61,9 @@ def _unknown_names(preset: Preset) -> Iterator[str]:
                 for name in getattr(grid, kind):
                     if name not in getattr(preset, kind):
                         yield f"tables.{table}: {kind} has no '{name}'"
+    for guide, spec in preset.guides.items():
+        for name in spec.scales.keys() - preset.samplers.keys():
+            yield f"guides.{guide}.scales: samplers has no '{name}'"
     for key, sampler in (
         ("clean_images", preset.clean_images.sampler),
         ("figures", preset.figures.sampler),
@@ -171,6 +184,60 @@ def _trained(preset: Preset) -> Iterator[str]:
         )
 
 
+def _tasks(preset: Preset) -> Iterator[str]:
+    """Tasks have what they need: labels of label maps, truths to learn from, pictures as targets, one judge each."""
+    for name, spec in networks(preset):
+        kind = preset.task(name)
+        if kind.outputs and getattr(preset.dataset, kind.outputs) is None:
+            yield f"dataset.{kind.outputs}: {preset.key(name)} needs it"
+        if kind.of_pictures and spec.train and spec.train.shift:
+            yield f"{preset.key(name)}.train.shift: would move the picture, but not what is true of it"
+    yield from _truths(preset)
+    yield from _targets(preset)
+    judged = Counter(spec.task for spec in preset.judges.values())
+    for name, judge in preset.judges.items():
+        if judged[judge.task] > 1:
+            yield f"judges.{name}.task: two judges of {judge.task}; one is enough"
+        if not preset.task(name).of_pictures:
+            yield f"judges.{name}.task: classes are judged by the evaluator"
+
+
+def _truths(preset: Preset) -> Iterator[str]:
+    """What learns from real images finds there what is true of them."""
+    from ppap.preset import runs
+
+    methods = preset.methods
+    learning = {name: f"{preset.key(name)}.train" for name, spec in networks(preset) if spec.train}
+    for run in runs.all_runs(preset):
+        if methods[run.method].supervision == "labels":
+            learning.setdefault(run.guide, f"methods.{run.method}.supervision")
+    for name, key in learning.items():
+        task = preset.task_name(name)
+        if not preset.task(name).own_truth and task not in preset.dataset.facts.truths:
+            yield f"{key}: images of kind {preset.dataset.kind} say nothing of {task} ({name})"
+
+
+def _targets(preset: Preset) -> Iterator[str]:
+    """Where targets and real pictures come from is there."""
+    from ppap.preset import runs
+
+    data = preset.dataset
+    for guide, spec in preset.guides.items():
+        kind, task = preset.task(guide), spec.task
+        known = kind.own_truth or task in data.facts.truths
+        if spec.targets.folder is not None and not kind.of_pictures:
+            yield f"guides.{guide}.targets.folder: classes are given by sampling.classes"
+        if kind.of_pictures and spec.targets.folder is None and not known:
+            yield f"guides.{guide}.targets: images of kind {data.kind} say nothing of {task}; give a `folder`"
+    real = {run.method for run in runs.all_runs(preset) if not preset.guidance(run.method).drawn}
+    shown = any(preset.guides[guide].targets.folder is None for guide in runs.shown_guides(preset))
+    if data.facts.streamed:
+        for method in sorted(real):
+            yield f"methods.{method}: images of kind {data.kind} are not read as a whole"
+        if shown:
+            yield f"dataset.kind: images of kind {data.kind} are not read as a whole, for targets"
+
+
 def _sizes_of_data(preset: Preset) -> Iterator[str]:
     """A data set's images are what they are, where anything looks at them."""
     from ppap.preset import runs
@@ -286,6 +353,7 @@ def sources(preset: Preset) -> Iterator[tuple[str, Download]]:
 
 
 def networks(preset: Preset) -> list[tuple[str, NetworkConfig]]:
-    """The preset's classifiers by name: its guides, the evaluator, and the evaluator's classifier."""
-    named = ((name, preset.network(name)) for name in (*preset.guides, *preset.evaluator.networks))
+    """The preset's vision models by name: its guides, the judges, the evaluator, and the evaluator's classifier."""
+    names = (*preset.guides, *preset.judges, *preset.evaluator.networks)
+    named = ((name, preset.network(name)) for name in names)
     return [(name, spec) for name, spec in named if spec is not None]

@@ -30,7 +30,12 @@ def kind_of(registry: Registry[Any]) -> tuple[AfterValidator, WithJsonSchema]:
 
 
 def problems_of_kinds(preset: Preset) -> Iterator[str]:
-    """There is what samplers and methods name, and methods have the keys that their kind of guidance asks for."""
+    """There is what samplers, methods, guides and judges name, and methods have the keys of their kind of guidance."""
+    for name in (*preset.guides, *preset.judges):
+        try:
+            preset.task(name)
+        except ConfigError as error:
+            yield f"{preset.key(name)}.task: {error}"
     for name in preset.samplers:
         try:
             preset.sampler(name)

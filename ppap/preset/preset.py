@@ -26,11 +26,9 @@ from ppap.preset.sections.experiment import (
     SamplerConfig,
     SamplingConfig,
 )
-from ppap.preset.sections.networks import (
-    GuideConfig,
-    NetworkConfig,
-)
+from ppap.preset.sections.networks import GuideConfig, JudgeConfig, NetworkConfig
 from ppap.preset.sections.running import Resources, Runtime, Training
+from ppap.tasks.kinds import CLASSIFICATION, TASKS, TaskKind
 
 FOLDER = "folder"
 """Where a preset's file lies, in the context of its validation; the working folder if it is not given."""
@@ -54,13 +52,17 @@ class Preset(Section):
     diffusion: DiffusionConfig
     guides: dict[Name, GuideConfig]
     evaluator: EvaluatorConfig
+    judges: dict[Name, JudgeConfig] = Field(
+        default_factory=dict, description="of tasks beyond classes, which the evaluator judges"
+    )
     experts: ExpertsConfig = ExpertsConfig()
     samplers: dict[Name, SamplerConfig]
     methods: dict[Name, MethodConfig]
     clean_images: CleanImagesConfig
     sampling: SamplingConfig
     tables: dict[
-        Literal["main", "capacity", "data_free"], Annotated[tuple[Grid, ...], Field(min_length=1)]
+        Literal["main", "capacity", "data_free", "scales"],
+        Annotated[tuple[Grid, ...], Field(min_length=1)],
     ]
     figures: FiguresConfig
     _folder: Path = PrivateAttr(Path())
@@ -102,6 +104,28 @@ class Preset(Section):
         """The kind of a sampler; ConfigError if it is of the user's own and cannot be used."""
         return SAMPLERS.get(self.samplers[name].kind, self.module_folders)
 
+    def scale(self, sampler: str, guide: str) -> float:
+        """The guidance scale of a guide's runs with a sampler."""
+        own = self.guides[guide].scales
+        return own[sampler] if sampler in own else self.samplers[sampler].scale
+
+    def task_name(self, model: str) -> str:
+        """The task of a guide or a judge; all other networks classify."""
+        spec = self.guides.get(model) or self.judges.get(model)
+        return spec.task if spec else CLASSIFICATION
+
+    def task(self, model: str) -> TaskKind:
+        """The kind of that task; ConfigError if it is of the user's own and cannot be used."""
+        return TASKS.get(self.task_name(model), self.module_folders)
+
+    def judge(self, guide: str) -> str | None:
+        """The judge of a guide's samples; None if there is none, or the evaluator judges them, which is so of classes."""
+        if not self.task(guide).of_pictures:
+            return None
+        task = self.task_name(guide)
+        found = [name for name, spec in self.judges.items() if spec.task == task]
+        return found[0] if found else None
+
     def schedule(self, sampler: str) -> Schedule:
         """The noise schedule of the timesteps that a sampler takes."""
         total = self.diffusion.timesteps
@@ -114,14 +138,17 @@ class Preset(Section):
         return list(self.sampling.classes or range(self.dataset.classes))
 
     def key(self, model: str) -> str:
-        """Where the preset speaks of a model: diffusion, evaluator, evaluator.classifier or guides.NAME."""
+        """Where the preset speaks of a model: diffusion, evaluator, evaluator.classifier, judges.NAME or guides.NAME."""
         if model == CLASSIFIER:
             return f"{EVALUATOR}.{CLASSIFIER}"
-        return model if model in (DIFFUSION, EVALUATOR) else f"guides.{model}"
+        if model in (DIFFUSION, EVALUATOR):
+            return model
+        return f"judges.{model}" if model in self.judges else f"guides.{model}"
 
     def network(self, model: str) -> NetworkConfig | None:
-        """A classifier of the preset: a guide, the evaluator, or the evaluator's classifier."""
-        return self.evaluator.networks.get(model) or self.guides.get(model)
+        """A vision model of the preset: a guide, a judge, the evaluator, or the evaluator's classifier."""
+        found = self.evaluator.networks.get(model) or self.judges.get(model)
+        return found or self.guides.get(model)
 
     def training(self, model: str) -> Training | None:
         """How the workflow trains a model; None if its weights come from elsewhere."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ppap.preset.preset import Preset
 from ppap.preset.runs import (
+    Run,
     computed_runs,
     drawn_runs,
     guided_runs,
@@ -14,9 +15,10 @@ from ppap.preset.runs import (
     heard_runs,
     main_guides,
     needs_data,
+    stored_as,
     table_runs,
 )
-from ppap.preset.sections.base import DATASET, DIFFUSION, EVALUATOR, REFERENCE
+from ppap.preset.sections.base import DATASET, DIFFUSION, EVALUATOR, REFERENCE, UNGUIDED
 from ppap.preset.sections.data import Download
 
 IMAGE = ["dataset.channels", "dataset.image_size"]
@@ -26,11 +28,32 @@ CLEAN = ["clean_images.count", "clean_images.shard_size"]
 
 def network_keys(preset: Preset, name: str) -> list[str]:
     """What building and loading a guide, the evaluator or its classifier reads."""
-    return [*_built(preset, name), *_of(preset, name, "input_size", "mean", "std")]
+    own = _of(preset, name, "input_size", "mean", "std")
+    return [*_built(preset, name), *own, *answer_keys(preset, name)]
 
 
 def _built(preset: Preset, name: str) -> list[str]:
-    return [*_of(preset, name, "model", "options"), "dataset.channels", "dataset.classes"]
+    kind = preset.task(name)
+    outputs = [f"dataset.{kind.outputs}"] if kind.outputs else []
+    return [
+        *_of(preset, name, "model", "options"),
+        *task_key(preset, name),
+        "dataset.channels",
+        *outputs,
+    ]
+
+
+def task_key(preset: Preset, name: str) -> list[str]:
+    """The key that names the task of a network, if there is one."""
+    named = name in preset.guides or name in preset.judges
+    return [f"{preset.key(name)}.task"] if named else []
+
+
+def answer_keys(preset: Preset, name: str) -> list[str]:
+    """What the shape of a network's answer reads."""
+    kind = preset.task(name)
+    keys = [kind.outputs, *kind.reads] if kind.outputs else kind.reads
+    return [*task_key(preset, name), *(f"dataset.{key}" for key in keys)]
 
 
 def _of(preset: Preset, name: str, *leaves: str) -> list[str]:
@@ -66,9 +89,42 @@ def data_keys(preset: Preset) -> list[str]:
     return [f"dataset.{key}" for key in own if key != "path"]
 
 
-def target_keys() -> list[str]:
-    """What the list of the classes that samples are guided to reads."""
-    return ["sampling.samples", "sampling.seeds", "sampling.classes", "dataset.classes"]
+def target_keys(preset: Preset, guide: str) -> list[str]:
+    """What the list of the targets of a guide's samples reads, by number."""
+    common = ["sampling.samples", "sampling.seeds"]
+    if guide in preset.guides:
+        common += task_key(preset, guide)
+        if preset.task(guide).of_pictures:
+            return common
+    return [*common, "sampling.classes", "dataset.classes"]
+
+
+def targets_file_keys(preset: Preset, guide: str) -> list[str]:
+    """What making the file of a guide's targets reads, where they are pictures'."""
+    own = [f"guides.{guide}.targets.folder", *task_key(preset, guide)]
+    if preset.guides[guide].targets.folder is None:
+        return [*own, f"guides.{guide}.targets.count", *data_keys(preset)]
+    return [*own, *IMAGE, *network_keys(preset, guide)]
+
+
+def real_keys(preset: Preset, run: Run) -> list[str]:
+    """What choosing the real pictures reads that stand in for a run's samples."""
+    shown = preset.task(run.guide).of_pictures
+    return shown_keys(preset, run.guide) if shown else data_keys(preset)
+
+
+def shown_keys(preset: Preset, guide: str) -> list[str]:
+    """What reading a guide's targets reads, where they are pictures'."""
+    return answer_keys(preset, guide) if preset.task(guide).of_pictures else []
+
+
+def judged_keys(preset: Preset, guide: str) -> list[str]:
+    """What holding samples against a guide's targets reads."""
+    found = [*target_keys(preset, guide), *shown_keys(preset, guide)]
+    if preset.task(guide).of_pictures:
+        found += [key for judge in preset.judges for key in task_key(preset, judge)]
+    judge = preset.judge(guide)
+    return found + (network_keys(preset, judge) if judge else [])
 
 
 def download_keys(preset: Preset, name: str) -> list[str]:
@@ -110,8 +166,10 @@ def run_keys(preset: Preset, sampler: str, guide: str, method: str) -> list[str]
     """What a run's guidance reads."""
     kind = preset.guidance(method)
     found = [f"methods.{method}.{key}" for key in ("guidance", *kind.reads)]
-    if kind.guided:
-        found += [f"samplers.{sampler}.scale", *network_keys(preset, guide)]
+    if kind.guided and kind.drawn:
+        own = preset.guides[guide].scales
+        scale = [] if sampler in own else [f"samplers.{sampler}.scale"]
+        found += [f"guides.{guide}.scales", *scale, *network_keys(preset, guide)]
     return found + (bank_keys(preset, guide, method) if kind.experts else [])
 
 
@@ -127,12 +185,13 @@ def purpose_keys(preset: Preset, guide: str, method: str) -> list[str]:
     return [f"guides.{guide}.model", *SCHEDULE, *(adapter if adapted else [])]
 
 
-def lesson_keys(preset: Preset, supervision: str) -> list[str]:
+def lesson_keys(preset: Preset, guide: str, supervision: str) -> list[str]:
     """What an expert's lessons read: real images with labels, or clean ones with a teacher's answers."""
     if supervision == "labels":
         return [*data_keys(preset), "dataset.mirror"]
-    own = [*CLEAN, "clean_images.label_shards", "experts.tau", "experts.reduction"]
-    return [*own, *IMAGE, "dataset.classes", "dataset.mirror"]
+    loss = [f"experts.{key}" for key in preset.task(guide).distils_with]
+    own = [*CLEAN, "clean_images.label_shards", *loss]
+    return [*own, *IMAGE, *answer_keys(preset, guide), "dataset.mirror"]
 
 
 def student_keys(preset: Preset, guide: str, trainable: str) -> list[str]:
@@ -172,6 +231,7 @@ def values_keys(preset: Preset, table: str) -> list[str]:
     found = [*rows_keys(preset, table), "sampling.samples", "sampling.seeds"]
     for run in table_runs(preset, table):
         found += [f"methods.{run.method}.guidance", f"guides.{run.guide}.stands_for"]
+        found += task_key(preset, run.guide)
     for run in computed_runs(preset, table):
         if preset.guidance(run.method).experts:
             found += [*bank_keys(preset, run.guide, run.method), f"methods.{run.method}.imported"]
@@ -184,6 +244,7 @@ def values_keys(preset: Preset, table: str) -> list[str]:
 def table_keys(preset: Preset, table: str) -> list[str]:
     """What a table reads: its values, and what its note says."""
     scales = [f"samplers.{sampler}.scale" for sampler in preset.samplers]
+    scales += [f"guides.{guide}.scales" for guide in preset.guides]
     return [*values_keys(preset, table), *scales, *printed_keys()]
 
 
@@ -201,8 +262,11 @@ def drawn_keys(preset: Preset, guide: str) -> list[str]:
 
 def samples_figure_keys(preset: Preset, guide: str) -> list[str]:
     """What a figure of samples reads."""
-    shown = [*target_keys(), *IMAGE, "sampling.shard_size", "dataset.class_names"]
-    return [*drawn_keys(preset, guide), *shown]
+    shown = [*IMAGE, "sampling.shard_size", *target_keys(preset, guide), *shown_keys(preset, guide)]
+    names = [] if preset.task(guide).of_pictures else ["dataset.class_names"]
+    runs = {stored_as(preset, run).guide for run in drawn_runs(preset, guide)}
+    unguided = target_keys(preset, UNGUIDED) if UNGUIDED in runs else []
+    return [*drawn_keys(preset, guide), *shown, *names, *unguided]
 
 
 def metrics_figure_keys(preset: Preset, _: str) -> list[str]:
@@ -213,8 +277,10 @@ def confidence_figure_keys(preset: Preset, _: str) -> list[str]:
     """What the figure of the guides' confidence reads."""
     guides = main_guides(preset)
     runs = [run for guide in guides for run in heard_runs(preset, guide)]
-    own = ["figures.samples", "sampling.seeds", "sampling.classes", "dataset.classes"]
-    own += [key for guide in guides for key in drawn_keys(preset, guide)]
+    own = ["figures.samples", "sampling.seeds"]
+    for guide in guides:
+        numbers = [key for key in target_keys(preset, guide) if key != "sampling.samples"]
+        own += [*numbers, *shown_keys(preset, guide), *drawn_keys(preset, guide)]
     own += drawing_keys(preset, preset.figures.sampler)
     return own + [key for run in runs for key in run_keys(preset, *run)]
 
@@ -222,7 +288,11 @@ def confidence_figure_keys(preset: Preset, _: str) -> list[str]:
 def gradients_figure_keys(preset: Preset, _: str) -> list[str]:
     """What the figure of guidance gradients reads."""
     guide = main_guides(preset)[0]
-    own = [*drawn_keys(preset, guide), "figures.target_class", "figures.timesteps"]
-    own += [*denoiser_keys(preset, preset.figures.sampler), "dataset.class_names"]
-    own += data_keys(preset) if needs_data(preset) else [*IMAGE, *CLEAN]
+    own = [*drawn_keys(preset, guide), "figures.timesteps"]
+    own += denoiser_keys(preset, preset.figures.sampler)
+    if preset.task(guide).of_pictures:
+        own += shown_keys(preset, guide)
+    else:
+        own += ["dataset.class_names", "figures.target_class"]
+        own += data_keys(preset) if needs_data(preset) else [*IMAGE, *CLEAN]
     return own + [key for run in guided_runs(preset, guide) for key in run_keys(preset, *run)]

@@ -61,6 +61,25 @@ def used_guides(preset: Preset) -> list[str]:
     return list(dict.fromkeys(run.guide for run in all_runs(preset) if run.guide != UNGUIDED))
 
 
+def used_judges(preset: Preset) -> list[str]:
+    """Judges of these guides' samples, beside the evaluator."""
+    found = (preset.judge(guide) for guide in used_guides(preset))
+    return list(dict.fromkeys(judge for judge in found if judge is not None))
+
+
+def judged_guides(preset: Preset, run: Run) -> list[str]:
+    """The guides whose targets a run's samples are held against: its own; without one, all that share the run."""
+    if run.guide != UNGUIDED:
+        return [run.guide]
+    rows = computed_runs(preset, *preset.tables)
+    return list(dict.fromkeys(row.guide for row in rows if stored_as(preset, row) == run))
+
+
+def shown_guides(preset: Preset) -> list[str]:
+    """Guides whose samples are guided to what pictures show."""
+    return [guide for guide in used_guides(preset) if preset.task(guide).of_pictures]
+
+
 def taught_guides(preset: Preset) -> list[str]:
     """Guides that teach: their answers on the clean images are what experts learn."""
     methods = preset.methods
@@ -70,13 +89,13 @@ def taught_guides(preset: Preset) -> list[str]:
 
 def trained_models(preset: Preset) -> list[str]:
     """Networks that the workflow trains on real images (`ppap pretrain`)."""
-    names = (DIFFUSION, *preset.evaluator.networks, *used_guides(preset))
+    names = (DIFFUSION, *preset.evaluator.networks, *used_judges(preset), *used_guides(preset))
     return [name for name in names if preset.training(name) is not None]
 
 
 def external_models(preset: Preset) -> list[str]:
     """Networks and data that come from elsewhere (`ppap download`)."""
-    needed = [DIFFUSION, *used_guides(preset), *preset.evaluator.files]
+    needed = [DIFFUSION, *used_guides(preset), *preset.evaluator.files, *used_judges(preset)]
     if preset.dataset.facts.downloaded and needs_data(preset):
         needed.append(DATASET)
     trained = trained_models(preset)
@@ -84,10 +103,13 @@ def external_models(preset: Preset) -> list[str]:
 
 
 def needs_data(preset: Preset) -> bool:
-    """Whether anything is trained on the real images, or compared with them."""
-    taught = any(preset.methods[run.method].supervision == "labels" for run in all_runs(preset))
+    """Whether anything is trained on the real images, compared with them, or guided to them."""
+    runs = all_runs(preset)
+    taught = any(preset.methods[run.method].supervision == "labels" for run in runs)
     judged = preset.evaluator.compared_with is None
-    return taught or judged or bool(trained_models(preset))
+    shown = any(preset.guides[guide].targets.folder is None for guide in shown_guides(preset))
+    real = not all(preset.guidance(run.method).drawn for run in runs)
+    return taught or judged or shown or real or bool(trained_models(preset))
 
 
 def warm_name(supervision: str, trainable: str) -> str:
@@ -136,7 +158,8 @@ def drawn_runs(preset: Preset, guide: str) -> list[Run]:
 
 def guided_runs(preset: Preset, guide: str) -> list[Run]:
     """Of `drawn_runs`, those with guidance."""
-    return [run for run in drawn_runs(preset, guide) if preset.guidance(run.method).guided]
+    kinds = ((run, preset.guidance(run.method)) for run in drawn_runs(preset, guide))
+    return [run for run, kind in kinds if kind.guided and kind.drawn]
 
 
 def heard_runs(preset: Preset, guide: str) -> list[Run]:

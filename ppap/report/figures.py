@@ -6,6 +6,7 @@ import itertools
 import json
 import textwrap
 from collections.abc import Callable
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -18,17 +19,27 @@ from torch import Tensor
 from ppap.data import datasets
 from ppap.data.shards import clean_images, sample_shard
 from ppap.diffusion.denoiser import add_noise
-from ppap.diffusion.guidance import class_log_probability
 from ppap.diffusion.trajectory import noise_state, trajectory
 from ppap.errors import DataError
+from ppap.evaluation.measured import scores_of
+from ppap.graph import targets
 from ppap.graph.layout import Layout
 from ppap.networks import models, runtime
-from ppap.preset.runs import Run, drawn_runs, guided_runs, heard_runs, main_guides, stored_as
+from ppap.preset.runs import (
+    Run,
+    drawn_runs,
+    guided_runs,
+    heard_runs,
+    main_guides,
+    stored_as,
+    table_runs,
+)
 from ppap.report.tables import method_title, sampler_title, table
 from ppap.sampling.drawing import guidance_for, guide_at
 from ppap.seeds import balanced_classes
 from ppap.storage import files
 from ppap.storage.tensor_spec import REMEDY
+from ppap.tasks.task import Score, Task
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -38,7 +49,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 _PALETTE = "colorblind"
 _COLUMN = 7.0  # inches: the width of a page's text
-_CLASSES = 10  # columns of a figure of samples
+_TARGETS = 10  # columns of a figure of samples
 _LINE = 10  # letters of a class's name over such a column
 
 
@@ -63,41 +74,53 @@ def write_figure(layout: Layout, name: str) -> None:
 
 
 def samples(layout: Layout, guide: str) -> Figure:
-    """Guided samples: a row per method, a column per target class, all from the same x_T."""
+    """Guided samples: a row per method, a column per target, all from the same x_T; above them what is asked for."""
     preset = layout.preset
     runs = drawn_runs(preset, guide)
-    shown = [sample_shard(layout, stored_as(preset, run), 0) for run in runs]
-    targets = shown[0][1]
-    classes = _evenly(targets.unique(), _CLASSES).tolist()
-    columns = [int((targets == c).nonzero()[0]) for c in classes]
-    figure, axes = plt.subplots(
-        len(runs), len(columns), figsize=(_COLUMN, 0.62 * len(runs)), squeeze=False
-    )
-    for row, run, (images, _) in zip(axes, runs, shown, strict=True):
+    shown = [sample_shard(layout, stored_as(preset, run), 0)[0] for run in runs]
+    numbers = targets.numbers(layout, guide)[: len(shown[0])]
+    chosen = _evenly(numbers.unique(), _TARGETS).tolist()
+    columns = [int((numbers == number).nonzero()[0]) for number in chosen]
+    wanted = targets.taker(layout, guide)(torch.tensor(chosen))
+    above = 1 if preset.task(guide).of_pictures else 0
+    rows = above + len(runs)
+    figure, axes = plt.subplots(rows, len(columns), figsize=(_COLUMN, 0.62 * rows), squeeze=False)
+    for row, run, images in zip(axes[above:], runs, shown, strict=True):
         for axis, image in zip(row, images.take(torch.tensor(columns)), strict=True):
             _show(axis, image)
         row[0].set_ylabel(method_title(run.method), rotation=0, ha="right", va="center")
-    names = class_names(layout, guide)
-    for axis, target in zip(axes[0], classes, strict=True):
-        if names:
-            axis.set_title(textwrap.fill(names[target], _LINE), fontsize=7)
-        else:
-            axis.set_title(target)
+    if above:
+        _show_targets(axes[0], targets.task_of(preset, guide), wanted)
+        names = []
+    else:
+        names = class_names(layout, guide)
+        for axis, target in zip(axes[0], chosen, strict=True):
+            if names:
+                axis.set_title(textwrap.fill(names[target], _LINE), fontsize=7)
+            else:
+                axis.set_title(target)
     sampler = sampler_title(preset.figures.sampler)
-    title = f"Samples by target class ({sampler}, guide {guide})"
+    title = f"Samples by target{'' if above else ' class'} ({sampler}, guide {guide})"
     figure.suptitle(title, y=1.0, va="bottom" if names else "top")  # names may take three lines
     figure.subplots_adjust(wspace=0.05, hspace=0.05)
     return figure
 
 
+def _show_targets(row: NDArray[Any], task: Task, wanted: Tensor) -> None:
+    """A row of targets as pictures."""
+    for axis, target in zip(row, wanted, strict=True):
+        task.draw(axis, target)
+        axis.set(xticks=[], yticks=[])
+    row[0].set_ylabel("target", rotation=0, ha="right", va="center")
+
+
 def metrics(layout: Layout) -> Figure:
-    """FID, Inception Score and target-class rate of every row of the main table."""
+    """FID, Inception Score and the tasks' scores of every row of the main table."""
     preset = layout.preset
     frame = table(layout, "main")
-    panels = {
-        "fid": "FID (lower is better)",
-        "is": "Inception Score",
-        "target_rate": "Target class (%)",
+    scores = {score.name: score for score in scores_of(preset, *table_runs(preset, "main"))}
+    panels = {"fid": "FID (lower is better)", "is": "Inception Score"} | {
+        name: _axis_title(score) for name, score in scores.items()
     }
     methods = [method_title(name) for name in dict.fromkeys(frame["method"])]
     samplers = list(dict.fromkeys(frame["sampler"]))
@@ -111,7 +134,7 @@ def metrics(layout: Layout) -> Figure:
     guides = main_guides(preset)
     for row, sampler in zip(axes, samplers, strict=True):
         for axis, (metric, title) in zip(row, panels.items(), strict=True):
-            factor = 100 if metric == "target_rate" else 1
+            factor = scores[metric].factor if metric in scores else 1
             for i, guide in enumerate(guides):
                 part = frame[(frame["sampler"] == sampler) & (frame["guide"] == guide)]
                 y = np.array([methods.index(method_title(m)) for m in part["method"]])
@@ -148,12 +171,13 @@ def confidence(layout: Layout) -> Figure:
             rows += _confidence_of(layout, run)
         frame = pd.DataFrame(rows)
         sns.lineplot(
-            frame, x="timestep", y="p", hue="guidance", style="guidance", errorbar=None, ax=axis,
+            frame, x="timestep", y="belief", hue="guidance", style="guidance", errorbar=None, ax=axis,
             palette=_PALETTE,
         )  # fmt: skip
         axis.invert_xaxis()
-        axis.set(xlabel="timestep t (noise to image)", title=guide, ylim=(0, 1.02))
-        axis.set_ylabel("mean p(target class | x_t)")
+        axis.set(xlabel="timestep t (noise to image)", title=guide)
+        axis.set_ylim(min(0, 1.1 * frame["belief"].min()), 1.02)
+        axis.set_ylabel(targets.task_of(preset, guide).believed)
         axis.legend(fontsize=6, title=None)
     figure.tight_layout()
     return figure
@@ -163,12 +187,14 @@ def gradients(layout: Layout) -> Figure:
     """Guidance gradients at several timesteps, towards one class, for one noised image."""
     preset = layout.preset
     guide, chosen = main_guides(preset)[0], preset.figures
-    runs = guided_runs(preset, guide)
-    x0 = datasets.to_tensor(_image_of(layout, chosen.target_class))
+    runs, shown = guided_runs(preset, guide), preset.task(guide).of_pictures
+    number = 0 if shown else chosen.target_class
+    picture = targets.pictures(layout, guide)[:1] if shown else _image_of(layout, number)
+    x0 = datasets.to_tensor(picture)
     denoiser = models.load_denoiser(layout, chosen.sampler)
     kept = np.array(denoiser.schedule.timesteps)
     steps = [int(np.abs(kept - t).argmin()) for t in chosen.timesteps]
-    target = torch.tensor([chosen.target_class])
+    target = torch.tensor([number])
     device = runtime.device(preset.runtime)
     noisy = [_noised(x0, float(denoiser.schedule.alphas_cumprod[s]), s).to(device) for s in steps]
     figure, axes = plt.subplots(
@@ -188,8 +214,8 @@ def gradients(layout: Layout) -> Figure:
             axis.imshow(values, cmap="PuOr", vmin=-limit, vmax=limit)
             axis.set(xticks=[], yticks=[])
         row[0].set_ylabel(method_title(run.method), rotation=0, ha="right", va="center")
-    names = class_names(layout, guide)
-    target_name = names[chosen.target_class] if names else chosen.target_class
+    names = [] if shown else class_names(layout, guide)
+    target_name = "its target" if shown else names[number] if names else number
     title = f"Gradient of log p({target_name} | x_t), guide {guide}; each map on its own scale"
     figure.suptitle(title, y=0.96)
     figure.subplots_adjust(wspace=0.05, hspace=0.05)
@@ -218,19 +244,20 @@ def _image_of(layout: Layout, target: int) -> NDArray[np.uint8]:
     if not layout.shows_real_image:
         return clean_images(layout, range(1)).take(torch.tensor([0]))
     data = datasets.load(layout, "holdout")
-    index = int((data.labels == target).nonzero()[0])
+    index = int((data.classes == target).nonzero()[0])
     return data.images[index : index + 1]
 
 
 def _confidence_of(layout: Layout, run: Run) -> list[dict[str, object]]:
-    """Sample with the run's guidance; p(target | x_t) of the guide itself after every step."""
+    """Sample with the run's guidance; what the guide itself believes after every step."""
     preset = layout.preset
     count, seed = preset.figures.samples, preset.sampling.seeds[0]
     denoiser = models.load_denoiser(layout, run.sampler)
     device = runtime.device(preset.runtime)
-    targets = balanced_classes(seed, count, preset.target_classes).to(device)
-    guide, scale = guide_at(layout, run), preset.samplers[run.sampler].scale
-    guidance = preset.guidance(run.method).build(guide, class_log_probability(targets), scale)
+    numbers = balanced_classes(seed, count, targets.choices(layout, run.guide)).to(device)
+    guide, scale = guide_at(layout, run), preset.scale(run.sampler, run.guide)
+    task, wanted = targets.task_of(preset, run.guide), targets.taker(layout, run.guide)(numbers)
+    guidance = preset.guidance(run.method).build(guide, task.objective(wanted), scale)
     seeds = [(seed, i) for i in range(count)]
     start = noise_state(denoiser, seeds, preset.dataset.shape, device)
     sampler = preset.sampler(run.sampler).build(preset.samplers[run.sampler])
@@ -241,9 +268,14 @@ def _confidence_of(layout: Layout, run: Run) -> list[dict[str, object]]:
             break
         t = denoiser.schedule.timesteps[left - 1]
         with torch.no_grad():
-            p = guide(x, t).softmax(dim=1).gather(1, targets[:, None])
-        rows.append({"timestep": t, "p": float(p.mean()), "guidance": method_title(run.method)})
+            belief = float(task.belief(guide(x, t).float(), wanted).mean())
+        rows.append({"timestep": t, "belief": belief, "guidance": method_title(run.method)})
     return rows
+
+
+def _axis_title(score: Score) -> str:
+    """A score's name and unit, without its arrow."""
+    return score.title[:-2] + (f" ({score.unit})" if score.unit else "")
 
 
 def _noised(x0: Tensor, abar: float, seed: int) -> Tensor:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
 from ppap.diffusion.sampler_kinds import SAMPLERS
-from ppap.evaluation.measured import Spread, read_measured
+from ppap.evaluation.measured import measured_of, scores_of
 from ppap.experts.bank import check_experts, read_expert
 from ppap.experts.header import purpose_of
 from ppap.graph.layout import Layout
-from ppap.preset import UNGUIDED, Preset
-from ppap.preset.runs import Run, expert_steps, stored_as, table_runs
+from ppap.preset import Preset
+from ppap.preset.runs import Run, expert_steps, table_runs
 from ppap.report import table_formats
 from ppap.report.paper import PRINTED, PrintedRow, printed
 from ppap.storage import files
+from ppap.tasks.task import Score
 
 TITLES = {
     "main": "Guidance methods (main table of the paper)",
     "capacity": "Supervised experts of several sizes (capacity table of the paper)",
     "data_free": "Label-free experts beside supervised single models (data-free table of the paper)",
+    "scales": "Guidance methods at several guidance scales",
 }
 METHODS = {
     "none": "none",
@@ -30,9 +33,9 @@ METHODS = {
     "multi_experts_5": "multi-experts-5",
     "ppap_5": "PPAP-5",
     "ppap_10": "PPAP-10",
+    "real": "(real pictures)",
 }
 HEADINGS = {"fid": "FID ↓", "is": "IS ↑", "precision": "Precision ↑", "recall": "Recall ↑"}
-RATE = "target_rate"
 NO_EFFORT = dict.fromkeys(("trainable_parameters", "trainable_share", "supervision", "steps"))
 COUNTS = ("trainable_parameters", "steps")  # whole numbers, or none
 
@@ -45,7 +48,12 @@ def write_table(layout: Layout, name: str) -> None:
     """Write results/PRESET/tables/NAME.{csv,md,tex,html,json}, all or none. What was not computed stays empty."""
     preset = layout.preset
     frame = table(layout, name)
-    readable, title, about = for_people(frame), TITLES[name], note(preset)
+    scores = scores_of(preset, *table_runs(preset, name))
+    readable, title, about = (
+        for_people(frame, scores),
+        TITLES[name],
+        note(preset, scores, _is_printed(frame)),
+    )
     texts = {
         "csv": frame.to_csv(index=False, float_format="%.6g"),
         "md": table_formats.markdown(readable, title, about),
@@ -60,7 +68,7 @@ def table(layout: Layout, name: str) -> pd.DataFrame:
     """One row a run, one column a quantity; `paper_*` columns hold what the paper prints for its own model."""
     preset = layout.preset
     known = printed(name)
-    rows = []
+    rows, scores = [], scores_of(preset, *table_runs(preset, name))
     for run in table_runs(preset, name):
         spec = preset.guides[run.guide]
         row: dict[str, Any] = {
@@ -70,9 +78,9 @@ def table(layout: Layout, name: str) -> pd.DataFrame:
             "method": run.method,
             **(effort(layout, run) if preset.computed(run.method) else NO_EFFORT),
         }
-        measured = _measured(layout, stored_as(preset, run))
+        measured = measured_of(layout, run)
         paper = known.get(PrintedRow(spec.stands_for or "", run.sampler, run.method), {})
-        for metric in (*PRINTED, RATE):
+        for metric in (*PRINTED, *(score.name for score in scores)):
             row[metric] = measured[metric].mean if metric in measured else None
             row[f"{metric}_std"] = measured[metric].std if metric in measured else None
             if metric in PRINTED:
@@ -100,7 +108,7 @@ def effort(layout: Layout, run: Run) -> dict[str, Any]:
     }
 
 
-def for_people(frame: pd.DataFrame) -> pd.DataFrame:
+def for_people(frame: pd.DataFrame, scores: Sequence[Score]) -> pd.DataFrame:
     """The table as text: mean ± spread, empty where nothing was computed."""
     out = pd.DataFrame()
     out["Guide"] = [
@@ -114,33 +122,55 @@ def for_people(frame: pd.DataFrame) -> pd.DataFrame:
     ]
     out["Supervision"] = frame["supervision"].fillna("")
     out["Steps"] = [f"{int(n):,}" if pd.notna(n) else "" for n in frame["steps"]]
+    in_print = _is_printed(frame)
     digits = {"fid": 2, "is": 2, "precision": 3, "recall": 3}
     for metric, heading in HEADINGS.items():
         out[heading] = _spread(frame, metric, digits[metric])
-        out[f"{heading[:-2]} in print"] = [
-            f"{v:.{digits[metric] + (metric in ('precision', 'recall'))}f}" if pd.notna(v) else ""
-            for v in frame[f"paper_{metric}"]
-        ]
-    out["Target class ↑"] = _spread(frame, RATE, 1, 100, "%")
+        if in_print:
+            out[f"{heading[:-2]} in print"] = [
+                f"{v:.{digits[metric] + (metric in ('precision', 'recall'))}f}"
+                if pd.notna(v)
+                else ""
+                for v in frame[f"paper_{metric}"]
+            ]
+    for score in scores:
+        out[score.title] = _spread(frame, score.name, score.digits, score.factor, score.unit)
     return out
 
 
-def note(preset: Preset) -> str:
+def note(preset: Preset, scores: Sequence[Score], in_print: bool) -> str:
     """What the columns mean."""
     sampling = preset.sampling
-    scales = ", ".join(f"{sampler_title(n)} {s.scale:g}" for n, s in preset.samplers.items())
     several = f"Mean ± standard deviation over {len(sampling.seeds)} sampling seeds of {sampling.samples:,} samples each"
     one = f"One sampling seed, {sampling.samples:,} samples"
     other = " (another data set and another feature extractor: compare the order of rows, not the values)"
-    return (
-        f"Preset `{preset.name}`. {several if len(sampling.seeds) > 1 else one}. Guidance scale: {scales}. "
+    printed = (
         "“In print”: what the paper reports for the architecture in brackets, on ImageNet 256x256"
         f"{'' if _judged_as_in_print(preset) else other}. "
+    )
+    return (
+        f"Preset `{preset.name}`. {several if len(sampling.seeds) > 1 else one}. "
+        f"Guidance scale: {_scales(preset)}. {printed if in_print else ''}"
         "Trained parameters: of all experts together, and as a share of the guide's own. "
         "Steps: training steps of the row in all, shared start included. "
-        "Target class: how often an independent classifier sees the class that was asked for. "
+        f"{''.join(f'{score.meaning} ' for score in scores)}"
         "An empty cell was not computed."
     )
+
+
+def _scales(preset: Preset) -> str:
+    """The guidance scale of each sampler, and of the guides that have their own."""
+    found = []
+    for name, sampler in preset.samplers.items():
+        own = {g: spec.scales[name] for g, spec in preset.guides.items() if name in spec.scales}
+        apart = ", ".join(f"{guide} {scale:g}" for guide, scale in own.items())
+        found.append(f"{sampler_title(name)} {sampler.scale:g}" + (f" ({apart})" if apart else ""))
+    return ", ".join(found)
+
+
+def _is_printed(frame: pd.DataFrame) -> bool:
+    """Whether the paper prints anything of these rows."""
+    return any(bool(frame[f"paper_{metric}"].notna().any()) for metric in PRINTED)
 
 
 def _judged_as_in_print(preset: Preset) -> bool:
@@ -149,21 +179,19 @@ def _judged_as_in_print(preset: Preset) -> bool:
     return (data.image_size, data.classes) == (256, 1000) and preset.evaluator.as_in_print
 
 
+def metrics_in(frame: pd.DataFrame) -> list[str]:
+    """The metrics that a table has: each has its spread in a column beside it."""
+    return [name for name in frame.columns if f"{name}_std" in frame]
+
+
 def nested(frame: pd.DataFrame) -> dict[str, Any]:
     """The measured values as {guide: {sampler: {method: {metric: mean}}}}, for `dvc metrics`."""
     tree: dict[str, Any] = {}
+    metrics = metrics_in(frame)
     for row in frame.to_dict("records"):
-        values = {m: row[m] for m in (*PRINTED, RATE) if pd.notna(row[m])}
-        guide = UNGUIDED if row["method"] == "none" else row["guide"]
-        tree.setdefault(guide, {}).setdefault(row["sampler"], {})[row["method"]] = values
+        values = {m: row[m] for m in metrics if pd.notna(row[m])}
+        tree.setdefault(row["guide"], {}).setdefault(row["sampler"], {})[row["method"]] = values
     return tree
-
-
-def _measured(layout: Layout, run: Run) -> dict[str, Spread]:
-    """The metrics of a run; none if they were not computed."""
-    if not layout.metrics(run.sampler, run.guide).exists():
-        return {}
-    return read_measured(layout, run.sampler, run.guide).methods.get(run.method, {})
 
 
 def _spread(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -26,14 +26,13 @@ from ppap.evaluation import measured
 from ppap.preset import UNGUIDED
 from ppap.preset.runs import Run
 from ppap.report.paper import PRINTED
-from ppap.report.tables import METHODS, RATE
+from ppap.report.tables import METHODS, metrics_in
 
 # spreads; a rerun of the same code on another processor stays within (docs/comparing.md)
 LIMIT = 4.0
 ASSUMED = 0.02  # the relative spread, where neither side has several sampling seeds
 # the least relative spread: rounding is no difference, not even beside seeds that give all but equal values
 LEAST = 0.001
-METRICS = (*PRINTED, RATE)
 
 
 class Value(BaseModel):
@@ -44,10 +43,10 @@ class Value(BaseModel):
 
 
 def _complete(row: dict[str, Value]) -> dict[str, Value]:
-    """A row has every metric that the paper prints, and perhaps the target-class rate; nothing else."""
-    missing, unknown = PRINTED - row.keys(), row.keys() - {*METRICS}
-    if missing or unknown:
-        raise ValueError(f"no {min(missing)}" if missing else f"unknown metric {min(unknown)}")
+    """A row has every metric that the paper prints, and perhaps scores of a task."""
+    missing = PRINTED - row.keys()
+    if missing:
+        raise ValueError(f"no {min(missing)}")
     return row
 
 
@@ -91,20 +90,22 @@ def _from_tables(folder: Path) -> dict[Run, Row]:
         try:
             frame = pd.read_csv(path)
             for record in frame[frame["fid"].notna()].to_dict("records"):
-                guide = UNGUIDED if record["method"] == "none" else record["guide"]
-                rows[Run(record["sampler"], guide, record["method"])] = _row(record)
+                shared = record["method"] == "none"
+                guide = UNGUIDED if shared else record["guide"]
+                metrics = PRINTED if shared else metrics_in(frame)
+                rows[Run(record["sampler"], guide, record["method"])] = _row(record, metrics)
         except (OSError, ValueError, KeyError) as error:
             reason = _first(error) if isinstance(error, ValidationError) else error
             raise DataError(f"{path}: not a table of results: {reason}") from None
     return rows
 
 
-def _row(record: Mapping[Any, Any]) -> Row:
+def _row(record: Mapping[Any, Any], metrics: Iterable[str]) -> Row:
     """A row of a table's CSV; an empty cell is NaN there."""
     known = {key: value for key, value in record.items() if pd.notna(value)}
     values = {
         metric: Value.model_validate({"mean": known[metric], "std": known.get(f"{metric}_std")})
-        for metric in METRICS
+        for metric in metrics
         if metric in known
     }
     return _complete(values)
@@ -197,8 +198,8 @@ def differences(first: Row, second: Row, relative: Mapping[str, float]) -> list[
             second[metric],
             _spreads(first[metric], second[metric], relative.get(metric, ASSUMED)),
         )
-        for metric in METRICS
-        if metric in first and metric in second
+        for metric in first
+        if metric in second
     ]
 
 

@@ -8,11 +8,17 @@ from typing import Any
 from tabulate import tabulate
 
 from ppap.preset.runs import Run
-from ppap.report.tables import HEADINGS, RATE, method_title, sampler_title
-from ppap.results.compare import LIMIT, METRICS, Comparison, Difference
+from ppap.report.tables import HEADINGS, method_title, sampler_title
+from ppap.results.compare import LIMIT, Comparison, Difference
+from ppap.tasks.kinds import TASKS
 
-_TITLES = {metric: heading[:-2] for metric, heading in HEADINGS.items()} | {RATE: "Target class"}
-_FORMATS = {"fid": ".2f", "is": ".2f", "precision": ".3f", "recall": ".3f", RATE: ".1%"}
+_SCORES = [score for task in TASKS for score in TASKS.get(task).load().scores]
+_TITLES = {metric: heading[:-2] for metric, heading in HEADINGS.items()} | {
+    score.name: score.title[:-2] for score in _SCORES
+}
+_FORMATS = {"fid": ".2f", "is": ".2f", "precision": ".3f", "recall": ".3f"} | {
+    score.name: f".{score.digits}{'%' if score.unit else 'f'}" for score in _SCORES
+}
 
 
 def as_text(comparison: Comparison) -> str:
@@ -50,7 +56,7 @@ def closing(comparison: Comparison) -> str:
     run, largest = comparison.largest
     rows = len(comparison.rows)
     difference = (
-        f"largest difference {abs(largest.spreads):.1f} spreads: {_named(run)}, {_TITLES[largest.metric]}"
+        f"largest difference {abs(largest.spreads):.1f} spreads: {_named(run)}, {_title(largest.metric)}"
         if largest.spreads
         else "no difference"
     )
@@ -68,6 +74,7 @@ def _heading(comparison: Comparison) -> str:
 def _table(comparison: Comparison) -> list[dict[str, str]]:
     """Row by row the differences in spreads; `!` marks those beyond the limit."""
     rows = []
+    metrics = dict.fromkeys(d.metric for row in comparison.rows.values() for d in row)
     for run, differences in comparison.rows.items():
         names = {
             "Guide": run.guide,
@@ -78,7 +85,7 @@ def _table(comparison: Comparison) -> list[dict[str, str]]:
             d.metric: f"{round(d.spreads, 1) + 0:+.1f}{'' if d.agrees else ' !'}"
             for d in differences
         }
-        rows.append(names | {_TITLES[metric]: cells.get(metric, "") for metric in METRICS})
+        rows.append(names | {_title(metric): cells.get(metric, "") for metric in metrics})
     return rows
 
 
@@ -94,9 +101,15 @@ def _findings(comparison: Comparison) -> list[str]:
 
 def _values(difference: Difference) -> str:
     shown = [
-        format(v.mean, _FORMATS[difference.metric]) for v in (difference.first, difference.second)
+        format(v.mean, _FORMATS.get(difference.metric, ".3f"))
+        for v in (difference.first, difference.second)
     ]
-    return f"{_TITLES[difference.metric]} {shown[0]} instead of {shown[1]} ({difference.spreads:+.1f} spreads)"
+    return f"{_title(difference.metric)} {shown[0]} instead of {shown[1]} ({difference.spreads:+.1f} spreads)"
+
+
+def _title(metric: str) -> str:
+    """What a metric is called; the scores of a task of the user's own by their names in files."""
+    return _TITLES.get(metric, metric)
 
 
 def _named(run: Run) -> str:

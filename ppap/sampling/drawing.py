@@ -13,31 +13,28 @@ from tqdm import tqdm
 
 from ppap.data import datasets
 from ppap.diffusion.denoiser import Denoiser
-from ppap.diffusion.guidance import (
-    Guidance,
-    GuideAt,
-    NoGuidance,
-    class_log_probability,
-)
+from ppap.diffusion.guidance import Guidance, GuideAt, NoGuidance, Objective
 from ppap.diffusion.samplers import Sampler, State
 from ppap.diffusion.trajectory import noise_state, trajectory
 from ppap.experts.bank import ExpertBank, check_experts, read_expert
 from ppap.experts.header import purpose_of
-from ppap.graph.artefacts import TARGET, samples_identity, target_classes
+from ppap.graph import targets
+from ppap.graph.artefacts import TARGET, samples_identity
 from ppap.graph.checkpoints import Checkpoint
 from ppap.graph.layout import Layout, one_of
 from ppap.networks import models, runtime
 from ppap.preset import Preset
 from ppap.preset.runs import Run
+from ppap.sampling.targets import real_pictures
 from ppap.storage import files
 
 GuidanceFor = Callable[[Tensor], Guidance]
-"""Target classes (B,) of a batch to its guidance."""
+"""The numbers (B,) of a batch's targets to its guidance."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """Images to draw in one job: a (seed, index) each, and the classes (n,) they are guided to."""
+    """Images to draw in one job: a (seed, index) each, and the numbers (n,) of their targets."""
 
     name: str
     seeds: list[tuple[int, int]]
@@ -71,37 +68,65 @@ def generate(layout: Layout, index: int, checkpoint: Checkpoint) -> None:
 
 
 def sample(layout: Layout, run: Run, index: int, checkpoint: Checkpoint) -> None:
-    """Draw one shard of a guided run; write its images, and their target classes beside them."""
-    preset = layout.preset
-    sampling = preset.sampling
+    """Draw one shard of a guided run; write its images, and the numbers of their targets beside them."""
+    preset, sampling = layout.preset, layout.preset.sampling
     size = one_of(layout.sample_sizes, index)
     samples = range(index * sampling.shard_size, index * sampling.shard_size + size)
+    numbers = targets.numbers(layout, run.guide)[samples.start : samples.stop]
+    path = layout.samples(run, index)
+    files.check_writable(path, checkpoint.path)
+    if preset.guidance(run.method).drawn:
+        images = _drawn(layout, run, index, samples, numbers, checkpoint)
+    else:
+        images = real_pictures(layout, run, numbers)
+    about = samples_identity(run, index, images[0])
+    beside = files.tensors_writer({TARGET: numbers}, about)
+    files.write_all({layout.targets(run, index): beside, path: files.array_writer(images)})
+    checkpoint.drop()
+
+
+def _drawn(
+    layout: Layout,
+    run: Run,
+    index: int,
+    samples: range,
+    numbers: Tensor,
+    checkpoint: Checkpoint,
+) -> NDArray[np.uint8]:
+    """The samples of a run with these places among all of them."""
+    preset, sampling = layout.preset, layout.preset.sampling
     drawing = Drawing(
         name=f"{run.guide} {run.method} {run.sampler} {index}",
         seeds=[(sampling.seeds[i // sampling.samples], i % sampling.samples) for i in samples],
-        targets=target_classes(preset)[samples.start : samples.stop],
+        targets=numbers,
         shape=preset.dataset.shape,
         batch_size=sampling.batch_size,
         checkpoint=checkpoint,
         checkpoint_every=sampling.checkpoint_every,
     )
-    path = layout.samples(run, index)
-    files.check_writable(path, checkpoint.path)
     denoiser = models.load_denoiser(layout, run.sampler)
-    images = _draw(preset, drawing, denoiser, run.sampler, guidance_for(layout, run))
-    about = samples_identity(run, index, images[0])
-    targets = files.tensors_writer({TARGET: drawing.targets}, about)
-    files.write_all({layout.targets(run, index): targets, path: files.array_writer(images)})
-    checkpoint.drop()
+    return _draw(preset, drawing, denoiser, run.sampler, guidance_for(layout, run))
 
 
 def guidance_for(layout: Layout, run: Run) -> GuidanceFor:
     """The run's guidance, its networks loaded."""
     preset = layout.preset
     kind = preset.guidance(run.method)
-    guide = guide_at(layout, run) if kind.guided else None
-    scale = preset.samplers[run.sampler].scale if kind.guided else 0.0
-    return lambda targets: kind.build(guide, class_log_probability(targets), scale)
+    if not kind.guided:
+        return lambda numbers: kind.build(None, _no_objective, 0.0)
+    guide, scale = guide_at(layout, run), preset.scale(run.sampler, run.guide)
+    wanted = objective_of(layout, run.guide)
+    return lambda numbers: kind.build(guide, wanted(numbers), scale)
+
+
+def objective_of(layout: Layout, guide: str) -> Callable[[Tensor], Objective]:
+    """What guidance is to raise, of the numbers (B,) of targets."""
+    task, take = targets.task_of(layout.preset, guide), targets.taker(layout, guide)
+    return lambda numbers: task.objective(take(numbers))
+
+
+def _no_objective(answers: Tensor) -> Tensor:
+    raise AssertionError("guidance without a guide has no objective")
 
 
 def guide_at(layout: Layout, run: Run) -> GuideAt:

@@ -16,11 +16,12 @@ from ppap.steps.pretrain import Pretrain
 from ppap.steps.reference_features import ReferenceFeatures
 from ppap.steps.sample import Sample
 from ppap.steps.table import Table
+from ppap.steps.targets import Targets
 from ppap.steps.train_expert import TrainExpert
 from ppap.steps.warm_start import WarmStart
 
 STEPS: tuple[type[Step], ...] = (
-    *(Download, Pretrain, Generate, Label, WarmStart, TrainExpert, Sample),
+    *(Download, Pretrain, Generate, Label, Targets, WarmStart, TrainExpert, Sample),
     *(ReferenceFeatures, Features, Metrics, Table, Figure),
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ppap.graph.layout import Layout
 from ppap.graph.step import Step
 from ppap.preset import Preset, reads
-from ppap.preset.runs import Run, evaluated, group
+from ppap.preset.runs import Run, evaluated, group, judged_guides
 
 if TYPE_CHECKING:
     from ppap.plan.costs import Cost, Costs
@@ -26,6 +26,8 @@ class Features(Step):
     sampler: str
     guide: str
     methods: tuple[str, ...] = ()
+    against: tuple[str, ...] = ()
+    """The guides whose targets the samples are held against: their own, or all that share them."""
 
     @classmethod
     def jobs(cls, layout: Layout) -> Iterable[Self]:
@@ -35,7 +37,14 @@ class Features(Step):
     def of(cls, layout: Layout, **wildcards: Any) -> Self:
         job = cls(**wildcards)
         runs = group(layout.preset, job.sampler, job.guide)
-        return cls(job.sampler, job.guide, tuple(run.method for run in runs))
+        return cls.of_methods(layout, job.sampler, job.guide, [run.method for run in runs])
+
+    @classmethod
+    def of_methods(cls, layout: Layout, sampler: str, guide: str, methods: Sequence[str]) -> Self:
+        """The job for some of the methods."""
+        runs = [Run(sampler, guide, method) for method in methods]
+        against = (other for run in runs for other in judged_guides(layout.preset, run))
+        return cls(sampler, guide, tuple(methods), tuple(dict.fromkeys(against)))
 
     @property
     def runs(self) -> list[Run]:
@@ -51,19 +60,20 @@ class Features(Step):
         shards = range(len(layout.sample_sizes))
         places = (layout.samples, layout.targets)
         samples = [place(run, shard) for run in self.runs for shard in shards for place in places]
-        return [*layout.judges, *samples]
+        return list(dict.fromkeys([*layout.judges, *samples, *layout.held_against(self.against)]))
 
     def arguments(self) -> list[str]:
         return [self.sampler, self.guide, *self.methods]
 
     def keys(self, preset: Preset) -> list[str]:
-        samples = [*reads.target_keys(), "sampling.shard_size", *reads.IMAGE]
-        return [*samples, *reads.evaluator_keys(preset)]
+        samples = [*reads.target_keys(preset, self.guide), "sampling.shard_size", *reads.IMAGE]
+        against = [key for guide in self.against for key in reads.judged_keys(preset, guide)]
+        return [*samples, *reads.evaluator_keys(preset), *against]
 
     def cost(self, costs: Costs) -> Cost:
-        return costs.features(len(self.methods))
+        return costs.features(len(self.methods), self.against)
 
     def run(self, layout: Layout) -> None:
         from ppap.evaluation.features import write_features
 
-        write_features(layout, self.runs)
+        write_features(layout, self.runs, self.against)

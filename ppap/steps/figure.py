@@ -85,7 +85,7 @@ def figure_names(preset: Preset) -> list[str]:
 def _samples(layout: Layout, guide: str) -> list[Path]:
     runs = [stored_as(layout.preset, run) for run in drawn_runs(layout.preset, guide)]
     shown = [place(run, 0) for run in runs for place in (layout.samples, layout.targets)]
-    return [*shown, *layout.class_names(guide)]
+    return [*shown, *layout.class_names(guide), *layout.numbered(guide)]
 
 
 def _metrics(layout: Layout, _: str) -> list[Path]:
@@ -100,7 +100,8 @@ def _confidence(layout: Layout, _: str) -> list[Path]:
 def _gradients(layout: Layout, _: str) -> list[Path]:
     guide = main_guides(layout.preset)[0]
     guiding = [p for run in guided_runs(layout.preset, guide) for p in layout.guiding(run)]
-    return [layout.model(DIFFUSION), *guiding, *layout.shown_image, *layout.class_names(guide)]
+    picture = layout.numbered(guide) or layout.shown_image
+    return [layout.model(DIFFUSION), *guiding, *picture, *layout.class_names(guide)]
 
 
 KINDS = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 from ppap.graph.layout import Layout
 from ppap.graph.step import Step
 from ppap.preset import Preset, reads
-from ppap.preset.runs import evaluated, group
+from ppap.preset.runs import evaluated, group, judged_guides
 
 if TYPE_CHECKING:
     from ppap.plan.costs import Cost, Costs
@@ -35,12 +35,15 @@ class Metrics(Step):
         return [layout.metrics(self.sampler, self.guide)]
 
     def inputs(self, layout: Layout) -> list[Path]:
-        return [layout.reference, layout.features(self.sampler, self.guide)]
+        numbered = layout.numbered(self.guide)
+        return [layout.reference, layout.features(self.sampler, self.guide), *numbered]
 
     def keys(self, preset: Preset) -> list[str]:
-        methods = (run.method for run in group(preset, self.sampler, self.guide))
-        guidance = [f"methods.{method}.guidance" for method in methods]
-        return [*reads.target_keys(), "evaluator.kind", "evaluator.neighbours", *guidance]
+        runs = group(preset, self.sampler, self.guide)
+        guides = {guide for run in runs for guide in judged_guides(preset, run)}
+        tasks = [key for guide in guides for key in reads.answer_keys(preset, guide)]
+        own = ["evaluator.kind", "evaluator.neighbours", "dataset.classes", *tasks]
+        return [*reads.target_keys(preset, self.guide), *own]
 
     def cost(self, costs: Costs) -> Cost:
         return costs.nothing()

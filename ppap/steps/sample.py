@@ -47,15 +47,16 @@ class Sample(Step):
         return [layout.samples(self.drawn, self.shard), layout.targets(self.drawn, self.shard)]
 
     def inputs(self, layout: Layout) -> list[Path]:
-        return [layout.model(DIFFUSION), *layout.guiding(self.drawn)]
+        if layout.preset.guidance(self.method).drawn:
+            return [layout.model(DIFFUSION), *layout.guiding(self.drawn)]
+        return layout.numbered(self.guide) or layout.dataset
 
     def keys(self, preset: Preset) -> list[str]:
-        return [
-            *reads.drawing_keys(preset, self.sampler),
-            *reads.run_keys(preset, *self.drawn),
-            *reads.target_keys(),
-            "sampling.shard_size",
-        ]
+        numbers = [*reads.target_keys(preset, self.guide), "sampling.shard_size"]
+        own = [*numbers, *reads.run_keys(preset, *self.drawn)]
+        if preset.guidance(self.method).drawn:
+            return [*own, *reads.drawing_keys(preset, self.sampler)]
+        return [*own, *reads.real_keys(preset, self.drawn)]
 
     def cost(self, costs: Costs) -> Cost:
         return costs.samples(self.drawn, self.shard)

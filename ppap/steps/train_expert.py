@@ -52,7 +52,7 @@ class TrainExpert(Step):
         share = ["experts.warm_share"] if has_warm_start(preset, method) else []
         return [
             *(f"methods.{self.method}.{key}" for key in own),
-            *reads.lesson_keys(preset, str(method.supervision)),
+            *reads.lesson_keys(preset, self.guide, str(method.supervision)),
             *reads.student_keys(preset, self.guide, str(method.trainable)),
             *("experts.allocation", "experts.warm_start"),
             *share,

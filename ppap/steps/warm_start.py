@@ -49,7 +49,7 @@ class WarmStart(Step):
         return [layout.model(self.guide), *layout.lesson(self.guide, self.supervision)]
 
     def keys(self, preset: Preset) -> list[str]:
-        lesson = reads.lesson_keys(preset, self.supervision)
+        lesson = reads.lesson_keys(preset, self.guide, self.supervision)
         student = reads.student_keys(preset, self.guide, self.trainable)
         return [*lesson, *student, "experts.warm_share"]
 

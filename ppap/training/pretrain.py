@@ -13,6 +13,7 @@ from ppap.diffusion.denoiser import add_noise
 from ppap.diffusion.schedules import Schedule
 from ppap.graph.checkpoints import Checkpoint
 from ppap.graph.layout import Layout
+from ppap.graph.targets import task_of
 from ppap.networks import models, runtime
 from ppap.networks.guide import Guide
 from ppap.preset import DIFFUSION
@@ -21,6 +22,7 @@ from ppap.storage import files
 from ppap.training.loop import Session, train
 
 log = logging.getLogger(__name__)
+_HELD_OUT = 500  # images of a batch
 
 
 def pretrain(layout: Layout, name: str, checkpoint: Checkpoint, mark: str) -> None:
@@ -36,7 +38,7 @@ def pretrain(layout: Layout, name: str, checkpoint: Checkpoint, mark: str) -> No
         if name == DIFFUSION:
             metadata, network = _train_diffusion(layout, session)
         else:
-            metadata, network = _train_classifier(layout, name, session)
+            metadata, network = _train_guide(layout, name, session)
     about = metadata | {"model": name, "config": mark}
     files.write_tensors(layout.model(name), network.state_dict(), about)
     checkpoint.drop()
@@ -63,29 +65,32 @@ def _train_diffusion(layout: Layout, session: Session) -> tuple[dict[str, str], 
     return {key: f"{value:.6g}" for key, value in summary.items()}, network
 
 
-def _train_classifier(
+def _train_guide(
     layout: Layout, name: str, session: Session
 ) -> tuple[dict[str, str], torch.nn.Module]:
-    """Cross-entropy on clean images, shifted at random: an ordinary off-the-shelf classifier."""
-    preset = layout.preset
+    """Supervised, on clean images, shifted at random: an ordinary off-the-shelf model."""
+    preset, task = layout.preset, task_of(layout.preset, name)
     device = runtime.device(preset.runtime)
     guide = models.new_guide(layout, name)
     models.place_guide(layout, name, guide.train())
     data = datasets.load(layout, "train")
-    images, labels = datasets.to_tensor(data.images).to(device), data.labels.to(device)
+    images = datasets.to_tensor(data.images).to(device)
+    truths = data.truth_of(preset, name).to(device)
     training = preset.training(name)
     assert training is not None
 
     def loss_at(step: int) -> Tensor:
         chosen = torch.randint(len(images), (training.batch_size,))
-        return F.cross_entropy(guide(shifted(images[chosen], training.shift)), labels[chosen])
+        return task.supervised(guide(shifted(images[chosen], training.shift)), truths[chosen])
 
     summary = train(guide.network, loss_at, training, session)
-    accuracy = holdout_accuracy(layout, guide.eval())
-    log.info("%s: %.1f%% of held-out images right", name, 100 * accuracy)
+    reached = holdout_scores(layout, name, guide.eval())
+    log.info(
+        "%s: on held-out images %s", name, ", ".join(f"{k} {v:.4f}" for k, v in reached.items())
+    )
     return {
         **{k: f"{v:.6g}" for k, v in summary.items()},
-        "holdout": f"{accuracy:.4f}",
+        "holdout": f"{next(iter(reached.values())):.4f}",
     }, guide.network
 
 
@@ -103,10 +108,11 @@ def shifted(images: Tensor, largest: int) -> Tensor:
 
 
 @torch.inference_mode()
-def holdout_accuracy(layout: Layout, guide: Guide) -> float:
-    """Share of held-out real images whose class the guide finds."""
-    preset = layout.preset
+def holdout_scores(layout: Layout, name: str, guide: Guide) -> dict[str, float]:
+    """The scores of the guide's own answers on held-out real images; of a classifier: the share it gets right."""
+    preset, task = layout.preset, task_of(layout.preset, name)
     data = datasets.load(layout, "holdout")
     device = runtime.device(preset.runtime)
-    answers = guide(datasets.to_tensor(data.images).to(device)).argmax(1).cpu()
-    return float((answers == data.labels).float().mean())
+    batches = datasets.to_tensor(data.images).split(_HELD_OUT)
+    answers = torch.cat([guide(batch.to(device)).cpu() for batch in batches])
+    return task.scored(task.statistics(answers, data.truth_of(preset, name)))

@@ -14,6 +14,7 @@ from torch import nn
 from ppap.errors import ConfigError, ModelError, PPAPError
 from ppap.preset import Download, NetworkConfig
 from ppap.preset.sections.libraries import library_of
+from ppap.tasks.kinds import CLASSIFICATION
 
 
 class Pretrained(NamedTuple):
@@ -37,10 +38,11 @@ class Input(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """Channels of the images that a network sees, and classes that it tells apart."""
+    """Channels of the images that a network sees; its task, and how many numbers it gives: classes, labels of a pixel."""
 
     channels: int
     classes: int
+    task: str = CLASSIFICATION
 
 
 class LibraryCode(ABC):

@@ -12,6 +12,7 @@ Name = Annotated[
 ]
 # Whole numbers have bounds, so that no arithmetic on them ends in an overflow or in a list without end.
 Count = Annotated[int, Field(gt=0, le=1_000_000_000)]
+Scale = Annotated[float, Field(ge=0, le=10_000)]
 Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
 UNGUIDED = "unguided"
 # Names of files under results/PRESET/models, beside those of the guides, and of those under results/PRESET/judges.

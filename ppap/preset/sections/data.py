@@ -64,13 +64,20 @@ class DatasetConfig(Section):
     """Real images: they train what the preset trains itself and the supervised rows."""
 
     kind: Annotated[str, *kind_of(DATASETS)] = Field(
-        "digits", description="UCI digits inside scikit-learn, a folder, or one of torch-fidelity's"
+        "digits",
+        description="UCI digits inside scikit-learn, solids drawn here, a folder, or one of torch-fidelity's",
     )
     path: str | None = Field(None, description="image_folder: the folder, one folder in it a class")
     name: str | None = Field(None, description="registered: the data set's name in torch-fidelity")
+    pictures: Annotated[int, Field(gt=0, le=1_000_000)] | None = Field(
+        None, description="shapes: how many are drawn, held-out ones included"
+    )
     image_size: Annotated[int, Field(gt=0, le=4096)] = Field(8, description="pixels a side")
     channels: Literal[1, 3] = Field(1, description="1 grey, 3 colour")
     classes: Annotated[int, Field(gt=0, le=1_000_000)] = 10
+    segments: Annotated[int, Field(gt=1, le=10_000)] | None = Field(
+        None, description="labels of a label map, background included; segmentation needs it"
+    )
     holdout: Annotated[float, Field(ge=0.02, le=0.9)] = Field(
         0.2, description="share never trained on"
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ppap.registry import Registry
+from ppap.tasks.kinds import CLASSIFICATION
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class DatasetKind:
     are trained and samples judged with them too. `downloaded` ones are a file that `ppap download` makes. `key` is
     the key of a preset that belongs to this kind alone. `sizes` are what keys must say where anything looks at
     the images. `reads` are the keys, beside `kind`, that decide what images and labels are read (of a downloaded
-    one: from its file, which `key` decides).
+    one: from its file, which `key` decides). `truths` are the tasks that it knows what is true for.
     """
 
     streamed: bool = False
@@ -25,6 +26,7 @@ class DatasetKind:
     channels: int | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
     reads: tuple[str, ...] = ()
+    truths: tuple[str, ...] = (CLASSIFICATION,)
 
 
 DATASETS: Registry[DatasetKind] = Registry(
@@ -40,6 +42,14 @@ DATASETS: Registry[DatasetKind] = Registry(
             key="path",
             channels=3,
             reads=("path", "image_size", "classes", "mirror"),
+        ),
+        # solids on a floor, drawn by ppap.data.shapes
+        "shapes": DatasetKind(
+            key="pictures",
+            channels=3,
+            sizes={"classes": 4, "segments": 5},
+            reads=("pictures", "image_size", "holdout"),
+            truths=(CLASSIFICATION, "depth", "segmentation"),
         ),
         # one of torch-fidelity's
         "registered": DatasetKind(

@@ -10,7 +10,7 @@ from ppap.diffusion.guidance_kinds import GUIDANCE
 from ppap.diffusion.noise_ranges import Allocation
 from ppap.diffusion.sampler_kinds import SAMPLERS
 from ppap.preset.kinds import kind_of
-from ppap.preset.sections.base import Count, Name, Section, Seed
+from ppap.preset.sections.base import Count, Name, Scale, Section, Seed
 
 
 class SamplerConfig(Section):
@@ -19,8 +19,8 @@ class SamplerConfig(Section):
     eta: Annotated[float, Field(ge=0, le=1)] = Field(
         0.0, description="noise of DDIM and of the user's own samplers (0: none); DDPM's is 1"
     )
-    scale: Annotated[float, Field(ge=0, le=10_000)] = Field(
-        description="guidance scale, one for every method"
+    scale: Scale = Field(
+        description="guidance scale, one for every method; a guide's `scales` come before it"
     )
 
 

@@ -7,10 +7,12 @@ from typing import Annotated, Any
 
 from pydantic import Field, PositiveFloat, PrivateAttr, model_validator
 
-from ppap.preset.sections.base import Count, Section
+from ppap.preset.kinds import kind_of
+from ppap.preset.sections.base import Count, Name, Scale, Section
 from ppap.preset.sections.data import Download
 from ppap.preset.sections.libraries import WRITTEN, Library, ModelName, library_of
 from ppap.preset.sections.running import Training
+from ppap.tasks.kinds import CLASSIFICATION, TASKS
 
 # For pixels in [0, 1]; beyond these bounds single precision makes nothing or infinity of an image.
 Mean = Annotated[float, Field(ge=-1000, le=1000)]
@@ -103,8 +105,35 @@ class NetworkConfig(Section):
         return self
 
 
+TaskName = Annotated[str, *kind_of(TASKS)]
+
+
+class TargetsConfig(Section):
+    """Pictures whose depth, labels and the like samples are guided to show."""
+
+    count: Count = Field(100, description="held-out real pictures, where no folder is given")
+    folder: str | None = Field(
+        None,
+        description="of targets: maps (.npy, grey .png), or pictures that the guide itself looks at",
+    )
+
+
+class JudgeConfig(NetworkConfig):
+    """An independent network that judges the samples of the guides with its task."""
+
+    task: TaskName = Field(description="of the guides whose samples it judges")
+
+
 class GuideConfig(NetworkConfig):
     """An off-the-shelf model that guides, and how it is adapted to noise."""
+
+    task: TaskName = Field(CLASSIFICATION, description="what it says of an image")
+    targets: TargetsConfig = Field(
+        TargetsConfig(), description="of tasks whose targets are pictures, not classes"
+    )
+    scales: dict[Name, Scale] = Field(
+        default_factory=dict, description="guidance scale by sampler, in place of the sampler's own"
+    )
 
     stands_for: str | None = Field(None, description="architecture in the paper's tables")
     adapter: AdapterConfig

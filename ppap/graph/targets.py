@@ -1,0 +1,69 @@
+"""Targets of samples: a whole number each, which is a class, or a place among the targets that pictures show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ppap.errors import DataError
+from ppap.graph import artefacts
+from ppap.graph.artefacts import PICTURE, TARGET
+from ppap.graph.layout import Layout
+from ppap.preset import UNGUIDED, Preset
+from ppap.seeds import balanced_classes
+from ppap.storage import tensor_spec
+from ppap.storage.tensor_spec import REMEDY
+from ppap.tasks.task import Task
+
+
+def task_of(preset: Preset, model: str) -> Task:
+    """The task of a guide or a judge, on the preset's images."""
+    return preset.task(model).build(preset.dataset)
+
+
+def numbers(layout: Layout, guide: str) -> Tensor:
+    """The number of each sample's target, balanced within each sampling seed: (total,)."""
+    sampling, chosen = layout.preset.sampling, choices(layout, guide)
+    return torch.cat([balanced_classes(s, sampling.samples, chosen) for s in sampling.seeds])
+
+
+def choices(layout: Layout, guide: str) -> list[int]:
+    """The numbers of all targets of a guide; samples without guidance are counted by classes."""
+    preset = layout.preset
+    if guide == UNGUIDED or not preset.task(guide).of_pictures:
+        return preset.target_classes
+    return list(range(len(read(layout, guide)[TARGET])))
+
+
+def read(layout: Layout, guide: str) -> dict[str, Tensor]:
+    """The targets that pictures show, `target` (N, ...), and the pictures, `picture` uint8 (N, H, W, C)."""
+    spec = artefacts.shown_targets(task_of(layout.preset, guide).target_shape)
+    return tensor_spec.read(layout.shown(guide), spec, {"guide": guide})
+
+
+def taker(layout: Layout, guide: str) -> Callable[[Tensor], Tensor]:
+    """The targets by their numbers (B,), on whose device they come, as the guide's task takes them: (B, ...)."""
+    if not layout.preset.task(guide).of_pictures:
+        return lambda chosen: chosen
+    everything = read(layout, guide)[TARGET]
+    return lambda chosen: everything[chosen.cpu()].to(chosen.device)
+
+
+def pictures(layout: Layout, guide: str) -> Tensor:
+    """The pictures that show the targets: uint8 (N, H, W, C)."""
+    return read(layout, guide)[PICTURE]
+
+
+def check(layout: Layout, guide: str, path: Path, found: Tensor, first: int = 0) -> None:
+    """DataError unless these are the numbers of the targets that the preset's samples from `first` on are guided to."""
+    wanted = numbers(layout, guide)[first : first + len(found)]
+    different = (found != wanted).nonzero().flatten()
+    if len(different):
+        i = int(different[0])
+        raise DataError(
+            f"{path}: sample {first + i} was guided to target {int(found[i])}, in the preset it is "
+            f"{int(wanted[i])}; {REMEDY}"
+        )

@@ -1,0 +1,97 @@
+"""Targets that pictures show: held-out real ones, whose truth is known, or those of a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL.Image import Image
+from torch import Tensor
+from torchvision.datasets.folder import IMG_EXTENSIONS
+from torchvision.transforms import v2
+
+from ppap.data import datasets
+from ppap.data.image_folder import read_image
+from ppap.errors import ConfigError, DataError
+from ppap.graph import targets
+from ppap.graph.artefacts import PICTURE, TARGET
+from ppap.graph.layout import Layout
+from ppap.networks import models, runtime
+from ppap.networks.guide import Guide
+from ppap.preset import Preset
+from ppap.preset.runs import Run
+from ppap.storage import files
+from ppap.tasks.task import Task
+
+Shown = tuple[Tensor, Tensor]
+"""Targets (N, ...), and the pictures that show them, uint8 (N, H, W, C)."""
+
+
+def write_targets(layout: Layout, guide: str) -> None:
+    """Write the targets of a guide; ConfigError if these are classes, DataError if a file is no target."""
+    preset = layout.preset
+    if not preset.task(guide).of_pictures:
+        raise ConfigError(f"guides.{guide}.task: its targets are classes, which need no file")
+    files.check_writable(layout.shown(guide))
+    folder = preset.guides[guide].targets.folder
+    found, pictures = (
+        _held_out(layout, guide) if folder is None else _of_folder(layout, guide, Path(folder))
+    )
+    shown = {TARGET: found.contiguous(), PICTURE: pictures.contiguous()}
+    files.write_tensors(layout.shown(guide), shown, {"guide": guide})
+
+
+def real_pictures(layout: Layout, run: Run, numbers: Tensor) -> NDArray[np.uint8]:
+    """Real pictures that show the targets with these numbers: of a class a held-out one, each in its turn."""
+    if layout.preset.task(run.guide).of_pictures:
+        return targets.pictures(layout, run.guide)[numbers].numpy()
+    data = datasets.load(layout, "holdout")
+    chosen = torch.empty_like(numbers)
+    for number in numbers.unique().tolist():
+        places = (data.classes == number).nonzero().flatten()
+        if not len(places):
+            raise DataError(f"no held-out picture shows class {number}")
+        wanted = numbers == number
+        chosen[wanted] = places[torch.arange(int(wanted.sum())) % len(places)]
+    return data.images[chosen.numpy()]
+
+
+def _held_out(layout: Layout, guide: str) -> Shown:
+    """The first held-out real pictures, and what is true of them."""
+    data = datasets.load(layout, "holdout").first(layout.preset.guides[guide].targets.count)
+    return data.truth_of(layout.preset, guide), torch.from_numpy(data.images)
+
+
+def _of_folder(layout: Layout, guide: str, folder: Path) -> Shown:
+    """The targets in a folder's files, in the order of their names; pictures are looked at by the guide."""
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (*IMG_EXTENSIONS, ".npy"))
+    if not paths:
+        raise DataError(f"{folder}: no targets there (guides.{guide}.targets.folder)")
+    task = targets.task_of(layout.preset, guide)
+    network = models.load_guide(layout, guide)
+    each = [target_in(path, layout.preset, task, network) for path in paths]
+    return torch.cat([found for found, _ in each]), torch.cat([shown for _, shown in each])
+
+
+def target_in(path: Path, preset: Preset, task: Task, guide: Guide) -> Shown:
+    """The one target in a file, as the task reads it, or as the guide sees the picture there.
+
+    The picture is resized by its shorter side and cropped to the centre; of a file that is none: blank.
+    """
+    size, channels = preset.dataset.image_size, preset.dataset.channels
+    found = task.read_target(path)
+    if found is not None:
+        return found, torch.zeros((1, size, size, channels), dtype=torch.uint8)
+    image = read_image(path)
+    seen = datasets.to_tensor(fitted(image, guide.input_size, channels))
+    with torch.inference_mode(), runtime.autocast(preset.runtime):
+        answers = guide(seen.to(runtime.device(preset.runtime)))
+    return task.target_of(answers.float()).cpu(), fitted(image, size, channels)
+
+
+def fitted(image: Image, size: int, channels: int) -> Tensor:
+    """A picture of any size as uint8 (1, size, size, channels)."""
+    fit = v2.Compose([v2.Resize(size, antialias=True), v2.CenterCrop(size), v2.PILToTensor()])
+    return fit(image.convert("L") if channels == 1 else image).permute(1, 2, 0)[None]
