@@ -12,7 +12,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
-EXTRAS = ("diffusers", "test")
+EXTRAS = ("diffusers", "transformers", "test")
 
 
 def lowest() -> dict[str, str]:

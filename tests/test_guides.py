@@ -21,6 +21,7 @@ from ppap.storage import files
 from tests.conftest import ROOT, ppap
 
 IMAGENET = ROOT / "config" / "imagenet256.yaml"
+NOWHERE = Path("not-downloaded.safetensors")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -34,9 +35,10 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     ],
 )
 def test_size_and_normalisation_are_the_librarys(model, size, mean) -> None:
-    found = input_of(NetworkConfig(model=model))
+    found = input_of(NetworkConfig(model=model), NOWHERE)
     assert (found.size, found.mean) == (size, mean)
-    assert input_of(NetworkConfig(model=model, input_size=64, mean=(0.1,))).size == 64
+    spec = NetworkConfig(model=model, input_size=64, mean=(0.1,))
+    assert input_of(spec, NOWHERE).size == 64
 
 
 def test_class_names_are_the_librarys() -> None:

@@ -127,9 +127,9 @@ def test_one_source_is_given_with_an_architecture_if_it_takes_one(
     ("model", "message"),
     [
         ("timm:no_such_model", "timm has no model 'no_such_model' that classifies images"),
-        ("torchvision:no_such", "torchvision has no model 'no_such' that classifies images"),
+        ("torchvision:no_such", "torchvision has no model 'no_such' that classifies or segments images"),
         ("user:no_module", "'user:no_module': write user:MODULE.FUNCTION"),
-        ("keras:vgg", "'keras:vgg': write timm:NAME, torchvision:NAME/WEIGHTS or user:MODULE.FUNCTION"),
+        ("keras:vgg", "'keras:vgg': write timm:NAME, torchvision:NAME/WEIGHTS, transformers:NAME_OR_FOLDER or user:MODULE.FUNCTION"),
     ],
 )  # fmt: skip
 def test_a_name_that_no_library_knows_is_refused(preset_file, model: str, message: str) -> None:

@@ -15,7 +15,7 @@ from ppap.experts import adapters
 from ppap.graph.layout import Layout
 from ppap.networks import models
 from ppap.networks.guide import Guide
-from ppap.networks.libraries.library import pretrained, published
+from ppap.networks.libraries.library import Shape, code_of, is_known
 from ppap.preset import GuideConfig, NetworkConfig, Preset
 
 _IMAGES = 2  # in a batch on trial
@@ -27,20 +27,20 @@ def check_classifier(layout: Layout, name: str) -> None:
     spec = preset.network(name)
     assert spec is not None
     if spec.published:
-        _weights_exist(spec, preset.key(name), preset.dataset.classes)
+        _weights_exist(spec, preset.key(name), models.shape_of(preset, name))
+    if not is_known(spec, layout.model(name)):
+        return  # its download says what it is
     trial = partial(_try_classifier, layout, name, spec)
     try_network(trial, f"model '{spec.model}'", spec.library.of_user)
 
 
-def _weights_exist(spec: NetworkConfig, key: str, classes: int) -> None:
+def _weights_exist(spec: NetworkConfig, key: str, shape: Shape) -> None:
     try:
-        known = pretrained(spec.model)
+        code_of(spec.model)[0].check(spec, shape, key)
     except PPAPError:
         raise
     except Exception as error:  # of the library, for names and tags that it does not know
         raise ConfigError(f"model '{spec.model}': no such weights ({short(error)})") from error
-    if spec.weights is None:
-        published(known, spec.model, key, classes)
 
 
 def _try_classifier(layout: Layout, name: str, spec: NetworkConfig) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from ppap.graph.layout import Layout
 from ppap.networks import models
 from ppap.networks.diffusion import sources
 from ppap.networks.inception import inception_weights
-from ppap.networks.libraries.library import load_pretrained, pretrained, published
+from ppap.networks.libraries.library import code_of
 from ppap.preset import (
     DATASET,
     DIFFUSION,
@@ -81,10 +80,6 @@ def _classifier(layout: Layout, downloads: Downloads, name: str) -> External:
         network = models.new_network(layout, name)
         check_weights(network, network.state_dict(), f"model '{spec.model}'")
         return External(network.state_dict(), {})
-    known = pretrained(spec.model)
+    code, _ = code_of(spec.model)
     shape = models.shape_of(preset, name)
-    wanted = spec.weights or published(known, spec.model, preset.key(name), shape.classes)
-    names = {"class_names": json.dumps(known.class_names)} if known.class_names else {}
-    with downloads.file(wanted) as path:
-        network = load_pretrained(spec, shape, path)
-        return External(network.state_dict(), provenance(path) | names)
+    return External(*code.download(spec, shape, preset.key(name), downloads))

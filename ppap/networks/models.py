@@ -11,7 +11,7 @@ from ppap.graph.targets import task_of
 from ppap.networks import runtime
 from ppap.networks.diffusion import sources
 from ppap.networks.guide import Guide
-from ppap.networks.libraries.library import Shape, build_network, input_of
+from ppap.networks.libraries.library import Shape, build_network, input_of, options_of
 from ppap.preset import NetworkConfig, Preset
 from ppap.storage import tensor_spec
 
@@ -35,13 +35,15 @@ def new_network(layout: Layout, name: str) -> nn.Module:
     """The network of a guide, or of the evaluator, as its library builds it: untrained, but for the user's own."""
     preset = layout.preset
     spec = _spec(preset, name)
-    return build_network(spec.model, spec.options, shape_of(preset, name), preset.module_folders)
+    options = options_of(spec, layout.model(name))
+    return build_network(spec.model, options, shape_of(preset, name), preset.module_folders)
 
 
 def as_guide(layout: Layout, name: str, network: nn.Module) -> Guide:
     """A network of the preset behind its resizing and normalisation."""
     spec = _spec(layout.preset, name)
-    return Guide(network, *input_of(spec), spec.model, task_of(layout.preset, name))
+    task = task_of(layout.preset, name)
+    return Guide(network, *input_of(spec, layout.model(name)), spec.model, task)
 
 
 def new_guide(layout: Layout, name: str) -> Guide:

@@ -142,7 +142,8 @@ def download_keys(preset: Preset, name: str) -> list[str]:
         return _of_file(f"{EVALUATOR}.weights", preset.evaluator.downloads["weights"])
     if not spec.published:
         return _built(preset, name)
-    return [*_built(preset, name), *_of_file(f"{preset.key(name)}.weights", spec.weights)]
+    besides = _of(preset, name, *spec.library.download_reads)
+    return [*_built(preset, name), *besides, *_of_file(f"{preset.key(name)}.weights", spec.weights)]
 
 
 def reference_keys(preset: Preset) -> list[str]:

@@ -80,7 +80,7 @@ def _of_user(name: str, found: Any) -> TaskKind:
     return TaskKind(lambda: found, **facts)
 
 
-CLASSIFICATION = "classification"
+CLASSIFICATION, DEPTH, SEGMENTATION = "classification", "depth", "segmentation"
 TASKS = Registry(
     "task",
     {
@@ -90,8 +90,8 @@ TASKS = Registry(
             outputs="classes",
             distils_with=("tau", "reduction"),
         ),
-        "depth": TaskKind(_ours("depth:Depth"), reads=("image_size",)),
-        "segmentation": TaskKind(
+        DEPTH: TaskKind(_ours("depth:Depth"), reads=("image_size",)),
+        SEGMENTATION: TaskKind(
             _ours("segmentation:Segmentation"),
             outputs="segments",
             reads=("image_size",),

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from ppap.errors import ConfigError, ModelError, PPAPError
+from ppap.networks.diffusion.sources import DownloadFolder
 from ppap.preset import Download, NetworkConfig
 from ppap.preset.sections.libraries import library_of
-from ppap.tasks.kinds import CLASSIFICATION
+from ppap.storage.weights import provenance
+from ppap.tasks.kinds import CLASSIFICATION, DEPTH, SEGMENTATION
 
 
 class Pretrained(NamedTuple):
@@ -27,6 +30,7 @@ class Pretrained(NamedTuple):
     std: tuple[float, ...]
     class_names: tuple[str, ...]
     classes: int
+    task: str = CLASSIFICATION
 
 
 class Input(NamedTuple):
@@ -38,7 +42,10 @@ class Input(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """Channels of the images that a network sees; its task, and how many numbers it gives: classes, labels of a pixel."""
+    """Channels of the images that a network sees, and what it answers.
+
+    `classes` numbers an image, or for segmentation a pixel; for depth one number a pixel (B, H, W).
+    """
 
     channels: int
     classes: int
@@ -65,6 +72,43 @@ class LibraryCode(ABC):
     def load(self, name: str, shape: Shape, options: dict[str, Any], weights: Path) -> nn.Module:
         """The model with weights from a file in the library's format; DataError if they are others."""
         raise ConfigError(f"model '{name}': its library publishes no weights")
+
+    def known(self, spec: NetworkConfig, file: Path) -> bool:
+        """Whether it shows what the preset's network is; `file` is the workflow's, which may not be there yet."""
+        return True
+
+    def options(self, spec: NetworkConfig, file: Path) -> dict[str, Any]:
+        """The arguments of the model's class; DataError if only `file` says them, and it is not there."""
+        return spec.options
+
+    def input(self, spec: NetworkConfig, file: Path) -> Input:
+        """What goes with published weights, but for what the preset says."""
+        if spec.input_size and spec.mean and spec.std:
+            return Input(spec.input_size, spec.mean, spec.std)
+        known = self.pretrained(_name(spec))
+        return Input(
+            spec.input_size or known.input_size, spec.mean or known.mean, spec.std or known.std
+        )
+
+    def check(self, spec: NetworkConfig, shape: Shape, key: str) -> None:
+        """ConfigError unless the preset's published weights exist, as far as it is known before any download."""
+        known = self.pretrained(_name(spec))
+        if spec.weights is None:
+            published(known, spec.model, key, shape)
+
+    def download(
+        self, spec: NetworkConfig, shape: Shape, key: str, downloads: DownloadFolder
+    ) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """The published weights, and metadata about them.
+
+        DataError if they cannot be had, or are not what they should be; ConfigError if they do not fit the preset.
+        """
+        known = self.pretrained(_name(spec))
+        wanted = spec.weights or published(known, spec.model, key, shape)
+        names = {"class_names": json.dumps(known.class_names)} if known.class_names else {}
+        with downloads.file(wanted) as path:
+            network = load_pretrained(spec, shape, path)
+            return network.state_dict(), provenance(path) | names
 
 
 def code_of(model: str) -> tuple[LibraryCode, str]:
@@ -100,26 +144,44 @@ def pretrained(model: str) -> Pretrained:
     return code.pretrained(name)
 
 
-def published(known: Pretrained, model: str, key: str, classes: int) -> Download:
-    """Where the library keeps the weights, if it has any and they tell the preset's classes apart."""
+def published(known: Pretrained, model: str, key: str, shape: Shape) -> Download:
+    """Where the library keeps the weights, if it has any and they answer as the preset needs it."""
     if known.source is None:
         raise ConfigError(f"{key}: there are no weights of {model}; give `train` or `weights`")
-    if known.classes != classes:
+    refuse_task(model, shape.task, known.task)
+    if known.classes != shape.classes:
         raise ConfigError(
-            f"{key}: the weights of {model} know {known.classes} classes, the preset has {classes}"
+            f"{key}: the weights of {model} know {known.classes} classes, the preset has {shape.classes}"
         )
     return known.source
 
 
-def input_of(spec: NetworkConfig) -> Input:
+def refuse_task(model: str, task: str, able: str) -> None:
+    """ConfigError if a model that is able to do one task is asked for another one."""
+    others = {CLASSIFICATION, DEPTH, SEGMENTATION} - {able}
+    if task in others:
+        raise ConfigError(f"model '{model}' is for {able}, not for {task}")
+
+
+def options_of(spec: NetworkConfig, file: Path) -> dict[str, Any]:
+    """The arguments of the class of a preset's network, whose weights the workflow keeps in `file`."""
+    return code_of(spec.model)[0].options(spec, file)
+
+
+def is_known(spec: NetworkConfig, file: Path) -> bool:
+    """Whether it shows what a preset's network is, before its download and after."""
+    return code_of(spec.model)[0].known(spec, file)
+
+
+def input_of(spec: NetworkConfig, file: Path) -> Input:
     """The input of a preset's network: what the preset says, else what goes with its weights."""
-    size, mean, std = spec.input_size, spec.mean, spec.std
-    if size and mean and std:
-        return Input(size, mean, std)
     if spec.published:
-        known = pretrained(spec.model)
-        return Input(size or known.input_size, mean or known.mean, std or known.std)
-    return Input(size or 0, mean or (0.5,), std or (0.5,))
+        return code_of(spec.model)[0].input(spec, file)
+    return Input(spec.input_size or 0, spec.mean or (0.5,), spec.std or (0.5,))
+
+
+def _name(spec: NetworkConfig) -> str:
+    return spec.model.partition(":")[2]
 
 
 def reason(error: BaseException) -> str:

@@ -14,9 +14,16 @@ from timm.models import PretrainedCfg, get_pretrained_cfg
 from torch import nn
 
 from ppap.errors import ConfigError, DataError
-from ppap.networks.libraries.library import LibraryCode, Pretrained, Shape, reason
+from ppap.networks.libraries.library import (
+    LibraryCode,
+    Pretrained,
+    Shape,
+    reason,
+    refuse_task,
+)
 from ppap.preset import Download
 from ppap.storage.weights import check_numbers, read_weights
+from ppap.tasks.kinds import CLASSIFICATION
 
 _IMAGENET = 1000
 _NOT_THE_MODELS = inspect.signature(timm.create_model).parameters.keys() - {"kwargs"}
@@ -29,6 +36,7 @@ class TimmCode(LibraryCode):
         self, name: str, shape: Shape, options: dict[str, Any], folders: Sequence[Path]
     ) -> nn.Module:
         _check(name, options)
+        refuse_task(f"timm:{name}", shape.task, CLASSIFICATION)
         return timm.create_model(
             name, in_chans=shape.channels, num_classes=shape.classes, **options
         )
@@ -53,6 +61,7 @@ class TimmCode(LibraryCode):
         timm is given tensors, never a file: not every version of it reads files without running them.
         """
         _check(name, options)
+        refuse_task(f"timm:{name}", shape.task, CLASSIFICATION)
         state = read_weights(weights)
         # with its classes, or timm would make up another head
         overlay = {"state_dict": dict(state), "num_classes": shape.classes, "custom_load": False}

@@ -22,7 +22,7 @@ class UserCode(LibraryCode):
     ) -> nn.Module:
         """What the function in one of the folders returns for `options`.
 
-        It is given `channels` and `classes` if it has arguments of these names. ConfigError if there is no such
+        It is given `channels`, `classes` and `task` if it has arguments of these names. ConfigError if there is no such
         function; ModelError if it returns no network.
         """
         model, given = f"{user_code.PREFIX}{name}", shape._asdict()

@@ -36,6 +36,14 @@ class Library:
     "Whether its classifiers give their penultimate features."
     of_user: bool = False
     "Whether its models are code of the user's own."
+    needs: str | None = None
+    "The package that it is, and the extra of ours that installs it, where not every installation has it."
+    one_file: bool = True
+    "Whether a model's weights are one file, in place of which a preset may name another one."
+    download_reads: tuple[str, ...] = ()
+    "Which keys of a network its download reads, besides those that build it."
+    does: str = "classifies images"
+    "What its models do."
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ class MarkedFunctions:
     """
 
     library: str
-    files: str
+    files: tuple[str, ...]
     mark: str
 
     def __call__(self, name: str) -> bool:
@@ -57,11 +65,17 @@ class MarkedFunctions:
 def _marked(functions: MarkedFunctions) -> frozenset[str]:
     package = importlib.util.find_spec(functions.library)
     assert package is not None and package.origin is not None
-    paths = (Path(package.origin).parent / "models").glob(functions.files)
+    folder = Path(package.origin).parent / "models"
+    paths = (path for pattern in functions.files for path in folder.glob(pattern))
     marked = re.compile(functions.mark, re.MULTILINE)
     return frozenset(
         name for path in paths for name in marked.findall(path.read_text(encoding="utf-8"))
     )
+
+
+def _of_hub(name: str) -> bool:
+    """Whether a folder, or a repository of the Hugging Face hub, may have this name."""
+    return bool(name.strip()) and name.isprintable()
 
 
 def _of_user(name: str) -> bool:
@@ -72,14 +86,18 @@ _TIMM_OURS = (
     *("in_chans", "num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay"),
     *("checkpoint_path", "cache_dir", "features_only"),
 )
-# timm's helper functions stand unmarked among the others. torchvision's subfolders hold detectors and the like.
+_TRANSFORMERS_OURS = (
+    *("num_labels", "id2label", "label2id", "num_channels", "architectures"),
+    *("auto_map", "dtype", "torch_dtype", "quantization_config"),
+)
+# timm's helper functions stand unmarked among the others. torchvision's other subfolders hold detectors and the like.
 LIBRARIES = Registry(
     "library",
     {
         "timm": Library(
             "timm_models:TimmCode",
             "timm:NAME",
-            MarkedFunctions("timm", "**/*.py", r"^@register_model\s*\n(?:@.*\n)*def (\w+)\("),
+            MarkedFunctions("timm", ("**/*.py",), r"^@register_model\s*\n(?:@.*\n)*def (\w+)\("),
             ours=frozenset(_TIMM_OURS),
         ),
         "torchvision": Library(
@@ -87,13 +105,24 @@ LIBRARIES = Registry(
             "torchvision:NAME/WEIGHTS",
             MarkedFunctions(
                 "torchvision",
-                "*.py",
+                ("*.py", "segmentation/*.py"),
                 r"^@register_model\([^)]*\)\n(?:@handle_legacy_interface\((?:.*\n)*?(?:.*\))?\n)?def (\w+)\(",
             ),
             ours=frozenset(
-                ["num_classes", "pretrained", "weights", "weights_backbone", "progress"]
+                ["num_classes", "pretrained", "weights", "weights_backbone", "progress", "aux_loss"]
             ),
             gives_features=False,
+            does="classifies or segments images",
+        ),
+        "transformers": Library(
+            "transformers_models:TransformersCode",
+            "transformers:NAME_OR_FOLDER",
+            _of_hub,
+            ours=frozenset(_TRANSFORMERS_OURS),
+            gives_features=False,
+            needs="transformers",
+            one_file=False,
+            download_reads=("input_size", "mean", "std"),
         ),
         "user": Library(
             "user_models:UserCode",
@@ -119,11 +148,13 @@ def _known_model(model: str) -> str:
     if name not in LIBRARIES:
         raise ValueError(f"'{model}': write {WRITTEN}")
     library = LIBRARIES.get(name)
+    if library.needs and importlib.util.find_spec(library.needs) is None:
+        raise ValueError(f"'{model}' needs {library.needs}: pip install 'ppap[{library.needs}]'")
     if not library.knows(rest):
         raise ValueError(
             f"'{model}': write {library.written}"
             if library.of_user
-            else f"{name} has no model '{rest}' that classifies images"
+            else f"{name} has no model '{rest}' that {library.does}"
         )
     return model
 

@@ -92,6 +92,8 @@ class NetworkConfig(Section):
         self._published = self.train is None and self.library.publishes_weights
         if self.weights and not self._published:
             raise ValueError("weights: only for a model of a library that is not trained here")
+        if self.weights and not self.library.one_file:
+            raise ValueError("weights: name the folder that they are in, in `model`")
         if self.input_size is None and not self._published:
             raise ValueError("input_size: a model without library weights needs it")
         ours = [key for key in self.options if key in self.library.ours]

@@ -1,0 +1,575 @@
+"""Depth estimators, segmenters and classifiers of transformers and torchvision, against these libraries themselves."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torchvision import models as zoo
+from transformers import (
+    DPTConfig,
+    DPTForDepthEstimation,
+    DPTForSemanticSegmentation,
+    DPTImageProcessor,
+    SegformerConfig,
+    SegformerForSemanticSegmentation,
+    SegformerImageProcessor,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTImageProcessor,
+)
+
+from ppap import preset as presets
+from ppap.check.preset import problems
+from ppap.data import external
+from ppap.data.downloads import Downloads
+from ppap.errors import ConfigError, DataError, PPAPError
+from ppap.experts import adapters
+from ppap.graph.layout import Layout
+from ppap.networks import models
+from ppap.networks.guide import Guide
+from ppap.networks.libraries import transformers_files
+from ppap.networks.libraries.library import (
+    Shape,
+    build_network,
+    code_of,
+    input_of,
+    is_known,
+    load_pretrained,
+    options_of,
+    pretrained,
+)
+from ppap.preset import AdapterConfig, NetworkConfig
+from ppap.preset.reads import download_keys, network_keys
+from ppap.storage import files
+from tests.conftest import ppap
+from tests.recorder import keys_read
+
+SIZE = 32
+BIT = {"model_type": "bit", "embedding_size": 8, "hidden_sizes": [16, 32, 16, 16], "depths": [1, 1, 1],
+       "num_groups": 4, "global_padding": "same", "layer_type": "bottleneck",
+       "out_features": ["stage1", "stage2", "stage3"], "embedding_dynamic_padding": True}  # fmt: skip
+DPT = {"model_type": "dpt", "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 4,
+       "intermediate_size": 16, "image_size": SIZE, "patch_size": 16, "backbone_out_indices": [0, 1, 2, 3],
+       "fusion_hidden_size": 8, "neck_hidden_sizes": [16, 32, 16, 16]}  # fmt: skip
+HYBRID = DPT | {"is_hybrid": True, "reassemble_factors": [1, 1, 1, 0.5], "backbone_config": BIT,
+                "backbone_featmap_shape": [1, 16, 2, 2]}  # fmt: skip
+SEGFORMER = {"model_type": "segformer", "hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1],
+             "num_attention_heads": [1, 1, 1, 1], "decoder_hidden_size": 8}  # fmt: skip
+VIT = {"model_type": "vit", "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1,
+       "intermediate_size": 16, "image_size": SIZE, "patch_size": 16}  # fmt: skip
+UNUSED = "neck.fusion_stage.layers.0.residual_layer1"
+# Intel/dpt-hybrid-midas, as transformers' conversion script makes it
+MIDAS = {"model_type": "dpt", "is_hybrid": True, "hidden_size": 768, "reassemble_factors": [1, 1, 1, 0.5],
+         "neck_hidden_sizes": [256, 512, 768, 768], "patch_size": 16, "image_size": 384,
+         "use_batch_norm_in_fusion_residual": False, "readout_type": "project"}  # fmt: skip
+MIDAS_ADAPTER = AdapterConfig(
+    layers=("dpt.embeddings.backbone.bit.encoder.stages.*.conv[12]",
+            "dpt.encoder.layer.*.attention.attention.*", "dpt.encoder.layer.*.attention.output.dense"),
+    train=("dpt.*.bias",), freeze=("neck.*", "head.*"),
+)  # fmt: skip
+SEGFORMER_ADAPTER = AdapterConfig(
+    layers=("*.attention.?_proj", "*.mlp.fc1"), freeze=("decode_head.*",)
+)
+DEEPLAB_ADAPTER = AdapterConfig(layers=("backbone.layer*.conv[12]",), freeze=("classifier.*",))
+
+
+def saved(folder: Path, task: str = "depth", kind: dict = HYBRID, **processor) -> tuple:
+    """A model and a processor of transformers with random weights, and the folder that they save."""
+    torch.manual_seed(0)
+    plain = {key: value for key, value in kind.items() if key != "model_type"}
+    square = {"height": SIZE, "width": SIZE}
+    if kind["model_type"] == "vit":
+        network = ViTForImageClassification(ViTConfig(**plain, num_labels=10))
+        own = ViTImageProcessor(**{"size": square, **processor})
+    elif kind["model_type"] == "segformer":
+        network = SegformerForSemanticSegmentation(SegformerConfig(**plain, num_labels=7))
+        own = SegformerImageProcessor(**{"size": square, "do_reduce_labels": True, **processor})
+    else:
+        of_task = {"depth": DPTForDepthEstimation, "segmentation": DPTForSemanticSegmentation}
+        labels = {} if task == "depth" else {"num_labels": 7}
+        network = of_task[task](DPTConfig(**plain, **labels))
+        own = DPTImageProcessor(**{"size": square, **processor})
+    for parameter in network.parameters():  # those that start as 0 or 1 too
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    network.eval().save_pretrained(folder)
+    own.save_pretrained(folder)
+    return network, own
+
+
+def change(path: Path, **values) -> None:
+    found = json.loads(path.read_text()) | values
+    path.write_text(json.dumps({k: v for k, v in found.items() if v is not None}))
+
+
+def fetched(spec: NetworkConfig, shape: Shape, folder: Path) -> Path:
+    """The workflow's file, as `ppap download` writes it."""
+    downloads = Downloads(folder / "downloads", folder / "lock.json")
+    tensors, about = code_of(spec.model)[0].download(spec, shape, "guides.x", downloads)
+    file = folder / "workflow.safetensors"
+    files.write_tensors(file, tensors, about)
+    return file
+
+
+def guide_of(spec: NetworkConfig, shape: Shape, file: Path) -> Guide:
+    """As the workflow makes a guide of its file, but without a check of its answers."""
+    network = build_network(spec.model, options_of(spec, file), shape)
+    network.load_state_dict(files.read_tensors(file))
+    return Guide(network.eval(), *input_of(spec, file))
+
+
+def spec_of(folder: Path, **keys) -> NetworkConfig:
+    return NetworkConfig(model=f"transformers:{folder}", **keys)
+
+
+CASES = {
+    "hybrid": ("depth", HYBRID, Shape(3, 1, "depth")),
+    "dpt": ("depth", DPT, Shape(3, 1, "depth")),
+    "dpt segments": ("segmentation", DPT, Shape(3, 7, "segmentation")),
+    "segformer": ("segmentation", SEGFORMER, Shape(3, 7, "segmentation")),
+    "vit": ("classification", VIT, Shape(3, 10)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("side", [SIZE, 2 * SIZE])
+def test_it_answers_as_transformers_does(case: str, side: int, tmp_path: Path) -> None:
+    task, kind, shape = CASES[case]
+    theirs, processor = saved(tmp_path / "model", task, kind)
+    spec = spec_of(tmp_path / "model")
+    guide = guide_of(spec, shape, fetched(spec, shape, tmp_path))
+    assert set(guide.network.state_dict()) == set(theirs.state_dict())
+    coarse = torch.rand(2, 3, 8, 8)
+    pixels = (F.interpolate(coarse, side, mode="bicubic").clamp(0, 1) * 255).round().to(torch.uint8)
+    seen = processor(list(pixels), return_tensors="pt").pixel_values
+    images = pixels.float() / 127.5 - 1
+    same = side == SIZE
+    torch.testing.assert_close(guide.prepare(images), seen, rtol=1e-5, atol=1e-5 if same else 0.15)
+    answers = guide.network(seen)
+    wanted = theirs(seen)
+    wanted = wanted.predicted_depth if task == "depth" else wanted.logits
+    torch.testing.assert_close(answers, wanted)
+    if same:
+        torch.testing.assert_close(guide(images), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_what_its_answer_does_not_come_from_may_be_missing(tmp_path: Path) -> None:
+    theirs, _ = saved(tmp_path / "model")
+    path = tmp_path / "model" / "model.safetensors"
+    tensors = load_file(path)
+    short = {name: value for name, value in tensors.items() if not name.startswith(UNUSED)}
+    assert len(tensors) - len(short) == 4
+    save_file(short | {"dpt.pooler.dense.bias": torch.zeros(16)}, path, {"format": "pt"})
+    spec, shape = spec_of(tmp_path / "model"), Shape(3, 1, "depth")
+    guide = guide_of(spec, shape, fetched(spec, shape, tmp_path))
+    x = torch.randn(1, 3, SIZE, SIZE)
+    torch.testing.assert_close(guide.network(x), theirs(x).predicted_depth)
+    save_file({n: v for n, v in short.items() if n != "head.head.4.bias"}, path, {"format": "pt"})
+    with pytest.raises(DataError, match=r"lacks head\.head\.4\.bias"):
+        fetched(spec, shape, tmp_path)
+
+
+@pytest.mark.parametrize("form", ["sharded", "pickled"])
+def test_other_forms_of_weights(form: str, tmp_path: Path) -> None:
+    theirs, _ = saved(tmp_path / "model", "segmentation", SEGFORMER)
+    (tmp_path / "model" / "model.safetensors").unlink()
+    if form == "sharded":
+        theirs.save_pretrained(tmp_path / "model", max_shard_size="20KB")
+        assert (tmp_path / "model" / "model.safetensors.index.json").is_file()
+    else:
+        torch.save(theirs.state_dict(), tmp_path / "model" / "pytorch_model.bin")
+    spec, shape = spec_of(tmp_path / "model"), Shape(3, 7, "segmentation")
+    guide = guide_of(spec, shape, fetched(spec, shape, tmp_path))
+    x = torch.randn(1, 3, SIZE, SIZE)
+    torch.testing.assert_close(guide.network(x), theirs(x).logits)
+
+
+class Evil:
+    def __reduce__(self):
+        return exec, ("raise SystemExit('ran')",)
+
+
+def truncated(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def pickled(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    torch.save({"weight": Evil()}, folder / "pytorch_model.bin")
+
+
+def outside(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder.parent / "weights.safetensors")
+    index = {"weight_map": {"head.head.0.bias": "../weights.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def not_finite(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors["head.head.0.bias"][0] = torch.nan
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
+def config(**values):
+    return lambda folder: change(folder / "config.json", **values)
+
+
+def processor(**values):
+    return lambda folder: change(folder / "preprocessor_config.json", **values)
+
+
+WRONG = {
+    "truncated": (truncated, "model.safetensors: truncated"),
+    "pickled object": (pickled, "it asks to run"),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "cannot be read: no model.safetensors"),
+    "weights outside": (outside, "no index of files beside it"),
+    "not finite": (not_finite, r"head\.head\.0\.bias is not finite"),
+    "other width": (config(fusion_hidden_size=4), "has another shape"),
+    "no config": (lambda f: (f / "config.json").unlink(), "config.json"),
+    "no mapping": (lambda f: (f / "config.json").write_text("[]"), "a list, not an object"),
+    "no processor": (lambda f: (f / "preprocessor_config.json").unlink(), "state input_size, mean and std"),
+    "another task": (config(architectures=["DPTForSemanticSegmentation"]), "is not for depth"),
+    "another model": (config(model_type="vit"), "transformers has no vit for depth"),
+    "unknown model": (config(model_type="evil"), "has no model_type 'evil' of its own"),
+    "channels": (config(num_channels=1), "takes 1 channels, the images have 3"),
+    "timm's": (config(backbone_config={"model_type": "timm_backbone"}), "name it as timm:NAME"),
+    "another's weights": (config(backbone="google/bit-50"), "asks for more than its own weights"),
+    "quantised": (config(quantization_config={"bits": 4}), "asks for more than its own weights"),
+    "nonsense": (config(hidden_size="wide"), "its settings make no dpt"),
+    "not a square": (processor(size={"height": 32, "width": 48}), "not a square"),
+    "padding": (processor(do_pad=True, size_divisor=24), "do_pad: not done to the images"),
+    "colours": (processor(do_flip_channel_order=True), "do_flip_channel_order: not done"),
+    "own processor": (processor(image_processor_type="Mine"), "no image processor 'Mine' of its own"),
+    "deviation 0": (processor(rescale_factor=0), "no settings of an image processor"),
+    "any size": (processor(do_resize=False), "takes images of any size; state input_size"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_files_are_refused_in_one_line(wrong: str, tmp_path: Path) -> None:
+    saved(tmp_path / "model")
+    damage, message = WRONG[wrong]
+    damage(tmp_path / "model")
+    with pytest.raises(PPAPError, match=message) as error:
+        fetched(spec_of(tmp_path / "model"), Shape(3, 1, "depth"), tmp_path)
+    assert "\n" not in str(error.value) and not (tmp_path / "workflow.safetensors").exists()
+
+
+def test_classes_and_tasks_must_fit(tmp_path: Path) -> None:
+    saved(tmp_path / "segformer", "segmentation", SEGFORMER)
+    saved(tmp_path / "vit", "classification", VIT)
+    for name, shape, message in (
+        ("segformer", Shape(3, 5, "segmentation"), "knows 7 classes, the preset has 5"),
+        ("segformer", Shape(3, 1, "depth"), "transformers has no segformer for depth"),
+        ("segformer", Shape(3, 7), "is a SegformerForSemanticSegmentation"),
+        ("vit", Shape(3, 10, "segmentation"), "transformers has no vit for segmentation"),
+        ("vit", Shape(3, 10, "user:mine.Task"), "transformers has no vit for user:mine.Task"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            fetched(spec_of(tmp_path / name), shape, tmp_path)
+
+
+def test_code_of_its_publisher_is_never_imported(tmp_path: Path) -> None:
+    theirs, _ = saved(tmp_path / "model")
+    (tmp_path / "model" / "evil.py").write_text("raise SystemExit('ran')\n")
+    ref = {"AutoConfig": "evil.Config", "AutoModelForDepthEstimation": "evil.Model"}
+    change(tmp_path / "model" / "config.json", auto_map=ref)
+    change(
+        tmp_path / "model" / "preprocessor_config.json", auto_map={"AutoImageProcessor": "evil.P"}
+    )
+    spec, shape = spec_of(tmp_path / "model"), Shape(3, 1, "depth")
+    guide = guide_of(spec, shape, fetched(spec, shape, tmp_path))
+    x = torch.randn(1, 3, SIZE, SIZE)
+    torch.testing.assert_close(guide.network(x), theirs(x).predicted_depth)
+    assert not any("evil" in name for name in sys.modules)
+
+
+@pytest.mark.parametrize(
+    ("settings", "size", "mean", "std"),
+    [
+        ({"size": {"shortest_edge": 40}}, 40, 0.5, 0.5),
+        ({"size": {"shortest_edge": 40}, "do_center_crop": True, "crop_size": 32}, 32, 0.5, 0.5),
+        ({"ensure_multiple_of": 32, "size": {"height": 40, "width": 40}}, 32, 0.5, 0.5),
+        ({"keep_aspect_ratio": True}, SIZE, 0.5, 0.5),
+        ({"do_pad": True, "size_divisor": 16}, SIZE, 0.5, 0.5),
+        ({"do_normalize": False}, SIZE, 0.0, 1.0),
+        ({"do_rescale": False}, SIZE, 0.5 / 255, 0.5 / 255),
+        ({"do_rescale": False, "do_normalize": False}, SIZE, 0.0, 1 / 255),
+        ({"rescale_factor": 1 / 127.5}, SIZE, 0.25, 0.25),
+    ],
+)
+def test_input_is_what_its_processor_says(settings, size, mean, std, tmp_path: Path) -> None:
+    kind = VIT if "shortest_edge" in settings.get("size", {}) else DPT
+    _, theirs = saved(
+        tmp_path / "model",
+        "depth",
+        kind,
+        **{"image_mean": [0.5] * 3, "image_std": [0.5] * 3, **settings},
+    )
+    spec = spec_of(tmp_path / "model")
+    found = input_of(spec, tmp_path / "none")
+    assert found.size == size
+    assert found.mean == pytest.approx([mean] * len(found.mean))
+    assert found.std == pytest.approx([std] * len(found.std))
+    if settings.get("do_center_crop"):
+        return  # as of other libraries: the whole image, at the size of what is cropped
+    pixels = torch.randint(256, (1, 3, size, size), dtype=torch.uint8)
+    guide = Guide(nn.Identity(), *found)
+    seen = theirs(list(pixels), return_tensors="pt").pixel_values
+    torch.testing.assert_close(
+        guide.prepare(pixels / 127.5 - 1), seen.float(), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_a_preset_may_state_the_configuration_before_any_download(tmp_path: Path) -> None:
+    theirs, _ = saved(tmp_path / "model")
+    shape, none = Shape(3, 1, "depth"), tmp_path / "none"
+    hub = NetworkConfig(model="transformers:Intel/dpt-hybrid-midas")
+    assert not is_known(hub, none)
+    with pytest.raises(
+        DataError, match="only it says what 'transformers:Intel/dpt-hybrid-midas' is"
+    ):
+        options_of(hub, none)
+    stated = {"options": HYBRID, "input_size": SIZE, "mean": (0.5,), "std": (0.5,)}
+    hub = NetworkConfig(model="transformers:Intel/dpt-hybrid-midas", **stated)
+    assert is_known(hub, none) and input_of(hub, none).size == SIZE
+    network = build_network(hub.model, options_of(hub, none), shape)
+    assert {n: v.shape for n, v in network.state_dict().items()} == {
+        n: v.shape for n, v in theirs.state_dict().items()
+    }
+    change(
+        tmp_path / "model" / "preprocessor_config.json", image_mean=[0.5] * 3, image_std=[0.5] * 3
+    )
+    fetched(spec_of(tmp_path / "model", **stated), shape, tmp_path)
+    for key, value, message in (
+        ("options", HYBRID | {"fusion_hidden_size": 4}, "options.fusion_hidden_size: 4, but 8 in"),
+        ("options", HYBRID | {"backbone_config": BIT | {"num_groups": 2}}, "options.backbone_config.num_groups: 2, but 4"),
+        ("options", VIT, "options."),
+        ("input_size", 48, "input_size: 48, but 32 in the processor"),
+        ("std", (0.5, 0.5, 0.4), "std: "),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=message):
+            fetched(spec_of(tmp_path / "model", **stated | {key: value}), shape, tmp_path)
+
+
+def test_metres_become_their_inverse() -> None:
+    glpn = {"model_type": "glpn", "hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1],
+            "num_attention_heads": [1, 1, 1, 1], "decoder_hidden_size": 8}  # fmt: skip
+    network = build_network("transformers:x/y", glpn, Shape(3, 1, "depth")).eval()
+    x = torch.randn(1, 3, SIZE, SIZE)
+    inverse = network(x)
+    network._forward_hooks.clear()
+    torch.testing.assert_close(inverse, 1 / network(x).predicted_depth)
+
+
+def test_a_download_from_the_hub_asks_for_one_form_of_weights(monkeypatch, tmp_path: Path) -> None:
+    saved(tmp_path / "hub")
+    asked = []
+
+    def snapshot_download(name, cache_dir, allow_patterns):
+        asked.append((name, cache_dir, allow_patterns))
+        return str(tmp_path / "hub")
+
+    monkeypatch.setattr(transformers_files, "snapshot_download", snapshot_download)
+    spec, shape = NetworkConfig(model="transformers:Intel/dpt-hybrid-midas"), Shape(3, 1, "depth")
+    file = fetched(spec, shape, tmp_path)
+    assert files.read_metadata(file)["source"] == "Intel/dpt-hybrid-midas"
+    ((name, cache, wanted),) = asked
+    assert (name, cache) == ("Intel/dpt-hybrid-midas", tmp_path / "downloads" / "huggingface")
+    assert "model.safetensors" in wanted and "pytorch_model.bin" not in wanted
+    other = NetworkConfig(model="transformers:Intel/dpt-large")
+    assert is_known(spec, file) and not is_known(other, file)
+
+    def offline(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr(transformers_files, "snapshot_download", offline)
+    with pytest.raises(
+        DataError, match=r"cannot be read \(OSError: no network\)\. Without network"
+    ):
+        fetched(spec, shape, tmp_path)
+
+
+# -- presets -----------------------------------------------------------------------------------------
+
+TINY_VIT = VIT | {"image_size": 8, "patch_size": 4}
+
+
+@pytest.fixture
+def vit_preset(preset_file, tmp_path: Path):
+    """The smoke preset with a ViT of transformers, whose folder is made."""
+    plain = {key: value for key, value in TINY_VIT.items() if key != "model_type"}
+    ViTForImageClassification(ViTConfig(**plain, num_labels=10, num_channels=1)).save_pretrained(
+        tmp_path / "vit"
+    )
+    ViTImageProcessor(
+        size={"height": 8, "width": 8}, image_mean=[0.5], image_std=[0.5]
+    ).save_pretrained(tmp_path / "vit")
+
+    def write(**changes) -> Path:
+        adapter = {"layers": ["vit.layers.*.attention.[qkv]_proj"], "rank": 2}
+        own = {"model": f"transformers:{tmp_path / 'vit'}", "train": None, "input_size": None,
+               "options": {}, "adapter": adapter} | changes  # fmt: skip
+        return preset_file(**{f"guides__vit__{key}": value for key, value in own.items()})
+
+    return write
+
+
+def test_a_preset_with_a_model_of_a_folder(vit_preset, tmp_path: Path) -> None:
+    path = vit_preset()
+    preset = presets.load(path)
+    layout = Layout(preset, tmp_path / "results")
+    assert problems(layout) == []
+    downloads = Downloads(tmp_path / "downloads", tmp_path / "lock.json")
+    read = keys_read(preset, lambda: external._classifier(layout, downloads, "vit"))
+    assert read == set(download_keys(preset, "vit"))
+    ppap("download", path, "vit", cwd=tmp_path)
+    read = keys_read(preset, lambda: models.load_guide(layout, "vit"))
+    assert read == set(network_keys(preset, "vit"))
+    assert models.load_guide(layout, "vit")(torch.rand(2, 1, 8, 8)).shape == (2, 10)
+
+
+def test_a_preset_with_a_model_that_is_trained_from_scratch(vit_preset, tmp_path: Path) -> None:
+    training = {"steps": 1, "batch_size": 2, "learning_rate": 0.001}
+    path = vit_preset(model="transformers:mine", options=TINY_VIT, train=training, input_size=8)
+    layout = Layout(presets.load(path), tmp_path / "results")
+    assert problems(layout) == []
+    ppap("pretrain", path, "vit", cwd=tmp_path)
+    assert models.load_guide(layout, "vit")(torch.rand(2, 1, 8, 8)).shape == (2, 10)
+
+
+def test_a_model_of_the_hub_is_checked_as_far_as_it_is_known(vit_preset, tmp_path: Path) -> None:
+    layout = Layout(presets.load(vit_preset(model="transformers:some/vit")), tmp_path / "results")
+    assert problems(layout) == []
+    adapter = {"layers": ["no.such.layer"]}
+    stated = {"options": TINY_VIT, "input_size": 8, "mean": [0.5], "std": [0.5], "adapter": adapter}
+    path = vit_preset(model="transformers:some/vit", **stated)
+    (problem,) = problems(Layout(presets.load(path), tmp_path / "results"))
+    assert "guides.vit.adapter.layers: 'no.such.layer' matches no" in str(problem)
+
+
+def test_without_transformers_one_line_says_so(vit_preset, monkeypatch) -> None:
+    path, find_spec = vit_preset(), presets.sections.libraries.importlib.util.find_spec
+    monkeypatch.setattr(
+        "ppap.preset.sections.libraries.importlib.util.find_spec",
+        lambda name: None if name == "transformers" else find_spec(name),
+    )
+    done = ppap("config", "check", path, check=False)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "needs transformers: pip install 'ppap[transformers]'" in line
+
+
+def test_weights_of_transformers_are_no_single_file(vit_preset) -> None:
+    with pytest.raises(presets.PresetError, match="weights: name the folder that they are in"):
+        presets.load(vit_preset(weights={"url": "model.safetensors"}))
+
+
+# -- torchvision --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", zoo.list_models(module=zoo.segmentation))
+def test_segmenters_of_torchvision_are_known(name: str) -> None:
+    assert NetworkConfig(model=f"torchvision:{name}").published
+    known = pretrained(f"torchvision:{name}")
+    assert (known.input_size, known.task, known.classes) == (520, "segmentation", 21)
+    assert known.class_names[:2] == ("__background__", "aeroplane")
+    assert known.mean == (0.485, 0.456, 0.406) and known.source.url.endswith(".pth")
+    with torch.device("meta"):
+        network = build_network(f"torchvision:{name}", {}, Shape(3, 21, "segmentation")).eval()
+        assert network(torch.empty(2, 3, 64, 64)).shape == (2, 21, 64, 64)
+
+
+@pytest.mark.parametrize("name", ["deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large"])
+@pytest.mark.parametrize("auxiliary", [False, True])
+def test_weights_of_a_segmenter(name: str, auxiliary: bool, tmp_path: Path) -> None:
+    if auxiliary and name.startswith("lraspp"):
+        pytest.skip("has none")
+    theirs = zoo.get_model(
+        name, weights=None, weights_backbone=None, num_classes=21, aux_loss=auxiliary
+    )
+    torch.save(theirs.eval().state_dict(), tmp_path / "weights.pth")
+    spec = NetworkConfig(model=f"torchvision:{name}/COCO_WITH_VOC_LABELS_V1")
+    network = load_pretrained(spec, Shape(3, 21, "segmentation"), tmp_path / "weights.pth").eval()
+    x = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(network(x), theirs(x)["out"])
+    assert set(network.state_dict()) == {
+        n for n in theirs.state_dict() if not n.startswith("aux_classifier.")
+    }
+    if auxiliary:
+        state = theirs.state_dict()
+        del state["aux_classifier.0.weight"]
+        torch.save(state, tmp_path / "weights.pth")
+        with pytest.raises(DataError, match=r"lacks aux_classifier\.0\.weight"):
+            load_pretrained(spec, Shape(3, 21, "segmentation"), tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "able"),
+    [
+        ("torchvision:resnet18", "segmentation", "classification"),
+        ("torchvision:fcn_resnet50", "classification", "segmentation"),
+        ("torchvision:fcn_resnet50", "depth", "segmentation"),
+        ("timm:resnet18", "depth", "classification"),
+    ],
+)
+def test_a_model_of_another_task_is_refused(model: str, task: str, able: str) -> None:
+    with pytest.raises(ConfigError, match=f"'{model}' is for {able}, not for {task}"):
+        build_network(model, {}, Shape(3, 21, task))
+
+
+# -- adapters -----------------------------------------------------------------------------------------
+
+
+def test_what_is_trained_of_a_deeplab_and_of_midas() -> None:
+    """At full size: rank 16, in the residual blocks' first two convolutions, and in all of attention."""
+    found = {}
+    for model, options, shape, adapter in (
+        ("torchvision:deeplabv3_resnet50", {}, Shape(3, 21, "segmentation"), DEEPLAB_ADAPTER),
+        ("transformers:Intel/dpt-hybrid-midas", MIDAS, Shape(3, 1, "depth"), MIDAS_ADAPTER),
+    ):
+        with torch.device("meta"):
+            network = build_network(model, options, shape)
+            whole = sum(parameter.numel() for parameter in network.parameters())
+            adapters.attach(network, adapter)
+        trained = adapters.trainable_parameters(network)
+        found[model] = (whole, trained, round(100 * trained / whole, 2))
+    auxiliary = 1024 * 256 * 9 + 2 * 256 + 256 * 21 + 21
+    weights = zoo.get_model_weights("deeplabv3_resnet50").DEFAULT
+    assert weights.meta["num_params"] == found["torchvision:deeplabv3_resnet50"][0] + auxiliary
+    assert found == {
+        "torchvision:deeplabv3_resnet50": (39_638_869, 1_384_384, 3.49),
+        "transformers:Intel/dpt-hybrid-midas": (122_377_985, 2_394_048, 1.96),
+    }
+
+
+@pytest.mark.parametrize("case", ["hybrid", "segformer"])
+def test_adapters_learn_and_merge(case: str) -> None:
+    _, kind, shape = CASES[case]
+    torch.manual_seed(0)
+    network = build_network("transformers:x/y", kind, shape).eval()
+    for parameter in network.parameters():  # an answer of some size
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    base = {name: value.clone() for name, value in network.state_dict().items()}
+    tuned = MIDAS_ADAPTER if case == "hybrid" else SEGFORMER_ADAPTER
+    adapters.attach(network, tuned)
+    side = SIZE if case == "hybrid" else 2 * SIZE  # several tokens, or attention is constant
+    x = torch.randn(2, 3, side, side)
+    before = network(x).detach()
+    factors = {n: p for n, p in network.named_parameters() if n.endswith("lora_B")}
+    assert any("conv2" in name for name in factors) == (case == "hybrid")
+    gradients = torch.autograd.grad(network(x).square().sum(), list(factors.values()))
+    assert all(gradient.any() for gradient in gradients)
+    for factor in factors.values():
+        factor.data.normal_(std=0.1)
+    after = network(x).detach()
+    assert not torch.allclose(after, before, rtol=0.01)
+    changed = adapters.delta(network, base)
+    plain = build_network("transformers:x/y", kind, shape).eval()
+    plain.load_state_dict(base | adapters.merge(base, changed, tuned.alpha / tuned.rank))
+    torch.testing.assert_close(plain(x), after, rtol=1e-4, atol=1e-5)
