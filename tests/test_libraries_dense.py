@@ -345,6 +345,7 @@ def test_a_preset_may_state_the_configuration_before_any_download(tmp_path: Path
     change(
         tmp_path / "model" / "preprocessor_config.json", image_mean=[0.5] * 3, image_std=[0.5] * 3
     )
+    change(tmp_path / "model" / "config.json", embedding_type="vit_hybrid")  # as in old files
     fetched(spec_of(tmp_path / "model", **stated), shape, tmp_path)
     for key, value, message in (
         ("options", HYBRID | {"fusion_hidden_size": 4}, "options.fusion_hidden_size: 4, but 8 in"),
