@@ -187,7 +187,6 @@ UNET = "diffusion__architecture__"
         ({"guides__resnet__train__shift": 8}, "guides.resnet.train.shift: 8 pixels move an image of 8 out of sight"),
         ({"guides__vit__model": "timm:checkpoint_filter_fn"}, "guides.vit.model: timm has no model"),
         ({"guides__vit__model": "torchvision:fasterrcnn_resnet50_fpn"}, "guides.vit.model: torchvision has no model"),
-        ({"guides__vit__model": "torchvision:fcn_resnet50"}, "guides.vit.model: torchvision has no model"),
         ({"figures__timesteps": []}, "figures.timesteps: Tuple should have at least 1 item"),
         ({"figures__timesteps": [500, 1000]}, "figures.timesteps: there is no timestep 1000"),
         ({"figures__samples": 10**9}, "figures.samples: 1000000000 images at a time take 238 GiB"),
@@ -263,6 +262,8 @@ def test_every_digit_is_on_both_sides_of_the_smallest_and_the_largest_holdout(
     ("changes", "message"),
     [
         ({"guides__vit__options__img_size": 16}, r"guides\.vit: model 'timm:vit\S+: fails .*Input height"),
+        ({"guides__vit__model": "torchvision:fcn_resnet50", "guides__vit__options": {}},
+         r"guides\.vit: model 'torchvision:fcn_resnet50' is for segmentation, not for classification"),
         ({"guides__vit__options__embed": 16}, r"guides\.vit: .*unexpected keyword argument 'embed'"),
         ({"guides__vit__options__depth": 10**6}, r"guides\.vit: .*has more than 20000 tensors of weights"),
         ({"guides__vit__options__embed_dim": 10**6}, r"guides\.vit: .*(more than 64 GiB|overflow)"),
