@@ -23,6 +23,7 @@ from ppap.cli.arguments import (
     open_preset,
 )
 from ppap.cli.config import config_app
+from ppap.cli.guide import guide
 from ppap.errors import PPAPError
 from ppap.process import failures
 from ppap.process import signals as process
@@ -36,6 +37,7 @@ app = typer.Typer(
 app.add_typer(config_app, name="config")
 steps.add_to(app)
 results.add_to(app)
+app.command()(guide)
 
 
 @app.callback()

@@ -181,7 +181,9 @@ def table(
 
 def figure(
     preset: PresetName,
-    name: Annotated[str, typer.Argument(help="samples_GUIDE, metrics, confidence or gradients")],
+    name: Annotated[
+        str, typer.Argument(help="samples_GUIDE, metrics, confidence, gradients or scales")
+    ],
 ) -> None:
     """Draw one of the figures."""
     Figure(name).run(open_preset(preset))

@@ -6,8 +6,8 @@ guidance. Gradients are taken of the sum over the batch, so a sample does not de
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -28,6 +28,27 @@ class GuideAt(Protocol):
     """A guide that may differ from timestep to timestep: images in [-1, 1] to the model's output."""
 
     def __call__(self, images: Tensor, timestep: int) -> Tensor: ...
+
+
+class Wish(NamedTuple):
+    """One guide, what is to grow of its answers, and how strongly."""
+
+    guide: GuideAt
+    objective: Objective
+    scale: float
+
+
+def together(wishes: Sequence[Wish]) -> Wish:
+    """Several wishes as one of scale 1, whose gradient is the sum of theirs: the denoiser is asked once for all."""
+
+    def guide(images: Tensor, timestep: int) -> Any:
+        return [wish.guide(images, timestep) for wish in wishes]
+
+    def objective(answers: Any) -> Tensor:
+        parts = zip(wishes, answers, strict=True)
+        return torch.stack([wish.scale * wish.objective(answer) for wish, answer in parts]).sum(0)
+
+    return Wish(guide, objective, 1.0)
 
 
 class NoGuidance:

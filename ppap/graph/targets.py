@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from ppap.graph.artefacts import PICTURE, TARGET
 from ppap.graph.layout import Layout
 from ppap.preset import UNGUIDED, Preset
 from ppap.seeds import balanced_classes
-from ppap.storage import tensor_spec
+from ppap.storage import files, tensor_spec
 from ppap.storage.tensor_spec import REMEDY
 from ppap.tasks.task import Task
 
@@ -55,6 +56,23 @@ def taker(layout: Layout, guide: str) -> Callable[[Tensor], Tensor]:
 def pictures(layout: Layout, guide: str) -> Tensor:
     """The pictures that show the targets: uint8 (N, H, W, C)."""
     return read(layout, guide)[PICTURE]
+
+
+def class_names(layout: Layout, guide: str) -> list[str]:
+    """What the classes are called: the preset's word, else the guide's library's; empty if neither has one."""
+    preset = layout.preset
+    if preset.dataset.class_names:
+        return list(preset.dataset.class_names)
+    path = layout.model(guide)
+    try:
+        names = json.loads(files.read_metadata(path).get("class_names", "[]"))
+    except ValueError:
+        names = None
+    if not isinstance(names, list) or len(names) not in (0, preset.dataset.classes):
+        raise DataError(
+            f"{path}: does not name the {preset.dataset.classes} classes of the preset; {REMEDY}"
+        )
+    return [str(name).partition(",")[0] for name in names]
 
 
 def check(layout: Layout, guide: str, path: Path, found: Tensor, first: int = 0) -> None:

@@ -168,10 +168,14 @@ def run_keys(preset: Preset, sampler: str, guide: str, method: str) -> list[str]
     kind = preset.guidance(method)
     found = [f"methods.{method}.{key}" for key in ("guidance", *kind.reads)]
     if kind.guided and kind.drawn:
-        own = preset.guides[guide].scales
-        scale = [] if sampler in own else [f"samplers.{sampler}.scale"]
-        found += [f"guides.{guide}.scales", *scale, *network_keys(preset, guide)]
+        found += [*scale_keys(preset, sampler, guide), *network_keys(preset, guide)]
     return found + (bank_keys(preset, guide, method) if kind.experts else [])
+
+
+def scale_keys(preset: Preset, sampler: str, guide: str) -> list[str]:
+    """What tells the guidance scale."""
+    own = sampler in preset.guides[guide].scales
+    return [f"guides.{guide}.scales", *([] if own else [f"samplers.{sampler}.scale"])]
 
 
 def bank_keys(preset: Preset, guide: str, method: str) -> list[str]:
@@ -272,6 +276,15 @@ def samples_figure_keys(preset: Preset, guide: str) -> list[str]:
 
 def metrics_figure_keys(preset: Preset, _: str) -> list[str]:
     return values_keys(preset, "main")
+
+
+def scales_figure_keys(preset: Preset, _: str) -> list[str]:
+    """What the figure of guidance scales reads."""
+    found = [*values_keys(preset, "scales"), "figures.sampler", "tables.main"]
+    for run in table_runs(preset, "scales"):
+        found += scale_keys(preset, run.sampler, run.guide)
+        found += scale_keys(preset, preset.figures.sampler, run.guide)
+    return found
 
 
 def confidence_figure_keys(preset: Preset, _: str) -> list[str]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import json
 import textwrap
 from collections.abc import Callable
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,7 +22,6 @@ from ppap.data import datasets
 from ppap.data.shards import clean_images, sample_shard
 from ppap.diffusion.denoiser import add_noise
 from ppap.diffusion.trajectory import noise_state, trajectory
-from ppap.errors import DataError
 from ppap.evaluation.measured import scores_of
 from ppap.graph import targets
 from ppap.graph.layout import Layout
@@ -34,30 +35,22 @@ from ppap.preset.runs import (
     stored_as,
     table_runs,
 )
+from ppap.report import style
 from ppap.report.tables import method_title, sampler_title, table
 from ppap.sampling.drawing import guidance_for, guide_at
 from ppap.seeds import balanced_classes
-from ppap.storage import files
-from ppap.storage.tensor_spec import REMEDY
 from ppap.tasks.task import Score, Task
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-_PALETTE = "colorblind"
-_COLUMN = 7.0  # inches: the width of a page's text
 _TARGETS = 10  # columns of a figure of samples
+_PANELS = 4  # of the figure of metrics, side by side
 _LINE = 10  # letters of a class's name over such a column
 
 
 def write_figure(layout: Layout, name: str) -> None:
-    """Draw results/PRESET/figures/NAME.png: samples_GUIDE, metrics, confidence or gradients."""
+    """Draw results/PRESET/figures/NAME.png: samples_GUIDE, metrics, confidence, gradients or scales."""
     preset = layout.preset
     kind, _, guide = name.partition("_")
-    sns.set_theme("paper", "whitegrid", _PALETTE)
+    style.use()
     if kind == "samples":
         figure = samples(layout, guide)
     else:
@@ -65,12 +58,11 @@ def write_figure(layout: Layout, name: str) -> None:
             "metrics": metrics,
             "confidence": confidence,
             "gradients": gradients,
+            "scales": scales,
         }
         with runtime.autocast(preset.runtime):
             figure = makers[kind](layout)
-    with files.whole(layout.figure(name)) as temporary:
-        figure.savefig(temporary, dpi=200, bbox_inches="tight", metadata={"Software": ""})
-    plt.close(figure)
+    style.write(figure, layout.figure(name))
 
 
 def samples(layout: Layout, guide: str) -> Figure:
@@ -84,16 +76,18 @@ def samples(layout: Layout, guide: str) -> Figure:
     wanted = targets.taker(layout, guide)(torch.tensor(chosen))
     above = 1 if preset.task(guide).of_pictures else 0
     rows = above + len(runs)
-    figure, axes = plt.subplots(rows, len(columns), figsize=(_COLUMN, 0.62 * rows), squeeze=False)
+    figure, axes = plt.subplots(
+        rows, len(columns), figsize=(style.COLUMN, 0.62 * rows), squeeze=False
+    )
     for row, run, images in zip(axes[above:], runs, shown, strict=True):
         for axis, image in zip(row, images.take(torch.tensor(columns)), strict=True):
-            _show(axis, image)
-        row[0].set_ylabel(method_title(run.method), rotation=0, ha="right", va="center")
+            style.show(axis, image)
+        style.name_row(row[0], method_title(run.method))
     if above:
         _show_targets(axes[0], targets.task_of(preset, guide), wanted)
         names = []
     else:
-        names = class_names(layout, guide)
+        names = targets.class_names(layout, guide)
         for axis, target in zip(axes[0], chosen, strict=True):
             if names:
                 axis.set_title(textwrap.fill(names[target], _LINE), fontsize=7)
@@ -110,8 +104,8 @@ def _show_targets(row: NDArray[Any], task: Task, wanted: Tensor) -> None:
     """A row of targets as pictures."""
     for axis, target in zip(row, wanted, strict=True):
         task.draw(axis, target)
-        axis.set(xticks=[], yticks=[])
-    row[0].set_ylabel("target", rotation=0, ha="right", va="center")
+        style.bare(axis)
+    style.name_row(row[0], "target")
 
 
 def metrics(layout: Layout) -> Figure:
@@ -124,24 +118,29 @@ def metrics(layout: Layout) -> Figure:
     }
     methods = [method_title(name) for name in dict.fromkeys(frame["method"])]
     samplers = list(dict.fromkeys(frame["sampler"]))
+    across = min(len(panels), _PANELS)
+    down = -(-len(panels) // across)  # rows of panels for each sampler
     figure, axes = plt.subplots(
-        len(samplers),
-        len(panels),
-        figsize=(_COLUMN, 2.3 * len(samplers)),
+        down * len(samplers),
+        across,
+        figsize=(style.COLUMN, 2.3 * down * len(samplers)),
         squeeze=False,
         sharey=True,
     )
     guides = main_guides(preset)
-    for row, sampler in zip(axes, samplers, strict=True):
-        for axis, (metric, title) in zip(row, panels.items(), strict=True):
+    for part, sampler in zip(np.split(axes, len(samplers)), samplers, strict=True):
+        row = part.ravel()
+        for axis in row[len(panels) :]:
+            axis.remove()
+        for axis, (metric, title) in zip(row, panels.items(), strict=False):
             factor = scores[metric].factor if metric in scores else 1
             for i, guide in enumerate(guides):
-                part = frame[(frame["sampler"] == sampler) & (frame["guide"] == guide)]
-                y = np.array([methods.index(method_title(m)) for m in part["method"]])
+                mine = frame[(frame["sampler"] == sampler) & (frame["guide"] == guide)]
+                y = np.array([methods.index(method_title(m)) for m in mine["method"]])
                 axis.errorbar(
-                    factor * part[metric].astype(float), y + 0.16 * (i - (len(guides) - 1) / 2),
-                    xerr=factor * part[f"{metric}_std"].astype(float), fmt="os^Dv"[i % 5],
-                    color=sns.color_palette(_PALETTE, len(guides))[i], markersize=4, label=guide,
+                    factor * mine[metric].astype(float), y + 0.16 * (i - (len(guides) - 1) / 2),
+                    xerr=factor * mine[f"{metric}_std"].astype(float), fmt="os^Dv"[i % 5],
+                    color=sns.color_palette(style.PALETTE, len(guides))[i], markersize=4, label=guide,
                 )  # fmt: skip
             if metric == "fid" and _spans(frame.loc[frame["sampler"] == sampler, metric], 5):
                 axis.set_xscale("log")
@@ -155,7 +154,43 @@ def metrics(layout: Layout) -> Figure:
             axis.set_ylim(len(methods) - 0.5, -0.5)
             axis.set_xlabel(title)
         row[1].set_title(sampler_title(sampler))
-    axes[0][-1].legend(title="guide", loc="best", fontsize=7, title_fontsize=7)
+    handles, names = axes[0][0].get_legend_handles_labels()
+    look: dict[str, Any] = {"title": "guide", "fontsize": 7, "title_fontsize": 7}
+    if down * across > len(panels):
+        figure.legend(handles, names, loc="lower right", **look)
+    else:
+        axes[0][-1].legend(handles, names, loc="best", **look)
+    figure.tight_layout()
+    return figure
+
+
+def scales(layout: Layout) -> Figure:
+    """What each method reaches at several guidance scales: the first score of a guide's task, and FID."""
+    preset, frame = layout.preset, table(layout, "scales")
+    guides = list(dict.fromkeys(frame["guide"]))
+    figure, axes = plt.subplots(
+        2, len(guides), figsize=(style.COLUMN, 4.2), squeeze=False, sharex="col"
+    )
+    frame["scale"] = [
+        preset.scale(s, g) for s, g in zip(frame["sampler"], frame["guide"], strict=True)
+    ]
+    frame["Guidance"] = frame["method"].map(method_title)
+    for column, guide in zip(axes.T, guides, strict=True):
+        mine = frame[frame["guide"] == guide].sort_values("scale")
+        score = scores_of(preset, Run("", guide, ""))[0]
+        for axis, metric, factor in zip(
+            column, (score.name, "fid"), (score.factor, 1), strict=True
+        ):
+            values = mine.assign(value=factor * mine[metric].astype(float))
+            sns.lineplot(
+                values, x="scale", y="value", hue="Guidance", style="Guidance", markers=True,
+                dashes=False, ax=axis, palette=style.PALETTE, legend=axis is axes[0][0],
+            )  # fmt: skip
+            axis.axvline(preset.scale(preset.figures.sampler, guide), color="0.6", linewidth=0.8)
+            axis.set(xscale="log", xlabel="guidance scale", ylabel=metric.upper())
+        column[0].set(title=guide, ylabel=_axis_title(score))
+        column[1].set_yscale("log")
+    axes[0][0].legend(fontsize=6, title=None)
     figure.tight_layout()
     return figure
 
@@ -164,7 +199,9 @@ def confidence(layout: Layout) -> Figure:
     """What each guide believes of its target class along its own reverse process."""
     preset = layout.preset
     guides = main_guides(preset)
-    figure, axes = plt.subplots(1, len(guides), figsize=(_COLUMN, 2.6), squeeze=False, sharey=True)
+    figure, axes = plt.subplots(
+        1, len(guides), figsize=(style.COLUMN, 2.6), squeeze=False, sharey=True
+    )
     for axis, guide in zip(axes[0], guides, strict=True):
         rows = []
         for run in heard_runs(preset, guide):
@@ -172,12 +209,14 @@ def confidence(layout: Layout) -> Figure:
         frame = pd.DataFrame(rows)
         sns.lineplot(
             frame, x="timestep", y="belief", hue="guidance", style="guidance", errorbar=None, ax=axis,
-            palette=_PALETTE,
+            palette=style.PALETTE,
         )  # fmt: skip
         axis.invert_xaxis()
         axis.set(xlabel="timestep t (noise to image)", title=guide)
         axis.set_ylim(min(0, 1.1 * frame["belief"].min()), 1.02)
         axis.set_ylabel(targets.task_of(preset, guide).believed)
+        if len({preset.task_name(name) for name in guides}) > 1:
+            axis.yaxis.label.set_visible(True)
         axis.legend(fontsize=6, title=None)
     figure.tight_layout()
     return figure
@@ -198,12 +237,15 @@ def gradients(layout: Layout) -> Figure:
     device = runtime.device(preset.runtime)
     noisy = [_noised(x0, float(denoiser.schedule.alphas_cumprod[s]), s).to(device) for s in steps]
     figure, axes = plt.subplots(
-        len(runs) + 1, len(steps), figsize=(0.8 * _COLUMN, 0.95 * (len(runs) + 1)), squeeze=False
+        len(runs) + 1,
+        len(steps),
+        figsize=(0.8 * style.COLUMN, 0.95 * (len(runs) + 1)),
+        squeeze=False,
     )
     for axis, x, step in zip(axes[0], noisy, steps, strict=True):
-        _show(axis, datasets.to_uint8(x)[0])
+        style.show(axis, datasets.to_uint8(x)[0])
         axis.set_title(f"t = {kept[step]}")
-    axes[0][0].set_ylabel("x_t", rotation=0, ha="right", va="center")
+    style.name_row(axes[0][0], "x_t")
     for row, run in zip(axes[1:], runs, strict=True):
         guidance = guidance_for(layout, run)(target.to(device))
         for axis, x, step in zip(row, noisy, steps, strict=True):
@@ -212,31 +254,14 @@ def gradients(layout: Layout) -> Figure:
             values = gradient[0].sum(dim=0).cpu().numpy()
             limit = np.abs(values).max() or 1.0
             axis.imshow(values, cmap="PuOr", vmin=-limit, vmax=limit)
-            axis.set(xticks=[], yticks=[])
-        row[0].set_ylabel(method_title(run.method), rotation=0, ha="right", va="center")
-    names = [] if shown else class_names(layout, guide)
+            style.bare(axis)
+        style.name_row(row[0], method_title(run.method))
+    names = [] if shown else targets.class_names(layout, guide)
     target_name = "its target" if shown else names[number] if names else number
     title = f"Gradient of log p({target_name} | x_t), guide {guide}; each map on its own scale"
     figure.suptitle(title, y=0.96)
     figure.subplots_adjust(wspace=0.05, hspace=0.05)
     return figure
-
-
-def class_names(layout: Layout, guide: str) -> list[str]:
-    """What the classes are called: the preset's word, else the guide's library's; empty if neither has one."""
-    preset = layout.preset
-    if preset.dataset.class_names:
-        return list(preset.dataset.class_names)
-    path = layout.model(guide)
-    try:
-        names = json.loads(files.read_metadata(path).get("class_names", "[]"))
-    except ValueError:
-        names = None
-    if not isinstance(names, list) or len(names) not in (0, preset.dataset.classes):
-        raise DataError(
-            f"{path}: does not name the {preset.dataset.classes} classes of the preset; {REMEDY}"
-        )
-    return [str(name).partition(",")[0] for name in names]
 
 
 def _image_of(layout: Layout, target: int) -> NDArray[np.uint8]:
@@ -301,8 +326,3 @@ def _widen(axis: Axes, share: float) -> None:
     missing = share * abs(high) - (high - low)
     if missing > 0:
         axis.set_xlim(low - missing / 2, high + missing / 2)
-
-
-def _show(axis: Axes, image: NDArray[np.uint8]) -> None:
-    axis.imshow(image.squeeze(), cmap="gray" if image.shape[-1] == 1 else None, vmin=0, vmax=255)
-    axis.set(xticks=[], yticks=[])

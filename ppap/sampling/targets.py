@@ -72,18 +72,46 @@ def _of_folder(layout: Layout, guide: str, folder: Path) -> Shown:
     task = targets.task_of(layout.preset, guide)
     network = models.load_guide(layout, guide)
     each = [target_in(path, layout.preset, task, network) for path in paths]
-    return torch.cat([found for found, _ in each]), torch.cat([shown for _, shown in each])
+    height, width = (layout.preset.dataset.image_size,) * 2
+    blank = torch.zeros((1, height, width, layout.preset.dataset.channels), dtype=torch.uint8)
+    pictures = [blank if picture is None else picture for _, picture in each]
+    return torch.cat([found for found, _ in each]), torch.cat(pictures)
 
 
-def target_in(path: Path, preset: Preset, task: Task, guide: Guide) -> Shown:
-    """The one target in a file, as the task reads it, or as the guide sees the picture there.
+def target_named(
+    text: str, layout: Layout, guide: str, network: Guide
+) -> tuple[Tensor, Tensor | None]:
+    """The one target that a user asks for, a class by name or number, or a file's, and the picture there, if it is one.
 
-    The picture is resized by its shorter side and cropped to the centre; of a file that is none: blank.
+    ConfigError if there is no such class, or no such file; DataError if the file holds no target.
+    """
+    preset, path = layout.preset, Path(text)
+    if not preset.task(guide).of_pictures and not path.is_file():
+        return torch.tensor([_class_of(text, layout, guide)]), None
+    if not path.is_file():
+        raise ConfigError(f"{text}: no such file, which the guide {guide} needs as target")
+    return target_in(path, preset, targets.task_of(preset, guide), network)
+
+
+def _class_of(text: str, layout: Layout, guide: str) -> int:
+    names, classes = targets.class_names(layout, guide), layout.preset.dataset.classes
+    if text in names:
+        return names.index(text)
+    if text.isdecimal() and int(text) < classes:
+        return int(text)
+    there = f"{', '.join(names[:10])}{' ...' * (len(names) > 10)}; or " if names else ""
+    raise ConfigError(f"{text}: {guide} knows no such class ({there}0 to {classes - 1})")
+
+
+def target_in(path: Path, preset: Preset, task: Task, guide: Guide) -> tuple[Tensor, Tensor | None]:
+    """The one target in a file, as the task reads it, or as the guide sees the picture there, with that picture.
+
+    The picture is resized by its shorter side and cropped to the centre.
     """
     size, channels = preset.dataset.image_size, preset.dataset.channels
     found = task.read_target(path)
     if found is not None:
-        return found, torch.zeros((1, size, size, channels), dtype=torch.uint8)
+        return found, None
     image = read_image(path)
     seen = datasets.to_tensor(fitted(image, guide.input_size, channels))
     with torch.inference_mode(), runtime.autocast(preset.runtime):

@@ -24,6 +24,8 @@ class Kind(NamedTuple):
     inputs: Callable[[Layout, str], list[Path]]
     keys: Callable[[Preset, str], list[str]]
     cost: Callable[[Costs], Cost] = lambda costs: costs.nothing()
+    table: str = "main"
+    """The table whose rows it shows; without that table there is no such figure."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,10 @@ class Figure(Step):
 def figure_names(preset: Preset) -> list[str]:
     """The figures of the preset."""
     samples = (f"samples_{guide}" for guide in main_guides(preset))
-    return [*samples, *(kind for kind in KINDS if kind != "samples")]
+    others = (
+        kind for kind, spec in KINDS.items() if kind != "samples" and spec.table in preset.tables
+    )
+    return [*samples, *others]
 
 
 def _samples(layout: Layout, guide: str) -> list[Path]:
@@ -90,6 +95,10 @@ def _samples(layout: Layout, guide: str) -> list[Path]:
 
 def _metrics(layout: Layout, _: str) -> list[Path]:
     return table_inputs(layout, "main")
+
+
+def _scales(layout: Layout, _: str) -> list[Path]:
+    return table_inputs(layout, "scales")
 
 
 def _confidence(layout: Layout, _: str) -> list[Path]:
@@ -109,4 +118,5 @@ KINDS = {
     "metrics": Kind(_metrics, reads.metrics_figure_keys),
     "confidence": Kind(_confidence, reads.confidence_figure_keys, lambda costs: costs.confidence()),
     "gradients": Kind(_gradients, reads.gradients_figure_keys),
+    "scales": Kind(_scales, reads.scales_figure_keys, table="scales"),
 }

@@ -130,5 +130,6 @@ class Task(ABC):
     # -- figures ---------------------------------------------------------------------------------
 
     def draw(self, axis: Any, target: Tensor) -> None:
-        """Show a target, where it can be shown as a picture, in a figure's axis."""
-        raise NotImplementedError
+        """Show a target in a figure's axis; by default in words."""
+        text = str(target.item()) if target.numel() == 1 else f"{tuple(target.shape)}"
+        axis.text(0.5, 0.5, text, ha="center", va="center", transform=axis.transAxes)

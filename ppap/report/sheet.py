@@ -1,0 +1,54 @@
+"""The contact sheet of guided images: what was asked for, and what was drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from ppap.errors import ConfigError
+from ppap.report import style
+from ppap.sampling.on_demand import Goal
+
+FORMATS = (".png", ".jpg", ".pdf", ".webp")
+_ACROSS = 8
+_SIDE = 1.1  # inches of an image
+
+
+def check_format(path: Path) -> None:
+    """ConfigError unless a sheet can be written in the format of this path's suffix."""
+    if path.suffix not in FORMATS:
+        raise ConfigError(f"{path}: a sheet's name ends in {', '.join(FORMATS)}")
+
+
+def write_sheet(path: Path, wanted: list[Goal], images: NDArray[np.uint8]) -> None:
+    """Write a picture: above each guide's target, and the picture that shows it, if any; below the images."""
+    style.use()
+    heads = sum(1 + (goal.picture is not None) for goal in wanted)
+    across = max(heads, min(_ACROSS, len(images)))
+    down = 1 + -(-len(images) // across)
+    figure, axes = plt.subplots(down, across, figsize=(_SIDE * across, _SIDE * down), squeeze=False)
+    places = iter(axes[0])
+    for goal in wanted:
+        _show_goal(places, goal)
+    for axis, image in zip(axes[1:].flat, images, strict=False):
+        style.show(axis, image)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    figure.subplots_adjust(wspace=0.05, hspace=0.05)
+    style.write(figure, path)
+
+
+def _show_goal(places: Iterator[Axes], goal: Goal) -> None:
+    """A target, after the picture that shows it."""
+    if goal.picture is not None:
+        axis = next(places)
+        style.show(axis, goal.picture[0].numpy())
+        axis.set_title("seen in", fontsize=7)
+    axis = next(places)
+    goal.task.draw(axis, goal.target[0])
+    axis.set_title(f"{goal.asked.guide}: {Path(goal.asked.target).name}", fontsize=7)
