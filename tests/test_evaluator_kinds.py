@@ -305,7 +305,7 @@ def test_samples_that_were_just_read_are_not_read_again_to_be_told_apart(
 
     monkeypatch.setattr(files, "sha256", recording)
     group = runs.group(layout.preset, "ddim25", "resnet")
-    write_features(layout, group)
+    write_features(layout, group, ["resnet"])
     assert len(layout.sample_sizes) == 2 and not [path for path in hashed if path.suffix == ".npy"]
     told = files.read_metadata(layout.features("ddim25", "resnet"))
     for run in group:
@@ -313,6 +313,6 @@ def test_samples_that_were_just_read_are_not_read_again_to_be_told_apart(
         both = (sha256(p) for image in images for p in (image, image.with_suffix(".safetensors")))
         wanted = hashlib.sha256("".join(both).encode()).hexdigest()
         assert told[f"{run.method}/samples_sha256"] == wanted
-    write_features(layout, group[:1])  # the others' are compared with what is there
+    write_features(layout, group[:1], ["resnet"])  # the others' are compared with what is there
     assert len([path for path in hashed if path.suffix == ".npy"]) == 2 * len(group[1:])
     assert files.read_metadata(layout.features("ddim25", "resnet")) == told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -56,6 +57,8 @@ class Measured(_Strict):
     methods: dict[str, Metrics]
     shared: dict[str, dict[str, Metrics]] = {}
     """By guide the scores of samples that guides share."""
+    scores: dict[str, list[str]] = {}
+    """By guide what scores all methods have, so that none is lost unnoticed."""
 
     @model_validator(mode="after")
     def is_complete(self) -> Self:
@@ -70,6 +73,15 @@ class Measured(_Strict):
                 if name in SHARES and not all(0 <= value <= 1 for value in spread.values):
                     raise ValueError(f"{method}: {name} is no share")
         return self
+
+    @property
+    def lost(self) -> Iterator[str]:
+        """Scores that a method should have, and has not."""
+        for guide, names in self.scores.items():
+            held = self.methods if guide == self.guide else self.shared.get(guide, {})
+            for method in self.methods:
+                missing = [name for name in names if name not in held.get(method, {})]
+                yield from (f"{method} lacks the {name} of {guide}" for name in missing)
 
 
 def write_measured(layout: Layout, sampler: str, guide: str, found: dict[str, Any]) -> None:
@@ -99,6 +111,8 @@ def read_measured(layout: Layout, sampler: str, guide: str) -> Measured:
     unknown = sorted(found.methods.keys() - preset.methods.keys())
     if unknown:
         raise DataError(f"{path}: the preset has no method '{unknown[0]}'; {REMEDY}")
+    for problem in found.lost:
+        raise DataError(f"{path}: {problem}; {REMEDY}")
     for method, metrics in found.methods.items():
         run = Run(sampler, guide, method)
         odd = sorted(metrics.keys() - ALWAYS - {s.name for s in scores_of(preset, run)})

@@ -38,17 +38,19 @@ def write_metrics(layout: Layout, sampler: str, guide: str) -> None:
     sampling = preset.sampling
     methods: dict[str, Any] = {}
     shared: dict[str, dict[str, Any]] = {}
+    names: dict[str, list[str]] = {}
     for method, parts in sorted(found.items()):
         methods[method] = _over_seeds(preset, parts, partial(_of_features, preset, reference))
         for target in guides:
             scores = _over_seeds(preset, parts, partial(judging.scores, preset, target))
+            names[target] = list(scores)
             if guide != UNGUIDED:
                 methods[method] |= scores
             elif scores:
                 shared.setdefault(target, {})[method] = scores
     about = {"sampler": sampler, "guide": guide}
     counts = {"samples_per_seed": sampling.samples, "seeds": list(sampling.seeds)}
-    beside = {"shared": shared} if shared else {}
+    beside = {"scores": names} | ({"shared": shared} if shared else {})
     write_measured(layout, sampler, guide, about | counts | {"methods": methods} | beside)
 
 

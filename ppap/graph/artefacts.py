@@ -52,7 +52,7 @@ def labels(count: int, shape: tuple[int | str, ...], mirrored: bool) -> Spec:
 
 def targets(count: int) -> Spec:
     """The numbers of the targets that samples are guided to."""
-    return {TARGET: TensorSpec(("int64",), (count,), below=_WHOLE)}
+    return {TARGET: TensorSpec(("int64",), (count,))}
 
 
 def shown_targets(shape: tuple[int, ...]) -> Spec:

@@ -191,6 +191,7 @@ def relative_spreads(*sides: Results) -> dict[str, float]:
 
 def differences(first: Row, second: Row, relative: Mapping[str, float]) -> list[Difference]:
     """Metric by metric the difference of two rows, given the relative spreads of the results they are from."""
+    known = [*PRINTED, *sorted(first.keys() - {*PRINTED})]
     return [
         Difference(
             metric,
@@ -198,8 +199,8 @@ def differences(first: Row, second: Row, relative: Mapping[str, float]) -> list[
             second[metric],
             _spreads(first[metric], second[metric], relative.get(metric, ASSUMED)),
         )
-        for metric in first
-        if metric in second
+        for metric in known
+        if metric in first and metric in second
     ]
 
 
