@@ -11,11 +11,12 @@ import yaml
 
 from ppap import preset as presets
 from ppap.errors import ConfigError
-from tests.conftest import DIGITS, ROOT, SMOKE, ppap
+from tests.conftest import DIGITS, ROOT, SMOKE, SMOKE_TASKS, ppap
 
 # config.yaml is no preset: it names one.
 PRESETS = [
     SMOKE,
+    SMOKE_TASKS,
     *(path for path in sorted((ROOT / "config").glob("*.yaml")) if path.name != "config.yaml"),
 ]
 
@@ -52,7 +53,7 @@ def test_the_committed_schema_is_the_models() -> None:
         ({"guides__vit__model": "timm:resnet19"}, "guides.vit.model: timm has no model 'resnet19'"),
         ({"evaluator__model": "torchvision:vgg"}, "evaluator.model: torchvision has no model 'vgg'"),
         ({"guides__vit__model": "keras:vgg"}, "guides.vit.model: 'keras:vgg': write timm:NAME"),
-        ({"dataset__kind": "mnist"}, "dataset.kind: data set 'mnist': write digits, image_folder or registered"),
+        ({"dataset__kind": "mnist"}, "dataset.kind: data set 'mnist': write digits, image_folder, shapes or registered"),
     ],
 )  # fmt: skip
 def test_a_wrong_key_is_named_with_its_file(preset_file, changes, message) -> None:

@@ -250,9 +250,9 @@ def test_every_digit_is_on_both_sides_of_the_smallest_and_the_largest_holdout(
     """Figures show a held-out image of a class."""
     config, sizes = presets.load(preset_file(dataset__holdout=share)), DATASETS.get("digits").sizes
     for split in ("train", "holdout"):
-        images, labels = datasets.load(Layout(config), split)
-        assert images.shape[1:] == (*[sizes["image_size"]] * 2, sizes["channels"])
-        assert set(labels.tolist()) == set(range(sizes["classes"]))
+        data = datasets.load(Layout(config), split)
+        assert data.images.shape[1:] == (*[sizes["image_size"]] * 2, sizes["channels"])
+        assert set(data.classes.tolist()) == set(range(sizes["classes"]))
 
 
 # -- networks ----------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 before = peak()
 images = ShardedImages([folder / f"{i}.npy" for i in range(shards)], [size] * shards, (side, side, 3))
-spec = artefacts.labels(size, 1000, True)
+spec = artefacts.labels(size, (1000,), True)
 targets = ShardedTargets([folder / f"{i}.safetensors" for i in range(shards)], [spec] * shards)
 for chosen in torch.randperm(len(images)).split(64):
     images.take(chosen)
@@ -71,7 +71,7 @@ def test_what_is_read_again_after_its_pages_were_handed_back_is_the_same(shards:
     sizes = [SIZE] * SHARDS
     paths = [shards / f"{i}.npy" for i in range(SHARDS)]
     images = ShardedImages(paths, sizes, (SIDE, SIDE, 3))
-    spec = artefacts.labels(SIZE, CLASSES, True)
+    spec = artefacts.labels(SIZE, (CLASSES,), True)
     answers = [path.with_suffix(".safetensors") for path in paths]
     targets = ShardedTargets(answers, [spec] * SHARDS)
     for chosen in torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).split(

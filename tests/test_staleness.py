@@ -122,14 +122,15 @@ WORDS = [
     "ddpm250",
     "bfloat16",
     "auto",
+    "classification",
+    "depth",
     "another",
 ]
-# These go with others: digits are what they are, and the figures show each guide of the main table.
+# These go with others: digits and shapes are what they are, and the figures show each guide of the main table.
 FIXED = [
     "dataset.kind",
     "dataset.name",
     "dataset.path",
-    "dataset.image_size",
     "dataset.channels",
     "dataset.classes",
     "diffusion.pipeline",
@@ -138,7 +139,19 @@ FIXED = [
     "evaluator.kind",
     "figures.sampler",
 ]
-FIXED_IN = {"smoke": ["methods.naive.guidance"], "sequential": []}
+OF_DIGITS = ["dataset.image_size", "dataset.pictures", "guides.resnet.task", "guides.vit.task"]
+OF_CLASSES = ["guides.resnet.targets.folder", "guides.vit.targets.folder"]
+FIXED_IN = {
+    "smoke": [*OF_DIGITS, *OF_CLASSES, "methods.naive.guidance"],
+    "tasks": [
+        *("dataset.segments", "guides.class.task", "guides.class.targets.folder"),
+        *("judges.depth_judge.task", "judges.label_judge.task"),
+        *("guides.depth.train.shift", "guides.segmentation.train.shift"),
+        *("judges.depth_judge.train.shift", "judges.label_judge.train.shift"),
+        "clean_images.sampler",
+    ],
+    "sequential": [*OF_DIGITS, *OF_CLASSES],
+}
 
 
 def fixed(name: str) -> set[str]:
@@ -161,18 +174,18 @@ def others(value: Any) -> list[Any]:
     if isinstance(value, str):
         return [word for word in WORDS if word != value]
     if isinstance(value, dict):
-        return [value | {"drop_rate": 0.1}, {}]
+        return [value | {"drop_rate": 0.1}, value | {"ddim25": 0.25}, {}]
     if isinstance(value, list) and value and isinstance(value[0], dict):
         last = value[-1]
         fewer, more = last["methods"][:-1], [*value, last | {"samplers": ["ddpm250"]}]
         return [value[:-1], [*value[:-1], last | {"methods": fewer}], more]
     if isinstance(value, list) and value and isinstance(value[0], str):
-        return [value[:-1], [*value, "*"], value[::-1]]
+        return [[*value, "*"], value[:-1], value[::-1]]
     if isinstance(value, list) and value:
         return [value[:-1], [*value, value[-1] + 1], [1]]
     if isinstance(value, list):
         return [[1], list("0123456789")]
-    return [1, 0.5, [0.5], [0, 1], "another"]
+    return [1, 2, 0.5, [0.5], [0, 1], "another"]
 
 
 def changed(preset: Preset, key: str) -> Preset | None:
@@ -205,6 +218,11 @@ def declared(layout: Layout) -> dict[str, list[str]]:
     return {job.name(layout): job.keys(layout.preset) for job in all_jobs(layout)}
 
 
+def commands(layout: Layout) -> dict[str, list[str]]:
+    """What the command of each job is told, by the job's name: of features which methods there are."""
+    return {job.name(layout): job.arguments() for job in all_jobs(layout)}
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_keys_that_cannot_change_alone_are_few_and_are_so(name: str) -> None:
     preset = PRESETS[name]
@@ -218,7 +236,7 @@ def test_a_changed_key_makes_its_readers_stale_and_no_other_job(recorded: Record
     preset, jobs = recorded.preset, recorded.jobs
     before = Layout(preset)
     old, phases = marks(before), dependencies(before)
-    known = declared(before)
+    known, told = declared(before), commands(before)
     for key, _ in leaves(preset):
         if (other := changed(preset, key)) is None:
             continue
@@ -231,7 +249,8 @@ def test_a_changed_key_makes_its_readers_stale_and_no_other_job(recorded: Record
         assert stale - regrouped == readers & new.keys() - regrouped, key
         assert readers & new.keys() <= stale, key
         gone = old.keys() ^ new.keys()
-        touched = {_phase(name) for name in (*stale, *gone)}
+        retold = {name for name, words in commands(after).items() if words != told.get(name)}
+        touched = {_phase(name) for name in (*stale, *gone, *retold)}
         found = {phase for phase, what in dependencies(after).items() if what != phases[phase]}
         assert found == touched, key
 
