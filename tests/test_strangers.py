@@ -23,9 +23,10 @@ from ppap.graph.layout import Layout
 from ppap.networks import models
 from ppap.networks.guide import Guide
 from ppap.networks.libraries.library import Shape, build_network, load_pretrained
-from ppap.preset import NetworkConfig
+from ppap.preset import DatasetConfig, NetworkConfig
 from ppap.storage import files
 from ppap.storage.weights import check_weights, load_weights, read_weights
+from ppap.tasks.classification import Classification
 from tests.conftest import ROOT, ppap
 from tests.lowest import lowest
 from tests.repository import snakemake
@@ -35,6 +36,7 @@ CIFAR10, IMAGENET, SMOKE = (
     ROOT / path for path in ("config/cifar10.yaml", "config/imagenet256.yaml", "tests/smoke.yaml")
 )
 Write = Callable[..., Path]
+TEN = Classification(DatasetConfig())
 
 
 class Payload:
@@ -356,7 +358,7 @@ def test_what_a_model_raised_is_kept_as_the_cause() -> None:
         def forward(self, x):
             raise KeyError("mine")
 
-    guide = Guide(Broken(), 8, (0.5,), (0.5,), "user:m.build", 10)
+    guide = Guide(Broken(), 8, (0.5,), (0.5,), "user:m.build", TEN)
     with pytest.raises(ModelError, match=r"'user:m\.build': fails on images") as error:
         guide(torch.zeros(2, 1, 8, 8))
     assert isinstance(error.value.__cause__, KeyError)
@@ -367,7 +369,7 @@ def test_a_gradient_for_the_images_is_asked_of_frozen_models() -> None:
         def forward(self, x):
             return torch.zeros(len(x), 10)
 
-    guide, images = Guide(Blind(), 8, (0.5,), (0.5,), "user:m.build", 10), torch.zeros(2, 1, 8, 8)
+    guide, images = Guide(Blind(), 8, (0.5,), (0.5,), "user:m.build", TEN), torch.zeros(2, 1, 8, 8)
     with torch.no_grad():
         assert guide(images).shape == (2, 10)
     with pytest.raises(ModelError, match="its answers have no gradient"):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ppap.diffusion.guidance import Objective
-from ppap.tasks.losses import kl
+from ppap.tasks.losses import kl, single
 from ppap.tasks.task import Score, Settings, Task
 
 Reduction = Literal["sum", "reference"]
@@ -41,7 +41,7 @@ class Classification(Task):
 
     def supervised(self, answers: Tensor, truths: Tensor) -> Tensor:
         """Cross-entropy."""
-        return F.cross_entropy(answers.float(), truths)
+        return F.cross_entropy(single(answers), truths)
 
     def distillation(self, student: Tensor, teacher: Tensor, settings: Settings) -> Tensor:
         return class_kl(student, teacher, settings.tau, settings.reduction)
@@ -75,7 +75,7 @@ def class_log_probability(y: Tensor) -> Objective:
     """log p(y | x) of a classifier, for classes y (B,)."""
 
     def objective(logits: Tensor) -> Tensor:
-        return F.log_softmax(logits.float(), dim=-1).gather(1, y[:, None])[:, 0]
+        return F.log_softmax(single(logits), dim=-1).gather(1, y[:, None])[:, 0]
 
     return objective
 

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from ppap.diffusion.guidance import Objective
 from ppap.errors import DataError
+from ppap.tasks.losses import single
 from ppap.tasks.maps import read_map, resized
 from ppap.tasks.task import Score, Settings, Task
 
-_FLAT = 1e-6  # the least deviation that a map is divided by, beside its largest value
+_FLAT = 1e-6  # the least deviation that a map is divided by, or this share of its largest value: rounding is none
 
 
 class Depth(Task):
@@ -49,11 +50,11 @@ class Depth(Task):
 
     def supervised(self, answers: Tensor, truths: Tensor) -> Tensor:
         """Mean squared error."""
-        return F.mse_loss(answers.float(), truths)
+        return F.mse_loss(single(answers), truths)
 
     def distillation(self, student: Tensor, teacher: Tensor, settings: Settings) -> Tensor:
         """Mean squared error of the predicted maps (paper, section 4.2)."""
-        return F.mse_loss(student.float(), teacher.float())
+        return F.mse_loss(single(student), single(teacher))
 
     def objective(self, targets: Tensor) -> Objective:
         """-1/2 the squared distance of the standardised maps: H W (r - 1), r their correlation.
@@ -72,9 +73,12 @@ class Depth(Task):
         found = read_map(path)
         if found is None:
             return None
-        if found.min() == found.max():
+        target = resized(found.float(), self.data.image_size)
+        if not target.isfinite().all():
+            raise DataError(f"{path}: has numbers that are beyond single precision")
+        if found.min() == found.max() or target.min() == target.max():
             raise DataError(f"{path}: is the same depth everywhere, which is no target")
-        return resized(found.float(), self.data.image_size)
+        return target
 
     def belief(self, answers: Tensor, targets: Tensor) -> Tensor:
         """The correlation of both maps."""
@@ -93,11 +97,12 @@ class Depth(Task):
 
 
 def standardised(maps: Tensor) -> Tensor:
-    """Each map (H, W) of a batch with mean 0 and deviation 1; a flat one is 0."""
-    values = maps.float()
+    """Each map (H, W) of a batch with mean 0 and deviation 1; a flat one is all but 0."""
+    values = single(maps)
     centred = values - values.mean(dim=(1, 2), keepdim=True)
     variance = centred.square().mean(dim=(1, 2), keepdim=True)
-    return centred * (variance + _FLAT**2).rsqrt()
+    least = _FLAT * values.detach().abs().amax(dim=(1, 2), keepdim=True).clamp_min(1)
+    return centred * (variance + least.square()).rsqrt()
 
 
 def absolute_relative_error(answers: Tensor, targets: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from torch import Tensor
 from ppap.errors import DataError
 from ppap.storage import files
 
-_ONE_CHANNEL = ("1", "L", "P", "I", "I;16", "F")
+_ONE_CHANNEL = ("1", "L", "P", "I", "I;16", "I;16B", "F")
+_LOSSY = (".jpg", ".jpeg", ".webp")
 
 
 def resized(maps: Tensor, size: int) -> Tensor:
@@ -38,8 +40,11 @@ def resized_labels(labels: Tensor, size: int) -> Tensor:
 def read_map(path: Path) -> Tensor | None:
     """The middle square of the map in an .npy file or a grey or indexed .png, as float64 (1, H, W).
 
-    None if the file is a picture in colour; DataError if it is neither, or a number is not finite.
+    None if the file is a picture: in colour, or with losses, as maps are not kept. DataError if it is neither, or
+    a number is not finite.
     """
+    if path.suffix.lower() in _LOSSY:
+        return None
     found = _array(path) if path.suffix.lower() == ".npy" else _grey(path)
     if found is None:
         return None
@@ -56,7 +61,7 @@ def read_map(path: Path) -> Tensor | None:
 
 
 def _are_numbers(found: NDArray[Any]) -> bool:
-    return np.issubdtype(found.dtype, np.number) and not np.iscomplexobj(found)
+    return any(np.issubdtype(found.dtype, kind) for kind in (np.integer, np.floating, np.bool_))
 
 
 def _array(path: Path) -> NDArray[Any]:
@@ -66,7 +71,10 @@ def _array(path: Path) -> NDArray[Any]:
 def _grey(path: Path) -> NDArray[Any] | None:
     """The numbers of an image with one channel, grey or indexed."""
     try:
-        with Image.open(path) as image:
-            return np.array(image) if image.mode in _ONE_CHANNEL else None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read as an image ({error})") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return np.array(image) if image.mode in _ONE_CHANNEL else None
+    except Exception as error:  # whatever a decoder stumbles over
+        said = " ".join(str(error).split())
+        raise DataError(f"{path}: cannot be read as an image ({said})") from None

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ppap.diffusion.guidance import Objective
 from ppap.errors import DataError
-from ppap.tasks.losses import kl
+from ppap.tasks.losses import kl, single
 from ppap.tasks.maps import read_map, resized, resized_labels
 from ppap.tasks.task import Score, Settings, Task
 
@@ -57,7 +57,7 @@ class Segmentation(Task):
 
     def supervised(self, answers: Tensor, truths: Tensor) -> Tensor:
         """Cross-entropy, the mean over pixels."""
-        return F.cross_entropy(answers.float(), truths, ignore_index=VOID)
+        return F.cross_entropy(single(answers), truths, ignore_index=VOID)
 
     def distillation(self, student: Tensor, teacher: Tensor, settings: Settings) -> Tensor:
         return segmentation_kl(student, teacher, settings.tau)
@@ -67,7 +67,7 @@ class Segmentation(Task):
 
         def objective(answers: Tensor) -> Tensor:
             losses = F.cross_entropy(
-                answers.float(), targets, ignore_index=VOID, reduction="none"
+                single(answers), targets, ignore_index=VOID, reduction="none"
             )  # (B, H, W)
             return -losses.sum(dim=(1, 2))
 
@@ -82,17 +82,18 @@ class Segmentation(Task):
         if found is None:
             return None
         labels, segments = found.long(), self.shape[0]
-        known = (labels >= 0) & (labels < segments)
-        void = labels == max(_VOID_IN_FILES, segments)
+        known, void_in_file = (labels >= 0) & (labels < segments), max(_VOID_IN_FILES, segments)
+        void = labels == void_in_file
         if (labels != found).any() or not (known | void).all():
             odd = found[(labels != found) | ~(known | void)]
             raise DataError(
                 f"{path}: holds {float(odd[0]):g}; labels are whole numbers from 0 to {segments - 1}, "
-                f"and {_VOID_IN_FILES} for none"
+                f"and {void_in_file} for none"
             )
-        if not known.any():
+        target = resized_labels(torch.where(known, labels, VOID), self.data.image_size)
+        if (target == VOID).all():
             raise DataError(f"{path}: no pixel has a label")
-        return resized_labels(torch.where(known, labels, VOID), self.data.image_size)
+        return target
 
     def belief(self, answers: Tensor, targets: Tensor) -> Tensor:
         """The share of pixels whose likeliest label is the target's."""
