@@ -17,7 +17,7 @@ import ppap
 from ppap import preset as presets
 from ppap.cli.app import app
 from ppap.graph.layout import Layout
-from tests.conftest import DIGITS, ROOT, SMOKE
+from tests.conftest import DIGITS, ROOT, SMOKE, SMOKE_TASKS
 from tests.test_structure import LAYERS
 
 README = ROOT / "README.md"
@@ -123,10 +123,17 @@ def test_the_ten_questions_are_answered_by_one_link_each() -> None:
     assert all(len(re.findall(r"\]\(\.\./ppap/\S+\.py\)", answer)) == 1 for answer in answers)
 
 
+def targets_of_a_folder() -> presets.Preset:
+    """A preset whose guides look at pictures for their targets, for which they are needed first."""
+    plain = yaml.safe_load(SMOKE_TASKS.read_text())
+    plain["guides"]["depth"]["targets"] = {"folder": "pictures"}
+    return presets.validate(plain, SMOKE_TASKS)
+
+
 def test_the_table_of_steps_is_what_the_steps_say() -> None:
     pytest.importorskip("ppap.steps")
     steps, phases = (importlib.import_module(f"ppap.steps{m}") for m in ("", ".phases"))
-    layouts = [Layout(presets.load(path)) for path in PRESETS]
+    layouts = [Layout(preset) for preset in [*map(presets.load, PRESETS), targets_of_a_folder()]]
 
     def folders(paths: list[Path]) -> set[str]:
         return {path.parts[2] for path in paths}

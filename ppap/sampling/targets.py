@@ -15,14 +15,14 @@ from torchvision.transforms import v2
 from ppap.data import datasets
 from ppap.data.image_folder import read_image
 from ppap.errors import ConfigError, DataError
-from ppap.graph import targets
+from ppap.graph import artefacts, targets
 from ppap.graph.artefacts import PICTURE, TARGET
 from ppap.graph.layout import Layout
 from ppap.networks import models, runtime
 from ppap.networks.guide import Guide
 from ppap.preset import Preset
 from ppap.preset.runs import Run
-from ppap.storage import files
+from ppap.storage import files, tensor_spec
 from ppap.tasks.task import Task
 
 Shown = tuple[Tensor, Tensor]
@@ -40,6 +40,8 @@ def write_targets(layout: Layout, guide: str) -> None:
         _held_out(layout, guide) if folder is None else _of_folder(layout, guide, Path(folder))
     )
     shown = {TARGET: found.contiguous(), PICTURE: pictures.contiguous()}
+    spec = artefacts.shown_targets(targets.task_of(preset, guide).target_shape)
+    tensor_spec.check(layout.shown(guide), shown, spec, remedy="not written")
     files.write_tensors(layout.shown(guide), shown, {"guide": guide})
 
 
@@ -66,6 +68,8 @@ def _held_out(layout: Layout, guide: str) -> Shown:
 
 def _of_folder(layout: Layout, guide: str, folder: Path) -> Shown:
     """The targets in a folder's files, in the order of their names; pictures are looked at by the guide."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder (guides.{guide}.targets.folder)")
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (*IMG_EXTENSIONS, ".npy"))
     if not paths:
         raise DataError(f"{folder}: no targets there (guides.{guide}.targets.folder)")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -52,9 +52,25 @@ class TaskKind:
         return self.load()(data)
 
 
+@dataclass(frozen=True)
+class UserKind(TaskKind):
+    """A task of the user's own, by its name in the preset."""
+
+    name: str = ""
+
+    def build(self, data: Data) -> Task:
+        """The task, whose errors name it."""
+        from ppap.tasks.user_tasks import UserTask
+
+        return UserTask(self.name, self.load(), data)
+
+
 FACTS: dict[str, Any] = {
     fact.name: fact.default for fact in fields(TaskKind) if fact.name != "load"
 }
+_OUTPUTS = (None, "classes", "segments")
+_LISTS = {"reads": ("classes", "segments", "image_size"), "distils_with": ("tau", "reduction")}
+_NEEDED = ("scores", "said", "believed")
 
 
 def _ours(place: str) -> Callable[[], type[Task]]:
@@ -71,13 +87,25 @@ def _of_user(name: str, found: Any) -> TaskKind:
 
     if not (isinstance(found, type) and issubclass(found, Task)):
         raise UserCodeError(f"task '{name}': is no subclass of ppap.tasks.task.Task")
+    missing = [*sorted(found.__abstractmethods__), *(n for n in _NEEDED if not hasattr(found, n))]
+    if missing:
+        raise UserCodeError(f"task '{name}': lacks {', '.join(missing)}")
     facts = {fact: getattr(found, fact, default) for fact, default in FACTS.items()}
+    for problem in _problems(facts):
+        raise UserCodeError(f"task '{name}': {problem} was expected")
+    return UserKind(lambda: found, **facts, name=name)
+
+
+def _problems(facts: dict[str, Any]) -> Iterator[str]:
+    """What facts of a user's task are, and what they may be."""
     for fact in ("of_pictures", "own_truth"):
         if not isinstance(facts[fact], bool):
-            raise UserCodeError(
-                f"task '{name}': {fact} is {facts[fact]!r}; True or False was expected"
-            )
-    return TaskKind(lambda: found, **facts)
+            yield f"{fact} is {facts[fact]!r}; True or False"
+    if facts["outputs"] not in _OUTPUTS:
+        yield f"outputs is {facts['outputs']!r}; one of {', '.join(map(repr, _OUTPUTS))}"
+    for fact, known in _LISTS.items():
+        if not isinstance(facts[fact], tuple) or not set(facts[fact]) <= {*known}:
+            yield f"{fact} is {facts[fact]!r}; a tuple of some of {', '.join(map(repr, known))}"
 
 
 CLASSIFICATION, DEPTH, SEGMENTATION = "classification", "depth", "segmentation"

@@ -44,9 +44,9 @@ class Task(ABC):
     `supervised` and `objective` take. The facts in `ppap.tasks.kinds.TaskKind` are class attributes.
     """
 
-    scores: ClassVar[tuple[Score, ...]]
+    scores: tuple[Score, ...]
     """What the judge's statistics come to."""
-    said: ClassVar[str]
+    said: str
     """What a guide answers, in errors: "a number for each class"."""
     of_pictures: ClassVar[bool] = True
     own_truth: ClassVar[bool] = False
@@ -114,7 +114,7 @@ class Task(ABC):
     def belief(self, answers: Tensor, targets: Tensor) -> Tensor:
         """How far a guide believes that its targets are met, at most 1: (B,)."""
 
-    believed: ClassVar[str]
+    believed: str
     """What `belief` is, on a figure's axis."""
 
     # -- judging ---------------------------------------------------------------------------------
