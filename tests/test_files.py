@@ -459,3 +459,13 @@ with failures.ending_the_process("snakemake"):
     done = in_a_child(code, cwd=tmp_path)
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith("ppap: snakemake: KeyError: 'a' (a fault of ppap's")
+
+
+def test_a_part_of_a_file_is_read_by_its_names_prefix(tmp_path: Path) -> None:
+    tensors = {name: torch.arange(3) + i for i, name in enumerate(("a.x", "a.y", "ab.x", "b"))}
+    files.write_tensors(tmp_path / "f.safetensors", tensors)
+    found = files.read_tensors(tmp_path / "f.safetensors", "a.")
+    assert {name: value.tolist() for name, value in found.items()} == {
+        "x": [0, 1, 2], "y": [1, 2, 3],
+    }  # fmt: skip
+    assert files.read_tensors(tmp_path / "f.safetensors", "c.") == {}

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ppap.errors import DataError
@@ -81,12 +81,18 @@ def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return ready
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
     """Read safetensors; DataError if the file is missing, truncated, of another format, or if its header
-    was changed after `write_tensors`."""
+    was changed after `write_tensors`.
+
+    With a prefix, only tensors whose names have it, by their names without it."""
     read_metadata(path)
-    with readable(path), _parsing():
-        return load_file(path)
+    with readable(path), _parsing(), safe_open(path, "pt") as file:
+        return {
+            name.removeprefix(prefix): file.get_tensor(name)
+            for name in file.offset_keys()
+            if name.startswith(prefix)
+        }
 
 
 def read_metadata(path: Path) -> dict[str, str]:

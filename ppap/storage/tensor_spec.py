@@ -40,13 +40,18 @@ Spec = Mapping[str, TensorSpec]
 Value = Tensor | NDArray[Any]
 
 
-def read(path: Path, spec: Spec, about: Mapping[str, str] | None = None) -> dict[str, Tensor]:
+def read(
+    path: Path, spec: Spec, about: Mapping[str, str] | None = None, prefix: str = ""
+) -> dict[str, Tensor]:
     """The tensors of a file; DataError, naming the first differences, unless they are as described.
 
-    `about` is what its metadata must say; a file that says nothing of it is one of version 0.1.
+    `about` is what its metadata must say; a file that says nothing of it is one of version 0.1. With a prefix, the
+    part of the file whose names have it, which the description names without.
     """
     check_metadata(path, about or {})
-    tensors = files.read_tensors(path)
+    tensors = files.read_tensors(path, prefix)
+    if prefix and not tensors:
+        raise DataError(f"{path}: holds nothing of {prefix.rstrip('.')}; {REMEDY}")
     check(path, tensors, spec)
     return tensors
 
