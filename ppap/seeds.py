@@ -23,6 +23,7 @@ class Stream(IntEnum):
     SPLIT = 5
     EPOCH = 6
     CROP = 7
+    UPSAMPLING = 8
 
 
 def mix(*parts: int) -> int:
@@ -40,6 +41,11 @@ def initial_noise(seeds: list[tuple[int, int]], shape: tuple[int, ...]) -> Tenso
     return torch.stack(
         [torch.randn(shape, generator=_generator(Stream.INITIAL_NOISE, *s)) for s in seeds]
     )
+
+
+def upsampling_seeds(seeds: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The seeds of a cascade's second stage, for those of its first: the two stages share no noise."""
+    return [(mix(Stream.UPSAMPLING, seed), index) for seed, index in seeds]
 
 
 class StepNoise:
