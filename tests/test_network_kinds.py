@@ -109,8 +109,8 @@ def test_every_source_is_a_key_of_the_diffusion_model() -> None:
     ("diffusion", "message"),
     [
         ({"pipeline": "a", "train": None}, "diffusion: pipeline: brings its own `architecture`"),
-        ({"pipeline": "a"}, "diffusion: give one of train, weights and pipeline"),
-        ({"train": None}, "diffusion: give one of train, weights and pipeline"),
+        ({"pipeline": "a"}, "diffusion: give one of train, weights, pipeline and glide"),
+        ({"train": None}, "diffusion: give one of train, weights, pipeline and glide"),
         ({"architecture": None}, "diffusion: train: needs an `architecture`"),
     ],
 )

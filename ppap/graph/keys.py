@@ -20,6 +20,7 @@ from ppap.preset.sections.base import Section
 FREE = (
     *("preset", "modules", "dataset.path", "runtime.*", "resources.*"),
     *("*.channels_last", "*.checkpoint_every", "clean_images.batch_size", "sampling.batch_size"),
+    "*.upsampling.batch_size",
 )
 
 

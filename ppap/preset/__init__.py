@@ -2,6 +2,7 @@
 
 from ppap.preset.preset import Preset
 from ppap.preset.reading import PresetError, find, json_schema, load, validate
+from ppap.preset.sections.architectures import ADMArchitecture, TextArchitecture
 from ppap.preset.sections.base import (
     CLASSIFIER,
     DATASET,
@@ -12,7 +13,7 @@ from ppap.preset.sections.base import (
     UNGUIDED,
 )
 from ppap.preset.sections.data import DatasetConfig, Download, ReferenceConfig
-from ppap.preset.sections.diffusion import ADMArchitecture, DiffusionConfig
+from ppap.preset.sections.diffusion import DiffusionConfig
 from ppap.preset.sections.evaluators import ClassifierEvaluator, InceptionEvaluator, UserEvaluator
 from ppap.preset.sections.experiment import (
     ExpertsConfig,
@@ -21,6 +22,7 @@ from ppap.preset.sections.experiment import (
     SamplerConfig,
     SamplingConfig,
 )
+from ppap.preset.sections.glide import GlideConfig, UpsamplingConfig
 from ppap.preset.sections.networks import (
     AdapterConfig,
     GuideConfig,
@@ -45,6 +47,7 @@ __all__ = [
     "DiffusionConfig",
     "Download",
     "ExpertsConfig",
+    "GlideConfig",
     "Grid",
     "GuideConfig",
     "InceptionEvaluator",
@@ -60,7 +63,9 @@ __all__ = [
     "SamplerConfig",
     "SamplingConfig",
     "TargetsConfig",
+    "TextArchitecture",
     "Training",
+    "UpsamplingConfig",
     "UserEvaluator",
     "find",
     "json_schema",

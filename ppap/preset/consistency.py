@@ -82,6 +82,11 @@ def _steps(preset: Preset) -> Iterator[str]:
             preset.schedule(name)
         except ConfigError as error:
             yield f"samplers.{name}.steps: {error}"
+    if upsampling := diffusion.upsampling:
+        try:
+            upsampling.schedule(diffusion.timesteps, preset.module_folders)
+        except ConfigError as error:
+            yield f"diffusion.{diffusion.source.upsampling}.steps: {error}"
     beyond = [t for t in preset.figures.timesteps if t >= diffusion.timesteps]
     if beyond:
         yield (
@@ -127,21 +132,26 @@ def _expert_steps(preset: Preset) -> Iterator[str]:
 
 
 def _diffusion_network(preset: Preset) -> Iterator[str]:
-    arch, data = preset.diffusion.architecture, preset.dataset
-    if arch is None:
-        return
-    if arch.in_channels != data.channels:
+    spec, data = preset.diffusion, preset.dataset
+    for key, (arch, own_size) in spec.unets.items():
+        size = own_size or data.image_size
+        if arch.in_channels != data.channels:
+            yield (
+                f"diffusion.{key}.in_channels: {arch.in_channels}, "
+                f"but dataset.channels is {data.channels}"
+            )
+        if arch.learn_sigma != (spec.variance == "learned_range"):
+            yield f"diffusion.variance: learned_range goes with {key}.learn_sigma: true, only"
+        factor = 2 ** (len(arch.channel_mult) - 1)
+        if size % factor:
+            yield (
+                f"diffusion.{key}.channel_mult: {len(arch.channel_mult)} resolutions need an "
+                f"image size that {factor} divides, not {size}"
+            )
+    if spec.upsampling and spec.upsampling.image_size <= data.image_size:
         yield (
-            f"diffusion.architecture.in_channels: {arch.in_channels}, "
-            f"but dataset.channels is {data.channels}"
-        )
-    if arch.learn_sigma != (preset.diffusion.variance == "learned_range"):
-        yield "diffusion.variance: learned_range goes with architecture.learn_sigma: true, only"
-    factor = 2 ** (len(arch.channel_mult) - 1)
-    if data.image_size % factor:
-        yield (
-            f"diffusion.architecture.channel_mult: {len(arch.channel_mult)} resolutions need an "
-            f"image size that {factor} divides, not {data.image_size}"
+            f"diffusion.{spec.source.upsampling}.image_size: {spec.upsampling.image_size} is no "
+            f"more than dataset.image_size, {data.image_size}"
         )
 
 
@@ -307,6 +317,7 @@ def _sizes(preset: Preset) -> Iterator[str]:
         ("sampling.samples", sampling.total, pixels),
         ("clean_images.batch_size", min(clean.batch_size, clean.count), pixels * _FLOAT),
         ("sampling.batch_size", min(sampling.batch_size, sampling.total), pixels * _FLOAT),
+        *_upsampled(preset),
         ("figures.samples", preset.figures.samples, pixels * _FLOAT),
         *_training_batches(preset),
     ):
@@ -315,6 +326,13 @@ def _sizes(preset: Preset) -> Iterator[str]:
                 f"{key}: {images} images at a time take {images * size / 2**30:.0f} GiB; "
                 f"at most {LARGEST >> 30} are possible"
             )
+
+
+def _upsampled(preset: Preset) -> Iterator[tuple[str, int, int]]:
+    """The batch of a cascade's second stage, as `_training_batches` gives batches."""
+    if spec := preset.diffusion.upsampling:
+        key = f"diffusion.{preset.diffusion.source.upsampling}.batch_size"
+        yield key, spec.batch_size, preset.dataset.channels * spec.image_size**2 * _FLOAT
 
 
 def _training_batches(preset: Preset) -> Iterator[tuple[str, int, int]]:

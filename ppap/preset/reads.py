@@ -71,6 +71,16 @@ def denoiser_keys(preset: Preset, sampler: str) -> list[str]:
     return [*own, *diffusion_keys(preset), *SCHEDULE, "diffusion.variance"]
 
 
+def upsampling_keys(preset: Preset) -> list[str]:
+    """What the second stage of a cascade reads to be built, loaded and drawn."""
+    source, spec = preset.diffusion.source, preset.diffusion.upsampling
+    assert spec is not None
+    own = ("image_size", "noise_schedule", "kind", "steps", "temperature")
+    of_kind = spec.sampler(preset.module_folders).reads
+    keys = [f"diffusion.{source.upsampling}.{key}" for key in (*own, *of_kind)]
+    return [*source.upsampler_reads, *keys, "diffusion.timesteps", "diffusion.variance"]
+
+
 def drawing_keys(preset: Preset, sampler: str) -> list[str]:
     """What drawing images with a sampler reads, guidance aside."""
     own = [f"samplers.{sampler}.{key}" for key in preset.sampler(sampler).reads]
@@ -136,7 +146,7 @@ def download_keys(preset: Preset, name: str) -> list[str]:
     if name == DIFFUSION:
         source, downloads = preset.diffusion.source, preset.diffusion.downloads
         files = [_of_file(f"{DIFFUSION}.{key}", download) for key, download in downloads.items()]
-        return [*source.reads, *source.download_reads, *(key for keys in files for key in keys)]
+        return [*source.download_reads, *(key for keys in files for key in keys)]
     spec = preset.network(name)
     if spec is None:  # of an evaluator that is no classifier
         return _of_file(f"{EVALUATOR}.weights", preset.evaluator.downloads["weights"])

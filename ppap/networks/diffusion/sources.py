@@ -11,6 +11,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from ppap.diffusion.denoiser import Network
 from ppap.errors import ConfigError
 from ppap.graph.layout import Layout
 from ppap.preset import DIFFUSION, Download, Preset
@@ -30,6 +31,14 @@ class DownloadFolder(Protocol):
     def file(self, source: Download) -> AbstractContextManager[Path]: ...
 
 
+class Upsampler(nn.Module, ABC):
+    """The second stage of a cascade: a diffusion network that sees the first stage's images beside x_t."""
+
+    @abstractmethod
+    def upsampling(self, low_res: Tensor) -> Network:
+        """The network(x_t, t) of these images (B, C, h, w) in [-1, 1]."""
+
+
 class SourceCode(ABC):
     """The code of a source (see `ppap.preset.sections.diffusion.SOURCES`). Its networks are called as network(x_t, t)."""
 
@@ -40,6 +49,14 @@ class SourceCode(ABC):
     @abstractmethod
     def load(self, layout: Layout) -> nn.Module:
         """The network with the weights in the workflow's file, in float32."""
+
+    def build_upsampler(self, layout: Layout) -> Upsampler:
+        """The second stage of a cascade, untrained; ConfigError if the diffusion model is none."""
+        raise ConfigError(f"{layout.preset.name}: the diffusion model has no second stage")
+
+    def load_upsampler(self, layout: Layout) -> Upsampler:
+        """The second stage of a cascade, as `load` gives the first; ConfigError if the diffusion model is none."""
+        return self.build_upsampler(layout)
 
     def download(
         self, preset: Preset, downloads: DownloadFolder
@@ -64,6 +81,6 @@ def code_of(preset: Preset) -> SourceCode:
     return code
 
 
-def read_weights(layout: Layout, spec: Spec) -> dict[str, Tensor]:
-    """The weights in the workflow's file; DataError unless they are as described."""
-    return tensor_spec.read(layout.model(DIFFUSION), spec, {"model": DIFFUSION})
+def read_weights(layout: Layout, spec: Spec, prefix: str = "") -> dict[str, Tensor]:
+    """The weights in the workflow's file, or those with a prefix; DataError unless they are as described."""
+    return tensor_spec.read(layout.model(DIFFUSION), spec, {"model": DIFFUSION}, prefix)

@@ -9,60 +9,12 @@ from typing import Annotated
 from pydantic import Field, PrivateAttr, model_validator
 
 from ppap.diffusion.schedules import ScheduleName, VarianceName
-from ppap.preset.sections.base import Count, Section
+from ppap.preset.sections.architectures import ADMArchitecture, TextArchitecture
+from ppap.preset.sections.base import Section
 from ppap.preset.sections.data import Download
+from ppap.preset.sections.glide import GlideConfig, UpsamplingConfig
 from ppap.preset.sections.running import Training
 from ppap.registry import Registry
-
-Width = Annotated[int, Field(gt=0, le=1024)]
-
-
-class ADMArchitecture(Section):
-    """Hyper-parameters of the U-Net. The defaults are those of the public 256x256 unconditional model."""
-
-    in_channels: Count = Field(3, description="channels of an image")
-    model_channels: Annotated[int, Field(ge=2, le=65_536)] = Field(
-        256, description="channels at full resolution"
-    )
-    channel_mult: tuple[Width, ...] = Field(
-        (1, 1, 2, 2, 4, 4),
-        min_length=1,
-        max_length=12,
-        description="channels of each resolution, times model_channels",
-    )
-    num_res_blocks: Annotated[int, Field(gt=0, le=100)] = Field(
-        2, description="residual blocks per resolution"
-    )
-    attention_factors: tuple[Count, ...] = Field(
-        (8, 16, 32), description="downsampling factors with self-attention"
-    )
-    head_channels: Count = Field(64, description="channels of an attention head")
-    norm_groups: Count = Field(32, description="groups of the group norms")
-    learn_sigma: bool = Field(True, description="the network also predicts the variance")
-
-    @property
-    def out_channels(self) -> int:
-        return self.in_channels * (2 if self.learn_sigma else 1)
-
-    @model_validator(mode="after")
-    def channels_divide(self) -> ADMArchitecture:
-        widths = [self.model_channels * m for m in self.channel_mult]
-        odd = [width for width in widths if width % self.norm_groups]
-        if odd:
-            raise ValueError(f"norm_groups: {self.norm_groups} does not divide {odd[0]} channels")
-        factors = [2**level for level in range(len(widths))]
-        unknown = [factor for factor in self.attention_factors if factor not in factors]
-        if unknown:
-            raise ValueError(
-                f"attention_factors: {unknown[0]} is no resolution of the network; those are {factors}"
-            )
-        attended = [w for w, f in zip(widths, factors, strict=True) if f in self.attention_factors]
-        odd = [width for width in (*attended, widths[-1]) if width % self.head_channels]
-        if odd:
-            raise ValueError(
-                f"head_channels: {self.head_channels} does not divide {odd[0]} channels"
-            )
-        return self
 
 
 @dataclass(frozen=True)
@@ -70,8 +22,9 @@ class Source:
     """Where a diffusion model comes from: facts about the key of `diffusion` that chooses it.
 
     `code` is MODULE:CLASS in ppap.networks.diffusion, a SourceCode, which builds and loads the network. `reads` are the leaf
-    keys of a preset that this reads, `download_reads` those that a download reads besides; of each of the
-    `downloads`, keys of `diffusion` that name files of somebody else, all leaf keys are read.
+    keys of a preset that this reads, `download_reads` those that a download reads; of each of the `downloads`, keys
+    of `diffusion` that name files of somebody else, a download reads all leaf keys besides. In a cascade, `upsampling`
+    is the key that says how the second stage is drawn, and `upsampler_reads` is what building and loading that reads.
     """
 
     code: str
@@ -82,14 +35,28 @@ class Source:
     "Whether the preset says how large the network is, under `architecture`."
     is_trained: bool = False
     "Whether the workflow trains it."
+    upsampling: str | None = None
+    upsampler_reads: tuple[str, ...] = ()
 
 
-_ARCHITECTURE = tuple(f"diffusion.architecture.{leaf}" for leaf in ADMArchitecture.model_fields)
+def _leaves(key: str, section: type[Section]) -> tuple[str, ...]:
+    return tuple(f"diffusion.{key}.{leaf}" for leaf in section.model_fields)
+
+
+_ARCHITECTURE = _leaves("architecture", ADMArchitecture)
+_TEXT = _leaves("glide.text", TextArchitecture)
+_BASE = (*_leaves("glide.base_architecture", ADMArchitecture), *_TEXT)
+_UPSAMPLER = (*_leaves("glide.upsampler_architecture", ADMArchitecture), *_TEXT)
 SOURCES = Registry(
     "source of the diffusion model",
     {
         "train": Source("adm_source:TrainedADM", reads=_ARCHITECTURE, is_trained=True),
-        "weights": Source("adm_source:PublishedADM", reads=_ARCHITECTURE, downloads=("weights",)),
+        "weights": Source(
+            "adm_source:PublishedADM",
+            reads=_ARCHITECTURE,
+            download_reads=_ARCHITECTURE,
+            downloads=("weights",),
+        ),
         "pipeline": Source(
             "diffusers_source:Pipeline",
             download_reads=(
@@ -97,6 +64,15 @@ SOURCES = Registry(
                 *("diffusion.timesteps", "diffusion.variance", "diffusion.pipeline"),
             ),
             has_architecture=False,
+        ),
+        "glide": Source(
+            "glide_source:PublishedGLIDE",
+            reads=(*_BASE, "diffusion.glide.prompt", "diffusion.glide.prompt_scale"),
+            download_reads=(*_BASE, *_UPSAMPLER),
+            downloads=("glide.base", "glide.upsampler", "glide.vocabulary"),
+            has_architecture=False,
+            upsampling="glide.upsampling",
+            upsampler_reads=(*_UPSAMPLER, "diffusion.glide.prompt"),
         ),
     },
 )
@@ -106,7 +82,7 @@ class DiffusionConfig(Section):
     """The unconditional diffusion model. The one key given of `SOURCES` says where it comes from."""
 
     architecture: ADMArchitecture | None = Field(
-        None, description="of the ADM U-Net; a pipeline brings its own"
+        None, description="of the ADM U-Net; a pipeline and GLIDE bring their own"
     )
     noise_schedule: ScheduleName = "linear"
     timesteps: Annotated[int, Field(gt=0, le=10_000)] = Field(
@@ -118,6 +94,7 @@ class DiffusionConfig(Section):
     pipeline: str | None = Field(
         None, description="a diffusers pipeline: a name on the Hugging Face hub, or a folder"
     )
+    glide: GlideConfig | None = Field(None, description="GLIDE's public checkpoints")
     _source: str = PrivateAttr("")
 
     @property
@@ -133,7 +110,27 @@ class DiffusionConfig(Section):
     @property
     def downloads(self) -> dict[str, Download]:
         """The files of somebody else that it is made of, by their keys."""
-        return {key: attrgetter(key)(self) for key in self.source.downloads}
+        found = {key: attrgetter(key)(self) for key in self.source.downloads}
+        return {key: source for key, source in found.items() if source is not None}
+
+    @property
+    def upsampling(self) -> UpsamplingConfig | None:
+        """How the second stage of a cascade is drawn; None if it is none."""
+        key = self.source.upsampling
+        return attrgetter(key)(self) if key else None
+
+    @property
+    def unets(self) -> dict[str, tuple[ADMArchitecture, int | None]]:
+        """The U-Nets that are built here, by their keys: architecture, and image size if not the data set's."""
+        if self.glide:
+            return {
+                "glide.base_architecture": (self.glide.base_architecture, None),
+                "glide.upsampler_architecture": (
+                    self.glide.upsampler_architecture,
+                    self.glide.upsampling.image_size,
+                ),
+            }
+        return {"architecture": (self.architecture, None)} if self.architecture else {}
 
     @model_validator(mode="after")
     def one_source_is_given(self) -> DiffusionConfig:
