@@ -37,10 +37,11 @@ publish: install ## copy a preset's finished tables, figures and metrics to publ
 compare: install ## how far a preset's results lie from the published ones
 	@ppap compare "$$PRESET"
 
-rehearsal: install ## the paper's whole graph at full size on this machine's CPU, with random weights and tiny counts
-	python workflow/scripts/rehearsal_inputs.py scratch/rehearsal256
-	snakemake --config preset=rehearsal256 --resources mem_mb=18000
-	@ppap config where rehearsal256
+rehearsal: REHEARSAL = $(if $(filter digits,$(PRESET)),rehearsal256,$(PRESET))
+rehearsal: install ## the whole graph of imagenet256 (or glide: PRESET=rehearsal_glide) at full size on this CPU, with random weights
+	python workflow/scripts/rehearsal_inputs.py $(REHEARSAL)
+	snakemake --config preset=$(REHEARSAL) --resources mem_mb=18000
+	@ppap config where $(REHEARSAL)
 
 test: install ## run the tests (under 10 minutes)
 	pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder

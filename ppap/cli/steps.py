@@ -32,6 +32,8 @@ from ppap.steps.sample import Sample
 from ppap.steps.table import Table
 from ppap.steps.targets import Targets
 from ppap.steps.train_expert import TrainExpert
+from ppap.steps.upsample_clean import UpsampleClean
+from ppap.steps.upsample_samples import UpsampleSamples
 from ppap.steps.warm_start import WarmStart
 
 
@@ -67,6 +69,11 @@ def pretrain(
 def generate(preset: PresetName, shard: ShardIndex = 0) -> None:
     """Draw one shard of clean images from the diffusion model, without guidance (uint8 pixels)."""
     Generate(shard).run(open_preset(preset))
+
+
+def upsample_clean(preset: PresetName, shard: ShardIndex = 0) -> None:
+    """Draw one shard of clean images larger, by the second stage of a cascade (uint8 pixels)."""
+    UpsampleClean(shard).run(open_preset(preset))
 
 
 def label(
@@ -139,6 +146,14 @@ def sample(
     Sample(*run_of(layout.preset, sampler, guide, method), shard).run(layout)
 
 
+def upsample_samples(
+    preset: PresetName, sampler: Sampler, guide: Guide, method: Method, shard: ShardIndex = 0
+) -> None:
+    """Draw one shard of guided samples larger, by the second stage of a cascade (uint8 pixels)."""
+    layout = open_preset(preset)
+    UpsampleSamples(*run_of(layout.preset, sampler, guide, method), shard).run(layout)
+
+
 def reference_features(preset: PresetName) -> None:
     """Extract the evaluator's features of the real images that samples are compared with."""
     ReferenceFeatures().run(open_preset(preset))
@@ -190,7 +205,18 @@ def figure(
 
 
 COMMANDS = (
-    *(download, pretrain, generate, label, targets, warm_start, train_expert, sample),
+    *(
+        download,
+        pretrain,
+        generate,
+        upsample_clean,
+        upsample_samples,
+        label,
+        targets,
+        warm_start,
+        train_expert,
+        sample,
+    ),
     *(reference_features, features, metrics, table, figure),
 )
 

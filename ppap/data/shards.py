@@ -20,7 +20,6 @@ from ppap.errors import DataError
 from ppap.graph import artefacts, targets
 from ppap.graph.artefacts import IMAGE, MIRROR, TARGET
 from ppap.graph.layout import Layout
-from ppap.preset import Preset
 from ppap.preset.runs import Run
 from ppap.storage import files, tensor_spec
 from ppap.storage.tensor_spec import REMEDY, Spec
@@ -94,10 +93,17 @@ class ShardedTargets:
 
 def clean_images(layout: Layout, shards: range | None = None) -> ShardedImages:
     """The images that the diffusion model drew without guidance; all shards, or some."""
-    preset = layout.preset
     chosen = range(len(layout.clean_sizes)) if shards is None else shards
     sizes = [layout.clean_sizes[shard] for shard in chosen]
-    return ShardedImages([layout.clean(shard) for shard in chosen], sizes, _image_shape(preset))
+    paths = [layout.clean(shard) for shard in chosen]
+    return ShardedImages(paths, sizes, _stored(layout.preset.dataset.shape))
+
+
+def finished_clean_images(layout: Layout, shards: range) -> ShardedImages:
+    """The same images finished: what teachers see of them."""
+    sizes = [layout.clean_sizes[shard] for shard in shards]
+    paths = [layout.finished(layout.clean(shard)) for shard in shards]
+    return ShardedImages(paths, sizes, _stored(layout.preset.finished_shape))
 
 
 def labelled_images(layout: Layout, guide: str) -> tuple[ShardedImages, ShardedTargets]:
@@ -114,10 +120,12 @@ def labelled_images(layout: Layout, guide: str) -> tuple[ShardedImages, ShardedT
 
 
 def sample_shard(layout: Layout, run: Run, shard: int) -> tuple[ShardedImages, Tensor]:
-    """A shard of a run's samples, and the numbers (n,) of their targets; DataError unless these are the preset's."""
-    preset = layout.preset
+    """A shard of a run's samples, before a cascade's second stage, and the numbers (n,) of their targets.
+
+    DataError unless these are the preset's.
+    """
     path, size = layout.samples(run, shard), layout.sample_sizes[shard]
-    images = ShardedImages([path], [size], _image_shape(preset))
+    images = ShardedImages([path], [size], _stored(layout.preset.dataset.shape))
     beside = layout.targets(run, shard)
     about = artefacts.samples_identity(run, shard, images.firsts[0])
     numbers = tensor_spec.read(beside, artefacts.targets(size), about)[TARGET]
@@ -125,13 +133,13 @@ def sample_shard(layout: Layout, run: Run, shard: int) -> tuple[ShardedImages, T
     return images, numbers
 
 
-def samples(layout: Layout, run: Run) -> tuple[ShardedImages, Tensor]:
-    """All samples of a run, and the numbers (N,) of their targets."""
-    preset = layout.preset
-    shards = range(len(layout.sample_sizes))
-    numbers = torch.cat([sample_shard(layout, run, shard)[1] for shard in shards])
-    paths = [layout.samples(run, shard) for shard in shards]
-    return ShardedImages(paths, layout.sample_sizes, _image_shape(preset)), numbers
+def samples(layout: Layout, run: Run, shards: range | None = None) -> tuple[ShardedImages, Tensor]:
+    """All finished samples of a run, or some shards of them, and the numbers (N,) of their targets."""
+    chosen = range(len(layout.sample_sizes)) if shards is None else shards
+    numbers = torch.cat([sample_shard(layout, run, shard)[1] for shard in chosen])
+    paths = [layout.finished(layout.samples(run, shard)) for shard in chosen]
+    sizes = [layout.sample_sizes[shard] for shard in chosen]
+    return ShardedImages(paths, sizes, _stored(layout.preset.finished_shape)), numbers
 
 
 def sha256_with(path: Path, array: NDArray[Any]) -> str:
@@ -142,9 +150,10 @@ def sha256_with(path: Path, array: NDArray[Any]) -> str:
     return digest.hexdigest()
 
 
-def _image_shape(preset: Preset) -> tuple[int, int, int]:
-    size = preset.dataset.image_size
-    return size, size, preset.dataset.channels
+def _stored(shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """The shape of an image in a file, of that which networks see."""
+    channels, height, width = shape
+    return height, width, channels
 
 
 def _by_shard(

@@ -75,7 +75,7 @@ def _others(
 def _source(layout: Layout, run: Run, images: NDArray[np.uint8] | None = None) -> dict[str, str]:
     """What tells a run's features from those of other samples. `images`, if they have been read: not twice."""
     sizes = layout.sample_sizes
-    paths = [layout.samples(run, shard) for shard in range(len(sizes))]
+    paths = [layout.finished(layout.samples(run, shard)) for shard in range(len(sizes))]
     if images is None:
         hashes = list(map(files.sha256, paths))
     else:

@@ -7,7 +7,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ppap.data import datasets
-from ppap.data.shards import clean_images
+from ppap.data.shards import clean_images, finished_clean_images
 from ppap.errors import NumericalError
 from ppap.graph.artefacts import IMAGE, MIRROR, labels_identity
 from ppap.graph.layout import Layout, one_of
@@ -32,7 +32,7 @@ def label(layout: Layout, guide_name: str, part: int) -> None:
     about = labels_identity(layout, guide_name, clean_images(layout, shards).firsts)
     answers: dict[str, list[Tensor]] = {IMAGE: [], MIRROR: []}
     for index in tqdm(shards, f"labels of {guide_name}", unit="shard"):
-        images = clean_images(layout, range(index, index + 1))
+        images = finished_clean_images(layout, range(index, index + 1))
         for chosen in torch.arange(len(images)).split(clean.batch_size):
             batch = datasets.to_tensor(torch.from_numpy(images.take(chosen)).to(device))
             with runtime.autocast(preset.runtime):

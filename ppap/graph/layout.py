@@ -86,6 +86,14 @@ class Layout:
     def clean(self, shard: Index) -> Path:
         return self.root / "clean" / f"{shard_name(shard)}.npy"
 
+    def upsampled(self, images: Path) -> Path:
+        """The shard that a cascade's second stage makes of a shard of images."""
+        return images.parent / "upsampled" / images.name
+
+    def finished(self, images: Path) -> Path:
+        """The finished images of a shard: upsampled ones in a cascade, else the shard itself."""
+        return self.upsampled(images) if self.preset.diffusion.upsampling else images
+
     @property
     def label_sizes(self) -> list[int]:
         """Number of images that each file of labels holds the answers for."""

@@ -12,12 +12,14 @@ import torch
 from torch import nn
 
 from ppap.data import datasets
+from ppap.diffusion.denoiser import Network
 from ppap.evaluation.evaluator import Evaluator
 from ppap.evaluation.evaluators import evaluator_of
 from ppap.experts import adapters
 from ppap.graph import artefacts
 from ppap.graph.layout import Layout
 from ppap.networks import models
+from ppap.networks.diffusion import sources
 from ppap.networks.guide import Guide
 from ppap.plan import flops
 from ppap.preset import (
@@ -95,6 +97,16 @@ class Costs:
         steps = self._steps(self.preset.clean_images.sampler)
         return Cost(count * steps * self.diffusion.forward, count * self.pixels)
 
+    def upsampled(self, count: int) -> Cost:
+        """This number of images, drawn by the second stage of a cascade."""
+        upsampling = self.preset.diffusion.upsampling
+        assert upsampling is not None
+        steps = len(
+            upsampling.schedule(self.preset.diffusion.timesteps, self.preset.module_folders)
+        )
+        pixels = math.prod(self.preset.finished_shape)
+        return Cost(count * steps * self.upsampler.forward, count * pixels)
+
     def labels(self, guide: str, part: int) -> Cost:
         count = self.layout.label_sizes[part] * (2 if self.preset.dataset.mirror else 1)
         network = self.guide(guide)
@@ -152,6 +164,15 @@ class Costs:
         return self._network(_at_some_timestep(network), network)
 
     @cached_property
+    def upsampler(self) -> NetworkCost:
+        """The second stage of a cascade, of one finished image."""
+        network = flops.on_meta(lambda: sources.code_of(self.preset).build_upsampler(self.layout))
+        small = flops.on_meta(lambda: torch.zeros(1, *self.image))
+        shape = (1, *self.preset.finished_shape)
+        call = _at_some_timestep(network.upsampling(small))
+        return NetworkCost(flops.forward(call, shape), 0, 0, 0)
+
+    @cached_property
     def evaluator(self) -> Evaluator:
         return evaluator_of(self.preset)
 
@@ -160,7 +181,7 @@ class Costs:
         """What the evaluator takes for one image, and the bytes of what it says of it."""
         with torch.device(self.evaluator.tried_on):
             extract = self.evaluator.untrained(self.layout)
-            image = torch.zeros((1, *self.image), dtype=torch.uint8)
+            image = torch.zeros((1, *self.preset.finished_shape), dtype=torch.uint8)
         taken, said = flops.of_call(lambda: extract(image))
         return Cost(taken, sum(value.numel() * value.element_size() for value in said.values()))
 
@@ -221,5 +242,5 @@ class Costs:
         return len(self.preset.schedule(sampler))
 
 
-def _at_some_timestep(network: nn.Module) -> flops.Call:
+def _at_some_timestep(network: Network) -> flops.Call:
     return lambda x: network(x, torch.zeros(len(x), device=x.device))

@@ -241,6 +241,9 @@ def _targets(preset: Preset) -> Iterator[str]:
             yield f"guides.{guide}.targets: images of kind {data.kind} say nothing of {task}; give a `folder`"
     real = {run.method for run in runs.all_runs(preset) if not preset.guidance(run.method).drawn}
     shown = any(preset.guides[guide].targets.folder is None for guide in runs.shown_guides(preset))
+    if preset.diffusion.upsampling:
+        for method in sorted(real):
+            yield f"methods.{method}: a cascade has no real pictures of both sizes"
     if data.facts.streamed:
         for method in sorted(real):
             yield f"methods.{method}: images of kind {data.kind} are not read as a whole"

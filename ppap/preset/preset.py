@@ -133,6 +133,14 @@ class Preset(Section):
         return Schedule.respaced(self.diffusion.noise_schedule, total, kept)
 
     @property
+    def finished_shape(self) -> tuple[int, int, int]:
+        """Of a finished image as networks see it: larger than x_t's in a cascade, whose second stage draws it."""
+        upsampling = self.diffusion.upsampling
+        if upsampling is None:
+            return self.dataset.shape
+        return self.dataset.channels, upsampling.image_size, upsampling.image_size
+
+    @property
     def target_classes(self) -> list[int]:
         """The classes that guided runs aim at."""
         return list(self.sampling.classes or range(self.dataset.classes))

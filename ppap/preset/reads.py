@@ -32,6 +32,12 @@ def network_keys(preset: Preset, name: str) -> list[str]:
     return [*_built(preset, name), *own, *answer_keys(preset, name)]
 
 
+def finished_keys(preset: Preset) -> list[str]:
+    """What tells the size of finished images."""
+    upsampling = preset.diffusion.source.upsampling
+    return [*IMAGE, *([f"diffusion.{upsampling}.image_size"] if upsampling else [])]
+
+
 def _built(preset: Preset, name: str) -> list[str]:
     kind = preset.task(name)
     outputs = [f"dataset.{kind.outputs}"] if kind.outputs else []
@@ -277,7 +283,12 @@ def drawn_keys(preset: Preset, guide: str) -> list[str]:
 
 def samples_figure_keys(preset: Preset, guide: str) -> list[str]:
     """What a figure of samples reads."""
-    shown = [*IMAGE, "sampling.shard_size", *target_keys(preset, guide), *shown_keys(preset, guide)]
+    shown = [
+        *finished_keys(preset),
+        "sampling.shard_size",
+        *target_keys(preset, guide),
+        *shown_keys(preset, guide),
+    ]
     names = [] if preset.task(guide).of_pictures else ["dataset.class_names"]
     runs = {stored_as(preset, run).guide for run in drawn_runs(preset, guide)}
     unguided = target_keys(preset, UNGUIDED) if UNGUIDED in runs else []

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ppap.data import datasets
-from ppap.data.shards import clean_images, sample_shard
+from ppap.data.shards import clean_images
+from ppap.data.shards import samples as samples_of
 from ppap.diffusion.denoiser import add_noise
 from ppap.diffusion.trajectory import noise_state, trajectory
 from ppap.evaluation.measured import scores_of
@@ -69,7 +70,7 @@ def samples(layout: Layout, guide: str) -> Figure:
     """Guided samples: a row per method, a column per target, all from the same x_T; above them what is asked for."""
     preset = layout.preset
     runs = drawn_runs(preset, guide)
-    shown = [sample_shard(layout, stored_as(preset, run), 0)[0] for run in runs]
+    shown = [samples_of(layout, stored_as(preset, run), range(1))[0] for run in runs]
     numbers = targets.numbers(layout, guide)[: len(shown[0])]
     chosen = _evenly(numbers.unique(), _TARGETS).tolist()
     columns = [int((numbers == number).nonzero()[0]) for number in chosen]

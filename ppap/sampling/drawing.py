@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from ppap.data import datasets
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import Guidance, GuideAt, NoGuidance, Objective
 from ppap.diffusion.samplers import Sampler, State
-from ppap.diffusion.trajectory import noise_state, trajectory
+from ppap.diffusion.trajectory import Seeds, noise_state, trajectory
 from ppap.experts.bank import ExpertBank, check_experts, read_expert
 from ppap.experts.header import purpose_of
 from ppap.graph import targets
@@ -37,7 +37,7 @@ class Drawing:
     """Images to draw in one job: a (seed, index) each, and the numbers (n,) of their targets."""
 
     name: str
-    seeds: list[tuple[int, int]]
+    seeds: Seeds
     targets: Tensor
     shape: tuple[int, int, int]
     batch_size: int
@@ -50,10 +50,9 @@ def generate(layout: Layout, index: int, checkpoint: Checkpoint) -> None:
     preset = layout.preset
     clean = preset.clean_images
     size = one_of(layout.clean_sizes, index)
-    first = index * clean.shard_size
     drawing = Drawing(
         name=f"clean images {index}",
-        seeds=[(clean.seed, first + i) for i in range(size)],
+        seeds=clean_seeds(layout, index),
         targets=torch.zeros(size, dtype=torch.int64),
         shape=preset.dataset.shape,
         batch_size=clean.batch_size,
@@ -69,14 +68,13 @@ def generate(layout: Layout, index: int, checkpoint: Checkpoint) -> None:
 
 def sample(layout: Layout, run: Run, index: int, checkpoint: Checkpoint) -> None:
     """Draw one shard of a guided run; write its images, and the numbers of their targets beside them."""
-    preset, sampling = layout.preset, layout.preset.sampling
     size = one_of(layout.sample_sizes, index)
-    samples = range(index * sampling.shard_size, index * sampling.shard_size + size)
-    numbers = targets.numbers(layout, run.guide)[samples.start : samples.stop]
+    first = index * layout.preset.sampling.shard_size
+    numbers = targets.numbers(layout, run.guide)[first : first + size]
     path = layout.samples(run, index)
     files.check_writable(path, checkpoint.path)
-    if preset.guidance(run.method).drawn:
-        images = _drawn(layout, run, index, samples, numbers, checkpoint)
+    if layout.preset.guidance(run.method).drawn:
+        images = _drawn(layout, run, index, numbers, checkpoint)
     else:
         images = real_pictures(layout, run, numbers)
     about = samples_identity(run, index, images[0])
@@ -85,19 +83,27 @@ def sample(layout: Layout, run: Run, index: int, checkpoint: Checkpoint) -> None
     checkpoint.drop()
 
 
+def clean_seeds(layout: Layout, index: int) -> Seeds:
+    """Of the clean images of a shard."""
+    clean, size = layout.preset.clean_images, layout.clean_sizes[index]
+    return [(clean.seed, index * clean.shard_size + i) for i in range(size)]
+
+
+def sample_seeds(layout: Layout, index: int) -> Seeds:
+    """Of the samples of a shard: places count anew for each sampling seed."""
+    sampling, size = layout.preset.sampling, layout.sample_sizes[index]
+    places = range(index * sampling.shard_size, index * sampling.shard_size + size)
+    return [(sampling.seeds[i // sampling.samples], i % sampling.samples) for i in places]
+
+
 def _drawn(
-    layout: Layout,
-    run: Run,
-    index: int,
-    samples: range,
-    numbers: Tensor,
-    checkpoint: Checkpoint,
+    layout: Layout, run: Run, index: int, numbers: Tensor, checkpoint: Checkpoint
 ) -> NDArray[np.uint8]:
-    """The samples of a run with these places among all of them."""
+    """A shard of a run, guided to the targets with these numbers."""
     preset, sampling = layout.preset, layout.preset.sampling
     drawing = Drawing(
         name=f"{run.guide} {run.method} {run.sampler} {index}",
-        seeds=[(sampling.seeds[i // sampling.samples], i % sampling.samples) for i in samples],
+        seeds=sample_seeds(layout, index),
         targets=numbers,
         shape=preset.dataset.shape,
         batch_size=sampling.batch_size,
@@ -152,8 +158,29 @@ def draw(
 
     An image depends on its seed, index and target only. NumericalError if a sample is not finite.
     """
+
+    def begin(chosen: slice) -> State:
+        return noise_state(denoiser, drawing.seeds[chosen], drawing.shape, device)
+
+    def follow(chosen: slice, state: State) -> Iterator[State]:
+        guided = guidance(drawing.targets[chosen].to(device))
+        return trajectory(drawing.name, denoiser, sampler, guided, state, drawing.seeds[chosen])
+
+    return in_batches(drawing, len(denoiser.schedule), begin, follow, device)
+
+
+def in_batches(
+    drawing: Drawing,
+    steps: int,
+    begin: Callable[[slice], State],
+    follow: Callable[[slice, State], Iterator[State]],
+    device: torch.device,
+) -> NDArray[np.uint8]:
+    """The images of a shard, batch by batch, each of which `begin`s with a state and takes `steps`: uint8 (n, H, W, C).
+
+    From the checkpoint, if there is one; new ones are kept on the way.
+    """
     done, state = _resume(drawing, device)
-    steps = len(denoiser.schedule)
     batches = -(-len(drawing.seeds) // drawing.batch_size)
     initial = len(done) * steps + (steps - state.steps_left if state else 0)
     bar = tqdm(
@@ -161,16 +188,13 @@ def draw(
     )
     for batch in range(len(done), batches):
         chosen = slice(batch * drawing.batch_size, (batch + 1) * drawing.batch_size)
-        seeds = drawing.seeds[chosen]
-        if state is None:
-            state = noise_state(denoiser, seeds, drawing.shape, device)
-        guided = guidance(drawing.targets[chosen].to(device))
-        states = trajectory(drawing.name, denoiser, sampler, guided, state, seeds)
-        for state in states:
+        at = begin(chosen) if state is None else state
+        for reached in follow(chosen, at):
+            at = reached
             bar.update()
-            if state.steps_left and (steps - state.steps_left) % drawing.checkpoint_every == 0:
-                _save(drawing, done, state)
-        done.append(torch.from_numpy(datasets.to_uint8(state.x)))
+            if at.steps_left and (steps - at.steps_left) % drawing.checkpoint_every == 0:
+                _save(drawing, done, at)
+        done.append(torch.from_numpy(datasets.to_uint8(at.x)))
         state = None
     bar.close()
     return torch.cat(done).numpy()

@@ -13,12 +13,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ppap.data import datasets
+from ppap.diffusion.cascade import Cascade, FirstStage, SecondStage
 from ppap.diffusion.guidance import Guidance, GuideAt, Wish, together
-from ppap.diffusion.trajectory import noise_state, trajectory
+from ppap.diffusion.trajectory import Seeds, trajectory
 from ppap.errors import ConfigError
 from ppap.graph import targets
 from ppap.graph.layout import Layout
 from ppap.networks import models, runtime
+from ppap.networks.cascade import load_first_stage, load_second_stage
 from ppap.preset import Preset
 from ppap.preset.runs import Run
 from ppap.sampling.drawing import guide_at
@@ -75,24 +77,41 @@ def goals(layout: Layout, asked: list[Asked], sampler: str, method: str) -> list
 def draw(
     layout: Layout, wanted: list[Goal], count: int, sampler: str, method: str, seed: int
 ) -> NDArray[np.uint8]:
-    """`count` images that are guided to all goals at once: uint8 (count, H, W, C).
+    """`count` images that are guided to all goals at once: uint8 (count, H, W, C), finished ones of a cascade.
 
     An image depends on the seed and its place alone.
     """
     preset = layout.preset
+    first = load_first_stage(layout, sampler)
+    second = load_second_stage(layout) if preset.diffusion.upsampling else None
     device = runtime.device(preset.runtime)
-    denoiser = models.load_denoiser(layout, sampler)
-    chosen = preset.sampler(sampler).build(preset.samplers[sampler])
     drawn = []
     for places in _batches(count, preset.sampling.batch_size):
         seeds = [(seed, place) for place in places]
         guidance = _guidance(preset, method, [goal.wish(len(seeds), device) for goal in wanted])
-        start = noise_state(denoiser, seeds, preset.dataset.shape, device)
-        states = trajectory("guided images", denoiser, chosen, guidance, start, seeds)
         with runtime.autocast(preset.runtime):
-            *_, last = tqdm(states, f"images {places[0]}", len(denoiser.schedule), unit="step")
-        drawn.append(datasets.to_uint8(last.x))
+            x = _drawn(first, second, guidance, seeds, device)
+        drawn.append(datasets.to_uint8(x))
     return np.concatenate(drawn)
+
+
+def _drawn(
+    first: FirstStage,
+    second: SecondStage | None,
+    guidance: Guidance,
+    seeds: Seeds,
+    device: torch.device,
+) -> Tensor:
+    """A batch of images in [-1, 1], with a bar that shows the steps."""
+    cascade, name = Cascade(first, second), "guided images"
+    start = cascade.begin(seeds, device)
+    if second is None:
+        states = trajectory(name, first.denoiser, first.sampler, guidance, start.state, seeds)
+        *_, last = tqdm(states, name, start.state.steps_left, unit="step")
+        return last.x
+    both = cascade.states(name, guidance, start, seeds)
+    *_, end = tqdm(both, name, cascade.steps_left(start), unit="step")
+    return end.state.x
 
 
 def _goal(layout: Layout, asked: Asked, sampler: str, method: str) -> Goal:

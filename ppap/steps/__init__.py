@@ -18,11 +18,13 @@ from ppap.steps.sample import Sample
 from ppap.steps.table import Table
 from ppap.steps.targets import Targets
 from ppap.steps.train_expert import TrainExpert
+from ppap.steps.upsample_clean import UpsampleClean
+from ppap.steps.upsample_samples import UpsampleSamples
 from ppap.steps.warm_start import WarmStart
 
 STEPS: tuple[type[Step], ...] = (
-    *(Download, Pretrain, Generate, Label, Targets, WarmStart, TrainExpert, Sample),
-    *(ReferenceFeatures, Features, Metrics, Table, Figure),
+    *(Download, Pretrain, Generate, UpsampleClean, Label, Targets, WarmStart, TrainExpert, Sample),
+    *(UpsampleSamples, ReferenceFeatures, Features, Metrics, Table, Figure),
 )
 
 

@@ -61,13 +61,18 @@ class Features(Step):
         shards = range(len(layout.sample_sizes))
         places = (layout.samples, layout.targets)
         samples = [place(run, shard) for run in self.runs for shard in shards for place in places]
+        samples += [layout.finished(path) for path in samples if path.suffix == ".npy"]
         return list(dict.fromkeys([*layout.judges, *samples, *layout.held_against(self.against)]))
 
     def arguments(self) -> list[str]:
         return [self.sampler, self.guide, *self.methods]
 
     def keys(self, preset: Preset) -> list[str]:
-        samples = [*reads.target_keys(preset, self.guide), "sampling.shard_size", *reads.IMAGE]
+        samples = [
+            *reads.target_keys(preset, self.guide),
+            "sampling.shard_size",
+            *reads.finished_keys(preset),
+        ]
         against = [key for guide in self.against for key in reads.judged_keys(preset, guide)]
         return [*samples, *reads.evaluator_keys(preset), *against]
 

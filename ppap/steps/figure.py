@@ -90,6 +90,7 @@ def figure_names(preset: Preset) -> list[str]:
 def _samples(layout: Layout, guide: str) -> list[Path]:
     runs = [stored_as(layout.preset, run) for run in drawn_runs(layout.preset, guide)]
     shown = [place(run, 0) for run in runs for place in (layout.samples, layout.targets)]
+    shown += [layout.finished(layout.samples(run, 0)) for run in runs]
     return [*shown, *layout.class_names(guide), *layout.numbered(guide)]
 
 

@@ -37,10 +37,17 @@ class Label(Step):
         return [layout.labels(self.guide, self.part)]
 
     def inputs(self, layout: Layout) -> list[Path]:
-        return [layout.model(self.guide), *map(layout.clean, layout.shards_of_part(self.part))]
+        clean = [layout.clean(shard) for shard in layout.shards_of_part(self.part)]
+        seen = [path for image in clean for path in (image, layout.finished(image))]
+        return [layout.model(self.guide), *dict.fromkeys(seen)]
 
     def keys(self, preset: Preset) -> list[str]:
-        own = [*reads.CLEAN, "clean_images.label_shards", *reads.IMAGE, "dataset.mirror"]
+        own = [
+            *reads.CLEAN,
+            "clean_images.label_shards",
+            *reads.finished_keys(preset),
+            "dataset.mirror",
+        ]
         return [*own, *reads.network_keys(preset, self.guide)]
 
     def cost(self, costs: Costs) -> Cost:

@@ -24,6 +24,7 @@ def resized(maps: Tensor, size: int) -> Tensor:
     """Maps (B, H, W) or (B, K, H, W) at this resolution, bilinearly, antialiased where they shrink."""
     if maps.shape[-2:] == (size, size):
         return maps
+    maps = maps.float()  # to resize in bfloat16, with antialiasing, is not implemented on CPUs
     channels = maps if maps.ndim == 4 else maps[:, None]
     antialias = maps.shape[-1] > size
     found = F.interpolate(

@@ -1,9 +1,11 @@
-"""Random weights and images in the publishers' own formats, at full size, for the preset rehearsal256.
+"""Random weights and images in the publishers' own formats, at full size, for the presets that rehearse.
 
-    python workflow/scripts/rehearsal_inputs.py FOLDER
+    python workflow/scripts/rehearsal_inputs.py PRESET
 
-writes an ADM checkpoint (float16), torchvision's and timm's weights, torch-fidelity's Inception weights, a
-reference batch of ADM's evaluator, and an ImageNet folder with one picture a class. Files that exist are kept.
+writes the files and folders that the preset (rehearsal256, rehearsal_glide) names by their paths: checkpoints of ADM
+and GLIDE (float16), weights of torchvision, timm and transformers, torch-fidelity's Inception weights, a reference
+batch of ADM's evaluator, an ImageNet folder with one picture a class, and pictures as targets. Files that exist are
+kept.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -22,32 +25,36 @@ from torch import nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torchvision import models
 
+from ppap import preset as presets
 from ppap.networks.diffusion.adm import ADM
-from ppap.preset import ADMArchitecture
+from ppap.networks.diffusion.glide import Networks
+from ppap.preset import ADMArchitecture, Preset
+from ppap.preset.consistency import networks, sources
 from ppap.storage import files
 
 CLASSES, REFERENCES, FEATURES = 1000, 8, 2048
 
 
-def main(folder: Path) -> None:
+def main(preset: Preset) -> None:
     """Write what is missing."""
     torch.manual_seed(0)
-    makers: dict[str, Callable[[Path], None]] = {
-        "256x256_diffusion_uncond.pt": lambda path: save(path, half(adm())),
-        "deit_small_patch16_224.pth": lambda path: save(path, {"model": weights("deit")}),
-        "inception.pth": lambda path: save(path, inception().state_dict()),
-        "reference.npz": reference,
-        **{
-            f"{name}.pth": lambda path: save(path, weights(path.stem))
-            for name in ("resnet18", "resnet50", "resnet152", "convnext_base")
-        },
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, make in makers.items():
-        if not (folder / name).exists():
-            make(folder / name)
-            print(folder / name)
-    imagenet(folder / "imagenet")
+    for path in named(preset):
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            MAKERS[path.name](path)
+            print(path)
+
+
+def named(preset: Preset) -> list[Path]:
+    """The files and folders that a preset names by their paths."""
+    found = [source.local for _, source in sources(preset)]
+    found += [
+        Path(guide.targets.folder) for guide in preset.guides.values() if guide.targets.folder
+    ]
+    models = (spec.model.partition(":") for _, spec in networks(preset))
+    found += [Path(name) for library, _, name in models if library == "transformers"]
+    found += [Path(preset.dataset.path)] if preset.dataset.path else []
+    return list(dict.fromkeys(path for path in found if path is not None))
 
 
 def save(path: Path, state: object) -> None:
@@ -72,7 +79,9 @@ def weights(name: str) -> dict[str, torch.Tensor]:
     if name == "deit":
         return timm.create_model("deit_small_patch16_224").state_dict()
     # else the activations of 152 random layers leave the range of float16
-    options = {"zero_init_residual": True} if name.startswith("resnet") else {}
+    options: dict[str, Any] = {"zero_init_residual": True} if name.startswith("resnet") else {}
+    if name in ("deeplabv3_resnet50", "fcn_resnet101"):  # whose files have an auxiliary head
+        options = {"weights_backbone": None, "num_classes": 21, "aux_loss": True}
     return models.get_model(name, weights=None, **options).state_dict()
 
 
@@ -106,5 +115,69 @@ def imagenet(folder: Path) -> None:
             Image.fromarray(small).resize((320, 280)).save(path)
 
 
+def glide(path: Path) -> None:
+    """A checkpoint of GLIDE's base or upsampler."""
+    section = presets.load(presets.find("rehearsal_glide")).diffusion.glide
+    assert section is not None
+    arch = section.base_architecture if path.stem == "base" else section.upsampler_architecture
+    beside = 0 if path.stem == "base" else arch.in_channels
+    with torch.device("meta"):
+        spec = Networks.new(arch, section.text, beside=beside).spec
+    found = {name: random_weight(name, one.shape) for name, one in spec.items()}
+    save(path, found)
+
+
+def random_weight(name: str, shape: tuple[int | str, ...]) -> torch.Tensor:
+    """Half precision: small numbers, about 1 for the factors of norms."""
+    random = 0.02 * torch.randn([int(n) for n in shape])
+    return (random + (random.ndim == 1 and name.endswith("weight"))).half()
+
+
+def transformer(path: Path) -> None:
+    """A folder of transformers with the configuration that the preset states."""
+    from transformers import DPTConfig, DPTForDepthEstimation, DPTImageProcessor
+
+    preset = presets.load(presets.find("rehearsal_glide"))
+    spec = next(s for _, s in networks(preset) if Path(s.model.partition(":")[2]) == path)
+    options = {key: value for key, value in spec.options.items() if key != "model_type"}
+    unfinished = path.with_suffix(".part")
+    DPTForDepthEstimation(DPTConfig(**options)).save_pretrained(unfinished)
+    assert spec.input_size is not None
+    size = {"height": spec.input_size, "width": spec.input_size}
+    own = DPTImageProcessor(size=size, image_mean=spec.mean, image_std=spec.std)
+    own.save_pretrained(unfinished)
+    unfinished.rename(path)
+
+
+def pictures(folder: Path) -> None:
+    """Two pictures to take targets from."""
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for i in range(2):
+        small = random.integers(0, 256, (10, 12, 3), dtype=np.uint8)
+        Image.fromarray(small).resize((320, 280)).save(folder / f"{i}.png")
+
+
+MAKERS: dict[str, Callable[[Path], None]] = {
+    "256x256_diffusion_uncond.pt": lambda path: save(path, half(adm())),
+    "base.pt": glide,
+    "upsample.pt": glide,
+    "deit_small_patch16_224.pth": lambda path: save(path, {"model": weights("deit")}),
+    "inception.pth": lambda path: save(path, inception().state_dict()),
+    "reference.npz": reference,
+    "imagenet": imagenet,
+    "pictures": pictures,
+    "dpt-hybrid-midas": transformer,
+    "dpt-large": transformer,
+    **{
+        f"{name}.pth": lambda path: save(path, weights(path.stem))
+        for name in (
+            *("resnet18", "resnet50", "resnet152", "convnext_base"),
+            *("deeplabv3_resnet50", "fcn_resnet101"),
+        )
+    },
+}
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(presets.load(presets.find(sys.argv[1])))

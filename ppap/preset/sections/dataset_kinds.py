@@ -51,6 +51,8 @@ DATASETS: Registry[DatasetKind] = Registry(
             reads=("pictures", "image_size", "holdout"),
             truths=(CLASSIFICATION, "depth", "segmentation"),
         ),
+        # no real images: nothing is taught by labels or compared with them
+        "none": DatasetKind(streamed=True, channels=3, truths=()),
         # one of torch-fidelity's
         "registered": DatasetKind(
             downloaded=True,

@@ -38,6 +38,7 @@ class Resources(Section):
     download: JobResources = JobResources()
     pretrain: JobResources = JobResources()
     generate: JobResources = JobResources()
+    upsample: JobResources = JobResources()
     label: JobResources = JobResources()
     train_expert: JobResources = JobResources()
     sample: JobResources = JobResources(runtime=120)
