@@ -174,6 +174,7 @@ def test_features_of_another_source_or_other_options_are_refused(written, change
         (ANSWER, "", True),
         (ANSWER, "Judge.says_classes = False", False),
         (f"{ANSWER}, features[:, 0].long() % 10", "Judge.says_classes = False", True),
+        (f"{ANSWER}, features[:, 0].long() % 10", "", True),  # they come before the logits
     ],
 )
 def test_the_target_class_is_looked_for_where_classes_are_said(

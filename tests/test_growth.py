@@ -1,16 +1,17 @@
 """Guidance and samplers from outside the package, named in a preset: used by every step, checked, and blamed.
 
-With an evaluator from outside besides, they go through the whole graph.
+With an evaluator from outside besides, they go through the whole graph; so does a task from outside.
 """
 
 from __future__ import annotations
 
 import importlib
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,12 +34,14 @@ from ppap.steps.figure import Figure
 from ppap.steps.metrics import Metrics
 from ppap.steps.sample import Sample
 from ppap.steps.table import Table
+from ppap.storage import files
 from ppap.tasks.classification import class_log_probability
 from tests.conftest import ppap
 from tests.growth import grown_preset
+from tests.recorder import Recorder
 from tests.repository import Repository
 
-TITLE, EVALUATOR = "A kind of guidance, a sampler", "An evaluator"
+TITLE, EVALUATOR, TASK = "A kind of guidance, a sampler", "An evaluator", "A task"
 CPU = torch.device("cpu")
 
 
@@ -50,7 +53,7 @@ def forgetting() -> Iterator[None]:
 
 
 def forget() -> None:
-    for name in ("mine", "judge", "strange_kinds"):
+    for name in ("mine", "judge", "strange_kinds", "ink", "strange_task"):
         sys.modules.pop(name, None)
 
 
@@ -269,3 +272,189 @@ def test_the_grown_preset_is_checked_and_planned(built: Repository) -> None:
     counts = dict(re.findall(r"^(\w+) +(\d+) ", planned, re.M))
     assert counts["models"] == "2" and counts["samples"] == "4" and "experts" not in counts
     forget()
+
+
+# -- a task ----------------------------------------------------------------------------------------
+
+
+class Grown(NamedTuple):
+    """A preset with a task from outside, of which every job has run."""
+
+    layout: Layout
+    wrong: dict[str, set[str]]
+    """By job the keys that it reads and does not declare, or the other way round."""
+
+
+@pytest.fixture(scope="module")
+def inked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The preset of the page's task beside its module, with rows of its guide alone."""
+    path = grown_preset(tmp_path_factory.mktemp("ink"), TASK)
+    plain = yaml.safe_load(path.read_text())
+    plain["tables"] = {"main": plain["tables"]["main"][-1:]}
+    path.write_text(yaml.safe_dump(plain))
+    yield path
+    forget()
+
+
+@pytest.fixture(scope="module")
+def drawn(inked: Path) -> Grown:
+    """Its whole graph, from training to figures."""
+    layout = Layout(presets.load(inked), inked.parent / "results", inked.parent / "scratch")
+    recorder, wrong = Recorder(layout.preset, layout.results), {}
+    for job in all_jobs(layout):
+        with recorder.recording():
+            job.run(layout)
+        wrong[str(job)] = recorder.leaves ^ set(job.keys(layout.preset))
+    return Grown(layout, {job: keys for job, keys in wrong.items() if keys})
+
+
+def test_the_page_of_a_task_is_checked_and_planned(inked: Path) -> None:
+    ppap("config", "check", inked)
+    assert "labels" in ppap("plan", inked, cwd=inked.parent).stdout
+
+
+def test_a_task_from_outside_goes_through_the_whole_graph(drawn: Grown) -> None:
+    layout = drawn.layout
+    kinds = {type(job).__name__ for job in all_jobs(layout)}
+    assert {"Pretrain", "Label", "Targets", "WarmStart", "TrainExpert", "Sample"} <= kinds
+    frame = pd.read_csv(layout.table("main", "csv")).set_index("method")
+    assert list(frame.index) == ["none", "naive", "ppap_5", "real"]
+    assert frame[["fid", "ink_error", "ink_error_std"]].notna().all(axis=None)
+    assert "Ink error ↓" in layout.table("main", "md").read_text("utf-8")
+    for name in ("samples_ink", "metrics", "confidence", "gradients"):
+        assert layout.figure(name).stat().st_size > 1000
+
+
+def test_its_targets_and_scores_are_those_of_the_pages_own_code(drawn: Grown) -> None:
+    layout = drawn.layout
+    held = datasets.to_tensor(datasets.load(layout, "holdout").images)[:20]
+    ink = targets.read(layout, "ink")["target"]
+    torch.testing.assert_close(ink, held.mean(dim=(1, 2, 3))[:, None])
+
+    judge = models.load_guide(layout, "ink_judge")
+    run = Run("ddim25", "ink", "naive")
+    images = np.concatenate(
+        [np.load(layout.samples(run, i)) for i in range(len(layout.sample_sizes))]
+    )
+    with torch.no_grad():
+        answers = judge(datasets.to_tensor(images))
+    errors = (answers - ink[targets.numbers(layout, "ink")]).abs()[:, 0]
+    sampling = layout.preset.sampling
+    wanted = [float(part.double().mean()) for part in errors.split(sampling.samples)]
+    found = files.read_json(layout.metrics("ddim25", "ink"))["methods"]["naive"]["ink_error"]
+    assert found["values"] == pytest.approx(wanted, rel=1e-5)
+
+
+def test_guidance_follows_a_task_from_outside(drawn: Grown) -> None:
+    """Its own guide sees the targets met better the stronger it guides."""
+    layout = drawn.layout
+    guide = models.load_guide(layout, "ink")
+    ink = targets.read(layout, "ink")["target"][targets.numbers(layout, "ink")]
+
+    def error(name: str, method: str) -> float:
+        run = Run("ddim25", name, method)
+        shards = range(len(layout.sample_sizes))
+        images = np.concatenate([np.load(layout.samples(run, i)) for i in shards])
+        with torch.no_grad():
+            return float((guide(datasets.to_tensor(images)) - ink).abs().mean())
+
+    assert error("ink", "naive") < error(presets.UNGUIDED, "none")
+
+
+def test_jobs_of_a_task_from_outside_declare_the_keys_that_they_read(drawn: Grown) -> None:
+    assert drawn.wrong == {}
+
+
+TASK_OF = """
+import torch
+from ppap.tasks.task import Score, Task
+class Ink(Task):
+    own_truth = True
+    scores = (Score("ink_error", "Ink ↓", "Ink."),)
+    said = believed = "one number"
+    shape = (1,)
+    def truth(self, images, known, name): return images.mean(dim=(1, 2, 3))[:, None]
+    def supervised(self, answers, truths): return (answers - truths).square().mean()
+    def distillation(self, student, teacher, settings): return (student - teacher).square().mean()
+    def objective(self, targets): return lambda answers: -(answers - targets).square().sum(dim=1)
+    def belief(self, answers, targets): return answers[:, 0]
+    def statistics(self, answers, targets): return {"ink_error": (answers - targets).abs()[:, 0]}
+    def scored(self, statistics): return {"ink_error": float(statistics["ink_error"].mean())}
+"""
+
+
+def strange(inked: Path, where: Path, change: str) -> Path:
+    """The preset of the page with another task, `change` to the one above, and the results that there are."""
+    sys.modules.pop("strange_task", None)
+    (where / "strange_task.py").write_text(f"{TASK_OF}    {change}\n")
+    (where / "ink.py").write_text((inked.parent / "ink.py").read_text())
+    text = inked.read_text().replace("user:ink.Ink", "user:strange_task.Ink")
+    (where / "preset.yaml").write_text(text)
+    sys.modules.pop("ink", None)
+    return where / "preset.yaml"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("supervised = Task.supervised", "lacks supervised"),
+        ("own_truth = 1", "own_truth is 1; True or False was expected"),
+        ("outputs = 'pixels'", "outputs is 'pixels'; one of None, 'classes', 'segments' was expected"),
+        ("reads = 'image_size'", "reads is 'image_size'; a tuple of some of"),
+        ("distils_with = ('warm_share',)", "distils_with is ('warm_share',); a tuple of some of 'tau', 'reduction'"),
+        ("1 / 0", "fails (ZeroDivisionError: division by zero)"),
+    ],
+)  # fmt: skip
+def test_a_preset_whose_task_cannot_be_used_is_refused(
+    inked: Path, tmp_path: Path, change: str, message: str
+) -> None:
+    done = ppap("config", "check", strange(inked, tmp_path, change), check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert f"guides.ink.task: task 'user:strange_task.Ink': {message}" in done.stderr
+
+
+def test_a_class_that_is_no_task_is_refused(inked: Path, tmp_path: Path) -> None:
+    preset = strange(inked, tmp_path, "pass")
+    (tmp_path / "strange_task.py").write_text("class Ink: pass")
+    done = ppap("config", "check", preset, check=False)
+    assert done.returncode == 2 and "is no subclass of ppap.tasks.task.Task" in done.stderr
+
+
+PRETRAIN, TARGETS = ("pretrain", "ink"), ("targets", "ink")
+EXPERT, SAMPLE = ("warm-start", "ink", "teacher", "adapter"), ("sample", "ddim25", "ink", "naive")
+FEATURES, METRICS = ("features", "ddim25", "ink"), ("metrics", "ddim25", "ink")
+
+
+@pytest.mark.parametrize(
+    ("command", "change", "message"),
+    [
+        (PRETRAIN, "def supervised(self, answers, truths): return answers - truths", "supervised gives (64, 1); a tensor () was"),
+        (PRETRAIN, "def supervised(self, answers, truths): return 1 / 0", "fails (ZeroDivisionError: division by zero)"),
+        (PRETRAIN, "def truth(self, images, known, name): return images", "truth gives (1438, 1, 8, 8); a tensor (1438, 1) was"),
+        (PRETRAIN, "shape, target_shape = (2,), (1,)", "model 'user:ink.network': answers with shape (64, 1); expected was (64, 2), one number"),
+        (TARGETS, "def truth(self, images, known, name): return images.mean((1, 2, 3))[:, None].double()",
+         "targets.safetensors: target is not float32 or int64 but float64"),
+        (EXPERT, "def distillation(self, student, teacher, settings): return settings.nothing", "fails (AttributeError"),
+        (SAMPLE, "def objective(self, targets): return lambda answers: answers", "the objective gives (20, 1); a tensor (20,) was"),
+        (SAMPLE, "def objective(self, targets): return lambda answers: answers.nothing", "fails (AttributeError"),
+        (FEATURES, "def statistics(self, answers, targets): return {'x': answers[:1]}", "statistics, x, gives (1, 1); a tensor (20, 1)"),
+        (METRICS, "def scored(self, statistics): return {'other': 1.0}", "scored gives other; ink_error was expected, as in scores"),
+    ],
+)  # fmt: skip
+def test_what_a_task_does_wrong_is_said_with_its_name(
+    drawn: Grown, inked: Path, tmp_path: Path, command: tuple[str, ...], change: str, message: str
+) -> None:
+    shutil.copytree(inked.parent / "results", tmp_path / "results")
+    preset = strange(inked, tmp_path, change)
+    shown = tmp_path / "results" / "smoke" / "labels" / "ink" / "targets.safetensors"
+    before = shown.read_bytes()
+    name, *arguments = command
+    done = ppap(name, preset, *arguments, cwd=tmp_path, check=False)
+    said = [line for line in done.stderr.splitlines() if line.startswith("ppap: ")]
+    assert done.returncode == 2 and len(said) == 1, done.stderr
+    assert message in said[0] and shown.read_bytes() == before
+    assert (
+        "task 'user:strange_task.Ink': " in said[0]
+        or "answers with" in message
+        or "targets." in message
+    )

@@ -384,6 +384,35 @@ def test_a_file_of_targets_that_was_damaged_is_refused_where_it_is_read(tmp_path
         targets.read(layout, "depth")
 
 
+@pytest.mark.parametrize("guide", ["depth", "segmentation"])
+def test_a_sample_does_not_depend_on_its_batch(preset: Path, guide: str) -> None:
+    """Each is guided to its own target: those of another batch size differ by rounding at most."""
+    rows = np.arange(SIZE) if guide == "depth" else np.arange(SIZE) % 5
+    for i in range(4):
+        array = np.roll(np.repeat(rows[:, None], SIZE, axis=1), 4 * i).astype(np.uint8)
+        put(preset, f"{i}.npy", array)
+    read(preset, guide)
+    layout = opened(preset)
+    files.write_tensors(
+        layout.model("diffusion"), models.new_diffusion(layout).state_dict(), {"model": "diffusion"}
+    )
+    found = []
+    for size in (24, 7):
+        plain = yaml.safe_load(preset.read_text())
+        plain["sampling"]["batch_size"] = size
+        plain["guides"][guide]["scales"] = {"ddim25": 50.0}
+        preset.write_text(yaml.safe_dump(plain))
+        ppap("sample", preset, "ddim25", guide, "naive", cwd=preset.parent)
+        path = layout.samples(Run("ddim25", guide, "naive"), 0)
+        found.append(np.load(path).astype(int))
+    together, apart = found
+    assert together.shape == (24, SIZE, SIZE, 3) and abs(together - apart).max() <= 1
+    unguided = preset.read_text().replace("ddim25: 50.0", "ddim25: 0.0")
+    preset.write_text(unguided)
+    ppap("sample", preset, "ddim25", guide, "naive", cwd=preset.parent)
+    assert abs(np.load(path).astype(int) - together).max() > 1
+
+
 # -- guides whose answers have another shape ---------------------------------------------------------
 
 NETWORK = """
