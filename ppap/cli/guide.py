@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,6 +39,9 @@ def guide(
     sampler: Annotated[
         str, typer.Option(help="a key of `samplers`; the figures' if left out")
     ] = "",
+    prompt: Annotated[
+        str | None, typer.Option(help="for GLIDE, in place of the preset's prompt")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="of the noise")] = 0,
     out: Annotated[Path, typer.Option(help="the sheet's file")] = Path("sheet.png"),
 ) -> None:
@@ -50,6 +54,8 @@ def guide(
     from ppap.storage import files
 
     layout = open_preset(preset)
+    if prompt is not None:
+        layout = replace(layout, preset=layout.preset.prompted(prompt))
     for name in guides:
         known(layout.preset, "guides", name)
     check_format(out)

@@ -119,13 +119,15 @@ def labelled_images(layout: Layout, guide: str) -> tuple[ShardedImages, ShardedT
     return images, ShardedTargets([layout.labels(guide, p) for p in parts], specs, about)
 
 
-def sample_shard(layout: Layout, run: Run, shard: int) -> tuple[ShardedImages, Tensor]:
-    """A shard of a run's samples, before a cascade's second stage, and the numbers (n,) of their targets.
+def drawn_shard(layout: Layout, run: Run, shard: int) -> ShardedImages:
+    """A shard of a run's samples, before a cascade's second stage."""
+    size, shape = layout.sample_sizes[shard], _stored(layout.preset.dataset.shape)
+    return ShardedImages([layout.samples(run, shard)], [size], shape)
 
-    DataError unless these are the preset's.
-    """
-    path, size = layout.samples(run, shard), layout.sample_sizes[shard]
-    images = ShardedImages([path], [size], _stored(layout.preset.dataset.shape))
+
+def sample_shard(layout: Layout, run: Run, shard: int) -> tuple[ShardedImages, Tensor]:
+    """The same, and the numbers (n,) of their targets; DataError unless these are the preset's."""
+    images, size = drawn_shard(layout, run, shard), layout.sample_sizes[shard]
     beside = layout.targets(run, shard)
     about = artefacts.samples_identity(run, shard, images.firsts[0])
     numbers = tensor_spec.read(beside, artefacts.targets(size), about)[TARGET]

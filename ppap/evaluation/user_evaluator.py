@@ -38,12 +38,15 @@ class OfUser(Evaluator):
     def __init__(self, name: str, found: Callable[..., Any], preset: Preset) -> None:
         super().__init__(preset)
         self.name, self.found = name, found
-        self.options = cast(UserEvaluator, preset.evaluator).options
         self.says_classes = getattr(found, "says_classes", True)
         if not isinstance(self.says_classes, bool):
             raise UserCodeError(
                 f"evaluator '{name}': says_classes is {self.says_classes!r}; True or False was expected"
             )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return cast(UserEvaluator, self.preset.evaluator).options
 
     def load(self, layout: Layout) -> Extractor:
         return self._extractor(runtime.device(self.preset.runtime))

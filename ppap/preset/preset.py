@@ -12,6 +12,7 @@ from ppap.diffusion.guidance_kinds import GUIDANCE, GuidanceKind
 from ppap.diffusion.noise_ranges import noise_ranges
 from ppap.diffusion.sampler_kinds import SAMPLERS, SamplerKind
 from ppap.diffusion.schedules import Schedule
+from ppap.errors import ConfigError
 from ppap.preset.consistency import problems
 from ppap.preset.sections.base import CLASSIFIER, DIFFUSION, EVALUATOR, Name, Section, Seed
 from ppap.preset.sections.data import DatasetConfig
@@ -103,6 +104,16 @@ class Preset(Section):
     def sampler(self, name: str) -> SamplerKind:
         """The kind of a sampler; ConfigError if it is of the user's own and cannot be used."""
         return SAMPLERS.get(self.samplers[name].kind, self.module_folders)
+
+    def prompted(self, prompt: str) -> Preset:
+        """The preset with another prompt; ConfigError if its diffusion model takes none."""
+        glide = self.diffusion.glide
+        if glide is None:
+            raise ConfigError(f"{self.name}: its diffusion model takes no prompt")
+        told = glide.model_copy(update={"prompt": prompt})
+        return self.model_copy(
+            update={"diffusion": self.diffusion.model_copy(update={"glide": told})}
+        )
 
     def scale(self, sampler: str, guide: str) -> float:
         """The guidance scale of a guide's runs with a sampler."""

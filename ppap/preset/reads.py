@@ -231,6 +231,7 @@ def evaluator_keys(preset: Preset) -> list[str]:
     """What the evaluator reads to judge images."""
     judge = preset.evaluator
     own = [f"{EVALUATOR}.kind", *(f"{EVALUATOR}.{key}" for key in judge.reads)]
+    own += ["dataset.classes"] if judge.counts_classes else []
     return own + [key for name in judge.networks for key in network_keys(preset, name)]
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ppap.data import datasets
-from ppap.data.shards import ShardedImages, clean_images, sample_shard
+from ppap.data.shards import ShardedImages, clean_images, drawn_shard
 from ppap.diffusion.cascade import Cascade, CascadeState
 from ppap.diffusion.guidance import NoGuidance
 from ppap.diffusion.samplers import State
@@ -35,7 +35,7 @@ def upsample_clean(layout: Layout, shard: int, checkpoint: Checkpoint) -> None:
 def upsample_samples(layout: Layout, run: Run, shard: int, checkpoint: Checkpoint) -> None:
     """Draw a shard of a run's samples larger, and write it."""
     one_of(layout.sample_sizes, shard)
-    images, _ = sample_shard(layout, run, shard)
+    images = drawn_shard(layout, run, shard)
     out = layout.upsampled(layout.samples(run, shard))
     name = f"{run.guide} {run.method} {run.sampler} {shard}, upsampled"
     _upsample(layout, name, images, sample_seeds(layout, shard), out, checkpoint)

@@ -20,6 +20,9 @@ class EvaluatorFacts:
     """Facts of an evaluator. Those here are of one that has no files, and the data set's images for comparison."""
 
     as_in_print: ClassVar[bool] = False  # the features whose FID papers report
+    counts_classes: ClassVar[bool] = (
+        False  # it is asked how many classes the data set has, networks aside
+    )
 
     @property
     def compared_with(self) -> ReferenceConfig | None:
@@ -120,6 +123,8 @@ def _named_rightly(kind: str) -> str:
 
 class UserEvaluator(EvaluatorFacts, Section):
     """A class of the user's own that gives features and logits of images."""
+
+    counts_classes: ClassVar[bool] = True
 
     kind: Annotated[
         str,

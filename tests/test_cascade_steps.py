@@ -1,0 +1,217 @@
+"""A cascade under the workflow: every step of a small GLIDE, guided by a classifier and a depth estimator."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from ppap import preset as presets
+from ppap.errors import ConfigError
+from ppap.graph.checkpoints import Checkpoint
+from ppap.graph.layout import Layout
+from ppap.preset.runs import Run
+from ppap.sampling import on_demand
+from ppap.steps import all_jobs
+from ppap.steps.download import Download
+from ppap.steps.upsample_clean import UpsampleClean
+from ppap.steps.upsample_samples import UpsampleSamples
+from tests.conftest import SMOKE_TASKS, ppap
+from tests.glide import glide_section
+from tests.recorder import Recorder
+
+NETWORKS = """
+import torch
+from torch import nn
+
+def classifier(channels, classes):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(channels, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes))
+
+class Depth(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv1, self.head = nn.Conv2d(channels, 8, 3, padding=1), nn.Conv2d(8, 1, 1)
+
+    def forward(self, x):
+        return self.head(self.conv1(x).relu())[:, 0]
+
+def depth(channels):
+    torch.manual_seed(1)
+    return Depth(channels)
+
+class Judge(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(12, 4)
+
+    def forward(self, images):
+        features = nn.functional.adaptive_avg_pool2d(images.float() / 255, 2).flatten(1)
+        return features, self.head(features)
+"""
+SMALL, LARGE = 8, 16
+
+
+def written(folder: Path, **upsampling: object) -> Path:
+    """The preset's file, with all that it names beside it."""
+    (folder / "tiny_networks.py").write_text(NETWORKS)
+    pictures = folder / "pictures"
+    pictures.mkdir(exist_ok=True)
+    random = np.random.default_rng(0)
+    for i in range(5):
+        image = random.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        Image.fromarray(image).resize((40, 30)).save(pictures / f"{i}.png")
+    plain = yaml.safe_load(SMOKE_TASKS.read_text())
+    adapter = {"rank": 1, "alpha": 1, "layers": ["0"], "freeze": ["4.*"]}
+    experts = {"steps": 4, "batch_size": 2}
+    plain |= {
+        "preset": "cascade",
+        "modules": [],
+        "dataset": {"kind": "none", "image_size": SMALL, "channels": 3, "classes": 4},
+        "diffusion": glide_section(
+            folder, upsampling={"image_size": LARGE, "steps": 4, "batch_size": 2} | upsampling
+        ),
+        "guides": {
+            "class": {"model": "user:tiny_networks.classifier", "input_size": 12,
+                      "adapter": adapter, "experts": experts},
+            "depth": {"task": "depth", "model": "user:tiny_networks.depth", "input_size": 12,
+                      "adapter": adapter | {"layers": ["conv1"], "freeze": ["head.*"]},
+                      "experts": experts, "targets": {"folder": str(pictures)}},
+        },
+        "evaluator": {"kind": "user:tiny_networks.Judge", "reference": {"folder": str(pictures)}, "neighbours": 1},
+        "judges": {"depth_judge": {"task": "depth", "model": "user:tiny_networks.depth", "input_size": 16}},
+        "samplers": {"ddim25": {"kind": "ddim", "steps": 4, "scale": 1.0}},
+        "methods": {name: plain["methods"][name] for name in ("none", "naive", "ppap_5")},
+        "clean_images": {"count": 6, "sampler": "ddim25", "batch_size": 2, "shard_size": 3},
+        "sampling": {"samples": 4, "seeds": [1], "batch_size": 2, "shard_size": 4, "checkpoint_every": 1},
+        "tables": {"main": [{"guides": ["class", "depth"], "samplers": ["ddim25"], "methods": ["none", "naive", "ppap_5"]}]},
+        "figures": {"sampler": "ddim25", "target_class": 1, "samples": 2, "timesteps": [500]},
+    }  # fmt: skip
+    path = folder / "cascade.yaml"
+    path.write_text(yaml.safe_dump(plain, sort_keys=False))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Layout, list[str]]:
+    """The preset with every job done, and what jobs read or opened beside what they declare."""
+    folder = tmp_path_factory.mktemp("cascade")
+    preset = presets.load(written(folder))
+    layout = Layout(preset, folder / "results", folder / "scratch", folder / "downloads")
+    recorder, odd = Recorder(preset, layout.results), []
+    for job in all_jobs(layout):
+        with recorder.recording():
+            job.run(layout)
+        mine = {path.absolute() for path in job.outputs(layout)}
+        opened = {path for path in recorder.files if path not in mine}
+        wanted = {path.absolute() for path in job.inputs(layout)}
+        if isinstance(job, Download):  # tests/test_reads.py has what downloads read
+            continue
+        if recorder.leaves != set(job.keys(preset)) or opened != wanted:
+            keys = recorder.leaves ^ set(job.keys(preset))
+            odd.append(f"{job}: {sorted(keys)}, {sorted(map(str, opened ^ wanted))}")
+    return layout, odd
+
+
+def test_every_job_declares_what_it_reads(finished) -> None:
+    assert not finished[1], "\n".join(finished[1])
+
+
+def test_teachers_and_judges_see_the_large_images(finished) -> None:
+    layout, _ = finished
+    run = Run("ddim25", "class", "ppap_5")
+    assert np.load(layout.clean(0)).shape == (3, SMALL, SMALL, 3)
+    assert np.load(layout.upsampled(layout.clean(0))).shape == (3, LARGE, LARGE, 3)
+    assert np.load(layout.samples(run, 0)).shape == (4, SMALL, SMALL, 3)
+    assert np.load(layout.archive(run))["arr_0"].shape == (4, LARGE, LARGE, 3)
+
+
+def test_every_row_of_the_table_has_its_scores(finished) -> None:
+    layout, _ = finished
+    text = layout.table("main", "csv").read_text().splitlines()
+    names = text[0].split(",")
+    for line in text[1:]:
+        row = dict(zip(names, line.split(","), strict=True))
+        score = "target_rate" if row["guide"] == "class" else "spearman"
+        assert row["fid"] and row[score]
+
+
+class StoppedError(Exception):
+    """The end of a job that was killed."""
+
+
+def stopping(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """Have a job end right after it has saved its state so many times."""
+    save, left = Checkpoint.save, [after]
+
+    def saved(checkpoint: Checkpoint, state: dict) -> None:
+        save(checkpoint, state)
+        left[0] -= 1
+        if not left[0]:
+            raise StoppedError
+
+    monkeypatch.setattr(Checkpoint, "save", saved)
+
+
+@pytest.mark.parametrize("after", [1, 4])
+@pytest.mark.parametrize("job", [UpsampleClean(0), UpsampleSamples("ddim25", "class", "ppap_5", 0)])
+def test_a_killed_second_stage_resumes_bit_for_bit(finished, job, after, monkeypatch) -> None:
+    layout, _ = finished
+    path = job.outputs(layout)[0]
+    before = path.read_bytes()
+    path.unlink()
+    with monkeypatch.context() as patched:
+        stopping(patched, after)
+        with pytest.raises(StoppedError):
+            job.run(layout)
+    assert not path.exists()
+    job.run(layout)
+    assert path.read_bytes() == before
+    assert not job.checkpoint(layout).path.exists()
+
+
+def test_an_upsampled_image_does_not_depend_on_its_batch(finished, tmp_path: Path) -> None:
+    layout, _ = finished
+    alone = presets.load(written(tmp_path, batch_size=1))
+    job, path = UpsampleClean(1), layout.upsampled(layout.clean(1))
+    before = np.load(path).astype(int)
+    job.run(replace(layout, preset=alone))
+    assert np.abs(np.load(path).astype(int) - before).max() <= 1
+
+
+def test_guides_pull_together_on_demand_towards_what_was_asked(finished) -> None:
+    layout, _ = finished
+    picture = str(layout.root.parent.parent / "pictures" / "0.png")
+    asked = [on_demand.Asked("class", "2", 1.0), on_demand.Asked("depth", picture)]
+    wanted = on_demand.goals(layout, asked, "ddim25", "ppap_5")
+    images = on_demand.draw(layout, wanted, 3, "ddim25", "ppap_5", seed=5)
+    assert images.shape == (3, LARGE, LARGE, 3)
+    assert [goal.target.shape for goal in wanted] == [(1,), (1, SMALL, SMALL)]
+    alone = on_demand.draw(layout, wanted[:1], 3, "ddim25", "ppap_5", seed=5)
+    first = on_demand.draw(layout, wanted, 1, "ddim25", "ppap_5", seed=5)
+    assert (images != alone).any()
+    assert np.abs(images[:1].astype(int) - first.astype(int)).max() <= 1
+
+
+def test_the_command_draws_a_sheet_with_another_prompt(finished, tmp_path: Path) -> None:
+    layout, _ = finished
+    folder, out = layout.root.parent.parent, tmp_path / "sheet.png"
+    arguments = ["--results", layout.results, "guide", folder / "cascade.yaml", "--guide", "class",
+                 "--target", "1", "-n", "2", "--prompt", "a photo of a dog", "--out", out]  # fmt: skip
+    ppap(*arguments)
+    assert Image.open(out).size[0] > 100
+
+
+def test_a_prompt_is_refused_where_none_is_taken() -> None:
+    with pytest.raises(ConfigError, match="smoke_tasks: its diffusion model takes no prompt"):
+        presets.load(SMOKE_TASKS).prompted("a dog")
+
+
+def test_real_pictures_stand_in_for_no_samples_of_a_cascade(tmp_path: Path) -> None:
+    plain = yaml.safe_load(written(tmp_path).read_text())
+    plain["methods"]["real"] = {"guidance": "real"}
+    plain["tables"]["main"][0]["methods"].append("real")
+    with pytest.raises(presets.PresetError, match=r"methods\.real: a cascade has no real pictures"):
+        presets.validate(plain, tmp_path / "cascade.yaml")
