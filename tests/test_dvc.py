@@ -11,7 +11,7 @@ import yaml
 from ppap import preset as presets
 from ppap.graph.layout import Layout
 from ppap.steps.phases import PHASES, by_phase
-from tests.conftest import ROOT, SMOKE
+from tests.conftest import ROOT, SMOKE, SMOKE_TASKS
 from tests.repository import Repository
 
 # `finished` is a repository in which `dvc repro` has built the smoke preset (tests/conftest.py).
@@ -143,6 +143,7 @@ def test_what_snakemake_remade_is_committed_to_dvc(altered: Repository) -> None:
 
 PRESETS = [
     SMOKE,
+    SMOKE_TASKS,
     *(ROOT / "config" / f"{name}.yaml" for name in ("digits", "imagenet256", "cifar10")),
 ]
 

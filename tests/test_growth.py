@@ -27,6 +27,7 @@ from ppap.graph import targets
 from ppap.graph.layout import Layout
 from ppap.graph.step import Step
 from ppap.networks import models
+from ppap.plan.costs import Costs
 from ppap.preset.runs import Run, stored_as
 from ppap.seeds import StepNoise
 from ppap.steps import all_jobs
@@ -40,6 +41,7 @@ from tests.conftest import ppap
 from tests.growth import grown_preset
 from tests.recorder import Recorder
 from tests.repository import Repository
+from tests.test_workflow import stored
 
 TITLE, EVALUATOR, TASK = "A kind of guidance, a sampler", "An evaluator", "A task"
 CPU = torch.device("cpu")
@@ -359,6 +361,13 @@ def test_guidance_follows_a_task_from_outside(drawn: Grown) -> None:
             return float((guide(datasets.to_tensor(images)) - ink).abs().mean())
 
     assert error("ink", "naive") < error(presets.UNGUIDED, "none")
+
+
+def test_jobs_of_a_task_from_outside_write_what_is_planned(drawn: Grown) -> None:
+    costs = Costs(drawn.layout)
+    planned = {job: job.cost(costs).bytes for job in all_jobs(drawn.layout)}
+    written = {job: sum(map(stored, job.outputs(drawn.layout))) for job in planned if planned[job]}
+    assert len(written) > 10 and {job: planned[job] for job in written} == written
 
 
 def test_jobs_of_a_task_from_outside_declare_the_keys_that_they_read(drawn: Grown) -> None:

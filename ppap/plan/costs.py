@@ -9,10 +9,11 @@ from functools import cached_property
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ppap.data import datasets
 from ppap.diffusion.denoiser import Network
+from ppap.evaluation import judging
 from ppap.evaluation.evaluator import Evaluator
 from ppap.evaluation.evaluators import evaluator_of
 from ppap.experts import adapters
@@ -147,7 +148,7 @@ class Costs:
         judges = [judge for guide in guides if (judge := self.preset.judge(guide))]
         judged = count * sum(self.guide(judge).forward for judge in judges)
         extracted = self._extracted(count)
-        beside = _CLASS + self.pixels + _CLASS
+        beside = _CLASS + self.pixels + _CLASS + sum(map(self._statistics, guides))
         return Cost(extracted.flops + judged, (extracted.bytes or 0) + count * beside)
 
     def confidence(self) -> Cost:
@@ -177,13 +178,12 @@ class Costs:
         return evaluator_of(self.preset)
 
     @cached_property
-    def judged_image(self) -> Cost:
-        """What the evaluator takes for one image, and the bytes of what it says of it."""
+    def evaluation(self) -> tuple[int, dict[str, Tensor]]:
+        """What the evaluator takes for one image, and what it says of it."""
         with torch.device(self.evaluator.tried_on):
             extract = self.evaluator.untrained(self.layout)
             image = torch.zeros((1, *self.preset.finished_shape), dtype=torch.uint8)
-        taken, said = flops.of_call(lambda: extract(image))
-        return Cost(taken, sum(value.numel() * value.element_size() for value in said.values()))
+        return flops.of_call(lambda: extract(image))
 
     def guide(self, name: str) -> NetworkCost:
         if name not in self._guides:
@@ -229,8 +229,19 @@ class Costs:
         return self._steps(run.sampler) * (unet + self.guide(run.guide).with_gradient)
 
     def _extracted(self, count: int) -> Cost:
-        one = self.judged_image
-        return Cost(count * one.flops, count * (one.bytes or 0))
+        taken, said = self.evaluation
+        size = sum(value.numel() * value.element_size() for value in said.values())
+        return Cost(count * taken, count * size)
+
+    def _statistics(self, guide: str) -> int:
+        """Bytes of what is said of one sample, held against a guide's targets."""
+        _, said = self.evaluation
+        seen = self.evaluator.says_classes or artefacts.PREDICTED in said
+        of_pictures = self.preset.task(guide).of_pictures
+        if not (self.preset.judge(guide) if of_pictures else seen):
+            return 0
+        parts = judging.described(self.preset, guide, 1).values()
+        return sum(math.prod(s.shape) * getattr(torch, s.dtypes[0]).itemsize for s in parts)
 
     def _new_diffusion(self) -> nn.Module:
         return flops.on_meta(lambda: models.new_diffusion(self.layout))
