@@ -102,8 +102,13 @@ def _import_from(module: str, named: str, folders: Sequence[Path]) -> None:
     known = sys.modules.get(module)
     if known is None:
         _execute(spec)
-    elif getattr(known.__spec__, "origin", None) != spec.origin:
+    elif not _is_same(getattr(known.__spec__, "origin", None), spec.origin):
         raise ConfigError(f"{named}: {spec.origin} has the name of another module; rename it")
+
+
+def _is_same(known: str | None, found: str) -> bool:
+    """Whether two paths lead to one file, however they are written."""
+    return known is not None and Path(known).resolve() == Path(found).resolve()
 
 
 def _execute(spec: ModuleSpec) -> None:

@@ -128,6 +128,13 @@ def test_a_module_must_not_have_the_name_of_another(module: Write) -> None:
         SHAPES.get("user:pathlib.corner", [module("pathlib")])
 
 
+def test_a_module_is_the_same_however_its_folder_is_written(module: Write) -> None:
+    folder = module()
+    (folder / "below").mkdir()
+    for written in (folder, folder / "below" / ".."):
+        assert SHAPES.get("user:strange_shapes.corner", [written])[1] == 3
+
+
 def test_neither_registries_nor_presets_load_what_takes_seconds() -> None:
     slow = ("torch", "matplotlib", "snakemake", "timm")
     code = f"import sys, ppap.registry, ppap.preset; print(sorted(set({slow}) & set(sys.modules)))"

@@ -117,7 +117,7 @@ def target_keys(preset: Preset, guide: str) -> list[str]:
 
 def targets_file_keys(preset: Preset, guide: str) -> list[str]:
     """What making the file of a guide's targets reads, where they are pictures'."""
-    own = [f"guides.{guide}.targets.folder", *task_key(preset, guide)]
+    own = [f"guides.{guide}.targets.folder", *answer_keys(preset, guide)]
     if preset.guides[guide].targets.folder is None:
         return [*own, f"guides.{guide}.targets.count", *data_keys(preset)]
     return [*own, *IMAGE, *network_keys(preset, guide)]
