@@ -201,7 +201,7 @@ def downloaded(path: Path, folder: Path) -> Layout:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
 def test_checkpoints_in_the_public_format_load(preset_file, tmp_path: Path, dtype) -> None:
     path = glide_preset(preset_file, tmp_path, dtype=dtype)
-    assert problems(presets.load(path)) == []
+    assert problems(Layout(presets.load(path))) == []
     layout = downloaded(path, tmp_path)
     stored = files.read_tensors(layout.model("diffusion"), "base.")
     assert {value.dtype for value in stored.values()} == {dtype}
@@ -307,10 +307,10 @@ def test_a_prompt_without_tiktoken_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "tiktoken", None)
     preset = presets.load(glide_preset(preset_file, tmp_path, prompt=PROMPT))
-    assert [str(problem) for problem in problems(preset)] == [
+    assert [str(problem) for problem in problems(Layout(preset))] == [
         "diffusion.glide.prompt: needs tiktoken: pip install 'ppap[glide]'"
     ]
-    assert problems(presets.load(glide_preset(preset_file, tmp_path))) == []
+    assert problems(Layout(presets.load(glide_preset(preset_file, tmp_path)))) == []
 
 
 @pytest.mark.parametrize(
