@@ -27,7 +27,8 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "config/README.md",
 ]
-PRESETS = [DIGITS, SMOKE, ROOT / "config" / "imagenet256.yaml", ROOT / "config" / "cifar10.yaml"]
+PRESETS = [DIGITS, SMOKE, ROOT / "config" / "imagenet256.yaml", ROOT / "config" / "cifar10.yaml",
+           ROOT / "config" / "glide.yaml"]  # fmt: skip
 NOT_IN_GIT = {"results/", "downloads/", "scratch/"}
 
 

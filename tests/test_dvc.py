@@ -144,7 +144,7 @@ def test_what_snakemake_remade_is_committed_to_dvc(altered: Repository) -> None:
 PRESETS = [
     SMOKE,
     SMOKE_TASKS,
-    *(ROOT / "config" / f"{name}.yaml" for name in ("digits", "imagenet256", "cifar10")),
+    *(ROOT / "config" / f"{name}.yaml" for name in ("digits", "imagenet256", "cifar10", "glide")),
 ]
 
 

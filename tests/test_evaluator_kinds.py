@@ -285,7 +285,9 @@ def test_every_kind_has_facts_and_behaviour() -> None:
     tags = [get_args(section)[1].tag.removeprefix(TAG) for section in sections]
     assert [*EVALUATORS, "user:MODULE.CLASS"] == tags
     held = {kind for kind in DATASETS if not DATASETS.get(kind).streamed}
-    assert datasets.READERS.keys() == held and streams.STREAMS.keys() == {*DATASETS} - held - {"none"}
+    assert datasets.READERS.keys() == held and streams.STREAMS.keys() == {*DATASETS} - held - {
+        "none"
+    }
 
 
 # -- reading samples once ----------------------------------------------------------------------------
