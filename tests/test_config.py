@@ -53,7 +53,7 @@ def test_the_committed_schema_is_the_models() -> None:
         ({"guides__vit__model": "timm:resnet19"}, "guides.vit.model: timm has no model 'resnet19'"),
         ({"evaluator__model": "torchvision:vgg"}, "evaluator.model: torchvision has no model 'vgg'"),
         ({"guides__vit__model": "keras:vgg"}, "guides.vit.model: 'keras:vgg': write timm:NAME"),
-        ({"dataset__kind": "mnist"}, "dataset.kind: data set 'mnist': write digits, image_folder, shapes or registered"),
+        ({"dataset__kind": "mnist"}, "dataset.kind: data set 'mnist': write digits, image_folder, shapes, none or registered"),
     ],
 )  # fmt: skip
 def test_a_wrong_key_is_named_with_its_file(preset_file, changes, message) -> None:

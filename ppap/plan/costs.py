@@ -75,7 +75,8 @@ class Costs:
         if model in (REFERENCE, DATASET):
             return Cost(0, None)
         if model == DIFFUSION:
-            return Cost(0, self.diffusion.stored)
+            second = self.upsampler.stored if self.preset.diffusion.upsampling else 0
+            return Cost(0, self.diffusion.stored + second)
         if model in self.preset.evaluator.judged_by:
             judges = flops.on_meta(lambda: self.evaluator.stored(self.layout))
             return Cost(0, flops.stored_bytes(judges[model]))
@@ -171,7 +172,7 @@ class Costs:
         small = flops.on_meta(lambda: torch.zeros(1, *self.image))
         shape = (1, *self.preset.finished_shape)
         call = _at_some_timestep(network.upsampling(small))
-        return NetworkCost(flops.forward(call, shape), 0, 0, 0)
+        return NetworkCost(flops.forward(call, shape), 0, 0, flops.stored_bytes(network))
 
     @cached_property
     def evaluator(self) -> Evaluator:
