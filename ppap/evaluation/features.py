@@ -114,7 +114,7 @@ def write_reference(layout: Layout) -> None:
         if judge.has_statistics:
             stored = {name: external[name] for name in (MU, SIGMA) if name in external}
     else:
-        images = datasets.load(layout, "train").images
+        images = datasets.load(layout, "train").images[: preset.evaluator.most_compared]
     said = _extract(preset, _InMemory(images), judge.load(layout))
     files.write_tensors(layout.reference, said | stored, judge.identity(layout))
 

@@ -237,7 +237,7 @@ def evaluator_keys(preset: Preset) -> list[str]:
 
 def reference_data_keys(preset: Preset) -> list[str]:
     """What reading the real images reads that samples are compared with."""
-    return [] if preset.evaluator.compared_with else data_keys(preset)
+    return [] if preset.evaluator.compared_with else [*data_keys(preset), f"{EVALUATOR}.compared"]
 
 
 def rows_keys(preset: Preset, table: str) -> list[str]:

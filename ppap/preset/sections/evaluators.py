@@ -15,6 +15,8 @@ from ppap.preset.sections.base import CLASSIFIER, EVALUATOR, REFERENCE, Count, S
 from ppap.preset.sections.data import DatasetConfig, Download, ReferenceConfig
 from ppap.preset.sections.networks import NetworkConfig
 
+_COMPARED = "the data set's images that samples are compared with, at most"
+
 
 class EvaluatorFacts:
     """Facts of an evaluator. Those here are of one that has no files, and the data set's images for comparison."""
@@ -27,6 +29,11 @@ class EvaluatorFacts:
     @property
     def compared_with(self) -> ReferenceConfig | None:
         """The images, downloaded as `reference`, that samples are compared with; None: the data set's own."""
+        return None
+
+    @property
+    def most_compared(self) -> int | None:
+        """How many of the data set's own images samples are compared with, at most; None: all."""
         return None
 
     @property
@@ -70,6 +77,11 @@ class ClassifierEvaluator(EvaluatorFacts, NetworkConfig):
 
     kind: Literal["classifier"] = "classifier"
     neighbours: Count = Field(3, description="k of precision and recall")
+    compared: Count = Field(10_000, description=_COMPARED)
+
+    @property
+    def most_compared(self) -> int:
+        return self.compared
 
     @property
     def networks(self) -> dict[str, NetworkConfig]:
@@ -136,6 +148,11 @@ class UserEvaluator(EvaluatorFacts, Section):
         None, description="what samples are compared with; left out: the data set's training images"
     )
     neighbours: Count = Field(3, description="k of precision and recall")
+    compared: Count = Field(10_000, description=_COMPARED)
+
+    @property
+    def most_compared(self) -> int:
+        return self.compared
 
     @property
     def compared_with(self) -> ReferenceConfig | None:
