@@ -14,7 +14,7 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodFormatter
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -96,7 +96,8 @@ def samples(layout: Layout, guide: str) -> Figure:
                 axis.set_title(target)
     sampler = sampler_title(preset.figures.sampler)
     title = f"Samples by target{'' if above else ' class'} ({sampler}, guide {guide})"
-    figure.suptitle(title, y=1.0, va="bottom" if names else "top")  # names may take three lines
+    top = 0.92 if above else 1.0
+    figure.suptitle(title, y=top, va="bottom" if names else "top")  # names may take three lines
     figure.subplots_adjust(wspace=0.05, hspace=0.05)
     return figure
 
@@ -189,10 +190,18 @@ def scales(layout: Layout) -> Figure:
             )  # fmt: skip
             axis.axvline(preset.scale(preset.figures.sampler, guide), color="0.6", linewidth=0.8)
             axis.set(xscale="log", xlabel="guidance scale", ylabel=metric.upper())
+            axis.set_xticks(sorted(set(mine["scale"])), minor=False)
+            axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.xaxis.set_minor_locator(NullLocator())
         column[0].set(title=guide, ylabel=_axis_title(score))
         column[1].set_yscale("log")
-    axes[0][0].legend(fontsize=6, title=None)
-    figure.tight_layout()
+        column[1].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        column[1].yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        column[1].yaxis.set_minor_formatter(NullFormatter())
+    handles, names = axes[0][0].get_legend_handles_labels()
+    axes[0][0].get_legend().remove()
+    figure.tight_layout(rect=(0, 0.06, 1, 1))
+    figure.legend(handles, names, loc="lower center", ncol=len(names), fontsize=7)
     return figure
 
 
