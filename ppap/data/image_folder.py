@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
+from torchvision.transforms import v2
 
 from ppap.data.datasets import to_tensor
 from ppap.errors import DataError
@@ -176,6 +177,12 @@ def read_image(path: str | Path) -> Image.Image:
     if max(rgb.size) > _LONGEST * min(rgb.size):
         raise DataError(f"{path}: has {rgb.width} x {rgb.height} pixels, which is a line")
     return rgb
+
+
+def centred(image: Image.Image, size: int) -> Tensor:
+    """An image of any size, resized by its shorter side and cropped to the centre: uint8 (size, size, C)."""
+    fit = v2.Compose([v2.Resize(size, antialias=True), v2.CenterCrop(size), v2.PILToTensor()])
+    return fit(image).permute(1, 2, 0)
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -7,11 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
-from torchvision.transforms import v2
 from tqdm import tqdm
 
 from ppap.data.downloads import Downloads, only_one
-from ppap.data.image_folder import read_image
+from ppap.data.image_folder import centred, read_image
 from ppap.errors import ConfigError, DataError
 from ppap.graph.artefacts import IMAGES, LABELS, MU, SIGMA, check_statistics, reference_images
 from ppap.preset import Preset
@@ -76,6 +75,5 @@ def read_folder(folder: Path, size: int) -> Tensor:
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMG_EXTENSIONS)
     if not paths:
         raise DataError(f"{folder}: no images there (evaluator.reference.folder)")
-    fit = v2.Compose([v2.Resize(size, antialias=True), v2.CenterCrop(size), v2.PILToTensor()])
-    images = [fit(read_image(path)) for path in tqdm(paths, str(folder), unit="image")]
-    return torch.stack(images).permute(0, 2, 3, 1).contiguous()
+    images = [centred(read_image(path), size) for path in tqdm(paths, str(folder), unit="image")]
+    return torch.stack(images).contiguous()

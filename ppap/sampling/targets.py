@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
-from torchvision.transforms import v2
 
 from ppap.data import datasets
-from ppap.data.image_folder import read_image
+from ppap.data.image_folder import centred, read_image
 from ppap.errors import ConfigError, DataError
 from ppap.graph import artefacts, targets
 from ppap.graph.artefacts import PICTURE, TARGET
@@ -125,5 +124,4 @@ def target_in(path: Path, preset: Preset, task: Task, guide: Guide) -> tuple[Ten
 
 def fitted(image: Image, size: int, channels: int) -> Tensor:
     """A picture of any size as uint8 (1, size, size, channels)."""
-    fit = v2.Compose([v2.Resize(size, antialias=True), v2.CenterCrop(size), v2.PILToTensor()])
-    return fit(image.convert("L") if channels == 1 else image).permute(1, 2, 0)[None]
+    return centred(image.convert("L") if channels == 1 else image, size)[None]
