@@ -69,14 +69,19 @@ def preset(preset_file, tmp_path: Path):
     return write
 
 
-def test_a_pipeline_in_a_folder_becomes_the_diffusion_model(preset, tmp_path: Path) -> None:
-    unet = save_pipeline(tmp_path / "pipeline")
-    path = preset(samplers__ddim25__steps=25)
+@pytest.mark.parametrize(
+    ("theirs", "ours"), [("epsilon", "eps"), ("sample", "x0"), ("v_prediction", "v")]
+)
+def test_a_pipeline_in_a_folder_becomes_the_diffusion_model(
+    preset, tmp_path: Path, theirs: str, ours: str
+) -> None:
+    unet = save_pipeline(tmp_path / "pipeline", prediction_type=theirs)
+    path = preset(samplers__ddim25__steps=25, diffusion__predicts=ours)
     ppap("download", path, "diffusion", cwd=tmp_path)
     config = presets.load(path)
     denoiser = models.load_denoiser(Layout(config, tmp_path / "results"), "ddim25")
     x = initial_noise([(0, 0), (0, 1)], (3, 32, 32))
-    scheduler = DDIMScheduler(clip_sample=True)
+    scheduler = DDIMScheduler(clip_sample=True, prediction_type=theirs)
     scheduler.set_timesteps(25)
     expected = x
     with torch.no_grad():
@@ -94,7 +99,9 @@ def test_a_pipeline_in_a_folder_becomes_the_diffusion_model(preset, tmp_path: Pa
     [
         ({"beta_schedule": "squaredcos_cap_v2"}, {}, "another one (squaredcos_cap_v2): say cosine"),
         ({"beta_schedule": "scaled_linear"}, {}, "it is none of linear, cosine"),
-        ({"prediction_type": "v_prediction"}, {}, "predicts v_prediction, not epsilon"),
+        ({"prediction_type": "v_prediction"}, {}, "predicts: eps, the pipeline predicts v"),
+        ({}, {"diffusion__predicts": "x0"}, "predicts: x0, the pipeline predicts eps"),
+        ({"prediction_type": "flow"}, {}, "predicts: eps, the pipeline predicts flow"),
         ({"num_train_timesteps": 500}, {}, "timesteps: 1000, the pipeline has 500"),
         ({}, {"dataset__image_size": 64}, "dataset.image_size: the pipeline's sample_size is 32"),
         ({}, {"diffusion__variance": "learned_range"}, "out_channels is 3, the preset needs 6"),

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ppap.diffusion.schedules import Schedule, VarianceName
+from ppap.diffusion.schedules import PredictionName, Schedule, VarianceName
 
 Network = Callable[[Tensor, Tensor], Tensor]
 
@@ -31,15 +31,34 @@ def add_noise(x0: Tensor, eps: Tensor, abar: Tensor) -> Tensor:
 class Denoiser:
     """A diffusion network on a (respaced) schedule: `denoiser(x_t, step)` for x_t (B, C, H, W)."""
 
-    def __init__(self, network: Network, schedule: Schedule, variance: VarianceName) -> None:
-        self.network, self.schedule, self.variance = network, schedule, variance
+    def __init__(
+        self,
+        network: Network,
+        schedule: Schedule,
+        variance: VarianceName,
+        predicts: PredictionName = "eps",
+    ) -> None:
+        self.network, self.schedule = network, schedule
+        self.variance, self.predicts = variance, predicts
 
     def __call__(self, x: Tensor, step: int) -> Prediction:
         t = torch.full((len(x),), self.schedule.timesteps[step], device=x.device)
         output = self.network(x, t).float()
-        eps, log_variance = self._split(output, x, step)
-        x0 = self.x0_from_eps(x, eps, step).clamp(-1, 1)
+        predicted, log_variance = self._split(output, x, step)
+        x0 = self._x0(x, predicted, step).clamp(-1, 1)
         return Prediction(self.eps_from_x0(x, x0, step), x0, log_variance)
+
+    def _x0(self, x: Tensor, predicted: Tensor, step: int) -> Tensor:
+        if self.predicts == "x0":
+            return predicted
+        if self.predicts == "v":
+            return self.x0_from_v(x, predicted, step)
+        return self.x0_from_eps(x, predicted, step)
+
+    def x0_from_v(self, x: Tensor, v: Tensor, step: int) -> Tensor:
+        """x0_hat = sqrt(abar) x_t - sqrt(1 - abar) v (Salimans & Ho 2022, arXiv 2202.00512, appendix D)."""
+        abar = float(self.schedule.alphas_cumprod[step])
+        return abar**0.5 * x - (1 - abar) ** 0.5 * v
 
     def x0_from_eps(self, x: Tensor, eps: Tensor, step: int) -> Tensor:
         """x0_hat = (x_t - sqrt(1 - abar) eps) / sqrt(abar), Ho et al. 2020, equation 15."""
@@ -60,8 +79,8 @@ class Denoiser:
         smallest = float(self.schedule.posterior_log_variance_clipped[step])
         beta = math.log(float(self.schedule.betas[step]))
         if self.variance == "learned_range":  # Nichol & Dhariwal 2021, equation 15
-            eps, v = output.chunk(2, dim=1)
-            share = (v + 1) / 2
-            return eps, share * beta + (1 - share) * smallest
+            predicted, share = output.chunk(2, dim=1)
+            share = (share + 1) / 2
+            return predicted, share * beta + (1 - share) * smallest
         large = self.variance == "fixed_large" and step > 0
         return output, torch.full_like(x, beta if large else smallest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -15,6 +16,7 @@ from ppap.errors import ConfigError
 Array = NDArray[np.float64]
 ScheduleName = Literal["linear", "cosine"]
 VarianceName = Literal["learned_range", "fixed_small", "fixed_large"]
+PredictionName = Literal["eps", "x0", "v"]
 
 
 def betas(name: ScheduleName, timesteps: int = 1000) -> Array:
@@ -80,9 +82,21 @@ class Schedule:
     @classmethod
     def respaced(cls, name: ScheduleName, timesteps: int, kept: list[int]) -> Schedule:
         """The schedule of a sampler that takes only the timesteps in `kept` (increasing)."""
-        abar = np.cumprod(1 - betas(name, timesteps))[kept]
+        return cls.create(name, timesteps).keeping(kept)
+
+    def keeping(self, kept: Sequence[int]) -> Schedule:
+        """Of a full schedule, what is left of it where only the timesteps in `kept` (increasing) are taken."""
+        abar = self.alphas_cumprod[list(kept)]
         previous = np.append(1.0, abar[:-1])
-        return cls(tuple(kept), 1 - abar / previous, timesteps)
+        return Schedule(tuple(kept), 1 - abar / previous, self.train_timesteps)
+
+    @classmethod
+    def of_betas(cls, values: Array) -> Schedule:
+        """The full schedule with these betas (T,), in (0, 1]; ConfigError if they are others."""
+        found = np.asarray(values, dtype=np.float64)
+        if found.ndim != 1 or not len(found) or not ((found > 0) & (found <= 1)).all():
+            raise ConfigError("a schedule's betas are numbers above 0 and up to 1, one a timestep")
+        return cls(tuple(range(len(found))), found, len(found))
 
     def __len__(self) -> int:
         return len(self.timesteps)

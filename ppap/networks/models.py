@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from ppap.diffusion.denoiser import Denoiser
+from ppap.diffusion.model import DiffusionModel
+from ppap.diffusion.schedules import Schedule
 from ppap.errors import ConfigError
 from ppap.graph.layout import Layout
 from ppap.graph.targets import task_of
@@ -56,12 +58,18 @@ def load_diffusion(layout: Layout) -> nn.Module:
     return sources.code_of(layout.preset).load(layout)
 
 
-def load_denoiser(layout: Layout, sampler: str) -> Denoiser:
-    """The pretrained diffusion model on a sampler's schedule, on the preset's device, frozen."""
-    preset = layout.preset
+def load_model(layout: Layout) -> DiffusionModel:
+    """The pretrained diffusion model, on the preset's device, frozen."""
+    preset, spec = layout.preset, layout.preset.diffusion
     network = load_diffusion(layout)
     network = runtime.place(network.eval().requires_grad_(False), preset.runtime)
-    return Denoiser(network, preset.schedule(sampler), preset.diffusion.variance)
+    full = Schedule.create(spec.noise_schedule, spec.timesteps)
+    return DiffusionModel(network, preset.dataset.shape, full, spec.variance, spec.predicts)
+
+
+def load_denoiser(layout: Layout, sampler: str) -> Denoiser:
+    """The same on a sampler's schedule."""
+    return load_model(layout).on(layout.preset.schedule(sampler))
 
 
 def load_guide(layout: Layout, name: str) -> Guide:

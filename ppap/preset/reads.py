@@ -23,6 +23,7 @@ from ppap.preset.sections.data import Download
 
 IMAGE = ["dataset.channels", "dataset.image_size"]
 SCHEDULE = ["diffusion.noise_schedule", "diffusion.timesteps"]
+DENOISER = ["diffusion.variance", "diffusion.predicts"]
 CLEAN = ["clean_images.count", "clean_images.shard_size"]
 
 
@@ -74,7 +75,7 @@ def diffusion_keys(preset: Preset) -> list[str]:
 def denoiser_keys(preset: Preset, sampler: str) -> list[str]:
     """What the diffusion model on a sampler's schedule reads."""
     own = [f"samplers.{sampler}.kind", f"samplers.{sampler}.steps"]
-    return [*own, *diffusion_keys(preset), *SCHEDULE, "diffusion.variance"]
+    return [*own, *diffusion_keys(preset), *SCHEDULE, *DENOISER]
 
 
 def upsampling_keys(preset: Preset) -> list[str]:

@@ -1,4 +1,4 @@
-"""Unconditional pipelines of diffusers: a UNet2DModel that predicts eps. Imported only where one is used.
+"""Unconditional pipelines of diffusers, each with a UNet2DModel. Imported only where one is used.
 
 Of a pipeline only numbers are read: the settings of its U-Net and scheduler, and the U-Net's weights. Classes of
 its own, which diffusers may import from the pipeline's folder, are never asked for.
@@ -33,13 +33,15 @@ except ImportError:
         "diffusion.pipeline: needs diffusers: pip install 'ppap[diffusers]'"
     ) from None
 
+PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
+"""What networks predict, by diffusers' names."""
 # Names from before diffusers 0.17, which most pixel pipelines on the hub still have.
 _ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _OLD_NAME = re.compile(rf"(attentions\.\d+)\.({'|'.join(_ATTENTION)})\.(weight|bias)$")
 
 
 class UNet(nn.Module):
-    """diffusers' U-Net, called as network(x_t, t); it returns eps, or eps and v."""
+    """diffusers' U-Net, called as network(x_t, t); it returns its prediction, or that and the variance."""
 
     def __init__(self, unet: Any) -> None:
         super().__init__()
@@ -164,9 +166,11 @@ def _check_scheduler(settings: dict[str, Any], preset: Preset, folder: Path) -> 
         name = settings.get("_class_name")
         raise ConfigError(f"diffusion.pipeline: its scheduler ({name}) has no betas as DDPM's")
     scheduler = _made(DDPMScheduler, settings, folder)
-    if scheduler.config["prediction_type"] != "epsilon":
+    predicts = PREDICTIONS.get(scheduler.config["prediction_type"])
+    if predicts != spec.predicts:
         raise ConfigError(
-            f"diffusion.pipeline: predicts {scheduler.config['prediction_type']}, not epsilon"
+            f"diffusion.predicts: {spec.predicts}, the pipeline predicts "
+            f"{predicts or scheduler.config['prediction_type']}"
         )
     theirs = scheduler.betas.double().numpy()
     if len(theirs) != spec.timesteps:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from ppap.diffusion.schedules import ScheduleName, VarianceName
+from ppap.diffusion.schedules import PredictionName, ScheduleName, VarianceName
 from ppap.preset.sections.architectures import ADMArchitecture, TextArchitecture
 from ppap.preset.sections.base import Section
 from ppap.preset.sections.data import Download
@@ -35,6 +35,8 @@ class Source:
     "Whether the preset says how large the network is, under `architecture`."
     is_trained: bool = False
     "Whether the workflow trains it."
+    predicts_any: bool = False
+    "Whether its network may predict x0 or v; otherwise it predicts eps."
     upsampling: str | None = None
     upsampler_reads: tuple[str, ...] = ()
 
@@ -56,14 +58,17 @@ SOURCES = Registry(
             reads=_ARCHITECTURE,
             download_reads=_ARCHITECTURE,
             downloads=("weights",),
+            predicts_any=True,
         ),
         "pipeline": Source(
             "diffusers_source:Pipeline",
             download_reads=(
                 *("dataset.image_size", "dataset.channels", "diffusion.noise_schedule"),
-                *("diffusion.timesteps", "diffusion.variance", "diffusion.pipeline"),
+                *("diffusion.timesteps", "diffusion.variance", "diffusion.predicts"),
+                "diffusion.pipeline",
             ),
             has_architecture=False,
+            predicts_any=True,
         ),
         "glide": Source(
             "glide_source:PublishedGLIDE",
@@ -89,6 +94,9 @@ class DiffusionConfig(Section):
         1000, description="T of the training schedule"
     )
     variance: VarianceName = Field("learned_range", description="of the reverse steps")
+    predicts: PredictionName = Field(
+        "eps", description="what the network predicts: the noise, the clean image, or v"
+    )
     train: Training | None = Field(None, description="how the workflow trains it")
     weights: Download | None = Field(None, description="a checkpoint in the public ADM format")
     pipeline: str | None = Field(
@@ -142,6 +150,8 @@ class DiffusionConfig(Section):
         if self.source.has_architecture != (self.architecture is not None):
             wanted = "needs an" if self.source.has_architecture else "brings its own"
             raise ValueError(f"{self._source}: {wanted} `architecture`")
+        if self.predicts != "eps" and not self.source.predicts_any:
+            raise ValueError(f"predicts: with {self._source} the network predicts eps")
         if self.training and self.architecture and self.architecture.learn_sigma:
             raise ValueError("train: learns no variance; set architecture.learn_sigma: false")
         return self
