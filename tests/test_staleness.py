@@ -134,6 +134,7 @@ FIXED = [
     "dataset.channels",
     "dataset.classes",
     "diffusion.pipeline",
+    "diffusion.predicts",
     "diffusion.architecture.learn_sigma",
     "diffusion.architecture.in_channels",
     "evaluator.kind",

@@ -75,7 +75,7 @@ def diffusion_keys(preset: Preset) -> list[str]:
 def denoiser_keys(preset: Preset, sampler: str) -> list[str]:
     """What the diffusion model on a sampler's schedule reads."""
     own = [f"samplers.{sampler}.kind", f"samplers.{sampler}.steps"]
-    return [*own, *diffusion_keys(preset), *SCHEDULE, *DENOISER]
+    return [*own, *diffusion_keys(preset), *SCHEDULE, *DENOISER, *IMAGE]
 
 
 def upsampling_keys(preset: Preset) -> list[str]:
@@ -91,7 +91,7 @@ def upsampling_keys(preset: Preset) -> list[str]:
 def drawing_keys(preset: Preset, sampler: str) -> list[str]:
     """What drawing images with a sampler reads, guidance aside."""
     own = [f"samplers.{sampler}.{key}" for key in preset.sampler(sampler).reads]
-    return [*denoiser_keys(preset, sampler), *own, *IMAGE]
+    return [*denoiser_keys(preset, sampler), *own]
 
 
 def training_keys(prefix: str) -> list[str]:
