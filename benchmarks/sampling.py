@@ -28,7 +28,7 @@ from ppap.graph.layout import Layout
 from ppap.networks import models, runtime
 from ppap.networks.guide import Guide
 from ppap.preset import Runtime
-from ppap.sampling.drawing import Drawing, draw
+from ppap.sampling.batches import Drawing, draw
 from ppap.seeds import balanced_classes
 from ppap.tasks.classification import class_log_probability
 

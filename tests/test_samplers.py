@@ -24,7 +24,7 @@ from ppap.graph.checkpoints import Checkpoint
 from ppap.graph.layout import Layout
 from ppap.networks.diffusion.adm import ADM
 from ppap.preset import ADMArchitecture, SamplerConfig
-from ppap.sampling.drawing import Drawing, draw
+from ppap.sampling.batches import Drawing, draw
 from ppap.seeds import StepNoise, balanced_classes, initial_noise
 from ppap.tasks.classification import class_log_probability
 from tests.conftest import DIGITS

@@ -1,4 +1,4 @@
-"""Experts on disk, and the bank that puts the one that owns a timestep into the guide."""
+"""Experts, and the bank that puts the one that owns a timestep into the guide."""
 
 from __future__ import annotations
 
@@ -11,19 +11,25 @@ from torch import Tensor
 
 from ppap.errors import DataError
 from ppap.experts import adapters
-from ppap.experts.header import NORMALISED, ExpertHeader, Purpose, read_header
+from ppap.experts.header import NORMALISED, ExpertHeader, Purpose, purpose_of, read_header
+from ppap.graph.layout import Layout
 from ppap.networks.guide import Guide
 from ppap.storage import files, tensor_spec
 from ppap.storage.tensor_spec import REMEDY
+from ppap.tasks.task import Task
 
 _OTHER_PRESET = f"use the preset that it was made with, or {REMEDY}"
 
 
 class Expert(NamedTuple):
-    """One expert on disk: what differs from the off-the-shelf model, and what it was made for."""
+    """One expert: what it was made for, and what it changes of the off-the-shelf model.
+
+    The latter is in memory, or read from its file when it is needed.
+    """
 
     path: Path
     header: ExpertHeader
+    changed: dict[str, Tensor] | None = None
 
     @property
     def timesteps(self) -> range:
@@ -37,7 +43,8 @@ def read_expert(path: Path) -> Expert:
 
 def read_delta(expert: Expert, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What the expert changes of a guide whose plain state this is; DataError unless it fits."""
-    delta, header = files.read_tensors(expert.path), expert.header
+    header = expert.header
+    delta = files.read_tensors(expert.path) if expert.changed is None else expert.changed
     adapted = any(name.endswith((".lora_A", ".lora_B")) for name in delta)
     if header.trainable is not None and adapted != (header.trainable == "adapter"):
         raise DataError(f"{expert.path}: {'has' if adapted else 'lacks'} adapters; {REMEDY}")
@@ -87,6 +94,15 @@ def _check_purpose(expert: Expert, wanted: Purpose) -> None:
             )
 
 
+def bank_of(layout: Layout, guide: str, method: str, network: Guide) -> ExpertBank:
+    """The experts that the workflow keeps of a guide and a method; DataError unless they are the preset's."""
+    preset = layout.preset
+    experts = [read_expert(path) for path in layout.experts(guide, method)]
+    wanted = purpose_of(preset, guide, method, layout.model(guide))
+    check_experts(experts, wanted, preset.ranges(preset.methods[method]))
+    return ExpertBank(network, experts)
+
+
 class ExpertBank:
     """A guide whose weights are swapped, in place, for those of the expert that owns a timestep.
 
@@ -103,12 +119,15 @@ class ExpertBank:
         for expert in experts:
             read_delta(expert, self._state)
 
-    def __call__(self, images: Tensor, timestep: int) -> Tensor:
+    def at(self, images: Tensor, timestep: int) -> Tensor:
+        """The answers (B, ...) on images (B, C, H, W) in [-1, 1] of the expert that owns this timestep."""
         expert = self._active
         if expert is None or timestep not in expert.timesteps:
             expert = self._owner(timestep)
             self.activate(expert)
         return self.guide(images, normalise=expert.header.input == NORMALISED)
+
+    __call__ = at
 
     @torch.no_grad()
     def activate(self, expert: Expert) -> None:
@@ -120,6 +139,11 @@ class ExpertBank:
         for name, value in merged.items():
             self._state[name].copy_(value)
         self._active = expert
+
+    @property
+    def task(self) -> Task | None:
+        """What the guide, and each of its experts, says of an image."""
+        return self.guide.task
 
     def _owner(self, timestep: int) -> Expert:
         for expert in self.experts:

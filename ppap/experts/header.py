@@ -54,11 +54,15 @@ class ExpertHeader(Purpose):
     )
     trainable_parameters: NonNegativeInt
     guide_parameters: PositiveInt
+    guide_state: str | None = Field(
+        None, description="a hash of the off-the-shelf model's state, where it is in no file"
+    )
     config: str | None = Field(
         None, description="a hash of the preset's keys that decide it, with their values"
     )
     steps: PositiveInt | None = None
     final_loss: FiniteFloat | None = None
+    task: str | None = Field(None, description="of the guide, where no preset says it")
     released_sha256: str | None = Field(None, description="of the file it was imported from")
 
     @model_validator(mode="after")

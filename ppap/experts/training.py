@@ -1,43 +1,31 @@
-"""The training of experts: the off-the-shelf model, adapted to one noise range (paper, section 4)."""
+"""The training of a preset's experts: where each starts, what it learns from, and where it is written."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
 from ppap.data import datasets, streams
 from ppap.data.shards import labelled_images
-from ppap.diffusion.denoiser import add_noise
 from ppap.diffusion.schedules import Schedule
 from ppap.errors import ConfigError
-from ppap.experts import adapters
 from ppap.experts.bank import read_start
 from ppap.experts.header import ExpertHeader, Purpose, purpose, purpose_of
+from ppap.experts.learning import Start, Student, learn
+from ppap.experts.lessons import Lesson, LessonAt, of_a_teacher, of_truths
 from ppap.graph.checkpoints import Checkpoint
 from ppap.graph.layout import Layout
 from ppap.graph.targets import task_of
 from ppap.networks import models, runtime
-from ppap.networks.guide import Guide
-from ppap.preset import Preset, Training
+from ppap.preset import Preset
 from ppap.preset.runs import expert_steps, has_warm_start, warm_name, warm_steps
-from ppap.seeds import Stream, mix, name_seed
+from ppap.seeds import name_seed
 from ppap.storage import files
-from ppap.training.loop import Session, train
+from ppap.training.loop import Session
 
 
-class Lesson(NamedTuple):
-    """A batch to learn from: clean images (B, C, H, W), and what the student should say of them."""
-
-    x0: Tensor
-    answers: Tensor
-
-
-class Start(NamedTuple):
+class StartFile(NamedTuple):
     """The expert file that a training starts from, and what that expert must have been made for."""
 
     path: Path
@@ -55,7 +43,7 @@ class Course:
     timesteps: range
     steps: int
     out: Path
-    start: Start | None = None
+    start: StartFile | None = None
 
     @property
     def supervision(self) -> str:
@@ -114,7 +102,9 @@ def expert_range(preset: Preset, method: str, expert: int) -> range:
     return ranges[expert - 1]
 
 
-def _start(layout: Layout, guide: str, method: str, expert: int, made_for: Purpose) -> Start | None:
+def _start(
+    layout: Layout, guide: str, method: str, expert: int, made_for: Purpose
+) -> StartFile | None:
     """What an expert starts from: what all of the method share, or the expert before it."""
     path = layout.start(guide, method, expert)
     if path is None:
@@ -123,128 +113,58 @@ def _start(layout: Layout, guide: str, method: str, expert: int, made_for: Purpo
     if has_warm_start(preset, spec):
         name = warm_name(str(spec.supervision), str(spec.trainable))
         shared = made_for.model_copy(update={"method": name})
-        return Start(path, shared, range(preset.diffusion.timesteps))
-    return Start(path, made_for, preset.ranges(spec)[expert - 2])
+        return StartFile(path, shared, range(preset.diffusion.timesteps))
+    return StartFile(path, made_for, preset.ranges(spec)[expert - 2])
 
 
 def _train(layout: Layout, course: Course, checkpoint: Checkpoint, mark: str) -> None:
     """Train a student, and write what differs from the off-the-shelf guide."""
     preset = layout.preset
     guide = models.load_guide(layout, course.guide)
-    base = {name: value.clone() for name, value in guide.network.state_dict().items()}
-    size = sum(p.numel() for p in guide.network.parameters())
     session = Session(course.name, name_seed(preset.seed, course.name), checkpoint)
     files.check_writable(course.out, checkpoint.path)
-    torch.manual_seed(mix(session.seed, Stream.INITIAL_WEIGHTS))
-    training = _make_student(preset, guide, course)
+    start = None
     if course.start is not None:
-        changed = read_start(*course.start, base)
-        adapters.load_delta(guide.network, changed, course.start.path)
-    guide.to(runtime.device(preset.runtime)).train()
-    lesson = _lessons(layout, course, training.batch_size, session.seed)
-    loss_at = _loss(preset, guide, lesson, course)
+        start = Start(read_start(*course.start, guide.network.state_dict()), course.start.path)
+    student = _student(preset, course)
+    lesson = _lessons(layout, course, student.training.batch_size, session.seed)
+    device = runtime.device(preset.runtime)
     with runtime.autocast(preset.runtime):
-        summary = train(guide.network, loss_at, training, session)
+        learned = learn(guide, student, lesson, session, device, start)
     header = ExpertHeader(
         **course.purpose.model_dump(exclude={"lora_scale"}),
         lora_scale=course.purpose.lora_scale or 1.0,
-        range_start=course.timesteps.start,
-        range_stop=course.timesteps.stop,
-        trainable_parameters=adapters.trainable_parameters(guide.network),
-        guide_parameters=size,
         config=mark,
-        **summary,
+        **learned.facts,
     )
-    files.write_tensors(course.out, adapters.delta(guide.network, base), header.metadata())
+    files.write_tensors(course.out, learned.delta, header.metadata())
     checkpoint.drop()
 
 
-def _make_student(preset: Preset, guide: Guide, course: Course) -> Training:
-    """Make the guide the student, in place; return how it is trained."""
-    spec = preset.guides[course.guide]
-    training = spec.experts.model_copy(update={"steps": course.steps})
-    if not course.adapted:
-        guide.network.requires_grad_(True)
-        return training
-    adapters.attach(guide.network, spec.adapter)
-    rate = spec.adapter.learning_rate
-    return training if rate is None else training.model_copy(update={"learning_rate": rate})
+def _student(preset: Preset, course: Course) -> Student:
+    spec, diffusion = preset.guides[course.guide], preset.diffusion
+    return Student(
+        task=task_of(preset, course.guide),
+        schedule=Schedule.create(diffusion.noise_schedule, diffusion.timesteps),
+        timesteps=course.timesteps,
+        training=spec.experts.model_copy(update={"steps": course.steps}),
+        adapter=spec.adapter if course.adapted else None,
+        taught=course.supervision == "teacher",
+        settings=preset.experts,
+    )
 
 
-def _loss(
-    preset: Preset, guide: Guide, lesson: Callable[[int], Lesson], course: Course
-) -> Callable[[int], Tensor]:
-    schedule = Schedule.create(preset.diffusion.noise_schedule, preset.diffusion.timesteps)
-    device = runtime.device(preset.runtime)
-    abar = torch.tensor(schedule.alphas_cumprod, dtype=torch.float32, device=device)
-    first, end = course.timesteps.start, course.timesteps.stop
-
-    task = task_of(preset, course.guide)
-
-    def loss_at(step: int) -> Tensor:
-        x0, answers = lesson(step)
-        t = torch.randint(first, end, (len(x0),), device=device)
-        student = guide(add_noise(x0, torch.randn_like(x0), abar[t]))
-        if course.supervision == "labels":
-            return task.supervised(student, answers)
-        return task.distillation(student, answers, preset.experts)
-
-    return loss_at
-
-
-def _lessons(layout: Layout, course: Course, batch_size: int, seed: int) -> Callable[[int], Lesson]:
+def _lessons(layout: Layout, course: Course, batch_size: int, seed: int) -> LessonAt:
     """A source of random batches by step: real images with labels, or clean ones with a teacher's answers."""
     preset = layout.preset
+    device, mirror = runtime.device(preset.runtime), preset.dataset.mirror
     if course.supervision == "teacher":
-        return _distilled(layout, course.guide, batch_size)
+        images, answers = labelled_images(layout, course.guide)
+        return of_a_teacher(images, answers, batch_size, mirror, device)
     if preset.dataset.facts.streamed:
-        return _streamed(preset, batch_size, seed)
-    return _supervised(layout, course.guide, batch_size)
-
-
-def _supervised(layout: Layout, guide: str, batch_size: int) -> Callable[[int], Lesson]:
-    preset, task = layout.preset, task_of(layout.preset, guide)
-    device = runtime.device(preset.runtime)
+        batches = streams.training_batches(preset.dataset, batch_size, seed, device)
+        return lambda step: Lesson(*batches(step))
     data = datasets.load(layout, "train")
     real = datasets.to_tensor(data.images).to(device)
-    truths = data.truth_of(preset, guide).to(device)
-
-    def lesson(step: int) -> Lesson:
-        chosen = torch.randint(len(real), (batch_size,))
-        coin = _coin(batch_size, preset.dataset.mirror)
-        true = truths[chosen]
-        return Lesson(
-            _chosen(coin, real[chosen].flip(-1), real[chosen]),
-            _chosen(coin, task.mirrored(true), true),
-        )
-
-    return lesson
-
-
-def _streamed(preset: Preset, batch_size: int, seed: int) -> Callable[[int], Lesson]:
-    device = runtime.device(preset.runtime)
-    batches = streams.training_batches(preset.dataset, batch_size, seed, device)
-    return lambda step: Lesson(*batches(step))
-
-
-def _distilled(layout: Layout, guide: str, batch_size: int) -> Callable[[int], Lesson]:
-    preset = layout.preset
-    device, mirror = runtime.device(preset.runtime), preset.dataset.mirror
-    images, targets = labelled_images(layout, guide)
-
-    def lesson(step: int) -> Lesson:
-        chosen = torch.randint(len(images), (batch_size,))
-        coin = _coin(batch_size, mirror)
-        x0 = datasets.to_tensor(torch.from_numpy(images.take(chosen)).to(device))
-        return Lesson(_chosen(coin, x0.flip(-1), x0), targets.take(chosen, coin).to(device))
-
-    return lesson
-
-
-def _coin(batch_size: int, mirror: bool) -> Tensor:
-    return torch.rand(batch_size) < (0.5 if mirror else 0.0)
-
-
-def _chosen(coin: Tensor, mirrored: Tensor, plain: Tensor) -> Tensor:
-    """Of each pair (B, ...) the mirrored one where the coin (B,) says so."""
-    return torch.where(coin.to(plain.device).view(-1, *[1] * (plain.ndim - 1)), mirrored, plain)
+    truths = data.truth_of(preset, course.guide).to(device)
+    return of_truths(real, truths, task_of(preset, course.guide), batch_size, mirror)

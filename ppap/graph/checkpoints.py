@@ -60,12 +60,29 @@ class Checkpoint(NamedTuple):
         log.info("resumed from %s", self.path)
         return state
 
+    @property
+    def hint(self) -> str:
+        """For errors: where the last good state is, if there is one."""
+        return f"; the last good checkpoint is {self.path}" if self.path.exists() else ""
+
     def drop(self) -> None:
         """Remove the file, once the job's result has been written."""
         try:
             self.path.unlink(missing_ok=True)
         except OSError as error:  # no reason to fail: nobody else will take it up
             log.warning("%s: cannot be removed (%s)", self.path, error.strerror)
+
+
+class NotKept:
+    """In place of a checkpoint, where unfinished work is not kept."""
+
+    hint = ""
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def load(self) -> None:
+        """Nothing was saved."""
 
 
 def checkpoint_of(

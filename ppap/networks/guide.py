@@ -58,6 +58,10 @@ class Guide(nn.Module):
         self._check(answers, images)
         return answers
 
+    def at(self, images: Tensor, timestep: int) -> Tensor:
+        """Its answers, which are the same at all timesteps; a bank of experts has a method of this name too."""
+        return self(images)
+
     def forward(self, images: Tensor, normalise: bool = True) -> Tensor:
         """What the network says; without `normalise` it sees the resized images in [-1, 1] themselves."""
         return self.network(self.prepare(images) if normalise else self.resize(images))

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
-from ppap.data import datasets
 from ppap.diffusion.denoiser import Denoiser
-from ppap.diffusion.guidance import Guidance, GuideAt, NoGuidance, Objective
-from ppap.diffusion.samplers import Sampler, State
-from ppap.diffusion.trajectory import Seeds, noise_state, trajectory
-from ppap.experts.bank import ExpertBank, check_experts, read_expert
-from ppap.experts.header import purpose_of
+from ppap.diffusion.guidance import GuideAt, NoGuidance, Objective
+from ppap.diffusion.trajectory import Seeds
+from ppap.experts.bank import bank_of
 from ppap.graph import targets
 from ppap.graph.artefacts import TARGET, samples_identity
 from ppap.graph.checkpoints import Checkpoint
@@ -25,24 +20,9 @@ from ppap.graph.layout import Layout, one_of
 from ppap.networks import models, runtime
 from ppap.preset import Preset
 from ppap.preset.runs import Run
+from ppap.sampling.batches import Drawing, GuidanceFor, draw
 from ppap.sampling.targets import real_pictures
 from ppap.storage import files
-
-GuidanceFor = Callable[[Tensor], Guidance]
-"""The numbers (B,) of a batch's targets to its guidance."""
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """Images to draw in one job: a (seed, index) each, and the numbers (n,) of their targets."""
-
-    name: str
-    seeds: Seeds
-    targets: Tensor
-    shape: tuple[int, int, int]
-    batch_size: int
-    checkpoint: Checkpoint
-    checkpoint_every: int
 
 
 def generate(layout: Layout, index: int, checkpoint: Checkpoint) -> None:
@@ -140,64 +120,8 @@ def guide_at(layout: Layout, run: Run) -> GuideAt:
     preset = layout.preset
     guide = models.load_guide(layout, run.guide)
     if not preset.guidance(run.method).experts:
-        return lambda images, timestep: guide(images)
-    experts = [read_expert(path) for path in layout.experts(run.guide, run.method)]
-    wanted = purpose_of(preset, run.guide, run.method, layout.model(run.guide))
-    check_experts(experts, wanted, preset.ranges(preset.methods[run.method]))
-    return ExpertBank(guide, experts)
-
-
-def draw(
-    drawing: Drawing,
-    denoiser: Denoiser,
-    sampler: Sampler,
-    guidance: GuidanceFor,
-    device: torch.device,
-) -> NDArray[np.uint8]:
-    """Draw a shard batch by batch, from its checkpoint if there is one: uint8 (n, H, W, C).
-
-    An image depends on its seed, index and target only. NumericalError if a sample is not finite.
-    """
-
-    def begin(chosen: slice) -> State:
-        return noise_state(denoiser, drawing.seeds[chosen], drawing.shape, device)
-
-    def follow(chosen: slice, state: State) -> Iterator[State]:
-        guided = guidance(drawing.targets[chosen].to(device))
-        return trajectory(drawing.name, denoiser, sampler, guided, state, drawing.seeds[chosen])
-
-    return in_batches(drawing, len(denoiser.schedule), begin, follow, device)
-
-
-def in_batches(
-    drawing: Drawing,
-    steps: int,
-    begin: Callable[[slice], State],
-    follow: Callable[[slice, State], Iterator[State]],
-    device: torch.device,
-) -> NDArray[np.uint8]:
-    """The images of a shard, batch by batch, each of which `begin`s with a state and takes `steps`: uint8 (n, H, W, C).
-
-    From the checkpoint, if there is one; new ones are kept on the way.
-    """
-    done, state = _resume(drawing, device)
-    batches = -(-len(drawing.seeds) // drawing.batch_size)
-    initial = len(done) * steps + (steps - state.steps_left if state else 0)
-    bar = tqdm(
-        total=batches * steps, desc=drawing.name, initial=initial, mininterval=2, unit="step"
-    )
-    for batch in range(len(done), batches):
-        chosen = slice(batch * drawing.batch_size, (batch + 1) * drawing.batch_size)
-        at = begin(chosen) if state is None else state
-        for reached in follow(chosen, at):
-            at = reached
-            bar.update()
-            if at.steps_left and (steps - at.steps_left) % drawing.checkpoint_every == 0:
-                _save(drawing, done, at)
-        done.append(torch.from_numpy(datasets.to_uint8(at.x)))
-        state = None
-    bar.close()
-    return torch.cat(done).numpy()
+        return guide.at
+    return bank_of(layout, run.guide, run.method, guide).at
 
 
 def _draw(
@@ -207,14 +131,3 @@ def _draw(
         device = runtime.device(preset.runtime)
         chosen = preset.sampler(sampler).build(preset.samplers[sampler])
         return draw(drawing, denoiser, chosen, guidance, device)
-
-
-def _save(drawing: Drawing, done: list[Tensor], state: State) -> None:
-    drawing.checkpoint.save({"done": done, "x": state.x, "steps_left": state.steps_left})
-
-
-def _resume(drawing: Drawing, device: torch.device) -> tuple[list[Tensor], State | None]:
-    saved = drawing.checkpoint.load()
-    if saved is None:
-        return [], None
-    return saved["done"], State(saved["steps_left"], saved["x"].to(device))

@@ -19,7 +19,8 @@ from ppap.graph.layout import Layout, one_of
 from ppap.networks import runtime
 from ppap.networks.cascade import load_second_stage
 from ppap.preset.runs import Run
-from ppap.sampling.drawing import Drawing, clean_seeds, in_batches, sample_seeds
+from ppap.sampling.batches import Drawing, in_batches
+from ppap.sampling.drawing import clean_seeds, sample_seeds
 from ppap.storage import files
 
 

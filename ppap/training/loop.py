@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from ppap.errors import NumericalError
-from ppap.graph.checkpoints import Checkpoint
+from ppap.graph.checkpoints import Checkpoint, NotKept
 from ppap.preset import Training
 from ppap.seeds import Stream, mix
 
@@ -28,7 +28,7 @@ class Session(NamedTuple):
 
     name: str
     seed: int
-    checkpoint: Checkpoint
+    checkpoint: Checkpoint | NotKept
 
 
 def train(
@@ -108,7 +108,7 @@ def _check(losses: Tensor, step: int, session: Session) -> None:
     if bad:
         first = min(step - (step - slot) % _WATCHED for slot in bad)
         raise NumericalError(
-            f"{session.name}: the loss is not finite at step {first}{_kept(session)}"
+            f"{session.name}: the loss is not finite at step {first}{session.checkpoint.hint}"
         )
 
 
@@ -116,13 +116,8 @@ def _check_weights(parameters: list[nn.Parameter], step: int, session: Session) 
     """A loss tells of the weights before its step only."""
     if not all(torch.isfinite(parameter).all() for parameter in parameters):
         raise NumericalError(
-            f"{session.name}: a weight is not finite after step {step}{_kept(session)}"
+            f"{session.name}: a weight is not finite after step {step}{session.checkpoint.hint}"
         )
-
-
-def _kept(session: Session) -> str:
-    path = session.checkpoint.path
-    return f"; the last good checkpoint is {path}" if path.exists() else ""
 
 
 def _save(
