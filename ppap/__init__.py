@@ -3,4 +3,83 @@
 Go et al., "Towards Practical Plug-and-Play Diffusion Models", CVPR 2023, arXiv 2212.05973.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ppap.errors import PPAPError
+
+if TYPE_CHECKING:
+    from ppap.api.diffusion import load_adm, load_pipeline
+    from ppap.api.experts import load_experts, train_experts
+    from ppap.api.guides import load_guide, wrap_guide
+    from ppap.api.pipelines import guided
+    from ppap.api.runs import FinishedRun, open_run
+    from ppap.api.sampling import SamplingStep, sample, sampling_steps
+    from ppap.diffusion.model import DiffusionModel
+    from ppap.diffusion.schedules import Schedule
+    from ppap.experts.bank import ExpertBank
+    from ppap.networks.guide import Guide
+    from ppap.preset import AdapterConfig, Training
+    from ppap.sampling.goals import Goal
+
 __version__ = "0.2.0"
+
+_PLACES = {
+    "AdapterConfig": "preset",
+    "DiffusionModel": "diffusion.model",
+    "ExpertBank": "experts.bank",
+    "FinishedRun": "api.runs",
+    "Goal": "sampling.goals",
+    "Guide": "networks.guide",
+    "SamplingStep": "api.sampling",
+    "Schedule": "diffusion.schedules",
+    "Training": "preset",
+    "guided": "api.pipelines",
+    "load_adm": "api.diffusion",
+    "load_experts": "api.experts",
+    "load_guide": "api.guides",
+    "load_pipeline": "api.diffusion",
+    "open_run": "api.runs",
+    "sample": "api.sampling",
+    "sampling_steps": "api.sampling",
+    "train_experts": "api.experts",
+    "wrap_guide": "api.guides",
+}
+
+__all__ = [
+    "AdapterConfig",
+    "DiffusionModel",
+    "ExpertBank",
+    "FinishedRun",
+    "Goal",
+    "Guide",
+    "PPAPError",
+    "SamplingStep",
+    "Schedule",
+    "Training",
+    "guided",
+    "load_adm",
+    "load_experts",
+    "load_guide",
+    "load_pipeline",
+    "open_run",
+    "sample",
+    "sampling_steps",
+    "train_experts",
+    "wrap_guide",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """A name of the API, loaded when it is first used: the command line does without torch where it can."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'ppap' has no attribute '{name}'")
+    found = getattr(importlib.import_module(f"ppap.{_PLACES[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -33,6 +33,7 @@ LAYERS = [
     {"training"},
     {"experts"},
     {"sampling"},
+    {"api"},
     {"evaluation"},
     {"report"},
     {"steps"},

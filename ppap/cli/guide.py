@@ -65,7 +65,7 @@ def guide(
     known(layout.preset, "samplers", sampler)
     known(layout.preset, "methods", method)
     asked = _paired(guides, targets, scales or [])
-    wanted = on_demand.goals(layout, asked, sampler, method)
+    wanted = on_demand.aims(layout, asked, sampler, method)
     images = on_demand.draw(layout, wanted, count, sampler, method, seed)
     write_sheet(out, wanted, images)
     print(out)

@@ -140,6 +140,19 @@ class ExpertBank:
             self._state[name].copy_(value)
         self._active = expert
 
+    def save(self, folder: str | Path) -> None:
+        """Write a safetensors file for each expert, and a card that says what they are (`ppap.load_experts` reads them).
+
+        All or nothing; DataError if the folder cannot be written, or holds experts of a larger bank.
+        """
+        from ppap.experts.folder import write_bank
+
+        write_bank(self, Path(folder))
+
+    def off_the_shelf(self) -> dict[str, Tensor]:
+        """The guide's own parameters and buffers, whichever expert is in it."""
+        return self._state | self._base
+
     @property
     def task(self) -> Task | None:
         """What the guide, and each of its experts, says of an image."""

@@ -33,7 +33,7 @@ class Purpose(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     guide: str = Field(description="the model's name, as in the preset")
-    guide_sha256: str | None = Field(description="of the off-the-shelf weights")
+    guide_sha256: str | None = Field(None, description="of the off-the-shelf weights' file")
     timesteps: PositiveInt
     noise_schedule: str
     method: str | None = Field(None, description="of the preset; of a shared start its own name")

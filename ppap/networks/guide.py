@@ -58,6 +58,11 @@ class Guide(nn.Module):
         self._check(answers, images)
         return answers
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return self.mean.device
+
     def at(self, images: Tensor, timestep: int) -> Tensor:
         """Its answers, which are the same at all timesteps; a bank of experts has a method of this name too."""
         return self(images)

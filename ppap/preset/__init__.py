@@ -1,7 +1,7 @@
 """The one definition of a preset. The Snakefile, the command line and the JSON schema all use it."""
 
 from ppap.preset.preset import Preset
-from ppap.preset.reading import PresetError, find, json_schema, load, validate
+from ppap.preset.reading import PresetError, find, json_schema, load, section, validate
 from ppap.preset.sections.architectures import ADMArchitecture, TextArchitecture
 from ppap.preset.sections.base import (
     CLASSIFIER,
@@ -70,5 +70,6 @@ __all__ = [
     "find",
     "json_schema",
     "load",
+    "section",
     "validate",
 ]

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from ppap.errors import ConfigError
 from ppap.preset import yaml_values
 from ppap.preset.preset import FOLDER, Preset
+from ppap.preset.sections.base import Section
 from ppap.preset.sections.evaluators import TAG
+
+S = TypeVar("S", bound=Section)
 
 
 class PresetError(ConfigError):
@@ -43,6 +46,15 @@ def validate(data: Any, source: str | Path) -> Preset:
     except ValidationError as error:
         found = [problem for each in error.errors() for problem in _describe(each)]
         raise PresetError(source, found) from None
+
+
+def section(kind: type[S], about: dict[str, Any]) -> S:
+    """A section of a preset by itself, of what its keys are to say; ConfigError names what is wrong."""
+    try:
+        return kind.model_validate(about)
+    except ValidationError as error:
+        found = [problem for each in error.errors() for problem in _describe(each)]
+        raise ConfigError("; ".join(found)) from None
 
 
 def _describe(error: Any) -> Iterator[str]:

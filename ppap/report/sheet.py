@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ppap.errors import ConfigError
 from ppap.report import style
-from ppap.sampling.on_demand import Goal
+from ppap.sampling.on_demand import Aim
 
 FORMATS = (".png", ".jpg", ".pdf", ".webp")
 _ACROSS = 8
@@ -25,16 +25,16 @@ def check_format(path: Path) -> None:
         raise ConfigError(f"{path}: a sheet's name ends in {', '.join(FORMATS)}")
 
 
-def write_sheet(path: Path, wanted: list[Goal], images: NDArray[np.uint8]) -> None:
+def write_sheet(path: Path, wanted: list[Aim], images: NDArray[np.uint8]) -> None:
     """Write a picture: above each guide's target, and the picture that shows it, if any; below the images."""
     style.use()
-    heads = sum(1 + (goal.picture is not None) for goal in wanted)
+    heads = sum(1 + (aim.picture is not None) for aim in wanted)
     across = max(heads, min(_ACROSS, len(images)))
     down = 1 + -(-len(images) // across)
     figure, axes = plt.subplots(down, across, figsize=(_SIDE * across, _SIDE * down), squeeze=False)
     places = iter(axes[0])
-    for goal in wanted:
-        _show_goal(places, goal)
+    for aim in wanted:
+        _show_aim(places, aim)
     for axis, image in zip(axes[1:].flat, images, strict=False):
         style.show(axis, image)
     for axis in axes.flat:
@@ -43,12 +43,12 @@ def write_sheet(path: Path, wanted: list[Goal], images: NDArray[np.uint8]) -> No
     style.write(figure, path)
 
 
-def _show_goal(places: Iterator[Axes], goal: Goal) -> None:
+def _show_aim(places: Iterator[Axes], aim: Aim) -> None:
     """A target, after the picture that shows it."""
-    if goal.picture is not None:
+    if aim.picture is not None:
         axis = next(places)
-        style.show(axis, goal.picture[0].numpy())
+        style.show(axis, aim.picture[0].numpy())
         axis.set_title("seen in", fontsize=7)
     axis = next(places)
-    goal.task.draw(axis, goal.target[0])
-    axis.set_title(f"{goal.asked.guide}: {Path(goal.asked.target).name}", fontsize=7)
+    aim.goal.task.draw(axis, aim.target[0])
+    axis.set_title(f"{aim.asked.guide}: {Path(aim.asked.target).name}", fontsize=7)

@@ -12,12 +12,13 @@ from torch import Tensor
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import GuideAt, NoGuidance, Objective
 from ppap.diffusion.trajectory import Seeds
-from ppap.experts.bank import bank_of
+from ppap.experts.bank import ExpertBank, bank_of
 from ppap.graph import targets
 from ppap.graph.artefacts import TARGET, samples_identity
 from ppap.graph.checkpoints import Checkpoint
 from ppap.graph.layout import Layout, one_of
 from ppap.networks import models, runtime
+from ppap.networks.guide import Guide
 from ppap.preset import Preset
 from ppap.preset.runs import Run
 from ppap.sampling.batches import Drawing, GuidanceFor, draw
@@ -117,11 +118,15 @@ def _no_objective(answers: Tensor) -> Tensor:
 
 def guide_at(layout: Layout, run: Run) -> GuideAt:
     """The run's guide, or its experts, loaded."""
-    preset = layout.preset
+    return guide_of(layout, run).at
+
+
+def guide_of(layout: Layout, run: Run) -> Guide | ExpertBank:
+    """The same as an object."""
     guide = models.load_guide(layout, run.guide)
-    if not preset.guidance(run.method).experts:
-        return guide.at
-    return bank_of(layout, run.guide, run.method, guide).at
+    if not layout.preset.guidance(run.method).experts:
+        return guide
+    return bank_of(layout, run.guide, run.method, guide)
 
 
 def _draw(

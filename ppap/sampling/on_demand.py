@@ -14,18 +14,17 @@ from tqdm import tqdm
 
 from ppap.data import datasets
 from ppap.diffusion.cascade import Cascade, FirstStage, SecondStage
-from ppap.diffusion.guidance import Guidance, GuideAt, Wish, together
+from ppap.diffusion.guidance import Guidance, together
 from ppap.diffusion.trajectory import Seeds, trajectory
 from ppap.errors import ConfigError
-from ppap.graph import targets
 from ppap.graph.layout import Layout
 from ppap.networks import models, runtime
 from ppap.networks.cascade import load_first_stage, load_second_stage
 from ppap.preset import Preset
 from ppap.preset.runs import Run
-from ppap.sampling.drawing import guide_at
+from ppap.sampling.drawing import guide_of
+from ppap.sampling.goals import Goal, wishes
 from ppap.sampling.targets import target_named
-from ppap.tasks.task import Task
 
 
 class Asked(NamedTuple):
@@ -37,21 +36,14 @@ class Asked(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Goal:
-    """What was asked of a guide, understood: its task and target (1, ...), and the picture that shows it, uint8
+class Aim:
+    """What was asked of a guide, understood: the goal with its target (1, ...), and the picture that shows it, uint8
     (1, H, W, C), if there is one."""
 
     asked: Asked
-    task: Task
+    goal: Goal
     target: Tensor
     picture: Tensor | None
-    scale: float
-    guide: GuideAt
-
-    def wish(self, count: int, device: torch.device) -> Wish:
-        """For a batch of this size."""
-        each = self.target.to(device).expand(count, *self.target.shape[1:])
-        return Wish(self.guide, self.task.objective(each), self.scale)
 
 
 def default_method(preset: Preset) -> str:
@@ -67,15 +59,15 @@ def default_method(preset: Preset) -> str:
     return min(usable, key=rank)
 
 
-def goals(layout: Layout, asked: list[Asked], sampler: str, method: str) -> list[Goal]:
+def aims(layout: Layout, asked: list[Asked], sampler: str, method: str) -> list[Aim]:
     """What was asked, with the networks loaded; ConfigError if the method does not guide, or a target is none."""
     if not _guides(layout.preset, method):
         raise ConfigError(f"methods.{method}: does not guide")
-    return [_goal(layout, one, sampler, method) for one in asked]
+    return [_aim(layout, one, sampler, method) for one in asked]
 
 
 def draw(
-    layout: Layout, wanted: list[Goal], count: int, sampler: str, method: str, seed: int
+    layout: Layout, wanted: list[Aim], count: int, sampler: str, method: str, seed: int
 ) -> NDArray[np.uint8]:
     """`count` images that are guided to all goals at once: uint8 (count, H, W, C), finished ones of a cascade.
 
@@ -85,10 +77,13 @@ def draw(
     first = load_first_stage(layout, sampler)
     second = load_second_stage(layout) if preset.diffusion.upsampling else None
     device = runtime.device(preset.runtime)
+    goals = [aim.goal for aim in wanted]
+    targets = [goal.targets(count, preset.dataset.shape) for goal in goals]
     drawn = []
     for places in _batches(count, preset.sampling.batch_size):
         seeds = [(seed, place) for place in places]
-        guidance = _guidance(preset, method, [goal.wish(len(seeds), device) for goal in wanted])
+        chosen = torch.tensor(places, device=device)
+        guidance = preset.guidance(method).build(*together(wishes(goals, targets, chosen)))
         with runtime.autocast(preset.runtime):
             x = _drawn(first, second, guidance, seeds, device)
         drawn.append(datasets.to_uint8(x))
@@ -114,22 +109,18 @@ def _drawn(
     return end.state.x
 
 
-def _goal(layout: Layout, asked: Asked, sampler: str, method: str) -> Goal:
+def _aim(layout: Layout, asked: Asked, sampler: str, method: str) -> Aim:
     preset, name = layout.preset, asked.guide
     network = models.load_guide(layout, name)
     target, picture = target_named(asked.target, layout, name, network)
     scale = preset.scale(sampler, name) if asked.scale is None else asked.scale
-    guide = guide_at(layout, Run(sampler, name, method))
-    return Goal(asked, targets.task_of(preset, name), target, picture, scale, guide)
+    guide = guide_of(layout, Run(sampler, name, method))
+    return Aim(asked, Goal(guide, target, scale), target, picture)
 
 
 def _guides(preset: Preset, method: str) -> bool:
     kind = preset.guidance(method)
     return kind.guided and kind.drawn
-
-
-def _guidance(preset: Preset, method: str, wishes: list[Wish]) -> Guidance:
-    return preset.guidance(method).build(*together(wishes))
 
 
 def _batches(count: int, size: int) -> Iterator[range]:

@@ -19,7 +19,6 @@ from ppap.graph.artefacts import PICTURE, TARGET
 from ppap.graph.layout import Layout
 from ppap.networks import models, runtime
 from ppap.networks.guide import Guide
-from ppap.preset import Preset
 from ppap.preset.runs import Run
 from ppap.storage import files, tensor_spec
 from ppap.tasks.task import Task
@@ -74,7 +73,9 @@ def _of_folder(layout: Layout, guide: str, folder: Path) -> Shown:
         raise DataError(f"{folder}: no targets there (guides.{guide}.targets.folder)")
     task = targets.task_of(layout.preset, guide)
     network = models.load_guide(layout, guide)
-    each = [target_in(path, layout.preset, task, network) for path in paths]
+    with runtime.autocast(layout.preset.runtime):
+        shape = layout.preset.dataset.shape
+        each = [target_in(path, shape, task, network) for path in paths]
     height, width = (layout.preset.dataset.image_size,) * 2
     blank = torch.zeros((1, height, width, layout.preset.dataset.channels), dtype=torch.uint8)
     pictures = [blank if picture is None else picture for _, picture in each]
@@ -93,7 +94,8 @@ def target_named(
         return torch.tensor([_class_of(text, layout, guide)]), None
     if not path.is_file():
         raise ConfigError(f"{text}: no such file, which the guide {guide} needs as target")
-    return target_in(path, preset, targets.task_of(preset, guide), network)
+    with runtime.autocast(preset.runtime):
+        return target_in(path, preset.dataset.shape, targets.task_of(preset, guide), network)
 
 
 def _class_of(text: str, layout: Layout, guide: str) -> int:
@@ -106,19 +108,21 @@ def _class_of(text: str, layout: Layout, guide: str) -> int:
     raise ConfigError(f"{text}: {guide} knows no such class ({there}0 to {classes - 1})")
 
 
-def target_in(path: Path, preset: Preset, task: Task, guide: Guide) -> tuple[Tensor, Tensor | None]:
+def target_in(
+    path: Path, shape: tuple[int, int, int], task: Task, guide: Guide
+) -> tuple[Tensor, Tensor | None]:
     """The one target in a file, as the task reads it, or as the guide sees the picture there, with that picture.
 
-    The picture is resized by its shorter side and cropped to the centre.
+    The picture is resized by its shorter side and cropped to the centre: to the `shape` (C, H, W) of samples.
     """
-    size, channels = preset.dataset.image_size, preset.dataset.channels
+    channels, size, _ = shape
     found = task.read_target(path)
     if found is not None:
         return found, None
     image = read_image(path)
     seen = datasets.to_tensor(fitted(image, guide.input_size, channels))
-    with torch.inference_mode(), runtime.autocast(preset.runtime):
-        answers = guide(seen.to(runtime.device(preset.runtime)))
+    with torch.inference_mode():
+        answers = guide(seen.to(guide.device))
     return task.target_of(answers.float()).cpu(), fitted(image, size, channels)
 
 

@@ -10,13 +10,13 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ppap.diffusion.schedules import ScheduleName, betas
+from ppap.diffusion.schedules import PredictionName, ScheduleName, betas
 from ppap.errors import ConfigError, DataError
 from ppap.graph.layout import Layout
 from ppap.networks.diffusion.sources import DownloadFolder, SourceCode, read_weights
@@ -29,11 +29,9 @@ try:
     from diffusers.utils.constants import SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME
     from huggingface_hub import snapshot_download
 except ImportError:
-    raise ConfigError(
-        "diffusion.pipeline: needs diffusers: pip install 'ppap[diffusers]'"
-    ) from None
+    raise ConfigError("a pipeline needs diffusers: pip install 'ppap[diffusers]'") from None
 
-PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
+PREDICTIONS: dict[str, PredictionName] = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 """What networks predict, by diffusers' names."""
 # Names from before diffusers 0.17, which most pixel pipelines on the hub still have.
 _ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -72,21 +70,49 @@ class Pipeline(SourceCode):
         """As in SourceCode, from a folder or from the Hugging Face hub, whose downloads are resumed and checked."""
         pipeline = preset.diffusion.pipeline
         assert pipeline is not None
-        folder = _folder(pipeline, downloads.folder / "huggingface")
+        published = Published.read(pipeline, downloads.folder / "huggingface")
+        _check_network(published.network.unet, preset)
+        _check_scheduler(published.scheduler, preset)
+        tensors, unet = published.weights(), published.network.unet
+        about = {k: v for k, v in unet.config.items() if not k.startswith("_")}
+        return tensors, {"source": pipeline, "unet": json.dumps(about)}
+
+
+class Published(NamedTuple):
+    """A pipeline as it is published: its folder, its U-Net without weights, its scheduler with the betas of training."""
+
+    folder: Path
+    network: UNet
+    scheduler: Any
+
+    @classmethod
+    def read(cls, pipeline: str, cache: Path) -> Published:
+        """Of a folder, or from the Hugging Face hub by way of `cache`.
+
+        ConfigError if it has no unconditional U-Net of pixels, or another kind of scheduler; DataError if it cannot be
+        had or read.
+        """
+        folder = _folder(pipeline, cache)
         settings = _settings(folder, "unet", UNet2DModel.config_name)
         if settings.pop("_class_name", None) != UNet2DModel.__name__:
-            raise ConfigError(
-                f"diffusion.pipeline: '{pipeline}' has no unconditional U-Net of pixels"
-            )
+            raise ConfigError(f"pipeline '{pipeline}' has no unconditional U-Net of pixels")
         with torch.device("meta"):
             network = UNet(_made(UNet2DModel, settings, folder))
-        _check_network(network.unet, preset)
-        _check_scheduler(_settings(folder, "scheduler", DDPMScheduler.config_name), preset, folder)
-        path = _file(folder, "unet", SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME)
-        tensors = {f"unet.{_present(n)}": value for n, value in weights.read_weights(path).items()}
-        weights.check_weights(network, tensors, path)
-        about = {k: v for k, v in network.unet.config.items() if not k.startswith("_")}
-        return tensors, {"source": pipeline, "unet": json.dumps(about)}
+        scheduler = _settings(folder, "scheduler", DDPMScheduler.config_name)
+        if "beta_schedule" not in scheduler:
+            name = scheduler.get("_class_name")
+            raise ConfigError(
+                f"pipeline '{pipeline}': its scheduler ({name}) has no betas as DDPM's"
+            )
+        return cls(folder, network, _made(DDPMScheduler, scheduler, folder))
+
+    def weights(self) -> dict[str, Tensor]:
+        """Of the U-Net, by the names of `network`; DataError if they are others."""
+        path = _file(self.folder, "unet", SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME)
+        read = weights.read_weights(path)
+        tensors = {f"unet.{_present(name)}": value for name, value in read.items()}
+        weights.check_weights(self.network, tensors, path)
+        return tensors
 
 
 def _folder(pipeline: str, cache: Path) -> Path:
@@ -102,8 +128,8 @@ def _folder(pipeline: str, cache: Path) -> Path:
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:300]
         raise DataError(
-            f"diffusion.pipeline: '{pipeline}' cannot be read ({reason}). Without network: save the "
-            "pipeline's folder elsewhere, copy it here and set diffusion.pipeline to its path"
+            f"pipeline '{pipeline}' cannot be read ({reason}). Without network: save the "
+            "pipeline's folder elsewhere, copy it here and give its path (diffusion.pipeline)"
         ) from None
     return found
 
@@ -112,9 +138,7 @@ def _file(folder: Path, part: str, *names: str) -> Path:
     """The first of these files that the pipeline has for its U-Net or its scheduler; DataError if it has none."""
     for path in _places(folder, part, *names):
         return path
-    raise DataError(
-        f"diffusion.pipeline: {folder} cannot be read: no {' or '.join(names)}, nor in {part}/"
-    )
+    raise DataError(f"pipeline {folder} cannot be read: no {' or '.join(names)}, nor in {part}/")
 
 
 def _places(folder: Path, part: str, *names: str) -> Iterator[Path]:
@@ -159,13 +183,9 @@ def _check_network(unet: Any, preset: Preset) -> None:
             raise ConfigError(f"{key}: the pipeline's {name} is {found}, the preset needs {wanted}")
 
 
-def _check_scheduler(settings: dict[str, Any], preset: Preset, folder: Path) -> None:
+def _check_scheduler(scheduler: Any, preset: Preset) -> None:
     """The pipeline's betas must be those of the preset's noise schedule."""
     spec = preset.diffusion
-    if "beta_schedule" not in settings:
-        name = settings.get("_class_name")
-        raise ConfigError(f"diffusion.pipeline: its scheduler ({name}) has no betas as DDPM's")
-    scheduler = _made(DDPMScheduler, settings, folder)
     predicts = PREDICTIONS.get(scheduler.config["prediction_type"])
     if predicts != spec.predicts:
         raise ConfigError(
@@ -183,5 +203,5 @@ def _check_scheduler(settings: dict[str, Any], preset: Preset, folder: Path) -> 
         )
         raise ConfigError(
             f"diffusion.noise_schedule: {spec.noise_schedule}, but the pipeline's is another one "
-            f"({settings.get('beta_schedule')}): {hint}"
+            f"({scheduler.config['beta_schedule']}): {hint}"
         )

@@ -1,0 +1,1 @@
+"""The Python API, whose names `ppap` itself exports: models, guides, experts and guided samples without a preset."""

@@ -1,0 +1,91 @@
+"""A bank of experts as a folder: a safetensors file for each, and a card that says what they are."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+
+from ppap.errors import DataError
+from ppap.experts.bank import Expert, ExpertBank, read_delta, read_expert
+from ppap.storage import files
+from ppap.storage.atomic import Writer
+
+CARD = "README.md"
+_EXPERTS = "expert_*.safetensors"
+
+
+def write_bank(bank: ExpertBank, folder: Path) -> None:
+    """Write all experts and the card, or nothing; DataError if the folder holds experts that would be left over."""
+    names = [f"expert_{number}.safetensors" for number in range(1, len(bank.experts) + 1)]
+    left = sorted({path.name for path in folder.glob(_EXPERTS)} - {*names})
+    if left:
+        raise DataError(f"{folder / left[0]}: is of a larger bank; give an empty folder")
+    state = bank.off_the_shelf()
+    writers: dict[Path, Writer] = {
+        folder / name: files.tensors_writer(read_delta(expert, state), expert.header.metadata())
+        for name, expert in zip(names, bank.experts, strict=True)
+    }
+    files.write_all(writers | {folder / CARD: files.bytes_writer(card(bank, names).encode())})
+
+
+def read_bank(folder: Path) -> list[Expert]:
+    """The experts of a folder, from the least noise to the most; DataError unless they own each timestep once."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    experts = sorted(map(read_expert, folder.glob(_EXPERTS)), key=lambda e: e.timesteps.start)
+    if not experts:
+        raise DataError(f"{folder}: has no experts ({_EXPERTS})")
+    for one, other in itertools.pairwise(experts):
+        if one.timesteps.stop != other.timesteps.start:
+            raise DataError(
+                f"{other.path}: begins at timestep {other.timesteps.start}, the expert before it ends at "
+                f"{one.timesteps.stop}"
+            )
+        if _made_for(one) != _made_for(other):
+            raise DataError(f"{other.path}: is of another bank than {one.path}")
+    first, last = experts[0], experts[-1]
+    if first.timesteps.start or last.timesteps.stop != last.header.timesteps:
+        raise DataError(
+            f"{folder}: its experts own timesteps {first.timesteps.start} to {last.timesteps.stop}, not 0 to "
+            f"{last.header.timesteps}; some are missing"
+        )
+    return experts
+
+
+def card(bank: ExpertBank, names: list[str]) -> str:
+    """What the folder holds, for readers, in Markdown."""
+    header = bank.experts[0].header
+    learned = {
+        "teacher": "the guide's own answers on drawn images (data-free distillation)",
+        "labels": "what is true of real images",
+        None: "not recorded",
+    }[header.supervision]
+    facts: Mapping[str, object] = {
+        "Guide": f"`{header.guide}`",
+        "Task": header.task or "not recorded",
+        "Experts": len(bank.experts),
+        "Timesteps of training": header.timesteps,
+        "Noise schedule": header.noise_schedule,
+        "Learned from": learned,
+        "Parameters trained, an expert": f"{header.trainable_parameters:,} of {header.guide_parameters:,}",
+        "Adapters": f"rank {header.rank}, scale {header.lora_scale:g}" if header.rank else "none",
+    }
+    lines = ["# Noise-aware experts of a guide (PPAP)", ""]
+    lines += [
+        "Load them with `ppap.load_experts(FOLDER, guide)`, where `guide` is the model below.",
+        "",
+    ]
+    lines += ["| | |", "|:--|:--|", *(f"| {name} | {value} |" for name, value in facts.items())]
+    lines += ["", "| File | Timesteps | Steps | Final loss |", "|:--|:--|--:|--:|"]
+    for name, expert in zip(names, bank.experts, strict=True):
+        own = expert.header
+        loss = "" if own.final_loss is None else f"{own.final_loss:.4g}"
+        steps = own.steps or ""
+        lines.append(f"| `{name}` | {own.range_start} to {own.range_stop - 1} | {steps} | {loss} |")
+    return "\n".join([*lines, ""])
+
+
+def _made_for(expert: Expert) -> tuple[object, ...]:
+    about = expert.header
+    return about.guide, about.guide_sha256, about.guide_state, about.timesteps, about.noise_schedule

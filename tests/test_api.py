@@ -1,0 +1,402 @@
+"""The Python API: the README's lines, the same numbers as the workflow's, what is kept, and what is refused."""
+
+import itertools
+import json
+import re
+import shutil
+import subprocess
+import sys
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from diffusers import DDPMPipeline
+from PIL import Image
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor, nn
+
+import ppap
+from ppap.data import datasets
+from ppap.graph.targets import numbers
+from ppap.networks.diffusion.adm import ADM
+from ppap.preset import ADMArchitecture
+from ppap.preset.runs import Run
+from ppap.storage import files
+from tests.conftest import ROOT, SMOKE
+from tests.conftest import ppap as run_ppap
+from tests.test_diffusers import save_pipeline
+
+MODELS = """
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+classifier = nn.Sequential(
+    nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Conv2d(8, 16, 3, stride=2), nn.ReLU(),
+    nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10),
+)
+"""
+SHAPE = (1, 8, 8)
+QUICK = ppap.Training(steps=60, batch_size=16, learning_rate=1e-2)
+
+
+# -- the README --------------------------------------------------------------------------------------
+
+
+def test_the_lines_in_the_readme_do_what_they_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"```python\n(.*?)```", readme.partition("\n## In Python\n")[2], re.S)[:1]
+    assert len(lines.strip().splitlines()) <= 15
+    save_pipeline(tmp_path / "my-pipeline")
+    (tmp_path / "my_models.py").write_text(MODELS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    theirs = DDPMPipeline.from_pretrained("my-pipeline")
+    found = {"my_pipeline": lambda **k: theirs(num_inference_steps=5, **k)}
+    found["my_pipeline"].scheduler = theirs.scheduler
+    exec(lines, found)
+    assert found["clean"].shape == (256, 32, 32, 3) and found["clean"].dtype == np.uint8
+    assert found["images"].shape == (8, 32, 32, 3) and len(found["pictures"]) == 8
+    names = {path.name for path in (tmp_path / "experts").iterdir()}
+    assert names == {"README.md", *(f"expert_{n}.safetensors" for n in range(1, 6))}
+
+
+def test_the_names_are_there_and_cost_no_torch_before_they_are_used() -> None:
+    code = "import sys, ppap; print('torch' in sys.modules, sorted(set(ppap.__all__) - set(dir(ppap))))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "False []"
+    for name in ppap.__all__:
+        assert getattr(ppap, name).__doc__, name
+    with pytest.raises(AttributeError, match="no attribute 'draw'"):
+        ppap.draw  # noqa: B018
+
+
+# -- the workflow's numbers --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> ppap.FinishedRun:
+    """Some jobs of the smoke preset."""
+    folder = tmp_path_factory.mktemp("run")
+    for name in ("diffusion", "resnet"):
+        run_ppap("pretrain", SMOKE, name, cwd=folder)
+    for shard in (0, 1):
+        run_ppap("generate", SMOKE, "--shard", shard, cwd=folder)
+    run_ppap("label", SMOKE, "resnet", cwd=folder)
+    run_ppap("warm-start", SMOKE, "resnet", "teacher", "adapter", cwd=folder)
+    for expert in (1, 2):
+        run_ppap("train-expert", SMOKE, "resnet", "ppap_5", expert, cwd=folder)
+    for method in ("ppap_5", "x0_gradient"):
+        run_ppap("sample", SMOKE, "ddim25", "resnet", method, cwd=folder)
+    return ppap.open_run(SMOKE, folder / "results")
+
+
+@pytest.mark.parametrize("method", ["ppap_5", "x0_gradient"])
+def test_samples_are_those_of_the_workflow(run, method: str) -> None:
+    """Both draw by the same functions: for the same seeds and targets, the same pixels."""
+    guide = run.guide("resnet") if method == "x0_gradient" else run.experts("resnet", "ppap_5")
+    wanted = np.load(run.layout.samples(Run("ddim25", "resnet", method), 0))
+    targets, per_seed = numbers(run.layout, "resnet"), run.preset.sampling.samples
+    found = [
+        ppap.sample(
+            run.diffusion(), per_seed, [ppap.Goal(guide, targets[i * per_seed :][:per_seed], 4.0)],
+            steps=5, seed=seed, x0_gradient=method == "x0_gradient", batch_size=7,
+        )
+        for i, seed in enumerate(run.preset.sampling.seeds)
+    ]  # fmt: skip
+    np.testing.assert_array_equal(np.concatenate(found), wanted)
+
+
+def test_clean_images_are_those_of_the_workflow(run) -> None:
+    seed = run.preset.clean_images.seed
+    np.testing.assert_array_equal(
+        ppap.sample(run.diffusion(), 100, steps=5, seed=seed), run.clean_images()
+    )
+
+
+def test_a_bank_of_the_workflow_is_a_bank_here(run, tmp_path: Path) -> None:
+    folder = run.layout.expert("resnet", "ppap_5", 1).parent
+    bank = ppap.load_experts(folder, run.guide("resnet"))
+    x = torch.randn(2, *SHAPE)
+    torch.testing.assert_close(bank.at(x, 900), run.experts("resnet", "ppap_5").at(x, 900))
+    bank.save(tmp_path / "copy")
+    again = ppap.load_experts(tmp_path / "copy", run.guide("resnet"))
+    torch.testing.assert_close(again.at(x, 900), bank.at(x, 900))
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda run: run.guide("vgg"), "guides: preset smoke has no 'vgg' (resnet, vit)"),
+        (lambda run: run.experts("resnet", "naive"), "methods.naive: has no experts"),
+        (lambda run: run.experts("vit", "ppap_5"), "vit.safetensors: no such file"),
+    ],
+)
+def test_what_a_run_has_not_is_named(run, ask, message: str) -> None:
+    with pytest.raises(ppap.PPAPError, match=re.escape(message)):
+        ask(run)
+
+
+# -- sampling ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def model() -> ppap.DiffusionModel:
+    """A small ADM with random weights."""
+    torch.manual_seed(0)
+    network = ADM(architecture()).eval().requires_grad_(False)
+    return ppap.DiffusionModel(network, SHAPE, ppap.Schedule.create("cosine", 1000))
+
+
+def architecture() -> ADMArchitecture:
+    return ADMArchitecture(
+        in_channels=1, model_channels=8, channel_mult=(1,), num_res_blocks=1, attention_factors=(),
+        head_channels=8, norm_groups=4, learn_sigma=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def guide() -> ppap.Guide:
+    torch.manual_seed(1)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 4))
+    return ppap.wrap_guide(network, outputs=4, image_size=8)
+
+
+@pytest.mark.parametrize("options", [{}, {"eta": 0.7}, {"sampler": "ddpm", "steps": 12}])
+def test_the_steps_end_with_the_samples(model, guide, options) -> None:
+    goals = [ppap.Goal(guide, 2, 1.5)]
+    steps = list(ppap.sampling_steps(model, 3, goals, seed=4, **options))
+    count = options.get("steps", 25)
+    assert len(steps) == count and [s.timestep for s in steps] == sorted(
+        {s.timestep for s in steps}, reverse=True
+    )
+    for before, after in itertools.pairwise(steps):
+        assert torch.equal(before.x, after.x_t)
+    assert all(s.x0_hat.abs().max() <= 1 and s.gradient.shape == (3, *SHAPE) for s in steps)
+    drawn = ppap.sample(model, 3, goals, seed=4, batch_size=2, **options)
+    np.testing.assert_array_equal(datasets.to_uint8(steps[-1].x), drawn)
+
+
+def test_guidance_raises_what_it_is_asked_to_raise(model, guide) -> None:
+    free = ppap.sample(model, 16)
+    guided = ppap.sample(model, 16, [ppap.Goal(guide, 1, 30.0)])
+    each = ppap.sample(model, 16, [ppap.Goal(guide, torch.arange(16) % 4, 30.0)])
+
+    def share(images: np.ndarray, targets: Tensor) -> float:
+        return float((guide(datasets.to_tensor(images)).argmax(1) == targets).float().mean())
+
+    ones = torch.ones(16, dtype=torch.int64)
+    assert share(guided, ones) > share(free, ones) + 0.2
+    assert share(each, torch.arange(16) % 4) > share(free, torch.arange(16) % 4) + 0.2
+
+
+def depth_model() -> ppap.Guide:
+    torch.manual_seed(2)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Tanh(), nn.Conv2d(4, 1, 1))
+    return ppap.wrap_guide(nn.Sequential(network, nn.Flatten(1, 2)), "depth", image_size=8)
+
+
+def test_depth_and_labels_guide_to_maps_and_to_pictures(model, tmp_path: Path) -> None:
+    depth = depth_model()
+    np.save(tmp_path / "map.npy", np.linspace(0, 1, 144, dtype=np.float32).reshape(12, 12))
+    Image.fromarray(np.arange(144, dtype=np.uint8).reshape(12, 12)).convert("RGB").save(
+        tmp_path / "photo.png"
+    )
+    by_tensor = torch.linspace(0, 1, 64).view(8, 8)
+    for target in (by_tensor, tmp_path / "map.npy", str(tmp_path / "photo.png")):
+        goal = ppap.Goal(depth, target, 3.0)
+        wanted = goal.targets(4, SHAPE)
+        assert wanted.shape == (4, 8, 8)
+        close = [
+            depth.task.belief(depth(datasets.to_tensor(images)), wanted).mean()
+            for images in (ppap.sample(model, 4), ppap.sample(model, 4, [goal]))
+        ]
+        assert close[1] > close[0]
+    torch.manual_seed(3)
+    labels = ppap.wrap_guide(nn.Conv2d(1, 3, 3, padding=1), "segmentation", outputs=3, image_size=8)
+    goal = ppap.Goal(labels, torch.arange(64).view(8, 8) % 3, 0.5)
+    assert ppap.sample(model, 2, [goal, ppap.Goal(depth, by_tensor, 1.0)]).shape == (2, 8, 8, 1)
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda m, g: ppap.sample(m, 0), "0 images: one at least"),
+        (lambda m, g: ppap.sample(m, 1, steps=600), "no integer stride keeps 600 of 1000"),
+        (lambda m, g: ppap.sample(m, 1, sampler="dpm"), "sampler 'dpm': write ddim, ddpm"),
+        (lambda m, g: ppap.sample(m, 1, [ppap.Goal(g, 4)]), "knows 0 to 3, not 4"),
+        (lambda m, g: ppap.sample(m, 3, [ppap.Goal(g, torch.zeros(2).long())]), "a target is (2,)"),
+        (lambda m, g: ppap.sample(m, 1, [ppap.Goal(g, "cat.png")]), "cat.png: no such file"),
+        (lambda m, g: ppap.wrap_guide(nn.Identity(), "sound", image_size=8), "task 'sound': write"),
+        (lambda m, g: ppap.wrap_guide(nn.Identity(), image_size=8), "needs the number of classes"),
+        (lambda m, g: ppap.load_guide("timm:no_such", outputs=2, image_size=8), "no_such"),
+        (lambda m, g: ppap.load_guide("resnet18", outputs=2, image_size=8), "model: "),
+        (lambda m, g: ppap.load_pipeline("/nowhere"), "'/nowhere' cannot be read"),
+        (lambda m, g: ppap.load_adm("x.pt", {"rooms": 8}, 8), "rooms: unknown key"),
+        (lambda m, g: ppap.train_experts(g, m, np.zeros((4, 8, 8, 1)), training=QUICK), "float64"),
+        (
+            lambda m, g: ppap.train_experts(
+                g, m, np.zeros((4, 8, 8, 1), np.uint8), experts=100, training=QUICK
+            ),
+            "too few for 100 experts",
+        ),
+        (
+            lambda m, g: ppap.train_experts(
+                ppap.Guide(nn.Flatten(), 8, (0.5,), (0.5,)), m, np.zeros((4, 8, 8, 1), np.uint8),
+                training=QUICK,
+            ),
+            "was wrapped without a task",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused_in_one_line(model, guide, ask, message: str) -> None:
+    with pytest.raises(ppap.PPAPError) as refused:
+        ask(model, guide)
+    assert message in str(refused.value) and "\n" not in str(refused.value)
+
+
+# -- experts -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def images(model) -> np.ndarray:
+    return ppap.sample(model, 64, steps=5)
+
+
+@pytest.fixture(scope="module")
+def bank(model, guide, images) -> ppap.ExpertBank:
+    adapter = ppap.AdapterConfig(layers=("*",), freeze=(), rank=4)
+    training = ppap.Training(steps=600, batch_size=32, learning_rate=1e-2)
+    return ppap.train_experts(guide, model, images, experts=3, training=training, adapter=adapter)
+
+
+def disagreement(answers: Tensor, wanted: Tensor) -> float:
+    """KL(teacher, student)."""
+    logs = answers.log_softmax(1), wanted.log_softmax(1)
+    return float(nn.functional.kl_div(*logs, log_target=True, reduction="batchmean"))
+
+
+def test_experts_say_of_noisy_images_what_their_guide_says_of_clean_ones(
+    model, guide, images, bank
+) -> None:
+    torch.manual_seed(0)
+    x0 = datasets.to_tensor(images)
+    abar = model.schedule.alphas_cumprod
+    for t in (100, 500, 800):
+        x_t = abar[t] ** 0.5 * x0 + (1 - abar[t]) ** 0.5 * torch.randn_like(x0)
+        teacher = guide(x0) / 0.25
+        assert disagreement(bank.at(x_t, t), teacher) < disagreement(guide(x_t), teacher)
+
+
+def test_the_guide_itself_stays_as_it_is(guide, bank, images) -> None:
+    x = datasets.to_tensor(images)
+    before = guide(x)
+    bank.at(x, 999)
+    assert torch.equal(guide(x), before) and not guide.training
+    assert not any(p.requires_grad for p in guide.parameters())
+
+
+def test_a_bank_is_a_folder_that_says_what_it_is(guide, bank, tmp_path: Path) -> None:
+    x = torch.randn(3, *SHAPE)
+    expected = [bank.at(x, t) for t in (0, 500, 999)]
+    bank.save(tmp_path / "bank")
+    again = ppap.load_experts(tmp_path / "bank", guide)
+    for wanted, t in zip(expected, (0, 500, 999), strict=True):
+        torch.testing.assert_close(again.at(x, t), wanted, rtol=0, atol=0)
+    card = (tmp_path / "bank" / "README.md").read_text()
+    assert "| `expert_2.safetensors` | 334 to 666 | 100 |" in card and "Classification" in card
+    with pytest.raises(ppap.PPAPError, match=r"expert_3.safetensors: is of a larger bank"):
+        two = ppap.ExpertBank(deepcopy(guide), bank.experts[:2])
+        two.save(tmp_path / "bank")
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda f: (f / "expert_2.safetensors").unlink(), "expert_3.safetensors: begins at timestep 667"),
+        (lambda f: (f / "expert_3.safetensors").unlink(), "own timesteps 0 to 667, not 0 to 1000"),
+        (lambda f: (f / "expert_1.safetensors").write_bytes(b"no"), "expert_1.safetensors: "),
+        (lambda f: shutil.rmtree(f), "no such folder"),
+        (lambda f: [p.unlink() for p in f.glob("*.safetensors")], "has no experts"),
+    ],
+)  # fmt: skip
+def test_a_bank_that_is_not_whole_is_refused(bank, guide, tmp_path: Path, harm, message) -> None:
+    bank.save(tmp_path / "bank")
+    harm(tmp_path / "bank")
+    with pytest.raises(ppap.PPAPError, match=re.escape(message)):
+        ppap.load_experts(tmp_path / "bank", guide)
+
+
+def test_a_bank_of_another_guide_is_refused(bank, guide, tmp_path: Path) -> None:
+    bank.save(tmp_path / "bank")
+    other = deepcopy(guide)
+    next(iter(other.parameters())).add_(0.1)
+    with pytest.raises(ppap.PPAPError, match="made of another guide than 'guide'"):
+        ppap.load_experts(tmp_path / "bank", other)
+
+
+def test_the_same_seed_trains_the_same_bank_and_labels_teach_too(model, guide, images) -> None:
+    def trained(**options) -> ppap.ExpertBank:
+        return ppap.train_experts(guide, model, images, experts=2, training=QUICK, **options)
+
+    one, same, other = trained(), trained(), trained(seed=1)
+    labelled = trained(truths=torch.arange(64) % 4, adapter=None, warm_share=0.0)
+    x = torch.randn(2, *SHAPE)
+    assert torch.equal(one.at(x, 10), same.at(x, 10))
+    assert not torch.equal(one.at(x, 10), other.at(x, 10))
+    header = labelled.experts[0].header
+    assert (header.supervision, header.trainable, header.steps) == ("labels", "all", 30)
+    assert header.trainable_parameters == header.guide_parameters == 64 * 32 + 32 + 32 * 4 + 4
+
+
+# -- models and guides from files ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["pt", "safetensors"])
+def test_a_checkpoint_of_adm_is_a_model(model, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"model.{kind}"
+    if kind == "pt":
+        torch.save(model.network.state_dict(), path)
+    else:
+        files.write_tensors(path, model.network.state_dict())
+    told = json.loads(architecture().model_dump_json())
+    loaded = ppap.load_adm(path, told, 8, schedule="cosine")
+    np.testing.assert_array_equal(ppap.sample(loaded, 3), ppap.sample(model, 3))
+
+
+def test_a_pipeline_may_be_in_memory(tmp_path: Path) -> None:
+    save_pipeline(tmp_path / "pipeline", prediction_type="v_prediction")
+    by_folder = ppap.load_pipeline(tmp_path / "pipeline")
+    assert by_folder.predicts == "v" and by_folder.shape == (3, 32, 32)
+    by_itself = ppap.load_pipeline(DDPMPipeline.from_pretrained(tmp_path / "pipeline"))
+    drawn = [ppap.sample(each, 2, steps=5) for each in (by_folder, by_itself)]
+    np.testing.assert_array_equal(*drawn)
+
+
+def test_a_model_of_a_library_brings_its_input(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    options = {"channels": [8, 8, 8, 8]}
+    network = timm.create_model("resnet18.a1_in1k", num_classes=1000, **options).eval()
+    files.write_tensors(tmp_path / "weights.safetensors", network.state_dict())
+
+    def loaded() -> ppap.Guide:
+        return ppap.load_guide(
+            "timm:resnet18.a1_in1k", outputs=1000, image_size=64, options=options,
+            weights=tmp_path / "weights.safetensors", folder=tmp_path / "downloads",
+        )  # fmt: skip
+
+    guide = loaded()
+    assert guide.input_size == 224
+    x = torch.rand(2, 3, 224, 224)
+    mean, std = (
+        torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+    )
+    torch.testing.assert_close(guide(2 * x - 1), network((x - mean) / std), rtol=1e-3, atol=1e-4)
+    network.fc.bias.data.add_(1)
+    files.write_tensors(tmp_path / "weights.safetensors", network.state_dict())
+    torch.testing.assert_close(loaded()(2 * x - 1) - guide(2 * x - 1), torch.ones(2, 1000))
