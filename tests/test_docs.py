@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
+import pkgutil
 import re
 import subprocess
 import tomllib
@@ -176,6 +178,18 @@ def test_the_layers_are_those_that_are_tested() -> None:
     picture = re.findall(r"<b>([\w, ]+)</b>", text.split("## Layers")[1])
     drawn = [name for names in picture for name in names.split(", ")]
     assert set(drawn) == {*rooms, *LAYERS[0]} - {"ppap"}
+
+
+# -- how it works ----------------------------------------------------------------------------------
+
+
+def test_code_that_how_it_works_names_is_where_it_says() -> None:
+    page = (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
+    named = re.findall(r"\[`(ppap[\w.]+)`\]\(\.\./(\S+)\)", page)
+    assert len(named) > 20
+    for name, file in named:
+        found = inspect.unwrap(pkgutil.resolve_name(name))
+        assert Path(inspect.getfile(found)) == ROOT / file
 
 
 # -- versions --------------------------------------------------------------------------------------

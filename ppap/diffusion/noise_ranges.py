@@ -16,8 +16,9 @@ Allocation = Literal["uniform", "log_snr"]
 def noise_ranges(schedule: Schedule, experts: int, allocation: Allocation) -> list[range]:
     """Divide the T training timesteps among `experts`, from the least noise to the most.
 
-    uniform: expert n of N (from 1) owns (n-1)T/N <= t < nT/N (paper, section 4.1).
-    log_snr: ranges of equal width in log(abar / (1 - abar)), to the nearest timestep.
+    - uniform: expert n of N (from 1) owns (n-1)T/N <= t < nT/N (paper, section 4.1).
+    - log_snr: ranges of equal width in log(abar / (1 - abar)), to the nearest timestep.
+
     The ranges partition range(T); ConfigError if one would be empty.
     """
     total = schedule.train_timesteps

@@ -22,8 +22,8 @@ PredictionName = Literal["eps", "x0", "v"]
 def betas(name: ScheduleName, timesteps: int = 1000) -> Array:
     """Betas of the forward process, shape (timesteps,), each in (0, 1).
 
-    linear: Ho et al. 2020, section 4, rescaled to any number of steps as in ADM.
-    cosine: Nichol & Dhariwal 2021 (arXiv 2102.09672), equation 17.
+    - linear: Ho et al. 2020, section 4, rescaled to any number of steps as in ADM.
+    - cosine: Nichol & Dhariwal 2021 (arXiv 2102.09672), equation 17.
     """
     if name == "linear":
         scale = 1000 / timesteps
