@@ -180,6 +180,48 @@ def test_the_layers_are_those_that_are_tested() -> None:
     assert set(drawn) == {*rooms, *LAYERS[0]} - {"ppap"}
 
 
+# -- troubleshooting -------------------------------------------------------------------------------
+
+TROUBLESHOOTING = ROOT / "docs" / "troubleshooting.md"
+
+
+def quoted_messages() -> list[str]:
+    """What the page says that ppap prints: the first cell of every table that says why, and what to do."""
+    ours, _, _ = TROUBLESHOOTING.read_text(encoding="utf-8").partition("## Messages of other")
+    tables = re.findall(r"^\| message \| why .*\n\|.*\n((?:\|.*\n)+)", ours, re.MULTILINE)
+    return [
+        line.split("|")[1].strip().strip("`") for table in tables for line in table.splitlines()
+    ]
+
+
+def texts_of_the_code() -> list[str]:
+    """Every text of one line in the code; a NUL stands for what is filled in."""
+    found = []
+    for file in (ROOT / "ppap").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = [p.value if isinstance(p, ast.Constant) else "\0" for p in node.values]
+                found.append("".join(map(str, parts)))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return [text for text in found if "\n" not in text]
+
+
+def test_troubleshooting_quotes_what_the_code_says() -> None:
+    messages, texts = quoted_messages(), texts_of_the_code()
+    assert len(messages) > 60
+    patterns = [".*?".join(map(re.escape, message.split("..."))) for message in messages]
+    assert [
+        m
+        for m, p in zip(messages, patterns, strict=True)
+        if not any(re.search(p, t, re.S) for t in texts)
+    ] == []
+
+
+def test_no_message_is_explained_twice() -> None:
+    assert len(set(quoted_messages())) == len(quoted_messages())
+
+
 # -- how it works ----------------------------------------------------------------------------------
 
 
