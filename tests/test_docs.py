@@ -234,6 +234,20 @@ def test_code_that_how_it_works_names_is_where_it_says() -> None:
         assert Path(inspect.getfile(found)) == ROOT / file
 
 
+# -- results ---------------------------------------------------------------------------------------
+
+
+def test_results_has_every_table_and_figure_that_is_published() -> None:
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    published = (ROOT / "published").glob("*/*/*")
+    wanted = {
+        f"../{path.relative_to(ROOT)}" for path in published if path.suffix in (".md", ".png")
+    }
+    included = re.findall(r"^```\{include\} (\S+)$", page, re.MULTILINE)
+    shown = re.findall(r"^!\[[^]]+\]\((\S+)\)$", page, re.MULTILINE)
+    assert {*included, *shown} == wanted
+
+
 # -- versions --------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
-"""The published results of the digits preset: complete, the same in the README, and as docs/results.md says."""
+"""The published results: complete, the same in the README, and as docs/results.md says."""
 
+from collections.abc import Callable, Iterator
 from shutil import copytree
 
 import pandas as pd
@@ -63,6 +64,11 @@ def spreads():
     return difference
 
 
+def target_rate(pair: tuple[str, str], method: str) -> float:
+    frame = pd.read_csv(PUBLISHED / "tables" / "main.csv").set_index(["guide", "sampler", "method"])
+    return float(frame.loc[(*pair, method), "target_rate"])
+
+
 @pytest.mark.parametrize("pair", PAIRS)
 def test_what_docs_results_claims_is_beyond_the_noise(pair: tuple[str, str], spreads) -> None:
     for failing in FAILING:
@@ -71,6 +77,8 @@ def test_what_docs_results_claims_is_beyond_the_noise(pair: tuple[str, str], spr
     for helping in HELPING:
         assert spreads(pair, helping, "none", "fid") < -NOISE
         assert spreads(pair, helping, "none", "is") > NOISE
+    if pair[1] == "ddpm250":
+        assert target_rate(pair, "x0_gradient") > 0.5
     if pair == ("vit", "ddim25"):
         for ours in ("ppap_5", "ppap_10"):
             assert spreads(pair, ours, "single_noise_aware", "is") < -NOISE
@@ -85,3 +93,160 @@ def test_what_docs_results_calls_a_tie_is_within_the_noise(pair: tuple[str, str]
     for first, second in ties:
         for metric in ("fid", "is", "target_rate"):
             assert abs(spreads(pair, first, second, metric)) < NOISE
+    for metric in ("is", "target_rate"):
+        assert spreads(pair, "multi_experts_5", "single_noise_aware", metric) > 0
+    ten_lag = pair == ("resnet", "ddim25")
+    assert (spreads(pair, "ppap_10", "ppap_5", "fid") > NOISE) == ten_lag
+    assert spreads(pair, "ppap_10", "ppap_5", "fid") > -NOISE
+
+
+Row = tuple[str, str, str]
+"""Guide, sampler and method."""
+Between = Callable[[Row, Row, str], float]
+"""How far the first row lies above the second in a metric, in spreads of both."""
+
+
+def between(preset: str) -> Between:
+    """The differences of rows in all tables of a preset."""
+    folder = ROOT / "published" / preset
+    frame = pd.concat(map(pd.read_csv, sorted(folder.glob("tables/*.csv"))))
+    rows = {(r["guide"], r["sampler"], r["method"]): r for r in frame.to_dict("records")}
+    relative = compare.relative_spreads(compare.read(folder))
+
+    def value(row: Row, metric: str) -> compare.Row:
+        mean, std = rows[row][metric], rows[row][f"{metric}_std"]
+        return {metric: compare.Value(mean=mean, std=std)}
+
+    def difference(first: Row, second: Row, metric: str) -> float:
+        found = compare.differences(value(first, metric), value(second, metric), relative)
+        return found[0].spreads
+
+    return difference
+
+
+def test_the_paper_is_as_docs_results_says() -> None:
+    frame = pd.read_csv(PUBLISHED / "tables" / "main.csv")
+    fid = frame.pivot(index=["guide", "sampler"], columns="method", values="paper_fid")
+    assert (fid["single_noise_aware"] > fid["none"]).sum() == 3
+    without = fid[["none", "naive", "x0_gradient"]].min(axis=1)
+    assert (fid[["multi_experts_5", "ppap_5", "ppap_10"]].max(axis=1) < without).all()
+    assert (fid["multi_experts_5"] < 0.7 * fid["single_noise_aware"]).all()
+    assert ((fid["naive"] - fid["none"]).abs() < 0.1 * fid["none"]).all()
+
+
+def test_digits_tables_of_sizes_are_as_docs_results_says() -> None:
+    digits = between("digits")
+    small_5, large_1, middle_1, large_ppap, middle_ppap, large_naive = (
+        (f"resnet{size}", "ddim25", method)
+        for size, method in (
+            ("_small", "multi_experts_5"),
+            ("_large", "single_noise_aware"),
+            ("", "single_noise_aware"),
+            ("_large", "ppap_5"),
+            ("", "ppap_5"),
+            ("_large", "naive"),
+        )
+    )
+    assert digits(small_5, large_1, "fid") > NOISE
+    assert abs(digits(large_1, middle_1, "fid")) < NOISE
+    assert max(digits(ours, large_1, "fid") for ours in (large_ppap, middle_ppap)) < NOISE
+    assert digits(large_naive, large_1, "fid") > NOISE
+    frame = pd.read_csv(PUBLISHED / "tables" / "main.csv")
+    assert (frame.loc[frame["method"] == "ppap_5", "trainable_share"] / 5).between(0.15, 0.25).all()
+
+
+# -- shapes: sentences of docs/results.md, and what each asks of the tables ---------------------------
+
+SCALES = ("ddim25_third", "ddim25", "ddim25_triple")
+TRAINED = ("single_noise_aware", "multi_experts_5", "ppap_5")
+BETTER = {"class": ("target_rate", 1), "depth": ("abs_rel", -1), "segmentation": ("miou", 1)}
+Shapes = Callable[[str, str, str, str, str], float]
+
+
+def without_noise_fails(shapes: Shapes) -> Iterator[bool]:
+    for guide in BETTER:
+        for scale in SCALES:
+            yield from (shapes(guide, scale, m, "none", "fid") > NOISE for m in FAILING)
+
+
+def failing_miss(shapes: Shapes) -> Iterator[bool]:
+    for guide in ("depth", "segmentation"):
+        yield from (shapes(guide, "ddim25", m, "none", "score") < -NOISE for m in FAILING)
+
+
+def experts_meet(shapes: Shapes) -> Iterator[bool]:
+    for method in TRAINED:
+        for guide in ("depth", "segmentation"):
+            yield shapes(guide, "ddim25", method, "none", "score") > NOISE
+            yield shapes(guide, "ddim25", method, "none", "fid") < NOISE
+        yield shapes("segmentation", "ddim25", method, "none", "fid") < -NOISE
+
+
+def label_free_ties(shapes: Shapes) -> Iterator[bool]:
+    for guide, other in (
+        ("segmentation", "single_noise_aware"),
+        ("segmentation", "multi_experts_5"),
+        ("depth", "single_noise_aware"),
+    ):
+        yield abs(shapes(guide, "ddim25", "ppap_5", other, "score")) < NOISE
+
+
+def five_tie_with_one(shapes: Shapes) -> Iterator[bool]:
+    for guide in BETTER:
+        found = shapes(guide, "ddim25", "multi_experts_5", "single_noise_aware", "fid")
+        yield abs(found) < NOISE
+
+
+def classes_lag(shapes: Shapes) -> Iterator[bool]:
+    yield shapes("class", "ddim25", "ppap_5", "none", "score") > NOISE
+    yield shapes("class", "ddim25", "ppap_5", "none", "fid") > -NOISE
+    for scale in SCALES:
+        for other in ("single_noise_aware", "multi_experts_5"):
+            yield shapes("class", scale, "ppap_5", other, "score") < -NOISE
+
+
+def smaller_scales(shapes: Shapes) -> Iterator[bool]:
+    for guide in ("depth", "segmentation"):
+        yield shapes(guide, "ddim25_triple", "ppap_5", "multi_experts_5", "fid") > NOISE
+
+
+CLAIMS = {
+    "At every scale of the table, naive and x0-gradient guidance make FID worse than no guidance.": without_noise_fails,
+    "At the scale of the main table they also miss the targets of depth and labels by more than chance does.": failing_miss,
+    "For depth and for labels, a single model, five supervised experts and PPAP-5 all have better scores than no "
+    "guidance, and none has a worse FID; for labels, FID is better than without guidance.": experts_meet,
+    "For labels it ties with both supervised rows in IoU, for depth with the single model in error.": label_free_ties,
+    "Five supervised experts tie with one in FID in every task at the scale of the main table.": five_tie_with_one,
+    "For classes, PPAP-5 guides: the target class is seen more often than without guidance. But it is seen less often "
+    "than with either supervised row, at each of the three scales, and FID is no better than without guidance.": classes_lag,
+    "PPAP's experts bear smaller scales than five supervised ones: at three times the scale, for depth and labels, "
+    "their FID is worse.": smaller_scales,
+}
+
+
+@pytest.fixture(scope="module")
+def shapes() -> Shapes:
+    """How far one method lies above another, of a guide at a scale; a "score" is larger where it is better."""
+    found = between("shapes")
+
+    def difference(guide: str, scale: str, first: str, second: str, metric: str) -> float:
+        name, sign = BETTER[guide] if metric == "score" else (metric, 1)
+        second_row = (guide, "ddim25" if second == "none" else scale, second)
+        return sign * found((guide, scale, first), second_row, name)
+
+    return difference
+
+
+@pytest.mark.parametrize("sentence", CLAIMS)
+def test_what_docs_results_says_of_shapes_is_in_the_tables(sentence: str, shapes: Shapes) -> None:
+    page = " ".join((ROOT / "docs" / "results.md").read_text(encoding="utf-8").split())
+    assert sentence in page.replace("**", "")
+    assert all(CLAIMS[sentence](shapes))
+
+
+def test_shapes_experts_train_the_share_that_docs_results_says() -> None:
+    frame = pd.read_csv(ROOT / "published" / "shapes" / "tables" / "main.csv")
+    share = frame.pivot(index="guide", columns="method", values="trainable_parameters")
+    share = share["ppap_5"] / share["multi_experts_5"]
+    assert share[["depth", "segmentation"]].between(0.15, 0.25).all()
+    assert 0.35 < share["class"] < 0.45
