@@ -11,10 +11,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 PIP := $(BIN)/pip --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install tables publish compare rehearsal test test-lowest test-slurm lint format report pull unlock schema lock clean
+.PHONY: help install tables publish compare rehearsal test test-lowest test-slurm lint format docs docs-external report pull unlock schema lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(BIN)/.installed ## make the environment in .venv from requirements.lock
 
@@ -82,6 +82,17 @@ format: install ## bring the code into shape
 	ruff format .
 	snakefmt Snakefile workflow
 
+# all anew each time: what Sphinx keeps of a former build knows nothing of the package's docstrings
+SPHINX := sphinx-build --quiet --fresh-env --conf-dir docs --doctree-dir build/doctrees
+
+docs: install ## build the documentation site, build/docs/index.html; warnings and broken links within it are errors
+	@rm -rf build/docs
+	$(SPHINX) --builder html --fail-on-warning --keep-going . build/docs
+	@echo "build/docs/index.html"
+
+docs-external: install ## try the links of the documentation that lead elsewhere; needs network
+	$(SPHINX) --builder linkcheck . build/links
+
 report: install ## Snakemake's HTML report of a finished preset
 	snakemake --config preset="$$PRESET" --report "results/$$PRESET/report.html"
 
@@ -99,7 +110,7 @@ schema: install ## write the JSON schema of presets to workflow/schemas/
 lock: ## resolve the dependencies anew into requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet pip-tools
-	$(BIN)/pip-compile --generate-hashes --strip-extras --allow-unsafe --extra test --extra lint \
+	$(BIN)/pip-compile --generate-hashes --strip-extras --allow-unsafe --extra test --extra lint --extra docs \
 		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
 		--output-file requirements.lock pyproject.toml
 
