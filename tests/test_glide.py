@@ -11,12 +11,12 @@ from ppap import preset as presets
 from ppap.check.preset import problems
 from ppap.data import external
 from ppap.data.downloads import Downloads
-from ppap.diffusion.cascade import eight_bits
+from ppap.diffusion.cascade import Cascade, eight_bits
 from ppap.diffusion.guidance import NoGuidance
 from ppap.errors import ConfigError, DataError
 from ppap.graph.layout import Layout
 from ppap.networks import models
-from ppap.networks.cascade import load_cascade, load_second_stage
+from ppap.networks.cascade import load_first_stage, load_second_stage
 from ppap.networks.diffusion import sources, tokens
 from ppap.networks.diffusion.glide import Networks, Prompted, PromptedUpsampler
 from ppap.networks.diffusion.tokens import Tokens
@@ -343,7 +343,7 @@ def test_a_diffusion_model_of_one_stage_does_not_upsample(smoke, tmp_path: Path)
 def test_a_preset_draws_a_cascade(preset_file, tmp_path: Path) -> None:
     path = glide_preset(preset_file, tmp_path, prompt=PROMPT)
     layout = downloaded(path, tmp_path)
-    cascade = load_cascade(layout, "ddim25")
+    cascade = Cascade(load_first_stage(layout, "ddim25"), load_second_stage(layout))
     seeds = [(0, 0), (0, 1)]
     start = cascade.begin(seeds, torch.device("cpu"))
     states = list(cascade.states("samples", NoGuidance(), start, seeds))

@@ -30,9 +30,8 @@ from ppap.data.downloads import Downloads
 from ppap.errors import ConfigError, DataError, PPAPError
 from ppap.experts import adapters
 from ppap.graph.layout import Layout
-from ppap.networks import models
+from ppap.networks import hub, models
 from ppap.networks.guide import Guide
-from ppap.networks.libraries import transformers_files
 from ppap.networks.libraries.library import (
     Shape,
     build_network,
@@ -372,16 +371,19 @@ def test_a_download_from_the_hub_asks_for_one_form_of_weights(monkeypatch, tmp_p
     saved(tmp_path / "hub")
     asked = []
 
-    def snapshot_download(name, cache_dir, allow_patterns):
-        asked.append((name, cache_dir, allow_patterns))
+    def snapshot_download(name, revision, cache_dir, allow_patterns):
+        asked.append((name, revision, cache_dir, allow_patterns))
         return str(tmp_path / "hub")
 
-    monkeypatch.setattr(transformers_files, "snapshot_download", snapshot_download)
-    spec, shape = NetworkConfig(model="transformers:Intel/dpt-hybrid-midas"), Shape(3, 1, "depth")
+    monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
+    spec = NetworkConfig(model="transformers:Intel/dpt-hybrid-midas@v1")
+    shape = Shape(3, 1, "depth")
     file = fetched(spec, shape, tmp_path)
-    assert files.read_metadata(file)["source"] == "Intel/dpt-hybrid-midas"
-    ((name, cache, wanted),) = asked
-    assert (name, cache) == ("Intel/dpt-hybrid-midas", tmp_path / "downloads" / "huggingface")
+    about = files.read_metadata(file)
+    assert (about["source"], about["revision"]) == ("Intel/dpt-hybrid-midas@v1", "hub")
+    ((name, revision, cache, wanted),) = asked
+    assert (name, revision) == ("Intel/dpt-hybrid-midas", "v1")
+    assert cache == tmp_path / "downloads" / "huggingface"
     assert "model.safetensors" in wanted and "pytorch_model.bin" not in wanted
     other = NetworkConfig(model="transformers:Intel/dpt-large")
     assert is_known(spec, file) and not is_known(other, file)
@@ -389,7 +391,7 @@ def test_a_download_from_the_hub_asks_for_one_form_of_weights(monkeypatch, tmp_p
     def offline(*args, **kwargs):
         raise OSError("no network")
 
-    monkeypatch.setattr(transformers_files, "snapshot_download", offline)
+    monkeypatch.setattr(hub, "snapshot_download", offline)
     with pytest.raises(
         DataError, match=r"cannot be read \(OSError: no network\)\. Without network"
     ):

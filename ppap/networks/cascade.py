@@ -1,17 +1,12 @@
-"""The preset's cascade, its stages loaded from where the workflow keeps them."""
+"""The stages of the preset's cascade, loaded from where the workflow keeps them."""
 
 from __future__ import annotations
 
-from ppap.diffusion.cascade import Cascade, FirstStage, SecondStage
+from ppap.diffusion.cascade import FirstStage, SecondStage
 from ppap.errors import ConfigError
 from ppap.graph.layout import Layout
 from ppap.networks import models, runtime
 from ppap.networks.diffusion import sources
-
-
-def load_cascade(layout: Layout, sampler: str) -> Cascade:
-    """Both stages, the first drawn with a sampler of the preset; ConfigError if the diffusion model is no cascade."""
-    return Cascade(load_first_stage(layout, sampler), load_second_stage(layout))
 
 
 def load_first_stage(layout: Layout, sampler: str) -> FirstStage:

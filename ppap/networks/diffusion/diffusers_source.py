@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ppap.diffusion.schedules import PredictionName, ScheduleName, betas
 from ppap.errors import ConfigError, DataError
 from ppap.graph.layout import Layout
+from ppap.networks import hub
 from ppap.networks.diffusion.sources import DownloadFolder, SourceCode, read_weights
 from ppap.preset import DIFFUSION, Preset
 from ppap.storage import files, weights
@@ -27,7 +28,6 @@ from ppap.storage.tensor_spec import of_published
 try:
     from diffusers import DDPMScheduler, UNet2DModel
     from diffusers.utils.constants import SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME
-    from huggingface_hub import snapshot_download
 except ImportError:
     raise ConfigError("a pipeline needs diffusers: pip install 'ppap[diffusers]'") from None
 
@@ -75,7 +75,8 @@ class Pipeline(SourceCode):
         _check_scheduler(published.scheduler, preset)
         tensors, unet = published.weights(), published.network.unet
         about = {k: v for k, v in unet.config.items() if not k.startswith("_")}
-        return tensors, {"source": pipeline, "unet": json.dumps(about)}
+        source = hub.source_of(pipeline, published.folder)
+        return tensors, source | {"unet": json.dumps(about)}
 
 
 class Published(NamedTuple):
@@ -117,21 +118,8 @@ class Published(NamedTuple):
 
 def _folder(pipeline: str, cache: Path) -> Path:
     """The pipeline's folder, downloaded if it has to be: settings, and weights of the U-Net in one format."""
-    if Path(pipeline).is_dir():
-        return Path(pipeline)
-    try:
-        for name in (SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME):
-            wanted = ["*.json", name, f"unet/{name}"]
-            found = Path(snapshot_download(pipeline, cache_dir=cache, allow_patterns=wanted))
-            if any(True for _ in _places(found, "unet", name)):
-                break
-    except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise DataError(
-            f"pipeline '{pipeline}' cannot be read ({reason}). Without network: save the "
-            "pipeline's folder elsewhere, copy it here and give its path (diffusion.pipeline)"
-        ) from None
-    return found
+    formats = [(name, f"unet/{name}") for name in (SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME)]
+    return hub.folder_of(pipeline, cache, ("*.json",), formats, f"pipeline '{pipeline}'")
 
 
 def _file(folder: Path, part: str, *names: str) -> Path:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from huggingface_hub import snapshot_download
 from torch import Tensor
 
 from ppap.errors import DataError
-from ppap.networks.libraries.library import Input, reason
+from ppap.networks import hub
+from ppap.networks.libraries.library import Input
 from ppap.networks.libraries.transformers_config import architecture, cleaned
 from ppap.networks.libraries.transformers_input import input_of_processor
 from ppap.storage import files
@@ -40,20 +40,9 @@ class Published(NamedTuple):
 
 def folder_of(name: str, cache: Path) -> Path:
     """The model's folder, downloaded if it has to be: its settings, and its weights in one format."""
-    if Path(name).is_dir():
-        return Path(name)
-    try:
-        for weights_files in _WANTED:
-            wanted = [_CONFIG, _PROCESSOR, *weights_files]
-            found = Path(snapshot_download(name, cache_dir=cache, allow_patterns=wanted))
-            if any((found / file).is_file() for file in weights_files):
-                break
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(
-            f"model 'transformers:{name}' cannot be read ({reason(error)}). Without network: save its folder "
-            "elsewhere, copy it here and name its path"
-        ) from None
-    return found
+    return hub.folder_of(
+        name, cache, (_CONFIG, _PROCESSOR), _WANTED, f"model 'transformers:{name}'"
+    )
 
 
 def read(folder: Path) -> Published:

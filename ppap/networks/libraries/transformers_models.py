@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ppap.errors import ConfigError, DataError
+from ppap.networks import hub
 from ppap.networks.diffusion.sources import DownloadFolder
 from ppap.networks.libraries import transformers_files
 from ppap.networks.libraries.library import Input, LibraryCode, Shape
@@ -78,7 +79,7 @@ class TransformersCode(LibraryCode):
         kind = class_of(found.settings, shape.task, spec.model)
         config = config_of(found.settings, shape, spec.model)
         network = loaded(kind, config, transformers_files.weights(folder), folder, seen.size)
-        about = {"source": name, _SETTINGS: json.dumps(found.settings)}
+        about = hub.source_of(name, folder) | {_SETTINGS: json.dumps(found.settings)}
         if found.input:
             about[_INPUT] = json.dumps(found.input._asdict())
         if names := found.label_names:
