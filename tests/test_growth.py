@@ -422,6 +422,29 @@ def test_a_preset_whose_task_cannot_be_used_is_refused(
     assert f"guides.ink.task: task 'user:strange_task.Ink': {message}" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("def supervised(self, answers, truths): return answers - truths", "supervised gives (2, 1)"),
+        ("def distillation(self, student, teacher, settings): return settings.nothing", "AttributeError"),
+        ("def distillation(self, student, teacher, settings): return (teacher * 0).sum()", "distillation has no gradient"),
+        ("def distillation(self, student, teacher, settings): return (student * 0).log().sum()", "distillation is not finite"),
+        ("def objective(self, targets): return lambda answers: answers", "the objective gives (2, 1)"),
+        ("def objective(self, targets): return lambda answers: -targets[:, 0]", "the objective has no gradient"),
+        ("def belief(self, answers, targets): return answers", "belief gives (2, 1)"),
+        ("def statistics(self, answers, targets): return {'x': answers[:1]}", "statistics, x, gives (1, 1)"),
+        ("def scored(self, statistics): return {'other': 1.0}", "scored gives other"),
+    ],
+)  # fmt: skip
+def test_the_check_of_a_preset_tries_its_tasks(
+    inked: Path, tmp_path: Path, change: str, message: str
+) -> None:
+    done = ppap("config", "check", strange(inked, tmp_path, change), check=False)
+    said = [line for line in done.stderr.splitlines() if line.startswith("ppap: ")]
+    assert done.returncode == 2 and len(said) == 1, done.stderr
+    assert "guides.ink.task: task 'user:strange_task.Ink': " in said[0] and message in said[0]
+
+
 def test_a_class_that_is_no_task_is_refused(inked: Path, tmp_path: Path) -> None:
     preset = strange(inked, tmp_path, "pass")
     (tmp_path / "strange_task.py").write_text("class Ink: pass")

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from ppap.check.classifiers import check_classifier
+from ppap.check.tasks import check_task
 from ppap.check.trial import quietly, try_network
 from ppap.errors import ConfigError, ModelError, PPAPError, UserCodeError
 from ppap.evaluation.evaluators import evaluator_of
@@ -28,6 +29,7 @@ def problems(layout: Layout, files: bool = False) -> list[PPAPError]:
     checks += [
         (preset.key(name), partial(check_classifier, layout, name)) for name, _ in networks(preset)
     ]
+    checks += [(f"guides.{name}.task", partial(check_task, preset, name)) for name in preset.guides]
     checks += [(EVALUATOR, partial(_evaluator, preset))]
     checks += [(DATASET, partial(_registered, preset)), ("guides", partial(_stands_for, preset))]
     found = [problem for key, check in checks if (problem := _problem(key, check))]
