@@ -24,6 +24,7 @@ class Stream(IntEnum):
     EPOCH = 6
     CROP = 7
     UPSAMPLING = 8
+    NOISY_INPUTS = 9
 
 
 def mix(*parts: int) -> int:
@@ -46,6 +47,13 @@ def initial_noise(seeds: list[tuple[int, int]], shape: tuple[int, ...]) -> Tenso
 def upsampling_seeds(seeds: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """The seeds of a cascade's second stage, for those of its first: the two stages share no noise."""
     return [(mix(Stream.UPSAMPLING, seed), index) for seed, index in seeds]
+
+
+def noise_at(timestep: int, places: range, shape: tuple[int, ...]) -> Tensor:
+    """The noise that held-out images with these places are given at a timestep: (len(places), *shape)."""
+    return torch.stack(
+        [torch.randn(shape, generator=_generator(Stream.NOISY_INPUTS, timestep, i)) for i in places]
+    )
 
 
 class StepNoise:

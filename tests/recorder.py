@@ -53,8 +53,8 @@ class Recorder:
             self._watch_sections(patched)
             for name in ("fingerprint", "checkpoint"):
                 patched.setattr(Step, name, self._unrecorded(getattr(Step, name)))
-            shows = self._unrecorded(Layout.shows_real_image.fget)  # which decides what is an input
-            patched.setattr(Layout, "shows_real_image", property(shows))
+            # which decides what is an input
+            patched.setattr(Layout, "knows_truth", self._unrecorded(Layout.knows_truth))
             for name in [name for name in FEATURE_EXTRACTORS_REGISTRY if name.startswith("ppap-")]:
                 del FEATURE_EXTRACTORS_REGISTRY[name]  # every job is a process of its own
             self.keys, self.files, self.on = set(), set(), True

@@ -47,7 +47,7 @@ def test_a_second_clone_gets_every_artifact_and_has_nothing_to_do(
     assert "Nothing to be done" in second.snakemake("--dry-run").stdout
     assert "up to date" in second.run("dvc", "status").stdout
     kinds = ("models", "clean", "labels", "experts", "samples", "features", "archives")
-    kinds += ("metrics", "tables", "figures")
+    kinds += ("metrics", "tables", "figures", "pdf")
     for kind in kinds:
         made = {p.relative_to(altered.results) for p in (altered.results / kind).rglob("*.*")}
         pulled = {p.relative_to(second.results) for p in (second.results / kind).rglob("*.*")}
@@ -73,7 +73,7 @@ def test_a_run_leaves_git_and_what_is_published_alone(altered: Repository) -> No
     altered.run("make", "--assume-old=install", "publish", "PRESET=smoke")
     published = altered.where / "published" / "smoke"
     kinds = {path.name for path in published.iterdir()}
-    assert kinds == {"figures", "metrics", "tables"}
+    assert kinds == {"figures", "metrics", "pdf", "tables"}
     altered.commit("published")
     quiet = ["--no-print-directory", "--assume-old=install"]
     done = altered.run("make", *quiet, "tables", "PRESET=smoke")

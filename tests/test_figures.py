@@ -1,25 +1,253 @@
-"""Figures at the paper's scale: a thousand named classes, and the paper's own range of values."""
+"""Figures: that they can be read at their size, that their pixels are sharp, and what their curves are."""
 
-from itertools import pairwise
+import math
+import re
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Plot
 from matplotlib.text import Text
+from PIL import Image
 from timm.data.imagenet_info import ImageNetInfo
 
 from ppap import preset as presets
-from ppap.evaluation import metrics
+from ppap.data import datasets
+from ppap.evaluation import metrics, noisy_inputs
+from ppap.evaluation.empirical_posterior import EmpiricalPosterior
 from ppap.graph import targets
 from ppap.graph.layout import Layout
+from ppap.networks import models
 from ppap.preset import Preset, runs
-from ppap.report import figures
+from ppap.preset.runs import heard_runs
+from ppap.report import pictures, style
+from ppap.report.figures import FIGURES, figure_names, figure_of
+from ppap.report.figures.gradients import nearest
+from ppap.report.figures.samples import columns
 from ppap.report.paper import PrintedRow, printed
+from ppap.report.titles import METHODS, sampler_title
+from ppap.steps import all_jobs
+from ppap.steps.figure import Figure
 from ppap.storage import files
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SMOKE, SMOKE_TASKS, ppap
+
+# -- of presets that have been run -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=[SMOKE, SMOKE_TASKS], ids=lambda path: path.stem)
+def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Layout:
+    """A preset of which every job has run, figures among them."""
+    folder = tmp_path_factory.mktemp("done")
+    layout = Layout(presets.load(request.param), folder / "results", folder / "scratch")
+    for job in all_jobs(layout):
+        job.run(layout)
+    return layout
+
+
+def test_each_figure_is_a_png_and_a_pdf_of_a_columns_or_a_pages_width(done: Layout) -> None:
+    for name in figure_names(done.preset):
+        with Image.open(done.figure(name)) as image:
+            pixels, (dpi, _) = image.size, image.info["dpi"]
+            assert len(image.convert("L").getcolors()) > 2, name
+        width = pixels[0] / dpi
+        assert width == pytest.approx(style.COLUMN, abs=0.02) or width == pytest.approx(
+            style.FULL, abs=0.02
+        ), name
+        page = re.search(
+            rb"/MediaBox \[ 0 0 ([\d.]+) ([\d.]+)", done.figure_in_print(name).read_bytes()
+        )
+        assert float(page[1]) == pytest.approx(72 * width, abs=1), name
+        assert float(page[2]) == pytest.approx(72 * pixels[1] / dpi, abs=1), name
+
+
+def test_a_figure_that_is_drawn_again_is_the_same_to_the_byte(done: Layout) -> None:
+    job = Figure(f"gradients_{runs.main_guides(done.preset)[0]}")
+    before = [path.read_bytes() for path in job.outputs(done)]
+    job.run(done)
+    assert [path.read_bytes() for path in job.outputs(done)] == before
+
+
+def test_no_text_of_a_figure_touches_another_or_is_cut_off(done: Layout) -> None:
+    for name in figure_names(done.preset):
+        kind, guide = figure_of(done.preset, name)
+        style.use()
+        figure = kind.draw(done, guide)
+        figure.canvas.draw()
+        shown = visible(figure)
+        whole = figure.bbox.padded(1)
+        for text, box in shown:
+            inside = whole.x0 <= box.x0 and box.x1 <= whole.x1 and box.y0 >= whole.y0
+            assert inside and box.y1 <= whole.y1, (name, text)
+        for (one, mine), (other, theirs) in combinations(shown, 2):
+            assert not mine.padded(-1).overlaps(theirs.padded(-1)), (name, one, other)
+        plt.close(figure)
+
+
+def visible(figure: Plot) -> list[tuple[str, object]]:
+    """Every text that is seen, with its place; ticks that lie outside of their axis are not drawn."""
+    outside = set()
+    for axis in figure.axes:
+        for which, limits in ((axis.xaxis, axis.get_xlim()), (axis.yaxis, axis.get_ylim())):
+            low, high = sorted(limits)
+            for tick in [*which.get_major_ticks(), *which.get_minor_ticks()]:
+                if not low - 1e-9 <= tick.get_loc() <= high + 1e-9:
+                    outside |= {tick.label1, tick.label2}
+    found = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+    drawn = [text for text in found if text not in outside]
+    return [(text.get_text(), text.get_window_extent()) for text in drawn]
+
+
+def test_noisy_inputs_are_scored_by_what_the_guide_says_of_x_t(done: Layout) -> None:
+    """Of all but no noise, the off-the-shelf guide's accuracy is that on the clean images."""
+    preset, held_out = done.preset, noisy_inputs.HeldOut(done)
+    guide = runs.main_guides(preset)[0]
+    found = list(noisy_inputs.scores(held_out, guide, heard_runs(preset, guide)))
+    kept = preset.schedule(preset.figures.sampler).timesteps
+    data = datasets.load(done, "holdout").first(preset.figures.images)
+    network = models.load_guide(done, guide)
+    with torch.inference_mode():
+        right = network(datasets.to_tensor(data.images)).argmax(1) == data.classes
+    for run in heard_runs(preset, guide):
+        mine = [scored for scored in found if scored.method == run.method]
+        assert sorted(scored.timestep for scored in mine) == sorted(kept)
+        assert all(0 <= scored.score <= 1 for scored in mine)
+    naive = {s.timestep: s.score for s in found if s.method == "naive"}
+    if naive:
+        assert naive[kept[0]] == pytest.approx(float(right.double().mean()), abs=0.03)
+
+
+def test_an_unknown_figure_is_refused(done: Layout, tmp_path: Path) -> None:
+    for name in ("gradients", "samples_unknown", "metrics_resnet", "noisy"):
+        refused = ppap("figure", SMOKE, name, cwd=tmp_path, check=False)
+        assert refused.returncode == 2 and f"no figure '{name}' (there are" in refused.stderr
+
+
+# -- kinds -------------------------------------------------------------------------------------------
+
+
+def test_every_module_of_the_room_is_a_kind_and_its_name() -> None:
+    room = ROOT / "ppap" / "report" / "figures"
+    assert set(FIGURES) == {path.stem for path in room.glob("*.py")} - {"__init__", "kind"}
+
+
+def test_each_kind_has_a_caption() -> None:
+    captions = (ROOT / "workflow" / "report" / "figure.rst").read_text()
+    assert set(re.findall(r'"(\w+?)_?"\) %}|== "(\w+)"', captions)) == {
+        (name, "") if kind.of_guide else ("", name) for name, kind in FIGURES.items()
+    }
+
+
+def test_samples_of_few_targets_are_shown_several_times_and_of_many_once() -> None:
+    assert columns([0, 1, 0, 2, 1, 0, 2, 1, 1, 2]) == [0, 2, 5, 1, 4, 7, 3, 6, 9]
+    many = columns(list(range(100, 200)))
+    assert len(many) == 10 and many[0] == 0 and many[-1] == 99
+    assert columns([7]) == [0]
+
+
+def test_the_nearest_kept_timestep() -> None:
+    assert [nearest(range(0, 1000, 40), t) for t in (0, 19, 21, 999)] == [0, 0, 40, 960]
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("ddim25", "DDIM-25"),
+        ("ddpm250", "DDPM-250"),
+        ("ddim25_third", "DDIM-25 (third)"),
+        ("ddim25_two_thirds", "DDIM-25 (two thirds)"),
+        ("renoise", "renoise"),
+        ("ddimmer", "ddimmer"),
+    ],
+)
+def test_samplers_have_readable_titles(name: str, title: str) -> None:
+    assert sampler_title(name) == title
+
+
+# -- style -------------------------------------------------------------------------------------------
+
+
+def test_methods_are_told_apart_without_colour_and_look_alike_in_every_figure() -> None:
+    everything = style.looks(METHODS)
+    assert len({look.marker for look in everything.values()}) == len(METHODS)
+    assert len({str(look.dashes) for look in everything.values()}) == len(METHODS)
+    assert style.looks(["mine", "ppap_5"])["ppap_5"] == everything["ppap_5"]
+    assert style.looks(["mine", "ppap_5"])["mine"] not in everything.values()
+
+
+@pytest.mark.parametrize("span", [1.02, 1.5, 4, 30, 1e3, 1e7])
+@pytest.mark.parametrize("low", [3e-3, 0.7, 42])
+def test_logarithmic_axes_have_few_round_ticks(low: float, span: float) -> None:
+    ticks = style.log_ticks(low, low * span, 4)
+    assert 2 <= len(ticks) <= 4
+    assert all(low * 0.99 <= tick <= low * span * 1.01 for tick in ticks)
+    assert all(len(f"{tick:g}") <= 8 for tick in ticks)
+
+
+@pytest.mark.parametrize(("size", "count"), [(8, 10), (24, 4), (64, 10)])
+def test_pictures_are_enlarged_by_a_whole_factor(tmp_path: Path, size: int, count: int) -> None:
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+    cells = [lambda axis, image=image: style.show(axis, image) for image in images]
+    style.use()
+    figure = pictures.sheet([pictures.Row("row", cells)], ["a"] * count, "title", size)
+    boxes = [axis.get_position() for axis in figure.axes]
+    path = tmp_path / "sheet.png"
+    style.write(figure, [path])
+    with Image.open(path) as opened:
+        page = np.asarray(opened.convert("RGB"))
+    for image, box in zip(images, boxes, strict=True):
+        left, right = (round(x * page.shape[1]) for x in (box.x0, box.x1))
+        top, bottom = (round((1 - y) * page.shape[0]) for y in (box.y1, box.y0))
+        factor = (right - left) // size
+        assert factor >= 1 and (right - left, bottom - top) == (factor * size, factor * size)
+        sharp = image.repeat(factor, axis=0).repeat(factor, axis=1)
+        inner = slice(2, -2)  # the frame lies on the outermost pixels
+        np.testing.assert_array_equal(
+            page[top:bottom, left:right][inner, inner], sharp[inner, inner]
+        )
+
+
+def test_large_pictures_keep_a_page_small() -> None:
+    sizes = pictures.Sizes.of(256, 10, 10)
+    assert sizes.width == style.FULL and sizes.side == 128
+    assert pictures.Sizes.of(8, 10, 1).width == style.COLUMN
+
+
+# -- the exact posterior -----------------------------------------------------------------------------
+
+
+def test_the_posterior_is_bayes_rule_with_the_training_images_as_prior(monkeypatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images, x = (torch.randn(n, 1, 3, 3, generator=generator) for n in (40, 7))
+    classes, abar = torch.arange(40) % 3, 0.3
+    expected = torch.zeros(7, 3, dtype=torch.float64)
+    for i in range(7):
+        for image, y in zip(images, classes.tolist(), strict=True):
+            normal = torch.distributions.Normal(
+                math.sqrt(abar) * image.double(), math.sqrt(1 - abar)
+            )
+            expected[i, y] += normal.log_prob(x[i].double()).sum().exp()
+    expected = (expected / expected.sum(1, keepdim=True)).log()
+    posterior = EmpiricalPosterior(images, classes, 3)
+    torch.testing.assert_close(posterior(x, abar), expected, rtol=1e-4, atol=1e-4)
+    monkeypatch.setattr("ppap.evaluation.empirical_posterior._CHUNK", 80)  # two images at a time
+    torch.testing.assert_close(posterior(x, abar), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_posterior_is_sure_without_noise_and_knows_how_many_there_are_under_noise() -> None:
+    images = torch.linspace(-1, 1, 10).view(10, 1, 1, 1).expand(10, 1, 4, 4)
+    classes = torch.tensor([0] * 7 + [1] * 3)
+    posterior = EmpiricalPosterior(images, classes, 2)
+    assert posterior(images, 1 - 1e-4).argmax(1).equal(classes)
+    shares = posterior(torch.randn(5, 1, 4, 4), 1e-9).exp()
+    torch.testing.assert_close(shares, torch.tensor([[0.7, 0.3]] * 5).double(), atol=1e-2, rtol=0)
+
+
+# -- at the paper's scale ----------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -31,10 +259,11 @@ def imagenet(preset_file, tmp_path: Path) -> tuple[Preset, Layout]:
         dataset__class_names=[name.partition(",")[0] for name in ImageNetInfo().label_descriptions()],
     )  # fmt: skip
     config = presets.load(path)
+    style.use()
     return config, Layout(config, tmp_path / "results")
 
 
-def overlap(texts: list[Text], figure: Figure) -> bool:
+def overlap(texts: list[Text], figure: Plot) -> bool:
     """Whether texts that stand side by side touch each other."""
     figure.canvas.draw()
     shown = [text for text in texts if text.get_text()]
@@ -50,16 +279,15 @@ def test_samples_show_classes_from_all_over_whose_names_do_not_touch(imagenet) -
             path = layout.samples(run, 0)
             files.write_tensors(path.with_suffix(".safetensors"), {"target": numbers})
             files.write_array(path, np.zeros((500, 32, 32, 3), np.uint8))
-    figure = figures.samples(layout, "resnet50")
-    axes = figure.axes[:10]
+    figure = FIGURES["samples"].draw(layout, "resnet50")
+    title, *headings = figure.texts[:11]
     known = ["".join(name.split()) for name in config.dataset.class_names]
-    classes = [known.index("".join(axis.get_title().split())) for axis in axes]
+    classes = [known.index("".join(text.get_text().split())) for text in headings]
     assert classes == sorted(classes) and len(set(classes)) == 10
     assert classes[0] < 100 and classes[-1] > 900
-    assert not overlap([axis.title for axis in axes], figure)
-    title = next(text for text in figure.texts if text.get_text() == figure.get_suptitle())
+    assert not overlap(headings, figure)
     bottom = title.get_window_extent().y0
-    assert all(axis.title.get_window_extent().y1 <= bottom for axis in axes)
+    assert all(text.get_window_extent().y1 <= bottom for text in headings)
     plt.close(figure)
 
 
@@ -82,13 +310,14 @@ def test_the_papers_values_have_readable_axes_and_so_have_nearly_equal_ones(
             counts = {"samples_per_seed": config.sampling.samples, "seeds": [0]}
             about = {"sampler": sampler, "guide": guide} | counts | {"methods": methods}
             files.write_json(layout.metrics(sampler, guide), about)
-    figure = figures.metrics(layout)
-    for axis in figure.axes:
-        assert not overlap(ticks(axis), figure)
-        if axis.get_xlabel() != "Target class (%)":
-            assert 2 <= len(ticks(axis)) <= 7
-            assert all(len(text.get_text()) < 8 for text in ticks(axis))
-    plt.close(figure)
+    for name in ("metrics", "parameters"):
+        figure = FIGURES[name].draw(layout, "")
+        for axis in figure.axes:
+            assert not overlap(ticks(axis), figure)
+            if axis.get_xlabel() not in ("Target class (%) ↑", "trained parameters, all experts"):
+                assert 2 <= len(ticks(axis)) <= 7 or not axis.get_xlabel()
+                assert all(len(text.get_text()) < 9 for text in ticks(axis))
+        plt.close(figure)
 
 
 def ticks(axis: Axes) -> list[Text]:

@@ -248,7 +248,10 @@ def test_kinds_from_outside_go_through_the_whole_graph(built: Repository) -> Non
     for suffix in ("csv", "md", "tex", "html", "json"):
         assert (built.results / "tables" / f"main.{suffix}").stat().st_size > 100
     figures = {path.stem for path in (built.results / "figures").glob("*.png")}
-    assert figures == {"samples_resnet", "metrics", "confidence", "gradients"}
+    assert figures == {
+        *("samples_resnet", "gradients_resnet"),
+        *("metrics", "parameters", "confidence", "noisy_inputs"),
+    }
     rows = pd.read_csv(built.results / "tables" / "main.csv").set_index(["sampler", "method"])
     grown = [("ddim25", "mean"), ("renoise", "mean")]
     assert set(rows.index) == {("ddim25", "none"), ("ddim25", "naive"), *grown}
@@ -323,7 +326,7 @@ def test_a_task_from_outside_goes_through_the_whole_graph(drawn: Grown) -> None:
     assert list(frame.index) == ["none", "naive", "ppap_5", "real"]
     assert frame[["fid", "ink_error", "ink_error_std"]].notna().all(axis=None)
     assert "Ink error ↓" in layout.table("main", "md").read_text("utf-8")
-    for name in ("samples_ink", "metrics", "confidence", "gradients"):
+    for name in ("samples_ink", "metrics", "confidence", "gradients_ink", "noisy_inputs"):
         assert layout.figure(name).stat().st_size > 1000
 
 

@@ -36,9 +36,9 @@ def where(tmp_path: Path) -> Path:
         path.write_text(json.dumps(content))
     tabulate(tmp_path)
     for job in Figure.jobs(LAYOUT):
-        [path] = (tmp_path / output for output in job.outputs(LAYOUT))
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(job.figure.encode())
+        for path in (tmp_path / output for output in job.outputs(LAYOUT)):
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(job.figure.encode())
     (tmp_path / "README.md").write_text(f"# Title\n\n{BEGIN}\n{END}\n\nThe end: π.\n", "utf-8")
     return tmp_path
 

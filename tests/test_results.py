@@ -8,7 +8,7 @@ import pytest
 
 from ppap.preset import UNGUIDED
 from ppap.preset.runs import Run
-from ppap.report.tables import method_title
+from ppap.report.titles import method_title
 from ppap.results import compare
 from tests.conftest import DIGITS, ROOT, ppap
 

@@ -270,4 +270,5 @@ def test_names_of_classes_make_figures_stale_and_nothing_else() -> None:
     )
     old, new = marks(Layout(preset)), marks(Layout(named))
     stale = {name for name in old if old[name] != new[name]}
-    assert stale == {"figures/samples_resnet", "figures/samples_vit", "figures/gradients"}
+    kinds, guides = ("samples", "gradients"), ("resnet", "vit")
+    assert stale == {f"figures/{kind}_{guide}" for kind in kinds for guide in guides}

@@ -43,13 +43,12 @@ def test_the_smoke_preset_makes_every_table_and_figure(finished: Repository) -> 
     assert shares["single_noise_aware"] == 1 and shares["multi_experts_5"] == 2
     assert shares["ppap_5"] < 1
     names = {path.name for path in (root / "figures").glob("*.png")}
-    assert names == {
-        "samples_resnet.png",
-        "samples_vit.png",
-        "metrics.png",
-        "confidence.png",
-        "gradients.png",
+    of_guides = {
+        f"{kind}_{guide}" for kind in ("samples", "gradients") for guide in ("resnet", "vit")
     }
+    figures = of_guides | {"metrics", "parameters", "confidence", "noisy_inputs"}
+    assert names == {f"{name}.png" for name in figures}
+    assert {path.stem for path in (root / "pdf").glob("*.pdf")} == figures
 
 
 def test_jobs_leave_logs_benchmarks_and_no_checkpoints(finished: Repository) -> None:
@@ -98,7 +97,10 @@ def test_the_report_opens_at_the_main_table_and_every_figure(
 ) -> None:
     finished.snakemake("--report", "results/smoke/report.html")
     report = (finished.results / "report.html").read_text()
-    figures = {"Samples": ["resnet", "vit"], "Analysis": ["confidence", "gradients", "metrics"]}
+    figures = {
+        "Samples": ["samples resnet", "samples vit"],
+        "Analysis": ["confidence", "gradients resnet", "gradients vit", "metrics", "noisy inputs", "parameters"],
+    }  # fmt: skip
     clicks = (ROOT / "tests" / "report_clicks.js").read_text()
     page = tmp_path / "clicked.html"
     script = f"<script>const FIGURES = {json.dumps(figures)};\n{clicks}</script>"

@@ -10,9 +10,11 @@ from ppap.errors import ConfigError
 from ppap.preset import CLASSIFIER, DATASET, EVALUATOR, JUDGES, REFERENCE, UNGUIDED, Preset
 from ppap.preset.runs import (
     Run,
+    computed_runs,
     external_models,
     has_warm_start,
     needs_data,
+    stored_as,
     trained_models,
     warm_name,
 )
@@ -156,6 +158,10 @@ class Layout:
     def figure(self, name: str) -> Path:
         return self.figures / f"{name}.png"
 
+    def figure_in_print(self, name: str) -> Path:
+        """The same figure as PDF: apart, since DVC shows what lies in `figures`."""
+        return self.root / "pdf" / f"{name}.pdf"
+
     # -- what jobs read --------------------------------------------------------------------------
 
     @property
@@ -213,8 +219,11 @@ class Layout:
         kind = self.preset.guidance(run.method)
         if not (kind.guided and kind.drawn):
             return []
-        networks = [self.model(run.guide), *self.experts(run.guide, run.method)]
-        return [*networks, *self.numbered(run.guide)]
+        return [*self.networks(run), *self.numbered(run.guide)]
+
+    def networks(self, run: Run) -> list[Path]:
+        """The guide of a run, and its experts."""
+        return [self.model(run.guide), *self.experts(run.guide, run.method)]
 
     def class_names(self, guide: str) -> list[Path]:
         """The file that names the classes a guide is about, where the preset does not."""
@@ -222,11 +231,16 @@ class Layout:
             return []
         return [] if self.preset.dataset.class_names else [self.model(guide)]
 
-    @property
-    def shown_image(self) -> list[Path]:
-        """The file of the image whose gradients are shown: a real one, or a drawn one where there is none."""
-        return self.dataset if self.shows_real_image else [self.clean(0)]
+    def table_inputs(self, table: str) -> list[Path]:
+        """The metrics of a table's rows, and their experts."""
+        runs = computed_runs(self.preset, table)
+        stored = [stored_as(self.preset, run) for run in runs]
+        metrics = [self.metrics(run.sampler, run.guide) for run in stored]
+        experts = [path for run in runs for path in self.experts(run.guide, run.method)]
+        return list(dict.fromkeys([*metrics, *experts]))
 
-    @property
-    def shows_real_image(self) -> bool:
-        return needs_data(self.preset) and not self.preset.dataset.facts.streamed
+    def knows_truth(self, guide: str) -> bool:
+        """Whether held-out real images are at hand, with what is true of them for the guide's task."""
+        data, task = self.preset.dataset.facts, self.preset.task(guide)
+        said = task.own_truth or self.preset.task_name(guide) in data.truths
+        return said and not data.streamed and needs_data(self.preset)

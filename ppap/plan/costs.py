@@ -29,7 +29,7 @@ from ppap.preset import (
     REFERENCE,
     Training,
 )
-from ppap.preset.runs import Run, expert_steps, heard_runs, main_guides, warm_steps
+from ppap.preset.runs import Run, expert_steps, warm_steps
 from ppap.storage import tensor_spec
 
 _CLASS = 8  # bytes of a class
@@ -152,11 +152,9 @@ class Costs:
         beside = _CLASS + self.pixels + _CLASS + sum(map(self._statistics, guides))
         return Cost(extracted.flops + judged, (extracted.bytes or 0) + count * beside)
 
-    def confidence(self) -> Cost:
-        """The figure of that name draws samples of its own."""
-        preset = self.preset
-        runs = [run for guide in main_guides(preset) for run in heard_runs(preset, guide)]
-        return Cost(preset.figures.samples * sum(map(self._sampled_image, runs)), None)
+    def drawn(self, count: int, runs: Sequence[Run]) -> Cost:
+        """So many samples of each of these runs, that a figure draws for itself."""
+        return Cost(count * sum(map(self._sampled_image, runs)), None)
 
     # -- networks --------------------------------------------------------------------------------
 

@@ -322,6 +322,7 @@ def _sizes(preset: Preset) -> Iterator[str]:
         ("sampling.batch_size", min(sampling.batch_size, sampling.total), pixels * _FLOAT),
         *_upsampled(preset),
         ("figures.samples", preset.figures.samples, pixels * _FLOAT),
+        ("figures.images", preset.figures.images, pixels * _FLOAT),
         *_training_batches(preset),
     ):
         if images * size > LARGEST:

@@ -10,15 +10,10 @@ from ppap.preset.runs import (
     Run,
     computed_runs,
     drawn_runs,
-    guided_runs,
     has_warm_start,
-    heard_runs,
-    main_guides,
-    needs_data,
-    stored_as,
     table_runs,
 )
-from ppap.preset.sections.base import DATASET, DIFFUSION, EVALUATOR, REFERENCE, UNGUIDED
+from ppap.preset.sections.base import DATASET, DIFFUSION, EVALUATOR, REFERENCE
 from ppap.preset.sections.data import Download
 
 IMAGE = ["dataset.channels", "dataset.image_size"]
@@ -183,9 +178,15 @@ def _of_file(key: str, download: Download | None) -> list[str]:
 def run_keys(preset: Preset, sampler: str, guide: str, method: str) -> list[str]:
     """What a run's guidance reads."""
     kind = preset.guidance(method)
+    scale = scale_keys(preset, sampler, guide) if kind.guided and kind.drawn else []
+    return [*scale, *guiding_keys(preset, guide, method)]
+
+
+def guiding_keys(preset: Preset, guide: str, method: str) -> list[str]:
+    """What a run's guide, or its experts, read to be loaded."""
+    kind = preset.guidance(method)
     found = [f"methods.{method}.{key}" for key in ("guidance", *kind.reads)]
-    if kind.guided and kind.drawn:
-        found += [*scale_keys(preset, sampler, guide), *network_keys(preset, guide)]
+    found += network_keys(preset, guide) if kind.guided and kind.drawn else []
     return found + (bank_keys(preset, guide, method) if kind.experts else [])
 
 
@@ -266,8 +267,8 @@ def values_keys(preset: Preset, table: str) -> list[str]:
 
 def table_keys(preset: Preset, table: str) -> list[str]:
     """What a table reads: its values, and what its note says."""
-    scales = [f"samplers.{sampler}.scale" for sampler in preset.samplers]
-    scales += [f"guides.{guide}.scales" for guide in preset.guides]
+    scales = [f"samplers.{run.sampler}.scale" for run in table_runs(preset, table)]
+    scales += [f"guides.{run.guide}.scales" for run in table_runs(preset, table)]
     return [*values_keys(preset, table), *scales, *printed_keys()]
 
 
@@ -281,55 +282,3 @@ def drawn_keys(preset: Preset, guide: str) -> list[str]:
     methods = (run.method for run in drawn_runs(preset, guide))
     own = [*rows_keys(preset, "main"), "figures.sampler"]
     return own + [f"methods.{method}.guidance" for method in methods]
-
-
-def samples_figure_keys(preset: Preset, guide: str) -> list[str]:
-    """What a figure of samples reads."""
-    shown = [
-        *finished_keys(preset),
-        "sampling.shard_size",
-        *target_keys(preset, guide),
-        *shown_keys(preset, guide),
-    ]
-    names = [] if preset.task(guide).of_pictures else ["dataset.class_names"]
-    runs = {stored_as(preset, run).guide for run in drawn_runs(preset, guide)}
-    unguided = target_keys(preset, UNGUIDED) if UNGUIDED in runs else []
-    return [*drawn_keys(preset, guide), *shown, *names, *unguided]
-
-
-def metrics_figure_keys(preset: Preset, _: str) -> list[str]:
-    return values_keys(preset, "main")
-
-
-def scales_figure_keys(preset: Preset, _: str) -> list[str]:
-    """What the figure of guidance scales reads."""
-    found = [*values_keys(preset, "scales"), "figures.sampler", "tables.main"]
-    for run in table_runs(preset, "scales"):
-        found += scale_keys(preset, run.sampler, run.guide)
-        found += scale_keys(preset, preset.figures.sampler, run.guide)
-    return found
-
-
-def confidence_figure_keys(preset: Preset, _: str) -> list[str]:
-    """What the figure of the guides' confidence reads."""
-    guides = main_guides(preset)
-    runs = [run for guide in guides for run in heard_runs(preset, guide)]
-    own = ["figures.samples", "sampling.seeds"]
-    for guide in guides:
-        numbers = [key for key in target_keys(preset, guide) if key != "sampling.samples"]
-        own += [*numbers, *shown_keys(preset, guide), *drawn_keys(preset, guide)]
-    own += drawing_keys(preset, preset.figures.sampler)
-    return own + [key for run in runs for key in run_keys(preset, *run)]
-
-
-def gradients_figure_keys(preset: Preset, _: str) -> list[str]:
-    """What the figure of guidance gradients reads."""
-    guide = main_guides(preset)[0]
-    own = [*drawn_keys(preset, guide), "figures.timesteps"]
-    own += denoiser_keys(preset, preset.figures.sampler)
-    if preset.task(guide).of_pictures:
-        own += shown_keys(preset, guide)
-    else:
-        own += ["dataset.class_names", "figures.target_class"]
-        own += data_keys(preset) if needs_data(preset) else [*IMAGE, *CLEAN]
-    return own + [key for run in guided_runs(preset, guide) for key in run_keys(preset, *run)]

@@ -156,12 +156,6 @@ def drawn_runs(preset: Preset, guide: str) -> list[Run]:
     return [run for run in computed_runs(preset, "main") if (run.guide, run.sampler) == shown]
 
 
-def guided_runs(preset: Preset, guide: str) -> list[Run]:
-    """Of `drawn_runs`, those with guidance."""
-    kinds = ((run, preset.guidance(run.method)) for run in drawn_runs(preset, guide))
-    return [run for run, kind in kinds if kind.guided and kind.drawn]
-
-
 def heard_runs(preset: Preset, guide: str) -> list[Run]:
     """Of `drawn_runs`, those whose guide sees x_t itself, so that it can be asked for its confidence."""
     return [run for run in drawn_runs(preset, guide) if preset.guidance(run.method).sees_x_t]

@@ -40,7 +40,7 @@ def write_sheet(path: Path, wanted: list[Aim], images: NDArray[np.uint8]) -> Non
     for axis in axes.flat:
         axis.set_axis_off()
     figure.subplots_adjust(wspace=0.05, hspace=0.05)
-    style.write(figure, path)
+    style.write(figure, [path], tight=True)
 
 
 def _show_aim(places: Iterator[Axes], aim: Aim) -> None:

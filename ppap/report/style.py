@@ -1,29 +1,173 @@
-"""The style of figures: colours, sizes, pictures as pixels, and how a figure is written."""
+"""The style of figures: widths, fonts, looks of methods, axes, and how a figure is written."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import matplotlib
 import numpy as np
 import seaborn as sns
 from numpy.typing import NDArray
 
+from ppap.report.titles import METHODS
 from ppap.storage import files
+from ppap.storage.atomic import Writer
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
 
-PALETTE = "colorblind"
-COLUMN = 7.0  # inches: the width of a page's text
-_DPI = 200
+Side = Literal["x", "y"]
+COLUMN, FULL = 3.25, 6.75  # inches: the widths of a column, and of a page's text
+DPI = 200
+SMALL = 7  # points: ticks and legends
+TIME = "timestep t, from noise to image"
+_FONTS = {
+    "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "figure.titlesize": 8.5,
+    "xtick.labelsize": SMALL, "ytick.labelsize": SMALL, "legend.fontsize": SMALL,
+    "legend.title_fontsize": SMALL,
+}  # fmt: skip
+_LINES = {
+    "axes.linewidth": 0.6, "grid.linewidth": 0.5, "lines.linewidth": 1.3, "lines.markersize": 4,
+    "axes.titlepad": 4, "axes.labelpad": 2, "xtick.major.pad": 2, "ytick.major.pad": 2,
+}  # fmt: skip
+_FILES = {"figure.dpi": DPI, "savefig.dpi": "figure", "pdf.fonttype": 42, "image.interpolation": "nearest"}  # fmt: skip
+_UNDATED = {".png": {"Software": ""}, ".pdf": {"CreationDate": None}}
+
+
+class Look(NamedTuple):
+    """How a method is drawn in every figure; the marker and the dashes tell it apart without its colour."""
+
+    colour: str
+    marker: str
+    dashes: Any
+
+
+# Of Wong's palette (Nature Methods 2011, "Color blindness") as seaborn has it, in the order of METHODS.
+_LOOKS = (
+    Look("#949494", "o", (0, (1, 3))),
+    Look("#d55e00", "X", (0, (4, 1.5))),
+    Look("#de8f05", "P", (0, (1, 1))),
+    Look("#029e73", "s", (0, (6, 1, 1, 1))),
+    Look("#cc78bc", "D", (0, (3, 1, 1, 1, 1, 1))),
+    Look("#0173b2", "^", "solid"),
+    Look("#56b4e9", "v", (0, (5, 1))),
+    Look("#ca9161", "*", "dashdot"),
+    Look("#fbafe4", "h", (0, (2, 1))),
+    Look("#ece133", "<", (0, (8, 2))),
+)
 
 
 def use() -> None:
     """Draw the figures to come in this style."""
-    sns.set_theme("paper", "whitegrid", PALETTE)
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of all that a PDF takes
+    sns.set_theme("paper", "whitegrid", "colorblind", rc=_FONTS | _LINES | _FILES)
+
+
+def looks(methods: Iterable[str]) -> dict[str, Look]:
+    """The look of each method: always the same one of those that tables have titles for."""
+    own = [method for method in dict.fromkeys(methods) if method not in METHODS]
+    places = {name: place for place, name in enumerate([*METHODS, *own])}
+    return {name: _LOOKS[place % len(_LOOKS)] for name, place in places.items()}
+
+
+def guide_colour(place: int) -> Any:
+    """The colour of the nth guide."""
+    return sns.color_palette("colorblind")[place % 10]
+
+
+def grid(rows: int, columns: int, height: float, width: float = FULL, **shared: Any) -> Any:
+    """A figure of panels, each row of this height in inches, and its axes (rows, columns)."""
+    size = (width, rows * height)
+    return plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **shared)
+
+
+def width_of(panels: int) -> float:
+    """The width of a figure with so many panels side by side."""
+    return COLUMN if panels == 1 else FULL
+
+
+def line(axis: Axes, x: Any, y: Any, look: Look, label: str, marked: bool = True) -> None:
+    """A method's curve."""
+    axis.plot(
+        x, y, color=look.colour, linestyle=look.dashes, marker=look.marker if marked else "", label=label
+    )  # fmt: skip
+
+
+def legend_below(figure: Figure, axes: NDArray[Any], columns: int = 5) -> None:
+    """One legend of all that has a label in these axes, below the panels; in a column's width, two names a line."""
+    found: dict[str, Any] = {}
+    for axis in axes.flat:
+        handles, names = axis.get_legend_handles_labels()
+        found |= dict(zip(names, handles, strict=True))
+    figure.legend(
+        found.values(), found.keys(), loc="outside lower center",
+        ncols=2 if figure.get_figwidth() == COLUMN else min(columns, len(found)), frameon=False,
+    )  # fmt: skip
+
+
+def shade(axis: Axes, ranges: Sequence[range]) -> None:
+    """Every other noise range in grey, over the timesteps of the x axis."""
+    for covered in ranges[::2] if len(ranges) > 1 else ():
+        axis.axvspan(covered.start, covered.stop, color="0.9", linewidth=0, zorder=0)
+
+
+def from_noise(axis: Axes, timesteps: int) -> None:
+    """The x axis of timesteps of T, from noise on the left to the image on the right."""
+    axis.set_xlim(timesteps, 0)
+    axis.set_xticks([4 * timesteps // 5, 2 * timesteps // 5, 0])
+    axis.grid(visible=False, axis="x")
+
+
+def log_axis(axis: Axes, which: Side, values: Iterable[float], most: int = 4) -> None:
+    """A logarithmic axis of these values, above 0, with at most so many ticks, at round numbers."""
+    low, high = min(values := list(values)), max(values)
+    around = (high / low) ** 0.1 * 1.05
+    low, high = low / around, high * around
+    axis.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
+    ticks = log_ticks(low, high, most)
+    set_ticks(axis, which, ticks, [f"{tick:g}" for tick in ticks])
+
+
+def few_ticks(axis: Axes, which: Side, values: Iterable[float], most: int = 3) -> None:
+    """A linear axis of these values with at most so many intervals between ticks, which spans at least 2% of them.
+
+    Smaller differences should not look large.
+    """
+    low, high = min(values := list(values)), max(values)
+    around = max(0.08 * (high - low), 0.01 * max(abs(low), abs(high)), 1e-9)
+    axis.set(**{f"{which}lim": (low - around, high + around)})
+    getattr(axis, f"{which}axis").set_major_locator(MaxNLocator(most, min_n_ticks=2))
+
+
+def set_ticks(axis: Axes, which: Side, ticks: Sequence[float], names: Sequence[str]) -> None:
+    """These ticks and no others."""
+    chosen = getattr(axis, f"{which}axis")
+    chosen.set_ticks(ticks, names)
+    chosen.set_minor_locator(NullLocator())
+
+
+def log_ticks(low: float, high: float, most: int) -> list[float]:
+    """Round numbers between two positive ones, evenly spread on a logarithmic axis: the most that are allowed."""
+    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    for parts in ((1, 2, 5), (1, 3), (1,)):
+        ticks = [p * 10.0**d for d in decades for p in parts if low <= p * 10.0**d <= high]
+        if 2 <= len(ticks) <= most:
+            return ticks
+    powers = [10.0**d for d in decades if low <= 10.0**d <= high]
+    if len(powers) > most:
+        return powers[:: -(-len(powers) // most)]
+    return [float(v) for v in MaxNLocator(most - 1).tick_values(low, high) if low <= v <= high]
+
+
+def bare(axis: Axes) -> None:
+    """An axis of a picture has no ticks."""
+    axis.set(xticks=[], yticks=[])
 
 
 def show(axis: Axes, image: NDArray[np.uint8]) -> None:
@@ -33,21 +177,14 @@ def show(axis: Axes, image: NDArray[np.uint8]) -> None:
     bare(axis)
 
 
-def bare(axis: Axes) -> None:
-    """An axis of a picture has no ticks."""
-    axis.set(xticks=[], yticks=[])
+def write(figure: Figure, paths: Sequence[Path], tight: bool = False) -> None:
+    """Write a figure in the format of each path's suffix, all or none, and close it; `tight` cuts off its margins."""
 
-
-def name_row(axis: Axes, text: str) -> None:
-    """What a row of pictures is, to the left of its first."""
-    axis.set_ylabel(text, rotation=0, ha="right", va="center")
-
-
-def write(figure: Figure, path: Path) -> None:
-    """Write a figure in the format of the path's suffix, and close it."""
-    with files.whole(path) as temporary:
-        figure.savefig(
-            temporary, dpi=_DPI, bbox_inches="tight", format=path.suffix[1:],
-            metadata={"Software": ""} if path.suffix == ".png" else None,
+    def writer(suffix: str) -> Writer:
+        return lambda path: figure.savefig(
+            path, format=suffix[1:], metadata=_UNDATED.get(suffix),
+            bbox_inches="tight" if tight else None,
         )  # fmt: skip
+
+    files.write_all({path: writer(path.suffix) for path in paths})
     plt.close(figure)

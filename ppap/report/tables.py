@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from ppap.diffusion.sampler_kinds import SAMPLERS
 from ppap.evaluation.measured import measured_of, scores_of
 from ppap.experts.bank import check_experts, read_expert
 from ppap.experts.header import purpose_of
@@ -16,6 +15,7 @@ from ppap.preset import Preset
 from ppap.preset.runs import Run, expert_steps, table_runs
 from ppap.report import table_formats
 from ppap.report.paper import PRINTED, PrintedRow, printed
+from ppap.report.titles import method_title, sampler_title
 from ppap.storage import files
 from ppap.tasks.task import Score
 
@@ -25,23 +25,9 @@ TITLES = {
     "data_free": "Label-free experts beside supervised single models (data-free table of the paper)",
     "scales": "Guidance methods at several guidance scales",
 }
-METHODS = {
-    "none": "none",
-    "naive": "naive off-the-shelf",
-    "x0_gradient": "x0-gradient",
-    "single_noise_aware": "single noise-aware",
-    "multi_experts_5": "multi-experts-5",
-    "ppap_5": "PPAP-5",
-    "ppap_10": "PPAP-10",
-    "real": "(real pictures)",
-}
 HEADINGS = {"fid": "FID ↓", "is": "IS ↑", "precision": "Precision ↑", "recall": "Recall ↑"}
 NO_EFFORT = dict.fromkeys(("trainable_parameters", "trainable_share", "supervision", "steps"))
 COUNTS = ("trainable_parameters", "steps")  # whole numbers, or none
-
-
-def method_title(name: str) -> str:
-    return METHODS.get(name, name)
 
 
 def write_table(layout: Layout, name: str) -> None:
@@ -52,7 +38,7 @@ def write_table(layout: Layout, name: str) -> None:
     readable, title, about = (
         for_people(frame, scores),
         TITLES[name],
-        note(preset, scores, _is_printed(frame)),
+        note(preset, name, scores, _is_printed(frame)),
     )
     texts = {
         "csv": frame.to_csv(index=False, float_format="%.6g"),
@@ -87,6 +73,14 @@ def table(layout: Layout, name: str) -> pd.DataFrame:
                 row[f"paper_{metric}"] = paper.get(metric)
         rows.append(row)
     return pd.DataFrame(rows).astype(dict.fromkeys(COUNTS, "Int64"))
+
+
+def scaled_table(layout: Layout) -> pd.DataFrame:
+    """The table `scales` with each row's guidance scale, in the order of the scales."""
+    frame, preset = table(layout, "scales"), layout.preset
+    pairs = zip(frame["sampler"], frame["guide"], strict=True)
+    frame["scale"] = [preset.scale(sampler, guide) for sampler, guide in pairs]
+    return frame.sort_values("scale", kind="stable")
 
 
 def effort(layout: Layout, run: Run) -> dict[str, Any]:
@@ -138,7 +132,7 @@ def for_people(frame: pd.DataFrame, scores: Sequence[Score]) -> pd.DataFrame:
     return out
 
 
-def note(preset: Preset, scores: Sequence[Score], in_print: bool) -> str:
+def note(preset: Preset, table: str, scores: Sequence[Score], in_print: bool) -> str:
     """What the columns mean."""
     sampling = preset.sampling
     several = f"Mean ± standard deviation over {len(sampling.seeds)} sampling seeds of {sampling.samples:,} samples each"
@@ -150,7 +144,7 @@ def note(preset: Preset, scores: Sequence[Score], in_print: bool) -> str:
     )
     return (
         f"Preset `{preset.name}`. {several if len(sampling.seeds) > 1 else one}. "
-        f"Guidance scale: {_scales(preset)}. {printed if in_print else ''}"
+        f"Guidance scale: {_scales(preset, table)}. {printed if in_print else ''}"
         "Trained parameters: of all experts together, and as a share of the guide's own. "
         "Steps: training steps of the row in all, shared start included. "
         f"{''.join(f'{score.meaning} ' for score in scores)}"
@@ -158,13 +152,15 @@ def note(preset: Preset, scores: Sequence[Score], in_print: bool) -> str:
     )
 
 
-def _scales(preset: Preset) -> str:
-    """The guidance scale of each sampler, and of the guides that have their own."""
-    found = []
-    for name, sampler in preset.samplers.items():
-        own = {g: spec.scales[name] for g, spec in preset.guides.items() if name in spec.scales}
-        apart = ", ".join(f"{guide} {scale:g}" for guide, scale in own.items())
-        found.append(f"{sampler_title(name)} {sampler.scale:g}" + (f" ({apart})" if apart else ""))
+def _scales(preset: Preset, table: str) -> str:
+    """The guidance scale of each of a table's samplers, and of its guides that have their own."""
+    runs, found = table_runs(preset, table), []
+    guides = dict.fromkeys(run.guide for run in runs)
+    for name in dict.fromkeys(run.sampler for run in runs):
+        own = {guide: preset.guides[guide].scales for guide in guides}
+        apart = ", ".join(f"{g} {scales[name]:g}" for g, scales in own.items() if name in scales)
+        common = f"{sampler_title(name)} {preset.samplers[name].scale:g}"
+        found.append(common + (f" ({apart})" if apart else ""))
     return ", ".join(found)
 
 
@@ -203,10 +199,3 @@ def _spread(
         cell += f" ± {factor * std:.{digits}f}" if pd.notna(std) else ""
         cells.append(cell + unit if cell else "")
     return cells
-
-
-def sampler_title(name: str) -> str:
-    for kind in SAMPLERS:
-        if name.startswith(kind):
-            return f"{kind.upper()}-{name.removeprefix(kind)}"
-    return name

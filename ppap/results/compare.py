@@ -26,7 +26,8 @@ from ppap.evaluation import measured
 from ppap.preset import UNGUIDED
 from ppap.preset.runs import Run
 from ppap.report.paper import PRINTED
-from ppap.report.tables import METHODS, metrics_in
+from ppap.report.tables import metrics_in
+from ppap.report.titles import METHODS
 
 # spreads; a rerun of the same code on another processor stays within (docs/comparing.md)
 LIMIT = 4.0

@@ -8,7 +8,8 @@ from typing import Any
 from tabulate import tabulate
 
 from ppap.preset.runs import Run
-from ppap.report.tables import HEADINGS, method_title, sampler_title
+from ppap.report.tables import HEADINGS
+from ppap.report.titles import method_title, sampler_title
 from ppap.results.compare import LIMIT, Comparison, Difference
 from ppap.tasks.kinds import TASKS
 

@@ -18,7 +18,7 @@ PHASES = {
     "experts": ("experts",),
     "samples": ("samples",),
     "evaluation": ("features", "archives", "metrics"),
-    "tables": ("tables", "figures"),
+    "tables": ("tables", "figures", "pdf"),
 }
 """Their folders, in the order in which they follow one another."""
 

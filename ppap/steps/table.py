@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Self
 from ppap.graph.layout import Layout
 from ppap.graph.step import Report, Step
 from ppap.preset import Preset, reads
-from ppap.preset.runs import computed_runs, stored_as
 
 if TYPE_CHECKING:
     from ppap.plan.costs import Cost, Costs
@@ -38,7 +37,7 @@ class Table(Step):
 
     def inputs(self, layout: Layout) -> list[Path]:
         """The metrics of the rows, and the headers of their experts."""
-        return table_inputs(layout, self.table)
+        return layout.table_inputs(self.table)
 
     def labels(self) -> dict[str, str]:
         return {"table": self.table.replace("_", "-")}
@@ -53,12 +52,3 @@ class Table(Step):
         from ppap.report.tables import write_table
 
         write_table(layout, self.table)
-
-
-def table_inputs(layout: Layout, table: str) -> list[Path]:
-    """The metrics of a table's rows, and their experts."""
-    runs = computed_runs(layout.preset, table)
-    stored = [stored_as(layout.preset, run) for run in runs]
-    metrics = [layout.metrics(run.sampler, run.guide) for run in stored]
-    experts = [path for run in runs for path in layout.experts(run.guide, run.method)]
-    return list(dict.fromkeys([*metrics, *experts]))

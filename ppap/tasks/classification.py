@@ -24,11 +24,12 @@ class Classification(Task):
             "target_rate",
             "Target class ↑",
             "Target class: how often an independent classifier sees the class that was asked for.",
-            1, 100, "%",
+            1, 100, "%", "Accuracy ↑",
         ),
     )  # fmt: skip
     said = "a number for each class"
-    believed = "mean p(target class | x_t)"
+    believed = "p(target class | x_t)"
+    maximised = "log p({target} | x_t)"
     of_pictures = False
 
     @property

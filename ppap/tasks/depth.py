@@ -36,7 +36,8 @@ class Depth(Task):
         ),
     )
     said = "a number for each pixel"
-    believed = "mean correlation with the target depth"
+    believed = "correlation with the target depth"
+    maximised = "the correlation of depth with the target"
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -38,7 +38,8 @@ class Segmentation(Task):
         ),
     )  # fmt: skip
     said = "a number for each label and pixel"
-    believed = "mean share of pixels with the target label"
+    believed = "share of pixels with the target label"
+    maximised = "log p(target labels | x_t)"
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -25,6 +25,8 @@ class Score(NamedTuple):
     digits: int = 3
     factor: float = 1
     unit: str = ""
+    of_truth: str = ""
+    "What it is called where what is true of a picture is the target; the title if that does as well."
 
 
 class Settings(Protocol):
@@ -116,6 +118,8 @@ class Task(ABC):
 
     believed: str
     """What `belief` is, on a figure's axis."""
+    maximised: str = "the objective"
+    """What `objective` is, in a figure's title; `{target}` stands for the target class."""
 
     # -- judging ---------------------------------------------------------------------------------
 

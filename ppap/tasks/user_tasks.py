@@ -29,6 +29,7 @@ class UserTask(Task):
             self.own = found(data)
             self._shape, self._target_shape = tuple(self.own.shape), tuple(self.own.target_shape)
         self.scores, self.said, self.believed = found.scores, found.said, found.believed
+        self.maximised = found.maximised
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -107,3 +107,6 @@ class FiguresConfig(Section):
         description="of the gradient maps; the nearest kept ones are shown",
     )
     samples: Count = Field(100, description="images behind the confidence curves")
+    images: Count = Field(
+        400, description="held-out images, at most, behind the curves of noisy inputs"
+    )

@@ -1,0 +1,128 @@
+"""Scores of guides on noisy inputs: how well each answers on held-out images at the noise of a timestep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ppap.data import datasets
+from ppap.diffusion.denoiser import add_noise
+from ppap.diffusion.guidance import GuideAt, NoGuidance
+from ppap.diffusion.trajectory import noise_state, trajectory
+from ppap.evaluation.empirical_posterior import EmpiricalPosterior
+from ppap.graph import targets
+from ppap.graph.layout import Layout
+from ppap.networks import models, runtime
+from ppap.preset.runs import Run
+from ppap.sampling.drawing import guide_at
+from ppap.seeds import noise_at
+from ppap.tasks.task import Task
+
+TIMESTEPS = 25  # at most, of those that the figures' sampler keeps
+_CALIBRATED = 0.1
+
+
+class Scored(NamedTuple):
+    """A guide's first score at a timestep, not multiplied by its factor; of the posterior the method is None."""
+
+    method: str | None
+    timestep: int
+    score: float
+
+
+class HeldOut:
+    """Held-out images of a preset, `figures.images` at most, with what is true of them for each guide's task.
+
+    Real ones; where none are at hand whose truth is known, drawn ones that nothing was trained on. What is true of
+    a drawn image is what the guide itself says of it, before noise is added.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout, self.preset = layout, layout.preset
+        self.device = runtime.device(layout.preset.runtime)
+
+    def of(self, guide: str) -> tuple[Tensor, Tensor]:
+        """Clean images (N, C, H, W) in [-1, 1], and truths (N, ...)."""
+        if self.layout.knows_truth(guide):
+            return self._with_truths(self._real, guide)
+        network, task = models.load_guide(self.layout, guide), targets.task_of(self.preset, guide)
+        with torch.inference_mode():
+            parts = self._drawn.split(self.preset.sampling.batch_size)
+            said = [task.target_of(network(part).float()) for part in parts]
+        return self._drawn, torch.cat(said)
+
+    def posterior(self, guide: str) -> EmpiricalPosterior | None:
+        """Of the classes, by the training images; None where truths are no classes, or not known."""
+        if self.preset.task(guide).of_pictures or not self.layout.knows_truth(guide):
+            return None
+        images, classes = self._with_truths(datasets.load(self.layout, "train"), guide)
+        return EmpiricalPosterior(images, classes, self.preset.dataset.classes)
+
+    def _with_truths(self, data: datasets.RealImages, guide: str) -> tuple[Tensor, Tensor]:
+        truths = data.truth_of(self.preset, guide)
+        return datasets.to_tensor(data.images).to(self.device), truths.to(self.device)
+
+    @cached_property
+    def _real(self) -> datasets.RealImages:
+        return datasets.load(self.layout, "holdout").first(self.preset.figures.images)
+
+    @cached_property
+    def _drawn(self) -> Tensor:
+        """Images drawn without guidance, from the sampling seeds' noise, rounded as images are."""
+        preset, name = self.preset, self.preset.figures.sampler
+        denoiser = models.load_denoiser(self.layout, name)
+        sampler = preset.sampler(name).build(preset.samplers[name])
+        seeds = [(preset.sampling.seeds[0], i) for i in range(preset.figures.images)]
+        drawn = []
+        for first in range(0, len(seeds), preset.sampling.batch_size):
+            some = seeds[first:][: preset.sampling.batch_size]
+            start = noise_state(denoiser, some, preset.dataset.shape, self.device)
+            *_, last = trajectory("noisy inputs", denoiser, sampler, NoGuidance(), start, some)
+            drawn.append(datasets.to_tensor(datasets.to_uint8(last.x)))
+        return torch.cat(drawn).to(self.device)
+
+
+def scores(held_out: HeldOut, guide: str, runs: Sequence[Run]) -> Iterator[Scored]:
+    """The scores of the runs' guides, timestep by timestep, and of the exact posterior where classes are known.
+
+    Of the posterior, those where it is as sure as it is right, within 0.1: where it is not, the training images are
+    too few to stand for all others, and its accuracy is no limit.
+    """
+    layout, preset = held_out.layout, held_out.preset
+    task, (images, truths) = targets.task_of(preset, guide), held_out.of(guide)
+    guides = {run.method: guide_at(layout, run) for run in runs}
+    posterior, schedule = held_out.posterior(guide), preset.schedule(preset.figures.sampler)
+    for step in _evenly(len(schedule), TIMESTEPS):
+        t, abar = schedule.timesteps[step], float(schedule.alphas_cumprod[step])
+        eps = noise_at(t, range(len(images)), preset.dataset.shape).to(images.device)
+        x = add_noise(images, eps, images.new_tensor([abar]))
+        for method, network in guides.items():
+            said = _statistics(network, task, x, truths, t, preset.sampling.batch_size)
+            yield Scored(method, t, task.scored(said)[task.scores[0].name])
+        if posterior is not None:
+            sure, said_class = posterior(x, abar).exp().max(dim=1)
+            right = float((said_class == truths).double().mean())
+            if abs(float(sure.mean()) - right) <= _CALIBRATED:
+                yield Scored(None, t, right)
+
+
+@torch.inference_mode()
+def _statistics(
+    guide: GuideAt, task: Task, x: Tensor, truths: Tensor, timestep: int, size: int
+) -> dict[str, Tensor]:
+    """What a guide says of x_t (N, C, H, W), `size` at a time, held against what is true."""
+    parts = [
+        task.statistics(guide(images, timestep).float(), wanted)
+        for images, wanted in zip(x.split(size), truths.split(size), strict=True)
+    ]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _evenly(total: int, most: int) -> list[int]:
+    """At most `most` of the numbers below `total`, evenly spread."""
+    count = min(most, total)
+    return [round(i * (total - 1) / max(1, count - 1)) for i in range(count)]

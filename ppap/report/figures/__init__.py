@@ -1,0 +1,42 @@
+"""The figures of a preset: one kind a module of this room, found by being here."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+
+from ppap.errors import ConfigError
+from ppap.preset import Preset
+from ppap.report.figures.kind import FigureKind
+
+
+def _kinds() -> Iterator[FigureKind]:
+    for found in pkgutil.iter_modules(__path__, f"{__name__}."):
+        for thing in vars(importlib.import_module(found.name)).values():
+            mine = isinstance(thing, type) and thing.__module__ == found.name
+            if mine and issubclass(thing, FigureKind) and thing is not FigureKind:
+                yield thing()
+
+
+FIGURES = {kind.name: kind for kind in _kinds()}
+"""The kinds, by name."""
+
+
+def figure_names(preset: Preset) -> list[str]:
+    """The figures of a preset."""
+    kinds = (kind for kind in FIGURES.values() if kind.table in preset.tables)
+    return [kind.title(guide) for kind in kinds for guide in kind.guides(preset)]
+
+
+def figure_of(preset: Preset, name: str) -> tuple[FigureKind, str]:
+    """The kind of a figure, and the guide that it is about ("" if about all); ConfigError if the preset has none such."""
+    for kind in FIGURES.values():
+        guide = name.removeprefix(kind.name).removeprefix("_")
+        if (
+            kind.title(guide) == name
+            and kind.table in preset.tables
+            and guide in kind.guides(preset)
+        ):
+            return kind, guide
+    raise ConfigError(f"no figure '{name}' (there are {', '.join(figure_names(preset))})")

@@ -1,0 +1,130 @@
+"""The figure `confidence`: how far each guide believes, along its own reverse process, that targets are met."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from ppap.graph.layout import Layout
+from ppap.preset import DIFFUSION, Preset, reads
+from ppap.preset.runs import Run, heard_runs, main_guides
+from ppap.report.figures.kind import FigureKind, heard
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ppap.diffusion.denoiser import Denoiser
+    from ppap.plan.costs import Cost, Costs
+    from ppap.report.style import Look
+
+_BAND = (0.1, 0.9)  # quantiles
+_LINE = 22  # letters of an axis' name
+
+
+class Believed(NamedTuple):
+    """Of a run's samples, at each timestep: the mean belief, and the band's edges."""
+
+    timesteps: list[int]
+    mean: list[float]
+    low: list[float]
+    high: list[float]
+
+
+class Confidence(FigureKind):
+    name = "confidence"
+
+    def inputs(self, layout: Layout, guide: str) -> list[Path]:
+        guiding = [path for run in heard(layout.preset) for path in layout.guiding(run)]
+        return [layout.model(DIFFUSION), *guiding]
+
+    def keys(self, preset: Preset, guide: str) -> list[str]:
+        own = ["figures.samples", "sampling.seeds"]
+        for name in main_guides(preset):
+            numbers = [k for k in reads.target_keys(preset, name) if k != "sampling.samples"]
+            own += [*numbers, *reads.shown_keys(preset, name), *reads.drawn_keys(preset, name)]
+        own += reads.drawing_keys(preset, preset.figures.sampler)
+        return own + [key for run in heard(preset) for key in reads.run_keys(preset, *run)]
+
+    def cost(self, costs: Costs, guide: str) -> Cost:
+        """It draws samples of its own."""
+        return costs.drawn(costs.preset.figures.samples, heard(costs.preset))
+
+    def draw(self, layout: Layout, guide: str) -> Figure:
+        """A row for each guide, a column for each method: the mean over samples, and the middle 80% of them.
+
+        The noise ranges of a method's experts are shaded by turns; the other methods' means are thin grey lines.
+        """
+        from ppap.graph import targets
+        from ppap.networks import models
+        from ppap.report import style
+        from ppap.report.titles import method_title
+
+        preset, guides = layout.preset, main_guides(layout.preset)
+        methods = list(dict.fromkeys(run.method for run in heard(preset)))
+        figure, axes = style.grid(
+            len(guides), len(methods), 1.5, style.width_of(len(methods)), sharex=True, sharey="row"
+        )
+        looks, denoiser = style.looks(methods), models.load_denoiser(layout, preset.figures.sampler)
+        for row, name in zip(axes, guides, strict=True):
+            believed = {
+                run.method: _believed(layout, run, denoiser) for run in heard_runs(preset, name)
+            }
+            for axis, method in zip(row, methods, strict=True):
+                _draw_panel(axis, believed, method, looks[method])
+                _shade(axis, preset, method)
+                style.from_noise(axis, preset.diffusion.timesteps)
+            lowest = min(min(each.low) for each in believed.values())
+            row[0].set_ylim(min(0, 1.1 * lowest), 1.02)
+            said = textwrap.fill(targets.task_of(preset, name).believed, _LINE)
+            row[0].set_ylabel(f"guide {name}\n{said}", fontsize=style.SMALL)
+        for axis, method in zip(axes[0], methods, strict=True):
+            axis.set_title(textwrap.fill(method_title(method), 18, break_on_hyphens=False))
+        figure.supxlabel(style.TIME, fontsize=8)
+        return figure
+
+
+def _draw_panel(axis: Axes, believed: dict[str, Believed], method: str, look: Look) -> None:
+    """One method in its colour, the others behind it."""
+    for other, found in believed.items():
+        if other != method:
+            axis.plot(found.timesteps, found.mean, color="0.7", linewidth=0.7)
+    if method in believed:
+        found = believed[method]
+        axis.fill_between(
+            found.timesteps, found.low, found.high, color=look.colour, alpha=0.25, linewidth=0
+        )
+        axis.plot(found.timesteps, found.mean, color=look.colour, linewidth=1.6)
+
+
+def _shade(axis: Axes, preset: Preset, method: str) -> None:
+    from ppap.report import style
+
+    if preset.guidance(method).experts:
+        style.shade(axis, preset.ranges(preset.methods[method]))
+
+
+def _believed(layout: Layout, run: Run, denoiser: Denoiser) -> Believed:
+    """Samples of a run, drawn anew, and what its guide believes of them before every step."""
+    import torch
+
+    from ppap.graph import targets
+    from ppap.sampling.reverse_process import ReverseProcess
+    from ppap.seeds import balanced_classes
+
+    preset = layout.preset
+    count, seed = preset.figures.samples, preset.sampling.seeds[0]
+    numbers = balanced_classes(seed, count, targets.choices(layout, run.guide))
+    process = ReverseProcess.of(layout, run, denoiser, numbers, seed)
+    found = Believed([], [], [], [])
+    for state in process.states("figure confidence"):
+        if not state.steps_left:
+            break
+        belief = process.belief(state)
+        low, high = torch.quantile(belief, belief.new_tensor(_BAND)).tolist()
+        found.timesteps.append(process.timestep(state))
+        found.mean.append(float(belief.mean()))
+        found.low.append(low)
+        found.high.append(high)
+    return found

@@ -1,0 +1,92 @@
+"""The figure `parameters`: FID against the parameters that were trained, the paper's trade-off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ppap.graph.layout import Layout
+from ppap.preset import Preset, reads
+from ppap.preset.runs import main_guides
+from ppap.report.figures.kind import FigureKind
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ppap.report.style import Look
+
+_APART = (
+    0.35  # the place of methods that train nothing, as a share of the fewest trained parameters
+)
+
+
+class Parameters(FigureKind):
+    name = "parameters"
+
+    def inputs(self, layout: Layout, guide: str) -> list[Path]:
+        return layout.table_inputs("main")
+
+    def keys(self, preset: Preset, guide: str) -> list[str]:
+        return reads.values_keys(preset, "main")
+
+    def draw(self, layout: Layout, guide: str) -> Figure:
+        """A panel for each sampler and guide; methods that train nothing stand at 0, left of the logarithmic axis."""
+        from ppap.report import style
+        from ppap.report.tables import table
+        from ppap.report.titles import sampler_title
+
+        frame = table(layout, "main")
+        guides, samplers = main_guides(layout.preset), list(dict.fromkeys(frame["sampler"]))
+        looks = style.looks(frame["method"])
+        figure, axes = style.grid(
+            len(samplers), len(guides), 1.9, style.width_of(len(guides)), sharex="col"
+        )
+        for row, sampler in zip(axes, samplers, strict=True):
+            for axis, name in zip(row, guides, strict=True):
+                mine = frame[(frame["sampler"] == sampler) & (frame["guide"] == name)]
+                _draw_panel(axis, mine[mine["fid"].notna()], looks)
+                axis.set_title(f"{sampler_title(sampler)}, guide {name}")
+            row[0].set_ylabel("FID ↓")
+        for axis in axes[-1]:
+            axis.set_xlabel("trained parameters, all experts")
+        style.legend_below(figure, axes, 4)
+        return figure
+
+
+def _draw_panel(axis: Axes, frame: pd.DataFrame, looks: dict[str, Look]) -> None:
+    """FID of every method over its trained parameters; bars are standard deviations over sampling seeds."""
+    from ppap.report import style
+    from ppap.report.titles import method_title
+
+    if frame.empty:
+        axis.set_axis_off()
+        return
+    counts = frame["trainable_parameters"].astype(float)
+    nothing = _count_axis(axis, counts.dropna().tolist())
+    rows = zip(frame["method"], counts.fillna(nothing), frame["fid"], frame["fid_std"], strict=True)
+    for method, count, fid, spread in rows:
+        look = looks[method]
+        axis.errorbar(
+            count, fid, yerr=spread, fmt=look.marker, color=look.colour, markersize=6,
+            elinewidth=1, label=method_title(method),
+        )  # fmt: skip
+    fid, spread = frame["fid"].astype(float), frame["fid_std"].astype(float).fillna(0)
+    style.log_axis(axis, "y", [*(fid - spread).where(spread < fid, fid), *(fid + spread)], 5)
+
+
+def _count_axis(axis: Axes, counts: list[float]) -> float:
+    """A logarithmic axis of these numbers, with a place for 0 left of it, which is returned."""
+    from matplotlib.ticker import EngFormatter
+
+    from ppap.report import style
+
+    if not counts:
+        axis.set_xticks([0])
+        return 0.0
+    nothing, write = _APART * min(counts), EngFormatter(places=0, sep="")
+    style.log_axis(axis, "x", [nothing, *counts])
+    ticks = style.log_ticks(min(counts) / 1.3, max(counts) * 1.3, 3)
+    style.set_ticks(axis, "x", [nothing, *ticks], ["0", *map(write, ticks)])
+    return nothing

@@ -1,0 +1,41 @@
+"""Names for people: of methods, samplers and scores, as tables and figures print them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from ppap.diffusion.sampler_kinds import SAMPLERS
+
+if TYPE_CHECKING:
+    from ppap.tasks.task import Score
+
+METHODS = {
+    "none": "none",
+    "naive": "naive off-the-shelf",
+    "x0_gradient": "x0-gradient",
+    "single_noise_aware": "single noise-aware",
+    "multi_experts_5": "multi-experts-5",
+    "ppap_5": "PPAP-5",
+    "ppap_10": "PPAP-10",
+    "real": "(real pictures)",
+}
+
+
+def method_title(name: str) -> str:
+    return METHODS.get(name, name)
+
+
+def sampler_title(name: str) -> str:
+    """DDIM-25 of `ddim25`, DDIM-25 (third) of `ddim25_third`; other names as they are."""
+    found = re.fullmatch(rf"({'|'.join(SAMPLERS)})(\d+)(?:_(.+))?", name)
+    if not found:
+        return name
+    kind, steps, variant = found.groups()
+    return f"{kind.upper()}-{steps}" + (f" ({variant.replace('_', ' ')})" if variant else "")
+
+
+def axis_title(score: Score) -> str:
+    """A score's name, its unit, and the arrow to where it is better."""
+    name, _, arrow = score.title.rpartition(" ")
+    return f"{name} ({score.unit}) {arrow}" if score.unit else score.title
