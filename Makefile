@@ -107,6 +107,7 @@ unlock: install ## after a crash: stop the jobs that Snakemake left behind here,
 schema: install ## write the JSON schema of presets to workflow/schemas/
 	ppap config schema > workflow/schemas/config.schema.json
 
+# With the oldest Python 3.11 that is to be served: what is pinned is what that one takes.
 lock: ## resolve the dependencies anew into requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet pip-tools
