@@ -185,7 +185,7 @@ def test_guides_pull_together_on_demand_towards_what_was_asked(finished) -> None
     layout, _ = finished
     picture = str(layout.root.parent.parent / "pictures" / "0.png")
     asked = [on_demand.Asked("class", "2", 1.0), on_demand.Asked("depth", picture)]
-    wanted = on_demand.goals(layout, asked, "ddim25", "ppap_5")
+    wanted = on_demand.aims(layout, asked, "ddim25", "ppap_5")
     images = on_demand.draw(layout, wanted, 3, "ddim25", "ppap_5", seed=5)
     assert images.shape == (3, LARGE, LARGE, 3)
     assert [goal.target.shape for goal in wanted] == [(1,), (1, SMALL, SMALL)]
