@@ -19,7 +19,10 @@ from ppap.cli.arguments import (
     run_of,
 )
 from ppap.errors import ConfigError
+from ppap.graph.layout import Layout
+from ppap.graph.step import Step
 from ppap.preset import UNGUIDED, runs
+from ppap.process import heartbeat
 from ppap.steps.download import Download
 from ppap.steps.features import Features
 from ppap.steps.figure import Figure
@@ -52,7 +55,7 @@ def download(
     without network, place it there by hand. What a publisher prints no sha256 of is remembered in
     downloads.lock beside the preset, and checked ever after.
     """
-    Download(name).run(open_preset(preset))
+    _do(Download(name), open_preset(preset))
 
 
 def pretrain(
@@ -63,17 +66,17 @@ def pretrain(
 
     Resumes from its checkpoint. Steps, batch size and learning rate are the preset's.
     """
-    Pretrain(model).run(open_preset(preset))
+    _do(Pretrain(model), open_preset(preset))
 
 
 def generate(preset: PresetName, shard: ShardIndex = 0) -> None:
     """Draw one shard of clean images from the diffusion model, without guidance (uint8 pixels)."""
-    Generate(shard).run(open_preset(preset))
+    _do(Generate(shard), open_preset(preset))
 
 
 def upsample_clean(preset: PresetName, shard: ShardIndex = 0) -> None:
     """Draw one shard of clean images larger, by the second stage of a cascade (uint8 pixels)."""
-    UpsampleClean(shard).run(open_preset(preset))
+    _do(UpsampleClean(shard), open_preset(preset))
 
 
 def label(
@@ -87,7 +90,7 @@ def label(
     """
     layout = open_preset(preset)
     known(layout.preset, "guides", guide)
-    Label(guide, part).run(layout)
+    _do(Label(guide, part), layout)
 
 
 def targets(preset: PresetName, guide: Guide) -> None:
@@ -97,7 +100,7 @@ def targets(preset: PresetName, guide: Guide) -> None:
     """
     layout = open_preset(preset)
     known(layout.preset, "guides", guide)
-    Targets(guide).run(layout)
+    _do(Targets(guide), layout)
 
 
 def warm_start(
@@ -118,7 +121,7 @@ def warm_start(
         raise ConfigError(
             f"methods: no method has a shared start of {trainable}, taught by {supervision}"
         )
-    WarmStart(guide, supervision, trainable).run(layout)
+    _do(WarmStart(guide, supervision, trainable), layout)
 
 
 def train_expert(
@@ -135,7 +138,7 @@ def train_expert(
     layout = open_preset(preset)
     known(layout.preset, "guides", guide)
     known(layout.preset, "methods", method)
-    TrainExpert(guide, method, expert).run(layout)
+    _do(TrainExpert(guide, method, expert), layout)
 
 
 def sample(
@@ -143,7 +146,7 @@ def sample(
 ) -> None:
     """Draw one shard of guided samples (uint8 pixels). Resumes from its checkpoint."""
     layout = open_preset(preset)
-    Sample(*run_of(layout.preset, sampler, guide, method), shard).run(layout)
+    _do(Sample(*run_of(layout.preset, sampler, guide, method), shard), layout)
 
 
 def upsample_samples(
@@ -151,12 +154,12 @@ def upsample_samples(
 ) -> None:
     """Draw one shard of guided samples larger, by the second stage of a cascade (uint8 pixels)."""
     layout = open_preset(preset)
-    UpsampleSamples(*run_of(layout.preset, sampler, guide, method), shard).run(layout)
+    _do(UpsampleSamples(*run_of(layout.preset, sampler, guide, method), shard), layout)
 
 
 def reference_features(preset: PresetName) -> None:
     """Extract the evaluator's features of the real images that samples are compared with."""
-    ReferenceFeatures().run(open_preset(preset))
+    _do(ReferenceFeatures(), open_preset(preset))
 
 
 def features(
@@ -164,7 +167,10 @@ def features(
     sampler: Sampler,
     guide: Guide,
     methods: Annotated[
-        list[str] | None, typer.Argument(help="keys of `methods`; all of the tables' if left out")
+        list[str] | None,
+        typer.Argument(
+            help="keys of `methods`; all of the tables' if left out",
+        ),
     ] = None,
 ) -> None:
     """Extract the evaluator's features of runs' samples.
@@ -174,7 +180,7 @@ def features(
     """
     layout = open_preset(preset)
     guide, chosen = chosen_methods(layout.preset, sampler, guide, methods or [])
-    Features.of_methods(layout, sampler, guide, chosen).run(layout)
+    _do(Features.of_methods(layout, sampler, guide, chosen), layout)
 
 
 def metrics(preset: PresetName, sampler: Sampler, guide: Guide) -> None:
@@ -183,25 +189,36 @@ def metrics(preset: PresetName, sampler: Sampler, guide: Guide) -> None:
     known(layout.preset, "samplers", sampler)
     if guide != UNGUIDED:
         known(layout.preset, "guides", guide)
-    Metrics(sampler, guide).run(layout)
+    _do(Metrics(sampler, guide), layout)
 
 
 def table(
     preset: PresetName,
-    name: Annotated[TableName, typer.Argument(help="which of the paper's tables")],
+    name: Annotated[TableName,],
 ) -> None:
     """Rebuild one of the paper's tables: CSV, Markdown, LaTeX, HTML and JSON, beside the printed values."""
-    Table(name.value).run(open_preset(preset))
+    _do(Table(name.value), open_preset(preset))
 
 
 def figure(
     preset: PresetName,
     name: Annotated[
-        str, typer.Argument(help="samples_GUIDE, metrics, confidence, gradients or scales")
+        str,
+        typer.Argument(
+            help="samples_GUIDE, metrics, confidence, gradients or scales",
+        ),
     ],
 ) -> None:
     """Draw one of the figures."""
-    Figure(name).run(open_preset(preset))
+    _do(Figure(name), open_preset(preset))
+
+
+def _do(job: Step, layout: Layout) -> None:
+    """Do the job; if it is one of the preset's, it is seen from outside to be at work."""
+    of_preset = any(job.arguments() == each.arguments() for each in type(job).jobs(layout))
+    sign = layout.sign(job.name(layout)) if of_preset else None
+    with heartbeat.at_work(sign, " ".join([job.command(), *job.arguments()])):
+        job.run(layout)
 
 
 COMMANDS = (

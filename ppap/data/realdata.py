@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
-from tqdm import tqdm
 
 from ppap.data.downloads import Downloads, only_one
 from ppap.data.image_folder import centred, read_image
 from ppap.errors import ConfigError, DataError
 from ppap.graph.artefacts import IMAGES, LABELS, MU, SIGMA, check_statistics, reference_images
 from ppap.preset import Preset
+from ppap.process.progress import Bar
 from ppap.storage import files, tensor_spec
 
 _ARCHIVED = {IMAGES: "arr_0"}
@@ -64,7 +64,7 @@ def registered(name: str, downloads: Downloads) -> dict[str, Tensor]:
             f"{name}: cannot be downloaded ({error}). Without network: place torchvision's files of it "
             f"in {folder} and run the same command again"
         ) from None
-    images = torch.stack([data[i] for i in tqdm(range(len(data)), name, unit="image")])
+    images = torch.stack([data[i] for i in Bar(range(len(data)), name, unit="image")])
     found = {IMAGES: images.permute(0, 2, 3, 1).contiguous()}
     labels = getattr(data, "targets", None)
     return found if labels is None else found | {LABELS: torch.tensor(labels)}
@@ -75,5 +75,5 @@ def read_folder(folder: Path, size: int) -> Tensor:
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMG_EXTENSIONS)
     if not paths:
         raise DataError(f"{folder}: no images there (evaluator.reference.folder)")
-    images = [centred(read_image(path), size) for path in tqdm(paths, str(folder), unit="image")]
+    images = [centred(read_image(path), size) for path in Bar(paths, str(folder), unit="image")]
     return torch.stack(images).contiguous()

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import requests
 import urllib3
-from tqdm import tqdm
+
+from ppap.process.progress import Bar
 
 _CHUNK = 1 << 16
 _TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
@@ -125,7 +126,7 @@ def _write_whole(url: str, partial: Path, response: requests.Response) -> None:
 def _append(partial: Path, chunks: Iterable[bytes], size: int | None) -> None:
     with (
         partial.open("ab") as file,
-        tqdm(total=size, initial=file.tell(), desc=partial.name, unit="B", unit_scale=True) as bar,
+        Bar(total=size, initial=file.tell(), name=partial.name, unit="B", unit_scale=True) as bar,
     ):
         for chunk in chunks:
             file.write(chunk)

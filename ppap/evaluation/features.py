@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from ppap.data import datasets
 from ppap.data.shards import ShardedImages, samples, sha256_with
@@ -23,6 +22,7 @@ from ppap.graph.layout import Layout
 from ppap.networks import runtime
 from ppap.preset import REFERENCE, Preset
 from ppap.preset.runs import Run, group
+from ppap.process.progress import Bar
 from ppap.storage import files, tensor_spec
 from ppap.storage.tensor_spec import Spec
 
@@ -137,7 +137,7 @@ def _extract(
     device = runtime.device(preset.runtime)
     parts: dict[str, list[Tensor]] = {}
     batches = torch.arange(len(images)).split(preset.sampling.batch_size)
-    for chosen in tqdm(batches, "features", unit="batch", mininterval=2):
+    for chosen in Bar(batches, "features", unit="batch"):
         batch = torch.from_numpy(images.take(chosen)).permute(0, 3, 1, 2).to(device)
         for name, value in extract(batch).items():
             parts.setdefault(name, []).append(value.cpu())

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ppap.data import datasets
 from ppap.data.shards import clean_images, finished_clean_images
@@ -16,6 +15,7 @@ from ppap.graph.artefacts import IMAGE, MIRROR, labels_identity
 from ppap.graph.layout import Layout, one_of
 from ppap.networks import models, runtime
 from ppap.networks.guide import Guide
+from ppap.process.progress import Bar
 from ppap.storage import files
 
 
@@ -62,7 +62,7 @@ def label(layout: Layout, guide_name: str, part: int) -> None:
     about = labels_identity(layout, guide_name, clean_images(layout, shards).firsts)
     parts = []
     with runtime.autocast(preset.runtime):
-        for index in tqdm(shards, f"labels of {guide_name}", unit="shard"):
+        for index in Bar(shards, f"labels of {guide_name}", unit="shard"):
             images = finished_clean_images(layout, range(index, index + 1))
             mirror = preset.dataset.mirror
             parts.append(answers_on(images, guide, clean.batch_size, mirror, kept, device))

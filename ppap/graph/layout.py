@@ -58,6 +58,15 @@ class Layout:
         made = self.scratch / output.relative_to(self.results)
         return made.with_name(f"{made.name}.ckpt")
 
+    @property
+    def unfinished(self) -> Path:
+        """The folder of the preset's unfinished work."""
+        return self.scratch / self.preset.name
+
+    def sign(self, job: str) -> Path:
+        """The file that a job holds while it is at work."""
+        return self.unfinished / f"{job}.running"
+
     def log(self, job: str) -> Path:
         return self.root / "logs" / f"{job}.log"
 

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from ppap.data import datasets
 from ppap.diffusion.denoiser import Denoiser
@@ -17,6 +16,7 @@ from ppap.diffusion.guidance import Guidance
 from ppap.diffusion.samplers import Sampler, State
 from ppap.diffusion.trajectory import Seeds, noise_state, trajectory
 from ppap.graph.checkpoints import Checkpoint, NotKept
+from ppap.process.progress import Bar
 
 GuidanceFor = Callable[[Tensor], Guidance]
 """The numbers (B,) of a batch's targets to its guidance."""
@@ -71,9 +71,7 @@ def in_batches(
     done, state = _resume(drawing, device)
     batches = -(-len(drawing.seeds) // drawing.batch_size)
     initial = len(done) * steps + (steps - state.steps_left if state else 0)
-    bar = tqdm(
-        total=batches * steps, desc=drawing.name, initial=initial, mininterval=2, unit="step"
-    )
+    bar = Bar(total=batches * steps, name=drawing.name, initial=initial, unit="step")
     for batch in range(len(done), batches):
         chosen = slice(batch * drawing.batch_size, (batch + 1) * drawing.batch_size)
         at = begin(chosen) if state is None else state

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from ppap.data import datasets
 from ppap.diffusion.cascade import Cascade, FirstStage, SecondStage
@@ -22,6 +21,7 @@ from ppap.networks import models, runtime
 from ppap.networks.cascade import load_first_stage, load_second_stage
 from ppap.preset import Preset
 from ppap.preset.runs import Run
+from ppap.process.progress import Bar
 from ppap.sampling.drawing import guide_of
 from ppap.sampling.goals import Goal, wishes
 from ppap.sampling.targets import target_named
@@ -102,10 +102,10 @@ def _drawn(
     start = cascade.begin(seeds, device)
     if second is None:
         states = trajectory(name, first.denoiser, first.sampler, guidance, start.state, seeds)
-        *_, last = tqdm(states, name, start.state.steps_left, unit="step")
+        *_, last = Bar(states, name, start.state.steps_left, unit="step")
         return last.x
     both = cascade.states(name, guidance, start, seeds)
-    *_, end = tqdm(both, name, cascade.steps_left(start), unit="step")
+    *_, end = Bar(both, name, cascade.steps_left(start), unit="step")
     return end.state.x
 
 

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from tqdm import tqdm
 
 from ppap.errors import NumericalError
 from ppap.graph.checkpoints import Checkpoint, NotKept
 from ppap.preset import Training
+from ppap.process.progress import Bar
 from ppap.seeds import Stream, mix
 
 _WATCHED = 100
@@ -51,12 +51,11 @@ def train(
     average = [p.detach().clone() for p in parameters] if training.ema else []
     parts = {"network": network, "optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
     start, losses = _resume(parts, average, session)
-    bar = tqdm(
+    bar = Bar(
         range(start, training.steps),
         session.name,
         training.steps,
         initial=start,
-        mininterval=2,
         unit="step",
     )
     for step in bar:
