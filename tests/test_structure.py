@@ -38,6 +38,7 @@ LAYERS = [
     {"report"},
     {"steps"},
     {"plan"},
+    {"status"},
     {"check"},
     {"results"},
     {"workflow"},

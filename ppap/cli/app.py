@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from ppap.cli import results, steps
+from ppap.cli import results, status, steps
 from ppap.cli.arguments import (
     Guide,
     Method,
@@ -32,11 +32,11 @@ app = typer.Typer(
     help="Off-the-shelf vision models guide pretrained diffusion models (PPAP, CVPR 2023).",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 app.add_typer(config_app, name="config")
 steps.add_to(app)
 results.add_to(app)
+status.add_to(app)
 app.command()(guide)
 
 

@@ -9,15 +9,32 @@ from typing import Annotated
 import typer
 
 from ppap import preset as presets
+from ppap.cli import completion
 from ppap.errors import ConfigError
 from ppap.graph.layout import Layout
 from ppap.preset import UNGUIDED, Preset, runs
 from ppap.preset.runs import Run
 
-PresetName = Annotated[str, typer.Argument(help="a name in config/, or the path of a preset file")]
-Guide = Annotated[str, typer.Argument(help="a key of `guides`; `unguided` with method none")]
-Sampler = Annotated[str, typer.Argument(help="a key of `samplers`")]
-Method = Annotated[str, typer.Argument(help="a key of `methods`")]
+PresetName = Annotated[
+    str,
+    typer.Argument(
+        help="a name in config/, or the path of a preset file",
+        autocompletion=completion.preset_names,
+    ),
+]
+Guide = Annotated[
+    str,
+    typer.Argument(
+        help="a key of `guides`; `unguided` with method none",
+        autocompletion=completion.guided_names,
+    ),
+]
+Sampler = Annotated[
+    str, typer.Argument(help="a key of `samplers`", autocompletion=completion.sampler_names)
+]
+Method = Annotated[
+    str, typer.Argument(help="a key of `methods`", autocompletion=completion.method_names)
+]
 ShardIndex = Annotated[int, typer.Option(min=0, help="which shard, counted from 0")]
 
 
@@ -43,11 +60,17 @@ class Started:
 
 
 def open_preset(preset: str) -> Layout:
-    """Load a preset, and say where its files lie."""
+    """Load a preset for work with its networks, and say where its files lie."""
     from ppap.networks.runtime import keep_freed_memory
 
-    loaded = presets.load(presets.find(preset))
+    layout = layout_of(preset)
     keep_freed_memory()
+    return layout
+
+
+def layout_of(preset: str) -> Layout:
+    """Load a preset, and say where its files lie; without torch, unless code of the user's own imports it."""
+    loaded = presets.load(presets.find(preset))
     return Layout(loaded, Started.results, Started.scratch, Started.downloads)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ppap.cli import completion
 from ppap.cli.arguments import PresetName, known, open_preset
 from ppap.errors import ConfigError
 
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
 def guide(
     preset: PresetName,
     guides: Annotated[
-        list[str], typer.Option("--guide", help="a key of `guides`; several times: all at once")
+        list[str],
+        typer.Option(
+            "--guide",
+            help="a key of `guides`; several times: all at once",
+            autocompletion=completion.guide_names,
+        ),
     ],
     targets: Annotated[
         list[str],
@@ -34,10 +40,18 @@ def guide(
         typer.Option("--scale", min=0, help="of each guide in turn; the preset's if left out"),
     ] = None,
     method: Annotated[
-        str, typer.Option(help="a key of `methods`; experts without labels if left out")
+        str,
+        typer.Option(
+            help="a key of `methods`; experts without labels if left out",
+            autocompletion=completion.method_names,
+        ),
     ] = "",
     sampler: Annotated[
-        str, typer.Option(help="a key of `samplers`; the figures' if left out")
+        str,
+        typer.Option(
+            help="a key of `samplers`; the figures' if left out",
+            autocompletion=completion.sampler_names,
+        ),
     ] = "",
     prompt: Annotated[
         str | None, typer.Option(help="for GLIDE, in place of the preset's prompt")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ppap import preset as presets
+from ppap.cli import completion
 from ppap.cli.arguments import PresetName, open_preset
 from ppap.errors import DataError
 
@@ -34,10 +35,18 @@ def publish(preset: PresetName) -> None:
 
 def compare(
     first: Annotated[
-        str, typer.Argument(help="a preset, or a folder that holds metrics/ or tables/")
+        str,
+        typer.Argument(
+            help="a preset, or a folder that holds metrics/ or tables/",
+            autocompletion=completion.preset_names,
+        ),
     ],
     second: Annotated[
-        str, typer.Argument(help="another; what is published of the first if left out")
+        str,
+        typer.Argument(
+            help="another; what is published of the first if left out",
+            autocompletion=completion.preset_names,
+        ),
     ] = "",
     shown_as: Annotated[Format, typer.Option("--format")] = Format.text,
     strict: Annotated[

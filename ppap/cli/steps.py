@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ppap.cli import completion
 from ppap.cli.arguments import (
     Guide,
     Method,
@@ -170,6 +171,7 @@ def features(
         list[str] | None,
         typer.Argument(
             help="keys of `methods`; all of the tables' if left out",
+            autocompletion=completion.method_names,
         ),
     ] = None,
 ) -> None:
@@ -194,7 +196,10 @@ def metrics(preset: PresetName, sampler: Sampler, guide: Guide) -> None:
 
 def table(
     preset: PresetName,
-    name: Annotated[TableName,],
+    name: Annotated[
+        TableName,
+        typer.Argument(help="which of the paper's tables", autocompletion=completion.table_names),
+    ],
 ) -> None:
     """Rebuild one of the paper's tables: CSV, Markdown, LaTeX, HTML and JSON, beside the printed values."""
     _do(Table(name.value), open_preset(preset))
@@ -206,6 +211,7 @@ def figure(
         str,
         typer.Argument(
             help="samples_GUIDE, metrics, confidence, gradients or scales",
+            autocompletion=completion.figure_names,
         ),
     ],
 ) -> None:

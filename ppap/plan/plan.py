@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -11,11 +10,11 @@ from typing import Any, NamedTuple
 
 from tabulate import tabulate
 
-from ppap.errors import DataError
 from ppap.graph.layout import Layout
 from ppap.graph.step import Step
 from ppap.plan import gpus
 from ppap.plan.costs import Costs
+from ppap.plan.measured import seconds
 from ppap.steps import all_jobs
 from ppap.steps.phases import PHASES, phase_of
 
@@ -67,42 +66,50 @@ def plan(layout: Layout, gpu_name: str, efficiency: float) -> Plan:
 
     Measured times come from Snakemake's benchmark files. A preset for the CPU has no others.
     """
-    preset = layout.preset
     gpu = gpus.find(gpu_name)
-    precision = gpus.precision(gpu, preset.runtime.precision)
-    on_cpu = preset.runtime.device == "cpu"
-    rate = None if on_cpu else gpus.peak(gpu, precision) * efficiency
+    precision = gpus.precision(gpu, layout.preset.runtime.precision)
+    rate = _rate(layout, gpu, efficiency)
     basis = f"{gpu.name}, {precision}, {efficiency:.0%} of {gpu.tflops.get(precision, 0):g} TFLOP/s"
-    log.info("building the networks of %s, to count their operations ...", preset.name)
-    costs = Costs(layout)
-    tasks = [_task(job, costs, layout, rate) for job in all_jobs(layout)]
+    tasks = _tasks(layout, rate)
     rows = [
         _row(phase, [t for t in tasks if t.phase == phase], bool(rate))
         for phase in PHASES
         if any(t.phase == phase for t in tasks)
     ]
-    unit, shown = ("CPU", "measured times only") if on_cpu else ("GPU", f"{basis} ({gpu.source})")
-    return Plan(preset.name, unit, shown, rows, _row("total", tasks, bool(rate)), _chain(tasks))
+    unit, shown = ("GPU", f"{basis} ({gpu.source})") if rate else ("CPU", "measured times only")
+    total = _row("total", tasks, bool(rate))
+    return Plan(layout.preset.name, unit, shown, rows, total, _chain(tasks))
+
+
+def counted(layout: Layout, gpu_name: str, efficiency: float) -> dict[str, float]:
+    """The seconds of each job that was not measured, by its name; none of a preset for the CPU."""
+    rate = _rate(layout, gpus.find(gpu_name), efficiency)
+    tasks = _tasks(layout, rate) if rate else []
+    unmeasured = (task for task in tasks if not task.measured)
+    return {t.job.name(layout): t.hours * 3600 for t in unmeasured if t.hours is not None}
+
+
+def _rate(layout: Layout, gpu: gpus.GPU, efficiency: float) -> float | None:
+    """Operations a second; None of a preset for the CPU."""
+    runtime = layout.preset.runtime
+    if runtime.device == "cpu":
+        return None
+    return gpus.peak(gpu, gpus.precision(gpu, runtime.precision)) * efficiency
+
+
+def _tasks(layout: Layout, rate: float | None) -> list[Task]:
+    """Every job, at so many operations a second; None: of which nothing is known but what was measured."""
+    log.info("building the networks of %s, to count their operations ...", layout.preset.name)
+    costs = Costs(layout)
+    return [_task(job, costs, layout, rate) for job in all_jobs(layout)]
 
 
 def _task(job: Step, costs: Costs, layout: Layout, rate: float | None) -> Task:
-    cost, measured = job.cost(costs), _measured(layout, job)
-    hours = measured if measured is not None else cost.flops / rate / 3600 if rate else None
+    cost, measured = job.cost(costs), seconds(layout.benchmark(job.name(layout)))
+    taken = measured if measured is not None else cost.flops / rate if rate else None
+    hours = None if taken is None else taken / 3600
     files = job.inputs(layout), job.outputs(layout)
     return Task(job, phase_of(job, layout), *files, hours, measured is not None, cost.bytes)
-
-
-def _measured(layout: Layout, job: Step) -> float | None:
-    """The hours in the job's benchmark file, if it has run."""
-    path = layout.benchmark(job.name(layout))
-    if not path.exists():
-        return None
-    try:
-        with path.open(encoding="utf-8") as file:
-            seconds = [float(row["s"]) for row in csv.DictReader(file, delimiter="\t")]
-        return seconds[-1] / 3600
-    except (KeyError, ValueError, TypeError, IndexError):
-        raise DataError(f"{path}: not a benchmark file of Snakemake") from None
 
 
 def _row(name: str, tasks: list[Task], counted: bool) -> Phase:

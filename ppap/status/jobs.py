@@ -1,0 +1,146 @@
+"""Jobs of a preset as they are seen from outside: done, stale, running, failed, stopped or still to do."""
+
+from __future__ import annotations
+
+import enum
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from ppap.graph.layout import Layout
+from ppap.graph.step import Step
+from ppap.process import heartbeat
+from ppap.process.heartbeat import Sign
+from ppap.status.records import Records
+from ppap.steps.phases import PHASES, by_phase
+
+_TAIL = 4096  # bytes of a log in which its last line is
+
+
+class State(enum.StrEnum):
+    done = "done"
+    stale = "stale"
+    """Its files are there, but older than what they were made of, or made under other values of the preset."""
+    running = "running"
+    failed = "failed"
+    stopped = "stopped"
+    """By a signal, or killed: it resumes from its checkpoint, if it has one."""
+    to_do = "to do"
+
+
+class Job(NamedTuple):
+    """A job, with what is known of it for good; paths of files are strings, of which there may be many."""
+
+    step: Step
+    name: str
+    phase: str
+    outputs: list[str]
+    inputs: list[str]
+
+
+class Seen(NamedTuple):
+    """A job at the time of a look, with its sign and the last line of its log where these matter."""
+
+    job: Job
+    state: State
+    sign: Sign | None = None
+    said: str = ""
+
+
+def jobs_of(layout: Layout) -> list[Job]:
+    """All jobs of a preset, phase by phase."""
+    phases = by_phase(layout)
+    return [
+        Job(
+            step,
+            step.name(layout),
+            phase,
+            _named(step.outputs(layout)),
+            _named(step.inputs(layout)),
+        )
+        for phase in PHASES
+        for step in phases[phase]
+    ]
+
+
+class Looker:
+    """Looks at a preset's files, again and again."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout, self.jobs = layout, jobs_of(layout)
+        self._records = Records(layout.preset)
+        self._files: dict[str, float] = {}
+        self._unsettled: set[str] = set()
+
+    def look(self) -> list[Seen]:
+        """Every job as it is now. Nothing is run or asked; each folder is listed once."""
+        self._files = dict(_listed(self.layout.root))
+        signs = {path for path, _ in _listed(self.layout.unfinished)}
+        self._unsettled = set()
+        return [self._settled(self._seen(job, signs)) for job in self.jobs]
+
+    def _seen(self, job: Job, signs: set[str]) -> Seen:
+        path = self.layout.sign(job.name)
+        sign = heartbeat.read(path) if str(path) in signs else None
+        if sign and sign.alive:
+            return Seen(job, State.running, sign)
+        if all(path in self._files for path in job.outputs):
+            return Seen(job, State.stale if self._is_stale(job) else State.done)
+        return self._unmade(job, sign)
+
+    def _settled(self, seen: Seen) -> Seen:
+        """Remember the files of jobs that are not done: what was made of them is stale."""
+        if seen.state is not State.done:
+            self._unsettled.update(seen.job.outputs)
+        return seen
+
+    def _is_stale(self, job: Job) -> bool:
+        made = [self._files[path] for path in job.outputs if Path(path).suffix]
+        newest = max((self._files.get(path, 0.0) for path in job.inputs), default=0.0)
+        if not made or newest > min(made) or not self._unsettled.isdisjoint(job.inputs):
+            return True
+        return self._records.made_otherwise(job.step, job.outputs[0], self._files[job.outputs[0]])
+
+    def _unmade(self, job: Job, sign: Sign | None) -> Seen:
+        """A job without its files. Snakemake writes a benchmark when a job has succeeded, after its log."""
+        log, benchmark = self.layout.log(job.name), self.layout.benchmark(job.name)
+        logged, measured = self._files.get(str(log), 0.0), self._files.get(str(benchmark), 0.0)
+        said = last_line(log) if logged > measured else ""
+        if said.startswith("ppap: ") and ": stopped by SIG" not in said:
+            return Seen(job, State.failed, None, said)
+        if sign is not None or ": stopped by SIG" in said:
+            return Seen(job, State.stopped, sign, said)
+        return Seen(job, State.failed if said else State.to_do, None, said)
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that is not empty, without characters that a terminal would obey."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    lines = [line.strip() for line in text.replace("\r", "\n").split("\n") if line.strip()]
+    return "".join(filter(str.isprintable, lines[-1])) if lines else ""
+
+
+def _named(paths: list[Path]) -> list[str]:
+    return [str(path) for path in paths]
+
+
+def _listed(folder: Path) -> Iterator[tuple[str, float]]:
+    """Everything below a folder, and when it was changed; nothing of what vanishes meanwhile."""
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:
+        return
+    for entry in entries:
+        try:
+            yield entry.path, entry.stat().st_mtime
+            deeper = entry.is_dir()
+        except OSError:
+            continue
+        if deeper:
+            yield from _listed(Path(entry.path))

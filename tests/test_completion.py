@@ -1,0 +1,113 @@
+"""Shell completion, asked as a shell asks: through environment variables, of a process of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import DIGITS, ROOT, SMOKE
+
+PROGRAM = Path(sys.executable).with_name("ppap")
+ENVIRONMENT = os.environ | {
+    "PATH": f"{PROGRAM.parent}:{os.environ['PATH']}",
+    "PYTHONPATH": str(ROOT),
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with two presets, what is none, and one that is no YAML."""
+    (tmp_path / "config").mkdir()
+    shutil.copy(DIGITS, tmp_path / "config")
+    shutil.copy(SMOKE, tmp_path / "config")
+    shutil.copy(ROOT / "config" / "config.yaml", tmp_path / "config")
+    (tmp_path / "broken.yaml").write_text("methods: {a: [}")
+    return tmp_path
+
+
+def completed(line: str, cwd: Path) -> set[str]:
+    """What bash would offer for the last word of a line."""
+    words = line.split(" ")
+    asked = {
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(words) - 1),
+        "_PPAP_COMPLETE": "complete_bash",
+    }
+    done = subprocess.run(
+        [PROGRAM], cwd=cwd, env=ENVIRONMENT | asked, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("ppap sta", {"status"}),
+        ("ppap sample ", {"digits", "smoke"}),
+        ("ppap config check d", {"digits"}),
+        ("ppap compare ", {"digits", "smoke"}),
+        ("ppap sample smoke d", {"ddim25", "ddpm250"}),
+        ("ppap sample smoke ddim25 ", {"resnet", "vit", "unguided"}),
+        ("ppap sample smoke ddim25 resnet n", {"none", "naive"}),
+        ("ppap features smoke ddim25 resnet naive x", {"x0_gradient"}),
+        ("ppap sample config/smoke.yaml ddp", {"ddpm250"}),
+        ("ppap table smoke ", {"main", "capacity", "data_free"}),
+        ("ppap figure smoke samples", {"samples_resnet", "samples_vit"}),
+        ("ppap figure smoke m", {"metrics"}),
+        ("ppap guide smoke --guide ", {"resnet", "vit"}),
+        ("ppap guide smoke --guide vit --sampler ", {"ddim25", "ddpm250"}),
+        ("ppap sample nowhere ", set()),
+        ("ppap figure nowhere ", set()),
+        ("ppap sample broken.yaml ddim25 ", {"unguided"}),
+        ("ppap figure broken.yaml ", set()),
+    ],
+)
+def test_a_word_is_completed_by_what_the_preset_has(folder: Path, line: str, words: set) -> None:
+    assert completed(line, folder) == words
+
+
+def test_completion_runs_no_code_of_a_users_own(folder: Path) -> None:
+    (folder / "mine.py").write_text("raise SystemExit('I was run')")
+    text = SMOKE.read_text().replace("kind: ddim,", "kind: user:mine.sampler,")
+    (folder / "config" / "mine.yaml").write_text(text)
+    assert completed("ppap sample mine ", folder) == {"ddim25", "ddpm250"}
+    assert completed("ppap figure mine ", folder) == set()
+
+
+def test_completion_does_without_torch(folder: Path) -> None:
+    code = (
+        "import sys\nfrom ppap.cli.app import run\nsys.argv = ['ppap']\nassert run() == 0\n"
+        "assert 'torch' not in sys.modules"
+    )
+    asked = {
+        "COMP_WORDS": "ppap figure digits ",
+        "COMP_CWORD": "3",
+        "_PPAP_COMPLETE": "complete_bash",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=ENVIRONMENT | asked, capture_output=True, text=True
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
+def test_bash_itself_completes_after_the_line_that_the_readme_gives(folder: Path) -> None:
+    home = folder / "home"
+    home.mkdir()
+    script = (
+        "ppap --install-completion > /dev/null && . ~/.bashrc && "
+        "COMP_WORDS=(ppap sample smoke ddp) COMP_CWORD=3 && _ppap_completion ppap && "
+        'echo "${COMPREPLY[@]}"; complete -p ppap'
+    )
+    done = subprocess.run(
+        ["bash", "--norc", "-c", script],
+        cwd=folder, env=ENVIRONMENT | {"HOME": str(home)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert "ppap --install-completion" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert done.stdout == "ddpm250\ncomplete -o default -F _ppap_completion ppap\n", done.stderr
