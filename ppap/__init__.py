@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ppap.api.pipelines import guided
     from ppap.api.runs import FinishedRun, open_run
     from ppap.api.sampling import SamplingStep, sample, sampling_steps
+    from ppap.data.datasets import to_tensor, to_uint8
     from ppap.diffusion.model import DiffusionModel
     from ppap.diffusion.schedules import Schedule
     from ppap.experts.bank import ExpertBank
@@ -44,6 +45,8 @@ _PLACES = {
     "open_run": "api.runs",
     "sample": "api.sampling",
     "sampling_steps": "api.sampling",
+    "to_tensor": "data.datasets",
+    "to_uint8": "data.datasets",
     "train_experts": "api.experts",
     "wrap_guide": "api.guides",
 }
@@ -67,6 +70,8 @@ __all__ = [
     "open_run",
     "sample",
     "sampling_steps",
+    "to_tensor",
+    "to_uint8",
     "train_experts",
     "wrap_guide",
 ]

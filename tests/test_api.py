@@ -119,6 +119,21 @@ def test_clean_images_are_those_of_the_workflow(run) -> None:
     )
 
 
+def test_samples_real_pictures_and_judges_of_a_run_are_there(run) -> None:
+    images, targets = run.samples("ddim25", "resnet", "ppap_5")
+    np.testing.assert_array_equal(
+        images, np.load(run.layout.samples(Run("ddim25", "resnet", "ppap_5"), 0))
+    )
+    assert torch.equal(targets, numbers(run.layout, "resnet")) and images.shape == (40, 8, 8, 1)
+    real = run.real_images()
+    assert len(real.images) == 359 and set(real.truths) == {"classification"}
+    x = ppap.to_tensor(real.images)
+    assert x.shape == (359, 1, 8, 8) and x.min() == -1
+    np.testing.assert_array_equal(ppap.to_uint8(x), real.images)
+    with pytest.raises(ppap.PPAPError, match=r"judges/evaluator.safetensors: no such file"):
+        run.judge("resnet")
+
+
 def test_a_bank_of_the_workflow_is_a_bank_here(run, tmp_path: Path) -> None:
     folder = run.layout.expert("resnet", "ppap_5", 1).parent
     bank = ppap.load_experts(folder, run.guide("resnet"))

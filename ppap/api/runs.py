@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ppap import preset as presets
-from ppap.data import shards
+from ppap.data import datasets, shards
+from ppap.data.datasets import Split
 from ppap.diffusion.model import DiffusionModel
 from ppap.errors import ConfigError
 from ppap.experts.bank import ExpertBank, bank_of
@@ -18,6 +20,7 @@ from ppap.graph.layout import Layout
 from ppap.networks import models
 from ppap.networks.guide import Guide
 from ppap.preset import Preset
+from ppap.preset.runs import Run, stored_as
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,31 @@ class FinishedRun:
         if not self.preset.guidance(method).experts:
             raise ConfigError(f"methods.{method}: has no experts")
         return bank_of(self.layout, guide, method, self.guide(guide))
+
+    def judge(self, guide: str) -> Guide:
+        """The independent network that judges samples of this guide: of its task, trained otherwise."""
+        self._known("guides", guide)
+        networks = [self.preset.judge(guide), *self.preset.evaluator.networks]
+        name = next((name for name in networks if name is not None), None)
+        if name is None:
+            raise ConfigError(
+                f"evaluator: {self.preset.evaluator.kind} is no network that judges classes"
+            )
+        return models.load_guide(self.layout, name)
+
+    def samples(self, sampler: str, guide: str, method: str) -> tuple[NDArray[np.uint8], Tensor]:
+        """All samples of a row, uint8 (N, H, W, C), and the numbers (N,) of their targets; those of the first seed first."""
+        self._known("samplers", sampler)
+        self._known("methods", method)
+        found, numbers = shards.samples(
+            self.layout, stored_as(self.preset, Run(sampler, guide, method))
+        )
+        return found.take(torch.arange(len(found))), numbers
+
+    def real_images(self, split: Split = "holdout") -> datasets.RealImages:
+        """Real pictures, `images` uint8 (N, H, W, C), and what is true of them, `truths` by task: those never trained
+        on, or of "train"."""
+        return datasets.load(self.layout, split)
 
     def clean_images(self) -> NDArray[np.uint8]:
         """What the diffusion model drew without guidance, and experts learn from: uint8 (N, H, W, C)."""
