@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 PIP := $(BIN)/pip --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install tables publish compare rehearsal test test-lowest test-slurm lint format docs docs-external report pull unlock schema lock clean
+.PHONY: help install tables publish compare rehearsal notebooks test test-lowest test-slurm lint format docs docs-external report pull unlock schema lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ rehearsal: install ## the whole graph of imagenet256 (or glide: PRESET=rehearsal
 	python workflow/scripts/rehearsal_inputs.py $(REHEARSAL)
 	snakemake --config preset=$(REHEARSAL) --resources mem_mb=18000
 	@ppap config where $(REHEARSAL)
+
+notebooks: install ## execute the notebooks in place (digits and shapes must have been made)
+	python notebooks/execute.py
 
 test: install ## run the tests (under 10 minutes)
 	pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
