@@ -516,7 +516,7 @@ def damaged_file(tmp_path_factory) -> Callable[[bytes], Path]:
 
 
 @settings(
-    max_examples=250, derandomize=True, deadline=None, database=None,
+    max_examples=120, derandomize=True, deadline=None, database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )  # fmt: skip
 @given(text=damaged())

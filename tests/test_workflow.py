@@ -169,7 +169,7 @@ def test_the_digits_graph_has_a_job_per_range_and_all_28_rows(fresh) -> None:
     planned = (done.stdout + done.stderr).splitlines()
     counts = dict(line.split() for line in planned if re.fullmatch(r"\w+ +\d+", line))
     assert counts["train_expert"] == str(2 * (1 + 5 + 5 + 10) + 5 + 1 + 5)
-    assert counts["sample"] == str(2 * (1 + 2 * 6) + 1 + 3)
+    assert counts["sample"] == str(2 * (1 + 2 * 6) + 1 + 3 + 2 * 4)
 
 
 def test_the_workflow_lints(fresh) -> None:
