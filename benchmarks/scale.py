@@ -33,7 +33,7 @@ from ppap.tasks.classification import class_kl, class_log_probability
 Work = Callable[[], object]
 
 
-def denoiser_of(preset: Preset) -> Denoiser:
+def denoiser_of(preset: Preset, held: bool) -> Denoiser:
     with torch.device("meta"):
         network = models.new_diffusion(Layout(preset))
     network = network.to_empty(device="cpu").eval().requires_grad_(False)
@@ -42,6 +42,8 @@ def denoiser_of(preset: Preset) -> Denoiser:
     spec = preset.diffusion
     schedule = Schedule.create(spec.noise_schedule, spec.timesteps)
     placed = runtime.place(network, preset.runtime)
+    if held:
+        runtime.hold_precision(placed, preset.runtime)
     return Denoiser(lambda x, t: placed(_inner(x), t), schedule, spec.variance)
 
 
@@ -50,8 +52,8 @@ def _inner(images: torch.Tensor) -> torch.Tensor:
     return images.clone() if images.requires_grad else images
 
 
-def sampling_work(preset: Preset, kind: str, batch: int) -> Work:
-    denoiser, device = denoiser_of(preset), runtime.device(preset.runtime)
+def sampling_work(preset: Preset, kind: str, batch: int, held: bool) -> Work:
+    denoiser, device = denoiser_of(preset, held), runtime.device(preset.runtime)
     size = preset.dataset.image_size
     x = torch.randn(batch, preset.dataset.channels, size, size, device=device)
     step = len(denoiser.schedule) // 2
@@ -90,10 +92,12 @@ def training_work(preset: Preset, batch: int) -> Work:
     return step
 
 
-def measure(preset: Preset, kind: str, batch: int, repeats: int) -> str:
+def measure(preset: Preset, kind: str, batch: int, repeats: int, held: bool) -> str:
     """A row of the table: the best time of a few runs, after one that is counted and warms up."""
     work = (
-        training_work(preset, batch) if kind == "training" else sampling_work(preset, kind, batch)
+        training_work(preset, batch)
+        if kind == "training"
+        else sampling_work(preset, kind, batch, held)
     )
     times, busy, cuda = [], [], runtime.device(preset.runtime).type == "cuda"
     with runtime.autocast(preset.runtime):
@@ -130,6 +134,9 @@ def main() -> None:
     parser.add_argument("--work", nargs="+", choices=works, default=works[:1])
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument(
+        "--cast-each-call", action="store_true", help="leave the weights in float32"
+    )
     options = parser.parse_args()
     preset = config.load(options.preset)
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
@@ -141,7 +148,8 @@ def main() -> None:
                 precision=precision, channels_last=options.channels_last, compile=options.compile
             )
             chosen = preset.model_copy(update={"runtime": how})
-            print(measure(chosen, kind, options.batch, options.repeats), flush=True)
+            held = not options.cast_each_call
+            print(measure(chosen, kind, options.batch, options.repeats, held), flush=True)
 
 
 if __name__ == "__main__":

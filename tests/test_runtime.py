@@ -1,6 +1,7 @@
 """How networks run: each option gives float32's result but for rounding, and `auto` asks the processor."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -8,11 +9,20 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DModel
 
+from ppap.experts.adapters import lora_shapes
+from ppap.experts.bank import Expert, ExpertBank
+from ppap.experts.header import ExpertHeader
 from ppap.networks import runtime
-from ppap.preset import Runtime
+from ppap.networks.diffusion import diffusers_source
+from ppap.networks.diffusion.adm import ADM
+from ppap.networks.guide import Guide
+from ppap.networks.libraries.library import Shape, build_network
+from ppap.preset import ADMArchitecture, Runtime
 from ppap.storage import files
 from tests.conftest import SMOKE, ppap
+from tests.test_libraries_dense import DPT
 
 EXPERT = "experts/resnet/warm_teacher_adapter.safetensors"
 SAMPLES = "samples/ddim25/resnet/naive/0000.npy"
@@ -45,6 +55,117 @@ def drawn(preset: Path, folder: Path) -> np.ndarray:
 def loss(preset: Path, folder: Path) -> float:
     ppap("warm-start", preset, "resnet", "teacher", "adapter", cwd=folder)
     return float(files.read_metadata(folder / "results" / "smoke" / EXPERT)["final_loss"])
+
+
+class UNet(NamedTuple):
+    """A network(x_t, t) that is frozen, and the channels of its images."""
+
+    network: torch.nn.Module
+    channels: int
+
+
+def adm() -> UNet:
+    arch = ADMArchitecture(
+        in_channels=3, model_channels=16, channel_mult=(1, 2), num_res_blocks=1,
+        attention_factors=(2,), head_channels=16, norm_groups=8, learn_sigma=True,
+    )  # fmt: skip
+    return UNet(ADM(arch), 3)
+
+
+def of_diffusers() -> UNet:
+    return UNet(
+        diffusers_source.UNet(
+            UNet2DModel(
+                sample_size=16, block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=8,
+                down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+                up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+            )
+        ),
+        3,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [adm, of_diffusers])
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_weights_that_are_held_in_half_give_the_same_numbers(
+    make: Callable[[], UNet], precision: str
+) -> None:
+    """Autocast rounds the weights at each call; here they are rounded once. Gradients for x_t are the same too."""
+    torch.manual_seed(0)
+    network, channels = make()
+    for parameter in network.eval().requires_grad_(False).parameters():
+        parameter.normal_(std=0.05)
+    held, how = deepcopy(network), Runtime(device="cpu", precision=precision)
+    runtime.hold_precision(held, how)
+    x, t = torch.randn(2, channels, 16, 16), torch.tensor([3, 700])
+
+    def answered(network: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+        seen = x.clone().requires_grad_()
+        with runtime.autocast(how):
+            out = network(seen, t)
+        (gradient,) = torch.autograd.grad(out.float().square().sum(), seen)
+        return out, gradient
+
+    for mine, theirs in zip(answered(held), answered(network), strict=True):
+        assert torch.equal(mine, theirs)
+    size, plain = (sum(p.nbytes for p in each.parameters()) for each in (held, network))
+    assert size == plain if precision == "float32" else size < 0.55 * plain
+
+
+GUIDES = {
+    "timm:resnet18": ({"channels": [8, 8, 16, 16]}, Shape(3, 4)),
+    "timm:vit_tiny_patch16_224": ({"img_size": 32, "patch_size": 8, "depth": 2}, Shape(3, 4)),
+    "torchvision:lraspp_mobilenet_v3_large": ({}, Shape(3, 4, "segmentation")),
+    "transformers:x/y": (DPT, Shape(3, 1, "depth")),
+}
+
+
+@pytest.mark.parametrize("model", GUIDES)
+def test_guides_that_hold_their_weights_in_half_say_the_same(model: str) -> None:
+    torch.manual_seed(0)
+    options, shape = GUIDES[model]
+    network = build_network(model, options, shape).eval().requires_grad_(False)
+    how = Runtime(device="cpu", precision="bfloat16")
+    held = runtime.hold_precision(deepcopy(network), how)
+    x = torch.randn(2, 3, 32, 32)
+    with runtime.autocast(how):
+        assert torch.equal(held(x), network(x))
+
+
+def test_experts_are_merged_before_they_are_rounded() -> None:
+    torch.manual_seed(0)
+    options, shape = GUIDES["timm:resnet18"]
+    network = build_network("timm:resnet18", options, shape).eval().requires_grad_(False)
+    how = Runtime(device="cpu", precision="bfloat16")
+    banks = [bank(deepcopy(network)) for _ in range(2)]
+    runtime.hold_precision(banks[0].guide, how)
+    x = torch.randn(2, 3, 32, 32)
+    with runtime.autocast(how):
+        for t in (1, 7, 1, 12, 7):
+            assert torch.equal(banks[0].at(x, t), banks[1].at(x, t))
+    stored = {p.dtype for p in banks[0].guide.parameters()}
+    assert stored == {torch.bfloat16, torch.float32}  # norms stay
+
+
+def bank(network: torch.nn.Module) -> ExpertBank:
+    """Experts at random: one changes all layers but the last one, one biases alone, one nothing but a norm."""
+    generator = torch.Generator().manual_seed(1)
+    about = {"guide": "g", "timesteps": 15, "noise_schedule": "linear", "lora_scale": 0.5,
+             "trainable_parameters": 1, "guide_parameters": 2}  # fmt: skip
+    experts = []
+    for number, part in enumerate(("layer1.0.conv1.weight", "fc.bias", "bn1.weight")):
+        weight = network.state_dict()[part]
+        if weight.dim() == 4:
+            shapes = dict(zip((".lora_A", ".lora_B"), lora_shapes(weight.shape, 2), strict=True))
+        else:
+            shapes = {"": tuple(weight.shape)}
+        changed = {
+            f"{part}{name}": torch.randn(shape, generator=generator)
+            for name, shape in shapes.items()
+        }
+        header = ExpertHeader(**about, range_start=5 * number, range_stop=5 * number + 5)
+        experts.append(Expert(Path(f"expert_{number}"), header, changed))
+    return ExpertBank(Guide(network, 32, (0.5,), (0.5,)), experts)
 
 
 @pytest.mark.parametrize("option", GREY_LEVELS)

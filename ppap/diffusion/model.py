@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.schedules import PredictionName, Schedule, VarianceName
@@ -21,7 +20,7 @@ class DiffusionModel:
     as many channels, which say the variance of the reverse step (Nichol & Dhariwal 2021, equation 15).
     """
 
-    network: nn.Module | Callable[[Tensor, Tensor], Tensor]
+    network: nn.Module
     shape: tuple[int, int, int]
     schedule: Schedule
     variance: VarianceName = "fixed_small"
@@ -34,5 +33,4 @@ class DiffusionModel:
     @property
     def device(self) -> torch.device:
         """Where the network's weights are; the CPU if it has none."""
-        parameters = self.network.parameters() if isinstance(self.network, nn.Module) else ()
-        return next((p.device for p in parameters), torch.device("cpu"))
+        return next((p.device for p in self.network.parameters()), torch.device("cpu"))

@@ -104,17 +104,22 @@ def bank_of(layout: Layout, guide: str, method: str, network: Guide) -> ExpertBa
 
 
 class ExpertBank:
-    """A guide whose weights are swapped, in place, for those of the expert that owns a timestep.
+    """A guide whose weights are exchanged for those of the expert that owns a timestep.
 
-    Adapters are merged into plain weights once per range; there is one network, and one copy of the
-    off-the-shelf values of what the experts change. DataError if an expert does not fit the guide: at once,
+    There is one network. Each expert's adapters are merged into plain weights once, when its range is first reached;
+    these stay in memory, and to exchange them copies nothing. DataError if an expert does not fit the guide: at once,
     rather than when its range is reached.
     """
 
     def __init__(self, guide: Guide, experts: list[Expert]) -> None:
         self.guide, self.experts = guide, experts
-        self._state = guide.network.state_dict()
-        self._base: dict[str, Tensor] = {}
+        network = guide.network
+        self._places: dict[str, Tensor] = {
+            **dict(network.named_parameters(remove_duplicate=False)),
+            **dict(network.named_buffers(remove_duplicate=False)),
+        }
+        self._state = {name: self._places[name].data for name in network.state_dict()}
+        self._merged: dict[int, dict[str, Tensor]] = {}
         self._active: Expert | None = None
         for expert in experts:
             read_delta(expert, self._state)
@@ -129,16 +134,32 @@ class ExpertBank:
 
     __call__ = at
 
-    @torch.no_grad()
     def activate(self, expert: Expert) -> None:
         """Put the expert's merged weights into the network."""
-        delta = read_delta(expert, self._state)
-        for name in adapters.changed_names(delta):
-            self._base.setdefault(name, self._state[name].clone())
-        merged = self._base | adapters.merge(self._base, delta, expert.header.lora_scale)
-        for name, value in merged.items():
-            self._state[name].copy_(value)
+        key = expert.header.range_start
+        if key not in self._merged:
+            self._merged[key] = self._merge(expert)
+        for changed in self._merged.values():
+            for name in changed.keys() - self._merged[key].keys():
+                self._put(name, self._state[name])
+        for name, value in self._merged[key].items():
+            self._put(name, value)
         self._active = expert
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def _merge(self, expert: Expert) -> dict[str, Tensor]:
+        """The expert's plain weights, merged in the precision of the off-the-shelf ones, in that of the network now."""
+        delta = read_delta(expert, self._state)
+        merged = adapters.merge(self._state, delta, expert.header.lora_scale)
+        return {name: self._like(name, value) for name, value in merged.items()}
+
+    def _like(self, name: str, value: Tensor) -> Tensor:
+        """In the memory layout and the precision that this weight has in the network."""
+        return torch.empty_like(self._state[name], dtype=self._places[name].dtype).copy_(value)
+
+    def _put(self, name: str, value: Tensor) -> None:
+        self._places[name].data = value.to(self._places[name].dtype)
 
     def save(self, folder: str | Path) -> None:
         """Write a safetensors file for each expert, and a card that says what they are (`ppap.load_experts` reads them).
@@ -151,7 +172,7 @@ class ExpertBank:
 
     def off_the_shelf(self) -> dict[str, Tensor]:
         """The guide's own parameters and buffers, whichever expert is in it."""
-        return self._state | self._base
+        return self._state
 
     @property
     def task(self) -> Task | None:

@@ -55,6 +55,7 @@ def label(layout: Layout, guide_name: str, part: int) -> None:
     one_of(layout.label_sizes, part, "part")
     files.check_writable(layout.labels(guide_name, part))
     guide = models.load_guide(layout, guide_name)
+    models.hold_precision(layout, guide_name, guide)
     device = runtime.device(preset.runtime)
     kept = torch.float32 if preset.runtime.precision == "float32" else torch.float16
     clean = preset.clean_images

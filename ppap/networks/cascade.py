@@ -25,7 +25,8 @@ def load_second_stage(layout: Layout) -> SecondStage:
             f"{preset.name}: the diffusion model has no second stage, which upsamples"
         )
     network = sources.code_of(preset).load_upsampler(layout)
-    runtime.place(network.eval().requires_grad_(False), preset.runtime)
+    runtime.hold_precision(network.eval().requires_grad_(False), preset.runtime)
+    runtime.place(network, preset.runtime)
     return SecondStage(
         upsampling=network.upsampling,
         schedule=spec.schedule(preset.diffusion.timesteps, preset.module_folders),

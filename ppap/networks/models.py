@@ -68,8 +68,10 @@ def load_model(layout: Layout) -> DiffusionModel:
 
 
 def load_denoiser(layout: Layout, sampler: str) -> Denoiser:
-    """The same on a sampler's schedule."""
-    return load_model(layout).on(layout.preset.schedule(sampler))
+    """The same on a sampler's schedule, to be run within `runtime.autocast`."""
+    model = load_model(layout)
+    runtime.hold_precision(model.network, layout.preset.runtime)
+    return model.on(layout.preset.schedule(sampler))
 
 
 def load_guide(layout: Layout, name: str) -> Guide:
@@ -85,6 +87,15 @@ def place_guide(layout: Layout, name: str, guide: Guide) -> None:
     """Move a guide, or the evaluator, in place to the preset's device and its own memory layout."""
     preset = layout.preset
     runtime.place(guide, preset.runtime, _spec(preset, name).channels_last)
+
+
+def hold_precision(layout: Layout, name: str, guide: Guide) -> None:
+    """Have a frozen guide, to be run within `runtime.autocast`, hold its weights in that precision.
+
+    But for one of the user's own, whose code may count on float32.
+    """
+    if not _spec(layout.preset, name).library.of_user:
+        runtime.hold_precision(guide, layout.preset.runtime)
 
 
 def _spec(preset: Preset, name: str) -> NetworkConfig:

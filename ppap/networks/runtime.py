@@ -16,6 +16,10 @@ from ppap.preset import Runtime
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
+# the layers whose weights autocast casts
+_CAST = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)
+
+
 def keep_freed_memory() -> None:
     """Have glibc keep what tensors free, instead of handing it back to the kernel at every step.
 
@@ -48,6 +52,20 @@ def place(network: nn.Module, runtime: Runtime, channels_last: bool = False) -> 
         network = network.to(memory_format=torch.channels_last)
     if runtime.compile:
         network.compile()
+    return network
+
+
+def hold_precision(network: nn.Module, runtime: Runtime) -> nn.Module:
+    """Have a frozen network hold the weights of its convolutions and linear layers in the runtime's precision.
+
+    Autocast would cast them anew at every call, since its cache serves trainable parameters only. The numbers are the
+    same: it would round the same weights in the same way. Norms and embeddings stay in float32.
+    """
+    dtype = precision(runtime)
+    if dtype != torch.float32:
+        for module in network.modules():
+            if isinstance(module, _CAST):
+                module.to(dtype)
     return network
 
 

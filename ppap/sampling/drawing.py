@@ -123,10 +123,11 @@ def guide_at(layout: Layout, run: Run) -> GuideAt:
 
 def guide_of(layout: Layout, run: Run) -> Guide | ExpertBank:
     """The same as an object."""
-    guide = models.load_guide(layout, run.guide)
-    if not layout.preset.guidance(run.method).experts:
-        return guide
-    return bank_of(layout, run.guide, run.method, guide)
+    preset, guide = layout.preset, models.load_guide(layout, run.guide)
+    experts = preset.guidance(run.method).experts
+    found = bank_of(layout, run.guide, run.method, guide) if experts else guide
+    models.hold_precision(layout, run.guide, guide)  # after the bank, which merges in float32
+    return found
 
 
 def _draw(
