@@ -56,9 +56,7 @@ def test_the_lines_in_the_readme_do_what_they_say(
     (tmp_path / "my_models.py").write_text(MODELS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    theirs = DDPMPipeline.from_pretrained("my-pipeline")
-    found = {"my_pipeline": lambda **k: theirs(num_inference_steps=5, **k)}
-    found["my_pipeline"].scheduler = theirs.scheduler
+    found: dict = {}
     exec(lines, found)
     assert found["clean"].shape == (256, 32, 32, 3) and found["clean"].dtype == np.uint8
     assert found["images"].shape == (8, 32, 32, 3) and len(found["pictures"]) == 8
