@@ -34,7 +34,12 @@ def run(folder: Path, preset: Path, models: list[str], guides: list[str]) -> Non
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     run(folder, SMOKE, ["diffusion", "evaluator"], ["resnet"])
-    run(folder, SMOKE_TASKS, ["diffusion", "label_judge"], ["class", "depth", "segmentation"])
+    run(
+        folder,
+        SMOKE_TASKS,
+        ["diffusion", "evaluator", "depth_judge", "label_judge"],
+        ["class", "depth", "segmentation"],
+    )
     return folder / "results"
 
 
@@ -46,8 +51,9 @@ def test_there_are_four_notebooks() -> None:
 def test_a_notebook_runs_on_a_small_preset(
     path: Path, results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PPAP_PRESET", str(SMOKE_TASKS if path.stem[0] == "3" else SMOKE))
-    monkeypatch.setenv("PPAP_RESULTS", str(results))
+    if path.stem[0] != "4":  # which reads what is published
+        monkeypatch.setenv("PPAP_PRESET", str(SMOKE_TASKS if path.stem[0] == "3" else SMOKE))
+        monkeypatch.setenv("PPAP_RESULTS", str(results))
     monkeypatch.setenv("PPAP_STEPS", "40")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     cells = [cell for cell in executed(path).cells if cell.cell_type == "code"]
@@ -72,7 +78,8 @@ def test_a_notebook_is_kept_as_it_was_executed(path: Path) -> None:
     kinds = {each.output_type for cell in cells for each in cell.outputs}
     assert "error" not in kinds and "display_data" in kinds
     text = json.dumps(notebook)
-    assert not re.search(r'"/(home|root|tmp|work|Users)/', text) and "site-packages" not in text
+    assert not re.search(r"(?<![\w.])/(home|root|tmp|work|Users)/", text)
+    assert "site-packages" not in text and "0x7f" not in text
     assert path.stat().st_size < LARGEST
 
 
