@@ -1,5 +1,6 @@
 """How networks run: each option gives float32's result but for rounding, and `auto` asks the processor."""
 
+import shutil
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -166,6 +167,20 @@ def bank(network: torch.nn.Module) -> ExpertBank:
         header = ExpertHeader(**about, range_start=5 * number, range_stop=5 * number + 5)
         experts.append(Expert(Path(f"expert_{number}"), header, changed))
     return ExpertBank(Guide(network, 32, (0.5,), (0.5,)), experts)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_labels_in_half_precision_are_those_of_float32_but_for_rounding(
+    plain: Plain, preset_file: Callable[..., Path], tmp_path: Path, precision: str
+) -> None:
+    shutil.copytree(plain.folder / "results", tmp_path / "results")
+    labels = tmp_path / "results" / "smoke" / "labels" / "resnet" / "0000.safetensors"
+    before = files.read_tensors(labels)["image"]
+    preset = preset_file(runtime={"device": "cpu", "precision": precision})
+    ppap("label", preset, "resnet", cwd=tmp_path)
+    after = files.read_tensors(labels)["image"]
+    assert after.dtype == torch.float16 and before.dtype == torch.float32
+    assert 0 < (after - before).abs().max() < 0.1 * before.abs().max()
 
 
 @pytest.mark.parametrize("option", GREY_LEVELS)

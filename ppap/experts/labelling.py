@@ -35,7 +35,8 @@ def answers_on(
         answers[IMAGE].append(guide(batch).to("cpu", kept))
         if mirror:
             answers[MIRROR].append(guide(batch.flip(-1)).to("cpu", kept))
-    return {name: torch.cat(batches) for name, batches in answers.items() if batches}
+    with torch.autocast("cpu", enabled=False):  # which joins no tensors of a third precision
+        return {name: torch.cat(batches) for name, batches in answers.items() if batches}
 
 
 def check_finite(answers: Mapping[str, Tensor], guide: str) -> None:
