@@ -63,12 +63,11 @@ $(OLD)/.installed: $(BIN)/.installed tests/lowest.py
 	$(OLD)/bin/pip install --quiet --progress-bar on -r $(OLD)/requirements.txt
 	@touch $@
 
-test-lowest: $(OLD)/.installed ## run the tests of libraries and files of others with the lowest versions allowed
+test-lowest: $(OLD)/.installed ## run the tests of what other libraries give with the lowest versions allowed
 	cat $(OLD)/requirements.txt
 	$(OLD)/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
-		tests/test_strangers.py tests/test_guides.py tests/test_diffusers.py tests/test_released.py \
-		tests/test_inception.py tests/test_adapters_families.py tests/test_libraries_dense.py tests/test_config.py \
-		tests/test_tasks.py tests/test_targets.py
+		tests/test_guides.py tests/test_diffusers.py tests/test_inception.py tests/test_libraries_dense.py \
+		tests/test_config.py tests/test_tasks.py tests/test_targets.py
 
 test-slurm: install ## run the workflow under a real, private Slurm (about 10 minutes; needs slurm-wlm and munge)
 	pytest -m slurm
