@@ -32,7 +32,7 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     for line in commands.splitlines():
         words = shlex.split(line)
         extra = ["--cores", "2"] if words[0] == "snakemake" else []
-        printed[line] = repository.run(*words, *extra).stdout
+        printed[line] = repository.run(words[0], *extra, *words[1:]).stdout
     return where, printed
 
 
