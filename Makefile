@@ -46,7 +46,7 @@ rehearsal: install ## the whole graph of imagenet256 (or glide: PRESET=rehearsal
 notebooks: install ## execute the notebooks in place (digits and shapes must have been made)
 	python notebooks/execute.py
 
-test: install ## run the tests (under 10 minutes)
+test: install ## run the tests (about 10 minutes)
 	pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # An environment of its own over that of `make install`, whose torch it shares: to fetch another takes minutes.
