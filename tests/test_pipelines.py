@@ -37,7 +37,7 @@ def log_densities(x: Tensor, abar: Tensor) -> Tensor:
 class Bayes(nn.Module):
     """A bank of experts as it should be: p(class | x_t), exact at every timestep."""
 
-    task = ppap.wrap_guide(nn.Identity(), outputs=2, image_size=1).task
+    own_task = ppap.wrap_guide(nn.Identity(), outputs=2, image_size=1).own_task
 
     def at(self, images: Tensor, timestep: int) -> Tensor:
         return log_densities(images, ABAR[timestep])

@@ -64,7 +64,7 @@ def train_experts(
     as valid. The guide itself stays as it is. Training runs where the guide's weights are, in the precision of the
     autocast around the call. ConfigError for settings that cannot be; NumericalError if a loss is not finite.
     """
-    task = _task(guide)
+    task = guide.own_task
     ranges = noise_ranges(model.schedule, experts, allocation)
     _check_images(images, truths)
     lesson = _lessons(guide, task, images, truths, training.batch_size, mirror)
@@ -118,12 +118,6 @@ def _pieces(guide: Guide) -> Iterator[bytes]:
     for name, value in sorted(guide.network.state_dict().items()):
         yield f"{name} {value.dtype} {tuple(value.shape)}".encode()
         yield value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
-
-
-def _task(guide: Guide) -> Task:
-    if guide.task is None:
-        raise ConfigError(f"guide '{guide.name}': was wrapped without a task")
-    return guide.task
 
 
 def _check_images(images: NDArray[np.uint8], truths: Tensor | None) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppap.diffusion.guidance import together
+from ppap.diffusion.guidance import gradient_of, together
 from ppap.errors import ConfigError
 from ppap.sampling.goals import Goal, wishes
 
@@ -62,20 +62,13 @@ def _guided_step(scheduler: Any, goals: Sequence[Goal]) -> Callable[..., Any]:
             targets[count] = [goal.targets(count, shape) for goal in goals]  # type: ignore[arg-type]
         x_t = scheduler.scale_model_input(sample, timestep)
         each = wishes(goals, targets[count], torch.arange(count, device=sample.device))
-        gradient = _gradient(x_t, _expert_timestep(scheduler, timestep), each)
+        wish = together(each)  # of scale 1
+        nearest = _expert_timestep(scheduler, timestep)
+        gradient = gradient_of(wish.guide, wish.objective, x_t.float(), nearest)
         output = _corrected(scheduler, model_output, timestep, gradient)
         return plain(output, timestep, sample, *args, **kwargs)
 
     return step
-
-
-def _gradient(x_t: Tensor, timestep: int, each: list[Any]) -> Tensor:
-    wish = together(each)
-    with torch.enable_grad():
-        x = x_t.detach().float().requires_grad_()
-        score = wish.objective(wish.guide(x, timestep)).sum()
-        (gradient,) = torch.autograd.grad(score, x)
-    return gradient
 
 
 def _expert_timestep(scheduler: Any, timestep: Any) -> int:

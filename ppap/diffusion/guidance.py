@@ -51,6 +51,14 @@ def together(wishes: Sequence[Wish]) -> Wish:
     return Wish(guide, objective, 1.0)
 
 
+def gradient_of(guide: GuideAt, objective: Objective, x: Tensor, timestep: int) -> Tensor:
+    """grad_{x_t} of the objective of a guide's answers on x_t (B, C, H, W), like x_t."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(objective(guide(x, timestep)).sum(), x)
+    return gradient
+
+
 class NoGuidance:
     """Unconditional sampling."""
 
@@ -72,11 +80,8 @@ class NoisyInputGuidance:
     def __call__(self, denoiser: Denoiser, x: Tensor, step: int) -> tuple[Prediction, Tensor]:
         with torch.no_grad():
             prediction = denoiser(x, step)
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            score = self.objective(self.guide(x, denoiser.schedule.timesteps[step])).sum()
-            (gradient,) = torch.autograd.grad(score, x)
-        return prediction, self.scale * gradient
+        timestep = denoiser.schedule.timesteps[step]
+        return prediction, self.scale * gradient_of(self.guide, self.objective, x, timestep)
 
 
 class X0Gradient:

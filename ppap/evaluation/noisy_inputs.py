@@ -12,12 +12,13 @@ from torch import Tensor
 from ppap.data import datasets
 from ppap.diffusion.denoiser import add_noise
 from ppap.diffusion.guidance import GuideAt, NoGuidance
-from ppap.diffusion.trajectory import noise_state, trajectory
 from ppap.evaluation.empirical_posterior import EmpiricalPosterior
 from ppap.graph import targets
+from ppap.graph.checkpoints import NotKept
 from ppap.graph.layout import Layout
 from ppap.networks import models, runtime
 from ppap.preset.runs import Run
+from ppap.sampling.batches import Drawing, draw
 from ppap.sampling.drawing import guide_at
 from ppap.seeds import noise_at
 from ppap.tasks.task import Task
@@ -76,14 +77,18 @@ class HeldOut:
         preset, name = self.preset, self.preset.figures.sampler
         denoiser = models.load_denoiser(self.layout, name)
         sampler = preset.sampler(name).build(preset.samplers[name])
-        seeds = [(preset.sampling.seeds[0], i) for i in range(preset.figures.images)]
-        drawn = []
-        for first in range(0, len(seeds), preset.sampling.batch_size):
-            some = seeds[first:][: preset.sampling.batch_size]
-            start = noise_state(denoiser, some, preset.dataset.shape, self.device)
-            *_, last = trajectory("noisy inputs", denoiser, sampler, NoGuidance(), start, some)
-            drawn.append(datasets.to_tensor(datasets.to_uint8(last.x)))
-        return torch.cat(drawn).to(self.device)
+        count = preset.figures.images
+        drawing = Drawing(
+            name="noisy inputs",
+            seeds=[(preset.sampling.seeds[0], i) for i in range(count)],
+            targets=torch.zeros(count, dtype=torch.int64),
+            shape=preset.dataset.shape,
+            batch_size=preset.sampling.batch_size,
+            checkpoint=NotKept(),
+            checkpoint_every=len(denoiser.schedule),
+        )
+        drawn = draw(drawing, denoiser, sampler, lambda numbers: NoGuidance(), self.device)
+        return datasets.to_tensor(drawn).to(self.device)
 
 
 def scores(held_out: HeldOut, guide: str, runs: Sequence[Run]) -> Iterator[Scored]:

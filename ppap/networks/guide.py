@@ -59,6 +59,13 @@ class Guide(nn.Module):
         return answers
 
     @property
+    def own_task(self) -> Task:
+        """Its task; ConfigError if it has none."""
+        if self.task is None:
+            raise ConfigError(f"guide '{self.name}': was wrapped without a task")
+        return self.task
+
+    @property
     def device(self) -> torch.device:
         """Where its weights are."""
         return self.mean.device

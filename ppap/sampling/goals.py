@@ -33,9 +33,7 @@ class Goal:
     @property
     def task(self) -> Task:
         """Of the guide; ConfigError if it has none."""
-        if self.guide.task is None:
-            raise ConfigError(f"guide '{self._network.name}': was wrapped without a task")
-        return self.guide.task
+        return self._network.own_task
 
     def targets(self, count: int, shape: tuple[int, int, int]) -> Tensor:
         """The target of each of `count` samples whose shape is (C, H, W): (count, ...).
