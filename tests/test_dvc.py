@@ -11,7 +11,7 @@ import yaml
 from ppap import preset as presets
 from ppap.graph.layout import Layout
 from ppap.steps.phases import PHASES, by_phase
-from tests.conftest import ROOT, SMOKE, SMOKE_TASKS
+from tests.conftest import ROOT, SMOKE, SMOKE_TASKS, ppap
 from tests.repository import Repository
 
 # `finished` is a repository in which `dvc repro` has built the smoke preset (tests/conftest.py).
@@ -171,14 +171,14 @@ def test_there_is_a_stage_for_each_phase() -> None:
         assert snakemake_of(phase).split()[-2:] == ["--", phase]
 
 
-def test_stages_allow_the_steps_of_their_phase_and_no_others() -> None:
-    used: dict[str, set[str]] = {phase: {phase} for phase in PHASES}
-    for path in PRESETS:
-        for phase, jobs in by_phase(Layout(presets.load(path))).items():
-            used[phase] |= {job.rule() for job in jobs}
-    for phase, rules in used.items():
-        allowed = snakemake_of(phase).split("--allowed-rules ")[1].split(" -- ")[0].split()
-        assert set(allowed) == rules
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_stages_allow_the_rules_of_their_phase_and_no_others(path: Path) -> None:
+    for phase, jobs in by_phase(Layout(presets.load(path))).items():
+        allowed = snakemake_of(phase).split("--allowed-rules ")[1].split(" -- ")[0]
+        assert allowed == f"$(ppap config rules '${{preset}}' {phase})"
+        *rules, asked = ppap("config", "rules", path, phase).stdout.split()
+        assert asked == phase
+        assert {re.sub(r"_\d+$", "", rule) for rule in rules} == {job.rule() for job in jobs}
 
 
 def test_stages_of_phases_that_may_have_no_jobs_make_their_folders_themselves() -> None:

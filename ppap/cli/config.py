@@ -10,9 +10,10 @@ from typing import Annotated
 import typer
 
 from ppap import preset as presets
-from ppap.cli.arguments import PresetName, open_preset
+from ppap.cli.arguments import PresetName, layout_of, open_preset
 from ppap.errors import ConfigError, DataError, PPAPError
 from ppap.preset import runs
+from ppap.steps.phases import PHASES
 
 config_app = typer.Typer(
     help="Show or check a preset, or print its JSON schema.", no_args_is_help=True
@@ -85,6 +86,19 @@ def config_phases(preset: PresetName) -> None:
     from ppap.steps.phases import write_phases
 
     write_phases(open_preset(preset))
+
+
+@config_app.command("rules")
+def config_rules(
+    preset: PresetName,
+    phase: Annotated[str, typer.Argument(help=", ".join(PHASES))],
+) -> None:
+    """Say which of Snakemake's rules a phase has: the steps' own, or several where jobs share processes."""
+    from ppap.steps.processes import rules_of
+
+    if phase not in PHASES:
+        raise ConfigError(f"no phase '{phase}' (there are {', '.join(PHASES)})")
+    print(" ".join(rules_of(phase, layout_of(preset))))
 
 
 @config_app.command("schema")

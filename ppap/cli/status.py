@@ -36,13 +36,13 @@ def status(
         counted = plan.counted(layout, gpu, efficiency)
     found = telling.Watcher(layout, counted).status()
     if as_json:
-        print(json.dumps(telling.as_json(found, layout), indent=2))
+        print(json.dumps(telling.as_json(found), indent=2))
         return
     from rich.console import Console
 
     from ppap.status.text import as_text
 
-    Console(highlight=False).print(as_text(found, layout), soft_wrap=True)
+    Console(highlight=False).print(as_text(found), soft_wrap=True)
 
 
 def watch(

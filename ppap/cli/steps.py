@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ from ppap.cli.arguments import (
     PresetName,
     Sampler,
     ShardIndex,
+    Started,
     TableName,
     chosen_methods,
     known,
@@ -24,6 +26,7 @@ from ppap.graph.layout import Layout
 from ppap.graph.step import Step
 from ppap.preset import UNGUIDED, runs
 from ppap.process import heartbeat
+from ppap.steps import all_jobs
 from ppap.steps.download import Download
 from ppap.steps.features import Features
 from ppap.steps.figure import Figure
@@ -219,6 +222,30 @@ def figure(
     _do(Figure(name), open_preset(preset))
 
 
+def do(
+    preset: PresetName,
+    jobs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="JOB...", help="names as logs have them: samples/ddim25/vit/naive/0000"
+        ),
+    ],
+) -> None:
+    """Do several jobs in this order, in one process.
+
+    The workflow runs it where `resources.STEP.together` has short jobs share a process.
+    """
+    layout = open_preset(preset)
+    named = {job.name(layout): job for job in all_jobs(layout)}
+    for name in jobs:
+        if name not in named:
+            raise ConfigError(f"preset {layout.preset.name} has no job '{name}'")
+    for name in jobs:
+        Started.step = named[name].command()
+        _do(named[name], layout)
+        gc.collect()  # networks in reference cycles, which the next job's would come on top of
+
+
 def _do(job: Step, layout: Layout) -> None:
     """Do the job; if it is one of the preset's, it is seen from outside to be at work."""
     of_preset = any(job.arguments() == each.arguments() for each in type(job).jobs(layout))
@@ -240,7 +267,7 @@ COMMANDS = (
         train_expert,
         sample,
     ),
-    *(reference_features, features, metrics, table, figure),
+    *(reference_features, features, metrics, table, figure, do),
 )
 
 

@@ -1,11 +1,14 @@
-"""Labelled images in a folder of torchvision's layout (FOLDER/CLASS/IMAGE), cropped as ADM crops them."""
+"""Labelled images in a folder of torchvision's layout (FOLDER/CLASS/IMAGE), cropped as ADM crops them.
+
+torchvision takes as long to import as torch, and few jobs read a folder: so it is imported where one is read.
+"""
 
 from __future__ import annotations
 
 import math
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -16,8 +19,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
-from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
-from torchvision.transforms import v2
 
 from ppap.data.datasets import to_tensor
 from ppap.errors import DataError
@@ -54,6 +55,8 @@ class Draw(NamedTuple):
 
 def list_files(folder: Path, classes: int) -> LabelledFiles:
     """The images of a folder; DataError if it is missing, or has not `classes` folders with images."""
+    from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
+
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of images (one folder a class)")
     try:
@@ -64,6 +67,14 @@ def list_files(folder: Path, classes: int) -> LabelledFiles:
     except OSError as error:
         raise DataError(f"{folder}: {' '.join(str(error).split())}") from None
     return LabelledFiles([path for path, _ in found], [label for _, label in found])
+
+
+def pictures_under(folder: Path, others: Sequence[str] = ()) -> list[Path]:
+    """The images anywhere under a folder, and files with these other suffixes, by name."""
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    suffixes = (*IMG_EXTENSIONS, *others)
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
 
 
 class TrainingBatches:
@@ -181,6 +192,8 @@ def read_image(path: str | Path) -> Image.Image:
 
 def centred(image: Image.Image, size: int) -> Tensor:
     """An image of any size, resized by its shorter side and cropped to the centre: uint8 (size, size, C)."""
+    from torchvision.transforms import v2
+
     fit = v2.Compose([v2.Resize(size, antialias=True), v2.CenterCrop(size), v2.PILToTensor()])
     return fit(image).permute(1, 2, 0)
 

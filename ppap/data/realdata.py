@@ -6,10 +6,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from ppap.data.downloads import Downloads, only_one
-from ppap.data.image_folder import centred, read_image
+from ppap.data.image_folder import centred, pictures_under, read_image
 from ppap.errors import ConfigError, DataError
 from ppap.graph.artefacts import IMAGES, LABELS, MU, SIGMA, check_statistics, reference_images
 from ppap.preset import Preset
@@ -72,7 +71,7 @@ def registered(name: str, downloads: Downloads) -> dict[str, Tensor]:
 
 def read_folder(folder: Path, size: int) -> Tensor:
     """All images under a folder, resized by their shorter side and cropped to the centre: (N, size, size, 3)."""
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMG_EXTENSIONS)
+    paths = pictures_under(folder)
     if not paths:
         raise DataError(f"{folder}: no images there (evaluator.reference.folder)")
     images = [centred(read_image(path), size) for path in Bar(paths, str(folder), unit="image")]

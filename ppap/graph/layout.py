@@ -19,6 +19,9 @@ from ppap.preset.runs import (
     warm_name,
 )
 
+SIGN = ".running"
+"""The suffix of the file that a job holds while it is at work."""
+
 Index = int | str
 """A number in a file's name, or the wildcard that stands for one in a rule: "{shard}"."""
 
@@ -65,7 +68,7 @@ class Layout:
 
     def sign(self, job: str) -> Path:
         """The file that a job holds while it is at work."""
-        return self.unfinished / f"{job}.running"
+        return self.unfinished / f"{job}{SIGN}"
 
     def log(self, job: str) -> Path:
         return self.root / "logs" / f"{job}.log"

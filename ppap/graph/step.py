@@ -93,6 +93,14 @@ class Step(ABC):
         """Where an output stands within its category in Snakemake's report."""
         return None
 
+    def fellows(self) -> tuple[str, ...]:
+        """What the jobs that may share a process with this one have in common with it (see `ppap.steps.processes`)."""
+        return ()
+
+    def length(self, preset: Preset) -> int:
+        """What it counts for in a process that it shares: its steps of training or drawing, where it has some, else 1."""
+        return 1
+
     # -- what follows from that ------------------------------------------------------------------
 
     @classmethod

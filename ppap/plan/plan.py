@@ -15,8 +15,8 @@ from ppap.graph.step import Step
 from ppap.plan import gpus
 from ppap.plan.costs import Costs
 from ppap.plan.measured import seconds
-from ppap.steps import all_jobs
 from ppap.steps.phases import PHASES, phase_of
+from ppap.steps.processes import Process, all_processes
 
 log = logging.getLogger(__name__)
 
@@ -101,11 +101,16 @@ def _tasks(layout: Layout, rate: float | None) -> list[Task]:
     """Every job, at so many operations a second; None: of which nothing is known but what was measured."""
     log.info("building the networks of %s, to count their operations ...", layout.preset.name)
     costs = Costs(layout)
-    return [_task(job, costs, layout, rate) for job in all_jobs(layout)]
+    return [
+        _task(job, process, costs, layout, rate)
+        for process in all_processes(layout)
+        for job in process.jobs
+    ]
 
 
-def _task(job: Step, costs: Costs, layout: Layout, rate: float | None) -> Task:
-    cost, measured = job.cost(costs), seconds(layout.benchmark(job.name(layout)))
+def _task(job: Step, process: Process, costs: Costs, layout: Layout, rate: float | None) -> Task:
+    cost, of_all = job.cost(costs), seconds(layout.benchmark(process.name(layout)))
+    measured = None if of_all is None else of_all * process.share(job, layout.preset)
     taken = measured if measured is not None else cost.flops / rate if rate else None
     hours = None if taken is None else taken / 3600
     files = job.inputs(layout), job.outputs(layout)

@@ -9,10 +9,9 @@ import torch
 from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from ppap.data import datasets
-from ppap.data.image_folder import centred, read_image
+from ppap.data.image_folder import centred, pictures_under, read_image
 from ppap.errors import ConfigError, DataError
 from ppap.graph import artefacts, targets
 from ppap.graph.artefacts import PICTURE, TARGET
@@ -68,7 +67,7 @@ def _of_folder(layout: Layout, guide: str, folder: Path) -> Shown:
     """The targets in a folder's files, in the order of their names; pictures are looked at by the guide."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder (guides.{guide}.targets.folder)")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (*IMG_EXTENSIONS, ".npy"))
+    paths = pictures_under(folder, [".npy"])
     if not paths:
         raise DataError(f"{folder}: no targets there (guides.{guide}.targets.folder)")
     task = targets.task_of(layout.preset, guide)

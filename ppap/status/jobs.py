@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ppap.graph.layout import Layout
+from ppap.graph.layout import SIGN, Layout
 from ppap.graph.step import Step
 from ppap.process import heartbeat
 from ppap.process.heartbeat import Sign
 from ppap.status.records import Records
-from ppap.steps.phases import PHASES, by_phase
+from ppap.steps.phases import PHASES, phase_of
+from ppap.steps.processes import Process, all_processes
 
 _TAIL = 4096  # bytes of a log in which its last line is
 
@@ -30,13 +31,23 @@ class State(enum.StrEnum):
 
 
 class Job(NamedTuple):
-    """A job, with what is known of it for good; paths of files are strings, of which there may be many."""
+    """A job, with what is known of it for good; paths of files are strings, of which there may be many.
+
+    `share` is the part of its process' time that it takes; that has a log and a benchmark for all its jobs, and
+    `fellows` are the signs that these give.
+    """
 
     step: Step
     name: str
     phase: str
     outputs: list[str]
     inputs: list[str]
+    process: Process
+    log: Path
+    benchmark: Path
+    share: float
+    sign: str
+    fellows: list[str]
 
 
 class Seen(NamedTuple):
@@ -50,18 +61,25 @@ class Seen(NamedTuple):
 
 def jobs_of(layout: Layout) -> list[Job]:
     """All jobs of a preset, phase by phase."""
-    phases = by_phase(layout)
-    return [
+    found = [
         Job(
             step,
             step.name(layout),
-            phase,
+            phase_of(step, layout),
             _named(step.outputs(layout)),
             _named(step.inputs(layout)),
+            process,
+            layout.log(process.name(layout)),
+            layout.benchmark(process.name(layout)),
+            process.share(step, layout.preset),
+            str(layout.sign(step.name(layout))),
+            _named([layout.sign(fellow.name(layout)) for fellow in process.jobs]),
         )
-        for phase in PHASES
-        for step in phases[phase]
+        for process in all_processes(layout)
+        for step in process.jobs
     ]
+    order = list(PHASES)
+    return sorted(found, key=lambda job: order.index(job.phase))
 
 
 class Looker:
@@ -71,18 +89,21 @@ class Looker:
         self.layout, self.jobs = layout, jobs_of(layout)
         self._records = Records(layout.preset)
         self._files: dict[str, float] = {}
+        self._signs: dict[str, Sign | None] = {}
         self._unsettled: set[str] = set()
 
     def look(self) -> list[Seen]:
         """Every job as it is now. Nothing is run or asked; each folder is listed once."""
         self._files = dict(_listed(self.layout.root))
-        signs = {path for path, _ in _listed(self.layout.unfinished)}
+        unfinished = (path for path, _ in _listed(self.layout.unfinished))
+        self._signs = {
+            path: heartbeat.read(Path(path)) for path in unfinished if path.endswith(SIGN)
+        }
         self._unsettled = set()
-        return [self._settled(self._seen(job, signs)) for job in self.jobs]
+        return [self._settled(self._seen(job)) for job in self.jobs]
 
-    def _seen(self, job: Job, signs: set[str]) -> Seen:
-        path = self.layout.sign(job.name)
-        sign = heartbeat.read(path) if str(path) in signs else None
+    def _seen(self, job: Job) -> Seen:
+        sign = self._signs.get(job.sign)
         if sign and sign.alive:
             return Seen(job, State.running, sign)
         if all(path in self._files for path in job.outputs):
@@ -100,13 +121,16 @@ class Looker:
         newest = max((self._files.get(path, 0.0) for path in job.inputs), default=0.0)
         if not made or newest > min(made) or not self._unsettled.isdisjoint(job.inputs):
             return True
-        return self._records.made_otherwise(job.step, job.outputs[0], self._files[job.outputs[0]])
+        changed = self._files[job.outputs[0]]
+        return self._records.made_otherwise(job.process, job.outputs[0], changed)
 
     def _unmade(self, job: Job, sign: Sign | None) -> Seen:
-        """A job without its files. Snakemake writes a benchmark when a job has succeeded, after its log."""
-        log, benchmark = self.layout.log(job.name), self.layout.benchmark(job.name)
-        logged, measured = self._files.get(str(log), 0.0), self._files.get(str(benchmark), 0.0)
-        said = last_line(log) if logged > measured else ""
+        """A job without its files. Snakemake writes a benchmark when a process has succeeded, after its log."""
+        if any(sign.alive for fellow in job.fellows if (sign := self._signs.get(fellow))):
+            return Seen(job, State.to_do)
+        logged = self._files.get(str(job.log), 0.0)
+        measured = self._files.get(str(job.benchmark), 0.0)
+        said = last_line(job.log) if logged > measured else ""
         if said.startswith("ppap: ") and ": stopped by SIG" not in said:
             return Seen(job, State.failed, None, said)
         if sign is not None or ": stopped by SIG" in said:

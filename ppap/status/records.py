@@ -8,8 +8,8 @@ from base64 import urlsafe_b64encode
 from pathlib import Path
 
 from ppap.graph.keys import fingerprint
-from ppap.graph.step import Step
 from ppap.preset import Preset
+from ppap.steps.processes import Process
 
 _FOLDER = Path(".snakemake", "metadata")
 _LONGEST = (
@@ -29,15 +29,15 @@ class Records:
         self._wanted: dict[tuple[str, ...], str] = {}
         self._found: dict[str, tuple[float, str | None]] = {}
 
-    def made_otherwise(self, step: Step, output: str, changed: float) -> bool:
-        """Whether the job made this file under other values of the keys that it reads; False if nobody noted it."""
+    def made_otherwise(self, process: Process, output: str, changed: float) -> bool:
+        """Whether the process made this file under other values of the keys that it reads; False if nobody noted it."""
         if self._found.get(output, (None, None))[0] != changed:
             self._found[output] = changed, self._noted(output)
         noted = self._found[output][1]
-        return noted is not None and noted != self._fingerprint(step)
+        return noted is not None and noted != self._fingerprint(process)
 
-    def _fingerprint(self, step: Step) -> str:
-        keys = tuple(step.keys(self.preset))
+    def _fingerprint(self, process: Process) -> str:
+        keys = tuple(process.keys(self.preset))
         if keys not in self._wanted:
             self._wanted[keys] = fingerprint(self.preset, keys)
         return self._wanted[keys]

@@ -82,7 +82,7 @@ class Watcher:
 
     def __init__(self, layout: Layout, counted: Mapping[str, float] | None = None) -> None:
         self.layout = layout
-        self._looker, self._times = Looker(layout), Times(layout, counted or {})
+        self._looker, self._times = Looker(layout), Times(counted or {})
 
     def status(self) -> Status:
         seen = self._looker.look()
@@ -106,7 +106,7 @@ def _row(name: str, here: list[Here]) -> Row:
     )
 
 
-def as_json(status: Status, layout: Layout) -> dict[str, Any]:
+def as_json(status: Status) -> dict[str, Any]:
     """The status for programs. Seconds are null where nothing is known; times are UNIX times."""
     return {
         "preset": status.preset,
@@ -116,7 +116,7 @@ def as_json(status: Status, layout: Layout) -> dict[str, Any]:
         "seconds_to_wait": status.wait,
         "phases": [_row_as_json(row) for row in status.rows],
         "total": _row_as_json(status.total),
-        "jobs": [_job_as_json(job, layout) for job in status.jobs],
+        "jobs": [_job_as_json(job) for job in status.jobs],
     }
 
 
@@ -133,8 +133,8 @@ def _row_as_json(row: Row) -> dict[str, Any]:
     }
 
 
-def _job_as_json(here: Here, layout: Layout) -> dict[str, Any]:
-    seen, log = here.seen, layout.log(here.seen.job.name)
+def _job_as_json(here: Here) -> dict[str, Any]:
+    seen, log = here.seen, here.seen.job.log
     sign = seen.sign or Sign(False)
     return {
         "job": seen.job.name,

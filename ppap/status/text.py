@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from rich.text import Text
 from tabulate import tabulate
 
-from ppap.graph.layout import Layout
 from ppap.process.progress import duration
 from ppap.status.jobs import State
 from ppap.status.status import Here, Row, Status
@@ -26,14 +25,14 @@ _COLOURS = {
 """A phase has the colour of the first state that any of its jobs is in."""
 
 
-def as_text(status: Status, layout: Layout) -> Text:
+def as_text(status: Status) -> Text:
     """A table of the phases, the time left, and the jobs that run, failed, or were stopped."""
     lines = [
         Text(f"Preset {status.preset}: {summary(status)}", "bold"),
         Text(),
         *_table(status),
         *_listed(status, State.running, "Running:", _running),
-        *_listed(status, State.failed, "Failed:", lambda job: _failed(job, layout)),
+        *_listed(status, State.failed, "Failed:", _failed),
         *_listed(status, State.stopped, "Stopped, and will resume:", _stopped),
         *_stale(status),
     ]
@@ -131,8 +130,8 @@ def _running(job: Here) -> str:
     return f"{job.seen.job.name}: {told} ({about})" if told else f"{job.seen.job.name}: {about}"
 
 
-def _failed(job: Here, layout: Layout) -> str:
-    return f"{job.seen.job.name}: {job.seen.said.removeprefix('ppap: ')}\n    {layout.log(job.seen.job.name)}"
+def _failed(job: Here) -> str:
+    return f"{job.seen.job.name}: {job.seen.said.removeprefix('ppap: ')}\n    {job.seen.job.log}"
 
 
 def _stopped(job: Here) -> str:

@@ -12,7 +12,6 @@ from statistics import mean
 from typing import NamedTuple
 
 from ppap.errors import DataError
-from ppap.graph.layout import Layout
 from ppap.graph.step import Step
 from ppap.plan import measured
 from ppap.status.jobs import Job, Seen, State
@@ -41,8 +40,8 @@ class Left(NamedTuple):
 class Times:
     """Estimates from a preset's benchmark files; from counted `seconds` by name for jobs that nothing measured is like."""
 
-    def __init__(self, layout: Layout, counted: Mapping[str, float]) -> None:
-        self.layout, self.counted = layout, counted
+    def __init__(self, counted: Mapping[str, float]) -> None:
+        self.counted = counted
         self._read: dict[Path, tuple[float, float | None]] = {}
         self._measured: dict[str, float] = {}
         self._groups: dict[tuple[str, ...], list[float]] = {}
@@ -51,9 +50,10 @@ class Times:
         """Read the benchmarks that are new."""
         self._measured, self._groups = {}, {}
         for job in jobs:
-            taken = self._seconds(self.layout.benchmark(job.name))
-            if taken is None:
+            of_process = self._seconds(job.benchmark)
+            if of_process is None:
                 continue
+            taken = of_process * job.share
             self._measured[job.name] = taken
             for group in _groups(job.step):
                 self._groups.setdefault(group, []).append(taken)

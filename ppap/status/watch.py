@@ -27,9 +27,7 @@ def watch(layout: Layout, every: float, console: Console) -> Status:
     if not console.is_terminal:
         return _follow(watcher, every, lambda status: _print(console, as_lines(status)))
     with Live(console=console, auto_refresh=False) as live:
-        return _follow(
-            watcher, every, lambda status: live.update(as_text(status, layout), refresh=True)
-        )
+        return _follow(watcher, every, lambda status: live.update(as_text(status), refresh=True))
 
 
 def _follow(watcher: Watcher, every: float, show: Callable[[Status], object]) -> Status:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 from ppap.graph.layout import Layout
 from ppap.graph.step import Step
 from ppap.preset import Preset, reads
-from ppap.preset.runs import banks, has_warm_start
+from ppap.preset.runs import banks, expert_steps, has_warm_start
 
 if TYPE_CHECKING:
     from ppap.plan.costs import Cost, Costs
@@ -60,6 +60,13 @@ class TrainExpert(Step):
 
     def cost(self, costs: Costs) -> Cost:
         return costs.expert(self.guide, self.method)
+
+    def fellows(self) -> tuple[str, ...]:
+        return self.guide, self.method
+
+    def length(self, preset: Preset) -> int:
+        _, steps = expert_steps(preset, self.guide, preset.methods[self.method])
+        return max(1, steps)
 
     def run(self, layout: Layout) -> None:
         from ppap.experts.training import train_expert

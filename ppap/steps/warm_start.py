@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 from ppap.graph.layout import Layout
 from ppap.graph.step import Step
 from ppap.preset import Preset, reads
-from ppap.preset.runs import banks, has_warm_start, warm_name
+from ppap.preset.runs import banks, has_warm_start, warm_name, warm_steps
 
 if TYPE_CHECKING:
     from ppap.plan.costs import Cost, Costs
@@ -55,6 +55,12 @@ class WarmStart(Step):
 
     def cost(self, costs: Costs) -> Cost:
         return costs.warm_start(self.guide, self.trainable)
+
+    def fellows(self) -> tuple[str, ...]:
+        return (self.guide,)
+
+    def length(self, preset: Preset) -> int:
+        return max(1, warm_steps(preset, self.guide))
 
     def run(self, layout: Layout) -> None:
         from ppap.experts.training import train_warm_start

@@ -2,9 +2,8 @@
 # preset makes stale, what they ask of the machine.
 
 
-for step in STEPS:
-    RULE = Rule(step, LAYOUT, PRESET_FILE)
-    if step.local:
+for RULE in all_rules(LAYOUT, PRESET_FILE):
+    if RULE.local:
         workflow.localrules(RULE.name)
 
     rule:
@@ -32,4 +31,4 @@ for step in STEPS:
         message:
             RULE.message
         shell:
-            "ppap {params.step:q} {params.preset:q} {params.arguments:q} > {log:q} 2>&1"
+            "ppap {params.command:q} {params.preset:q} {params.arguments:q} > {log:q} 2>&1"
