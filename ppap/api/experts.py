@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ppap.data import datasets
+from ppap.data.gathering import ImagesInMemory
 from ppap.diffusion.model import DiffusionModel
 from ppap.diffusion.noise_ranges import Allocation, noise_ranges
 from ppap.diffusion.schedules import Schedule
@@ -23,8 +24,8 @@ from ppap.experts.labelling import answers_on, check_finite
 from ppap.experts.learning import Learned, Start, Student, learn
 from ppap.experts.lessons import (
     AnswersInMemory,
-    ImagesInMemory,
     LessonAt,
+    Teaching,
     of_a_teacher,
     of_truths,
 )
@@ -142,9 +143,11 @@ def _lessons(
         real = datasets.to_tensor(images).to(device)
         return of_truths(real, truths.to(device), task, batch_size, mirror)
     held = ImagesInMemory(images)
-    answers = answers_on(held, guide, batch_size, mirror, torch.float32, device)
+    batches = torch.arange(len(held)).split(batch_size)
+    answers = answers_on(held, batches, guide, mirror, torch.float32, device)
     check_finite(answers, guide.name)
-    return of_a_teacher(held, AnswersInMemory(answers), batch_size, mirror, device)
+    taught = AnswersInMemory(answers)
+    return of_a_teacher(Teaching(held, taught, batch_size, mirror, device))
 
 
 def _shares(steps: int, experts: int, warm_share: float) -> tuple[int, int]:

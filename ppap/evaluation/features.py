@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ppap.data import datasets
-from ppap.data.shards import ShardedImages, samples, sha256_with
+from ppap.data.gathering import Images, ImagesInMemory, read_ahead
+from ppap.data.shards import samples, sha256_with
 from ppap.errors import DataError
 from ppap.evaluation import judging
 from ppap.evaluation.evaluator import Evaluator, Extractor
@@ -115,32 +116,19 @@ def write_reference(layout: Layout) -> None:
             stored = {name: external[name] for name in (MU, SIGMA) if name in external}
     else:
         images = datasets.load(layout, "train").images[: preset.evaluator.most_compared]
-    said = _extract(preset, _InMemory(images), judge.load(layout))
+    said = _extract(preset, ImagesInMemory(images), judge.load(layout))
     files.write_tensors(layout.reference, said | stored, judge.identity(layout))
 
 
-class _InMemory:
-    def __init__(self, images: NDArray[np.uint8]) -> None:
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def take(self, indices: Tensor) -> NDArray[np.uint8]:
-        return self.images[indices.numpy()]
-
-
 @torch.inference_mode()
-def _extract(
-    preset: Preset, images: ShardedImages | _InMemory, extract: Extractor
-) -> dict[str, Tensor]:
+def _extract(preset: Preset, images: Images, extract: Extractor) -> dict[str, Tensor]:
     device = runtime.device(preset.runtime)
     parts: dict[str, list[Tensor]] = {}
     batches = torch.arange(len(images)).split(preset.sampling.batch_size)
-    for chosen in Bar(batches, "features", unit="batch"):
-        batch = torch.from_numpy(images.take(chosen)).permute(0, 3, 1, 2).to(device)
-        for name, value in extract(batch).items():
-            parts.setdefault(name, []).append(value.cpu())
+    with read_ahead(images, batches, device) as gathered:
+        for batch in Bar(gathered, "features", len(batches), unit="batch"):
+            for name, value in extract(batch.permute(0, 3, 1, 2)).items():
+                parts.setdefault(name, []).append(value.cpu())
     return {name: torch.cat(values) for name, values in parts.items()}
 
 

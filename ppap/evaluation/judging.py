@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ppap.data import datasets
-from ppap.data.shards import ShardedImages
+from ppap.data.gathering import Images, read_ahead
 from ppap.evaluation.evaluator import Evaluator
 from ppap.graph import targets
 from ppap.graph.artefacts import LOGITS, PREDICTED
@@ -27,7 +27,7 @@ Said = Mapping[str, Tensor]
 def statistics(
     layout: Layout,
     guides: Sequence[str],
-    images: ShardedImages,
+    images: Images,
     said: Said,
     evaluator: Evaluator,
 ) -> dict[str, Tensor]:
@@ -51,7 +51,7 @@ def _of_classes(layout: Layout, guide: str, said: Said, evaluator: Evaluator) ->
 
 
 @torch.inference_mode()
-def _of_pictures(layout: Layout, guide: str, images: ShardedImages) -> dict[str, Tensor]:
+def _of_pictures(layout: Layout, guide: str, images: Images) -> dict[str, Tensor]:
     """Of what the judge of the guide's task says, if there is one."""
     preset, name = layout.preset, layout.preset.judge(guide)
     if name is None:
@@ -59,10 +59,11 @@ def _of_pictures(layout: Layout, guide: str, images: ShardedImages) -> dict[str,
     judge, device = models.load_guide(layout, name), runtime.device(preset.runtime)
     task, take = targets.task_of(preset, guide), targets.taker(layout, guide)
     numbers, parts = targets.numbers(layout, guide), []
-    for chosen in torch.arange(len(images)).split(preset.sampling.batch_size):
-        batch = datasets.to_tensor(torch.from_numpy(images.take(chosen)).to(device))
-        wanted = take(numbers[chosen].to(device))
-        parts.append(task.statistics(judge(batch).float(), wanted))
+    batches = torch.arange(len(images)).split(preset.sampling.batch_size)
+    with read_ahead(images, batches, device) as gathered:
+        for chosen, batch in zip(batches, gathered, strict=True):
+            wanted = take(numbers[chosen].to(device))
+            parts.append(task.statistics(judge(datasets.to_tensor(batch)).float(), wanted))
     return {stat: torch.cat([part[stat].cpu() for part in parts]) for stat in parts[0]}
 
 

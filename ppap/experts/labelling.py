@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from ppap.data import datasets
+from ppap.data.gathering import Images, read_ahead
 from ppap.data.shards import clean_images, finished_clean_images
 from ppap.errors import NumericalError
-from ppap.experts.lessons import Images
 from ppap.graph.artefacts import IMAGE, MIRROR, labels_identity
 from ppap.graph.layout import Layout, one_of
 from ppap.networks import models, runtime
@@ -22,19 +22,26 @@ from ppap.storage import files
 @torch.inference_mode()
 def answers_on(
     images: Images,
+    batches: Sequence[Tensor],
     guide: Guide,
-    batch_size: int,
     mirror: bool,
     kept: torch.dtype,
     device: torch.device,
+    name: str = "",
 ) -> dict[str, Tensor]:
-    """The guide's answers on images (N, ...), in the precision that is `kept`: `image`, and `mirror` if asked for."""
+    """The guide's answers on batches of images, in the precision that is `kept`: `image`, and `mirror` if asked for.
+
+    With a name, progress is shown under it.
+    """
     answers: dict[str, list[Tensor]] = {IMAGE: [], MIRROR: []}
-    for chosen in torch.arange(len(images)).split(batch_size):
-        batch = datasets.to_tensor(torch.from_numpy(images.take(chosen)).to(device))
-        answers[IMAGE].append(guide(batch).to("cpu", kept))
-        if mirror:
-            answers[MIRROR].append(guide(batch.flip(-1)).to("cpu", kept))
+    bar = Bar(total=len(batches), name=name, unit="batch", disable=not name)
+    with read_ahead(images, batches, device) as gathered, bar:
+        for found in gathered:
+            batch = datasets.to_tensor(found)
+            answers[IMAGE].append(guide(batch).to("cpu", kept))
+            if mirror:
+                answers[MIRROR].append(guide(batch.flip(-1)).to("cpu", kept))
+            bar.update()
     with torch.autocast("cpu", enabled=False):  # which joins no tensors of a third precision
         return {name: torch.cat(batches) for name, batches in answers.items() if batches}
 
@@ -59,15 +66,13 @@ def label(layout: Layout, guide_name: str, part: int) -> None:
     models.hold_precision(layout, guide_name, guide)
     device = runtime.device(preset.runtime)
     kept = torch.float32 if preset.runtime.precision == "float32" else torch.float16
-    clean = preset.clean_images
-    shards = layout.shards_of_part(part)
+    clean, shards = preset.clean_images, layout.shards_of_part(part)
     about = labels_identity(layout, guide_name, clean_images(layout, shards).firsts)
-    parts = []
+    images = finished_clean_images(layout, shards)
+    each = torch.arange(len(images)).split(clean.shard_size)
+    batches = [batch for shard in each for batch in shard.split(clean.batch_size)]
+    name = f"labels of {guide_name}"
     with runtime.autocast(preset.runtime):
-        for index in Bar(shards, f"labels of {guide_name}", unit="shard"):
-            images = finished_clean_images(layout, range(index, index + 1))
-            mirror = preset.dataset.mirror
-            parts.append(answers_on(images, guide, clean.batch_size, mirror, kept, device))
-    found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        found = answers_on(images, batches, guide, preset.dataset.mirror, kept, device, name)
     check_finite(found, guide_name)
     files.write_tensors(layout.labels(guide_name, part), found, about)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ppap.data import datasets
+from ppap.data.gathering import Images, pinned
 from ppap.graph.artefacts import IMAGE, MIRROR
+from ppap.process.overlap import ahead
 from ppap.tasks.task import Task
+
+LARGE = 1 << 20
+"""Bytes of a batch, which take about a millisecond to gather: as long as three wake-ups of a thread."""
 
 
 class Lesson(NamedTuple):
@@ -26,31 +31,10 @@ LessonAt = Callable[[int], Lesson]
 """The lesson of each training step; its random numbers come from torch's global generator."""
 
 
-class Images(Protocol):
-    """uint8 (N, H, W, C), of which only those that are taken need to be in memory."""
-
-    def __len__(self) -> int: ...
-
-    def take(self, indices: Tensor) -> NDArray[np.uint8]: ...
-
-
 class Answers(Protocol):
     """A teacher's answers (N, ...) on images, and on the mirror images."""
 
     def take(self, indices: Tensor, mirrored: Tensor) -> Tensor: ...
-
-
-class ImagesInMemory:
-    """An array as `Images`."""
-
-    def __init__(self, images: NDArray[np.uint8]) -> None:
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def take(self, indices: Tensor) -> NDArray[np.uint8]:
-        return self.images[indices.numpy()]
 
 
 class AnswersInMemory:
@@ -64,14 +48,28 @@ class AnswersInMemory:
         return _chosen(mirrored, self.mirror[indices], self.plain[indices]).float()
 
 
+class Choice(NamedTuple):
+    """Which images a batch has, and which of them are mirrored: (B,) each."""
+
+    indices: Tensor
+    mirrored: Tensor
+
+
+class Gathered(NamedTuple):
+    """A batch as it is kept: uint8 (B, H, W, C), whether each is to be mirrored, and the answers on these."""
+
+    images: Tensor
+    mirrored: Tensor
+    answers: Tensor
+
+
 def of_truths(
     images: Tensor, truths: Tensor, task: Task, batch_size: int, mirror: bool
 ) -> LessonAt:
     """Random batches of images (N, C, H, W) in [-1, 1], with what is true of them (N, ...)."""
 
     def lesson(step: int) -> Lesson:
-        chosen = torch.randint(len(images), (batch_size,))
-        coin = _coin(batch_size, mirror)
+        chosen, coin = _choose(len(images), batch_size, mirror)
         true = truths[chosen]
         return Lesson(
             _chosen(coin, images[chosen].flip(-1), images[chosen]),
@@ -81,22 +79,68 @@ def of_truths(
     return lesson
 
 
-def of_a_teacher(
-    images: Images, answers: Answers, batch_size: int, mirror: bool, device: torch.device
-) -> LessonAt:
-    """Random batches of images, with a teacher's answers on them."""
+@dataclass(frozen=True)
+class Teaching:
+    """Random batches of images, with a teacher's answers on them: chosen, gathered, and made a lesson."""
 
-    def lesson(step: int) -> Lesson:
-        chosen = torch.randint(len(images), (batch_size,))
-        coin = _coin(batch_size, mirror)
-        x0 = datasets.to_tensor(torch.from_numpy(images.take(chosen)).to(device))
-        return Lesson(_chosen(coin, x0.flip(-1), x0), answers.take(chosen, coin).to(device))
+    images: Images
+    answers: Answers
+    batch_size: int
+    mirror: bool
+    device: torch.device
 
-    return lesson
+    @property
+    def is_large(self) -> bool:
+        """Whether a batch is worth a thread."""
+        return self.batch_size * self.images.take(torch.tensor([0])).nbytes >= LARGE
+
+    def choose(self, generator: torch.Generator | None = None) -> Choice:
+        """From torch's global generator, if none is given."""
+        return _choose(len(self.images), self.batch_size, self.mirror, generator)
+
+    def gather(self, choice: Choice) -> Gathered:
+        images = torch.from_numpy(self.images.take(choice.indices))
+        parts = (images, choice.mirrored, self.answers.take(*choice))
+        return Gathered(*(pinned(part, self.device) for part in parts))
+
+    def lesson(self, gathered: Gathered) -> Lesson:
+        images, mirrored, answers = (p.to(self.device, non_blocking=True) for p in gathered)
+        x0 = datasets.to_tensor(images)
+        return Lesson(_chosen(mirrored, x0.flip(-1), x0), answers)
 
 
-def _coin(batch_size: int, mirror: bool) -> Tensor:
-    return torch.rand(batch_size) < (0.5 if mirror else 0.0)
+def of_a_teacher(teaching: Teaching) -> LessonAt:
+    """The lesson of each step, gathered when it is asked for."""
+    return lambda step: teaching.lesson(teaching.gather(teaching.choose()))
+
+
+@contextmanager
+def of_a_teacher_ahead(
+    teaching: Teaching, seed_at: Callable[[int], int], steps: int
+) -> Iterator[LessonAt]:
+    """The same lessons, gathered by threads while earlier steps are at work.
+
+    `seed_at` is the seed that the global generator is given at each step.
+    """
+
+    def gather(step: int) -> Gathered:
+        return teaching.gather(teaching.choose(torch.Generator().manual_seed(seed_at(step))))
+
+    with ahead(gather, steps) as gathered:
+
+        def lesson(step: int) -> Lesson:
+            teaching.choose()  # as the thread did: the step's other random numbers come after these
+            return teaching.lesson(gathered(step))
+
+        yield lesson
+
+
+def _choose(
+    count: int, batch_size: int, mirror: bool, generator: torch.Generator | None = None
+) -> Choice:
+    indices = torch.randint(count, (batch_size,), generator=generator)
+    coin = torch.rand(batch_size, generator=generator)
+    return Choice(indices, coin < (0.5 if mirror else 0.0))
 
 
 def _chosen(coin: Tensor, mirrored: Any, plain: Any) -> Tensor:

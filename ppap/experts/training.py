@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +15,14 @@ from ppap.errors import ConfigError
 from ppap.experts.bank import read_start
 from ppap.experts.header import ExpertHeader, Purpose, purpose, purpose_of
 from ppap.experts.learning import Start, Student, learn
-from ppap.experts.lessons import Lesson, LessonAt, of_a_teacher, of_truths
+from ppap.experts.lessons import (
+    Lesson,
+    LessonAt,
+    Teaching,
+    of_a_teacher,
+    of_a_teacher_ahead,
+    of_truths,
+)
 from ppap.graph.checkpoints import Checkpoint
 from ppap.graph.layout import Layout
 from ppap.graph.targets import task_of
@@ -127,9 +136,8 @@ def _train(layout: Layout, course: Course, checkpoint: Checkpoint, mark: str) ->
     if course.start is not None:
         start = Start(read_start(*course.start, guide.network.state_dict()), course.start.path)
     student = _student(preset, course)
-    lesson = _lessons(layout, course, student.training.batch_size, session.seed)
     device = runtime.device(preset.runtime)
-    with runtime.autocast(preset.runtime):
+    with runtime.autocast(preset.runtime), _lessons(layout, course, student, session) as lesson:
         learned = learn(guide, student, lesson, session, device, start)
     header = ExpertHeader(
         **course.purpose.model_dump(exclude={"lora_scale"}),
@@ -154,17 +162,26 @@ def _student(preset: Preset, course: Course) -> Student:
     )
 
 
-def _lessons(layout: Layout, course: Course, batch_size: int, seed: int) -> LessonAt:
+@contextmanager
+def _lessons(
+    layout: Layout, course: Course, student: Student, session: Session
+) -> Iterator[LessonAt]:
     """A source of random batches by step: real images with labels, or clean ones with a teacher's answers."""
-    preset = layout.preset
+    preset, batch_size = layout.preset, student.training.batch_size
     device, mirror = runtime.device(preset.runtime), preset.dataset.mirror
-    if course.supervision == "teacher":
+    if student.taught:
         images, answers = labelled_images(layout, course.guide)
-        return of_a_teacher(images, answers, batch_size, mirror, device)
-    if preset.dataset.facts.streamed:
-        batches = streams.training_batches(preset.dataset, batch_size, seed, device)
-        return lambda step: Lesson(*batches(step))
-    data = datasets.load(layout, "train")
-    real = datasets.to_tensor(data.images).to(device)
-    truths = data.truth_of(preset, course.guide).to(device)
-    return of_truths(real, truths, task_of(preset, course.guide), batch_size, mirror)
+        teaching = Teaching(images, answers, batch_size, mirror, device)
+        if teaching.is_large:
+            with of_a_teacher_ahead(teaching, session.seed_at, course.steps) as lesson:
+                yield lesson
+        else:
+            yield of_a_teacher(teaching)
+    elif preset.dataset.facts.streamed:
+        batches = streams.training_batches(preset.dataset, batch_size, session.seed, device)
+        yield lambda step: Lesson(*batches(step))
+    else:
+        data = datasets.load(layout, "train")
+        real = datasets.to_tensor(data.images).to(device)
+        truths = data.truth_of(preset, course.guide).to(device)
+        yield of_truths(real, truths, student.task, batch_size, mirror)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from ppap.diffusion.guidance import Guidance
 from ppap.diffusion.samplers import Sampler, State
 from ppap.diffusion.trajectory import Seeds, noise_state, trajectory
 from ppap.graph.checkpoints import Checkpoint, NotKept
+from ppap.process.overlap import behind
 from ppap.process.progress import Bar
 
 GuidanceFor = Callable[[Tensor], Guidance]
@@ -66,28 +69,30 @@ def in_batches(
 ) -> NDArray[np.uint8]:
     """The images of a shard, batch by batch, each of which `begin`s with a state and takes `steps`: uint8 (n, H, W, C).
 
-    From the checkpoint, if there is one; new ones are kept on the way.
+    From the checkpoint, if there is one; new ones are kept on the way, written while the drawing goes on.
     """
     done, state = _resume(drawing, device)
     batches = -(-len(drawing.seeds) // drawing.batch_size)
     initial = len(done) * steps + (steps - state.steps_left if state else 0)
     bar = Bar(total=batches * steps, name=drawing.name, initial=initial, unit="step")
-    for batch in range(len(done), batches):
-        chosen = slice(batch * drawing.batch_size, (batch + 1) * drawing.batch_size)
-        at = begin(chosen) if state is None else state
-        for reached in follow(chosen, at):
-            at = reached
-            bar.update()
-            if at.steps_left and (steps - at.steps_left) % drawing.checkpoint_every == 0:
-                _save(drawing, done, at)
-        done.append(torch.from_numpy(datasets.to_uint8(at.x)))
-        state = None
+    with behind() as write:
+        for batch in range(len(done), batches):
+            chosen = slice(batch * drawing.batch_size, (batch + 1) * drawing.batch_size)
+            at = begin(chosen) if state is None else state
+            for reached in follow(chosen, at):
+                at = reached
+                bar.update()
+                if at.steps_left and (steps - at.steps_left) % drawing.checkpoint_every == 0:
+                    write(partial(drawing.checkpoint.save, _kept(done, at)))
+            done.append(torch.from_numpy(datasets.to_uint8(at.x)))
+            state = None
     bar.close()
     return torch.cat(done).numpy()
 
 
-def _save(drawing: Drawing, done: list[Tensor], state: State) -> None:
-    drawing.checkpoint.save({"done": done, "x": state.x, "steps_left": state.steps_left})
+def _kept(done: list[Tensor], state: State) -> dict[str, Any]:
+    """What a checkpoint holds: a copy, since the drawing goes on while it is written."""
+    return {"done": [*done], "x": state.x.to("cpu", copy=True), "steps_left": state.steps_left}
 
 
 def _resume(drawing: Drawing, device: torch.device) -> tuple[list[Tensor], State | None]:

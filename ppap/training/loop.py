@@ -30,6 +30,10 @@ class Session(NamedTuple):
     seed: int
     checkpoint: Checkpoint | NotKept
 
+    def seed_at(self, step: int) -> int:
+        """What torch's global generator is seeded with at a step."""
+        return mix(self.seed, Stream.TRAINING, step)
+
 
 def train(
     network: nn.Module, loss_at: Callable[[int], Tensor], training: Training, session: Session
@@ -59,7 +63,7 @@ def train(
         unit="step",
     )
     for step in bar:
-        torch.manual_seed(mix(session.seed, Stream.TRAINING, step))
+        torch.manual_seed(session.seed_at(step))
         loss = loss_at(step)
         losses[step % _WATCHED] = loss.detach()
         optimizer.zero_grad(set_to_none=True)
