@@ -124,7 +124,7 @@ def write_reference(layout: Layout) -> None:
 def _extract(preset: Preset, images: Images, extract: Extractor) -> dict[str, Tensor]:
     device = runtime.device(preset.runtime)
     parts: dict[str, list[Tensor]] = {}
-    batches = torch.arange(len(images)).split(preset.sampling.batch_size)
+    batches = torch.arange(len(images)).split(preset.sampling.judged_at_once)
     with read_ahead(images, batches, device) as gathered:
         for batch in Bar(gathered, "features", len(batches), unit="batch"):
             for name, value in extract(batch.permute(0, 3, 1, 2)).items():

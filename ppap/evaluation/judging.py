@@ -59,7 +59,7 @@ def _of_pictures(layout: Layout, guide: str, images: Images) -> dict[str, Tensor
     judge, device = models.load_guide(layout, name), runtime.device(preset.runtime)
     task, take = targets.task_of(preset, guide), targets.taker(layout, guide)
     numbers, parts = targets.numbers(layout, guide), []
-    batches = torch.arange(len(images)).split(preset.sampling.batch_size)
+    batches = torch.arange(len(images)).split(preset.sampling.judged_at_once)
     with read_ahead(images, batches, device) as gathered:
         for chosen, batch in zip(batches, gathered, strict=True):
             wanted = take(numbers[chosen].to(device))

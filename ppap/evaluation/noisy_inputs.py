@@ -18,6 +18,7 @@ from ppap.graph.checkpoints import NotKept
 from ppap.graph.layout import Layout
 from ppap.networks import models, runtime
 from ppap.preset.runs import Run
+from ppap.sampling.batch_sizes import batch_size
 from ppap.sampling.batches import Drawing, draw
 from ppap.sampling.drawing import guide_at
 from ppap.seeds import noise_at
@@ -52,7 +53,7 @@ class HeldOut:
             return self._with_truths(self._real, guide)
         network, task = models.load_guide(self.layout, guide), targets.task_of(self.preset, guide)
         with torch.inference_mode():
-            parts = self._drawn.split(self.preset.sampling.batch_size)
+            parts = self._drawn.split(self.preset.sampling.judged_at_once)
             said = [task.target_of(network(part).float()) for part in parts]
         return self._drawn, torch.cat(said)
 
@@ -83,7 +84,7 @@ class HeldOut:
             seeds=[(preset.sampling.seeds[0], i) for i in range(count)],
             targets=torch.zeros(count, dtype=torch.int64),
             shape=preset.dataset.shape,
-            batch_size=preset.sampling.batch_size,
+            batch_size=batch_size(preset),
             checkpoint=NotKept(),
             checkpoint_every=len(denoiser.schedule),
         )
@@ -106,7 +107,7 @@ def scores(held_out: HeldOut, guide: str, runs: Sequence[Run]) -> Iterator[Score
         eps = noise_at(t, range(len(images)), preset.dataset.shape).to(images.device)
         x = add_noise(images, eps, images.new_tensor([abar]))
         for method, network in guides.items():
-            said = _statistics(network, task, x, truths, t, preset.sampling.batch_size)
+            said = _statistics(network, task, x, truths, t, preset.sampling.judged_at_once)
             yield Scored(method, t, task.scored(said)[task.scores[0].name])
         if posterior is not None:
             sure, said_class = posterior(x, abar).exp().max(dim=1)

@@ -49,8 +49,6 @@ class Step(ABC):
     """Whether its jobs run where Snakemake itself runs."""
     retries: ClassVar[int | None] = None
     """How often a job that failed is tried again; None: as Snakemake's profile says, which knows the cluster."""
-    resumes: ClassVar[tuple[str, ...]] = ()
-    """Keys that have no part in the result, but in the state of an unfinished job."""
     report: ClassVar[Report | None] = None
 
     # -- what a step says of each job ------------------------------------------------------------
@@ -139,5 +137,5 @@ class Step(ABC):
         """The job's unfinished state, for no other job to take up."""
         from ppap.graph.checkpoints import checkpoint_of
 
-        keys = [*self.keys(layout.preset), *self.resumes]
+        keys = self.keys(layout.preset)
         return checkpoint_of(layout, self.outputs(layout)[0], keys, self.inputs(layout))

@@ -319,7 +319,7 @@ def _sizes(preset: Preset) -> Iterator[str]:
         ("clean_images.shard_size", min(clean.shard_size, clean.count), pixels),
         ("sampling.samples", sampling.total, pixels),
         ("clean_images.batch_size", min(clean.batch_size, clean.count), pixels * _FLOAT),
-        ("sampling.batch_size", min(sampling.batch_size, sampling.total), pixels * _FLOAT),
+        ("sampling.batch_size", min(sampling.judged_at_once, sampling.total), pixels * _FLOAT),
         *_upsampled(preset),
         ("figures.samples", preset.figures.samples, pixels * _FLOAT),
         ("figures.images", preset.figures.images, pixels * _FLOAT),

@@ -20,6 +20,7 @@ from ppap.diffusion.trajectory import Seeds, noise_state, trajectory
 from ppap.graph.checkpoints import Checkpoint, NotKept
 from ppap.process.overlap import behind
 from ppap.process.progress import Bar
+from ppap.sampling.batch_sizes import Fitting, fastest
 
 GuidanceFor = Callable[[Tensor], Guidance]
 """The numbers (B,) of a batch's targets to its guidance."""
@@ -33,7 +34,7 @@ class Drawing:
     seeds: Seeds
     targets: Tensor
     shape: tuple[int, int, int]
-    batch_size: int
+    batch_size: int | Fitting
     checkpoint: Checkpoint | NotKept
     checkpoint_every: int
 
@@ -71,13 +72,23 @@ def in_batches(
 
     From the checkpoint, if there is one; new ones are kept on the way, written while the drawing goes on.
     """
+
+    def step(count: int) -> State:
+        chosen = slice(0, count)
+        return next(follow(chosen, begin(chosen)))
+
     done, state = _resume(drawing, device)
-    batches = -(-len(drawing.seeds) // drawing.batch_size)
+    total, first = len(drawing.seeds), sum(map(len, done))
+    size = drawing.batch_size
+    if isinstance(size, Fitting):
+        size = fastest(step, total, size, device)
+    begun = len(done) + (state is not None)
+    batches = begun + -(-(total - first - (len(state.x) if state else 0)) // size)
     initial = len(done) * steps + (steps - state.steps_left if state else 0)
     bar = Bar(total=batches * steps, name=drawing.name, initial=initial, unit="step")
     with behind() as write:
-        for batch in range(len(done), batches):
-            chosen = slice(batch * drawing.batch_size, (batch + 1) * drawing.batch_size)
+        while first < total:
+            chosen = slice(first, first + (len(state.x) if state else size))
             at = begin(chosen) if state is None else state
             for reached in follow(chosen, at):
                 at = reached
@@ -85,7 +96,7 @@ def in_batches(
                 if at.steps_left and (steps - at.steps_left) % drawing.checkpoint_every == 0:
                     write(partial(drawing.checkpoint.save, _kept(done, at)))
             done.append(torch.from_numpy(datasets.to_uint8(at.x)))
-            state = None
+            first, state = first + len(at.x), None
     bar.close()
     return torch.cat(done).numpy()
 

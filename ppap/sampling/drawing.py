@@ -21,6 +21,7 @@ from ppap.networks import models, runtime
 from ppap.networks.guide import Guide
 from ppap.preset import Preset
 from ppap.preset.runs import Run
+from ppap.sampling.batch_sizes import batch_size
 from ppap.sampling.batches import Drawing, GuidanceFor, draw
 from ppap.sampling.targets import real_pictures
 from ppap.storage import files
@@ -87,7 +88,7 @@ def _drawn(
         seeds=sample_seeds(layout, index),
         targets=numbers,
         shape=preset.dataset.shape,
-        batch_size=sampling.batch_size,
+        batch_size=batch_size(preset),
         checkpoint=checkpoint,
         checkpoint_every=sampling.checkpoint_every,
     )

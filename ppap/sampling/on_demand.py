@@ -22,9 +22,12 @@ from ppap.networks.cascade import load_first_stage, load_second_stage
 from ppap.preset import Preset
 from ppap.preset.runs import Run
 from ppap.process.progress import Bar
+from ppap.sampling.batch_sizes import Fitting, batch_size, fastest
 from ppap.sampling.drawing import guide_of
 from ppap.sampling.goals import Goal, wishes
 from ppap.sampling.targets import target_named
+
+NAME = "guided images"
 
 
 class Asked(NamedTuple):
@@ -79,34 +82,40 @@ def draw(
     device = runtime.device(preset.runtime)
     goals = [aim.goal for aim in wanted]
     targets = [goal.targets(count, preset.dataset.shape) for goal in goals]
-    drawn = []
-    for places in _batches(count, preset.sampling.batch_size):
-        seeds = [(seed, place) for place in places]
+
+    def states(places: range) -> tuple[Iterator[Tensor], int]:
         chosen = torch.tensor(places, device=device)
         guidance = preset.guidance(method).build(*together(wishes(goals, targets, chosen)))
-        with runtime.autocast(preset.runtime):
-            x = _drawn(first, second, guidance, seeds, device)
-        drawn.append(datasets.to_uint8(x))
-    return np.concatenate(drawn)
+        return _states(first, second, guidance, [(seed, place) for place in places], device)
+
+    with runtime.autocast(preset.runtime):
+        size = batch_size(preset)
+        if isinstance(size, Fitting):
+            size = fastest(lambda n: next(states(range(n))[0]), count, size, device)
+        return np.concatenate([_last(*states(places)) for places in _batches(count, size)])
 
 
-def _drawn(
+def _states(
     first: FirstStage,
     second: SecondStage | None,
     guidance: Guidance,
     seeds: Seeds,
     device: torch.device,
-) -> Tensor:
-    """A batch of images in [-1, 1], with a bar that shows the steps."""
-    cascade, name = Cascade(first, second), "guided images"
+) -> tuple[Iterator[Tensor], int]:
+    """x of a batch of images in [-1, 1], step by step, and the number of steps."""
+    cascade = Cascade(first, second)
     start = cascade.begin(seeds, device)
     if second is None:
-        states = trajectory(name, first.denoiser, first.sampler, guidance, start.state, seeds)
-        *_, last = Bar(states, name, start.state.steps_left, unit="step")
-        return last.x
-    both = cascade.states(name, guidance, start, seeds)
-    *_, end = Bar(both, name, cascade.steps_left(start), unit="step")
-    return end.state.x
+        one = trajectory(NAME, first.denoiser, first.sampler, guidance, start.state, seeds)
+        return (state.x for state in one), start.state.steps_left
+    both = cascade.states(NAME, guidance, start, seeds)
+    return (reached.state.x for reached in both), cascade.steps_left(start)
+
+
+def _last(states: Iterator[Tensor], steps: int) -> NDArray[np.uint8]:
+    """The images of a batch, with a bar that shows the steps."""
+    *_, x = Bar(states, NAME, steps, unit="step")
+    return datasets.to_uint8(x)
 
 
 def _aim(layout: Layout, asked: Asked, sampler: str, method: str) -> Aim:

@@ -23,7 +23,6 @@ class Generate(Step):
     options = ("shard",)
     resources = "generate"
     priority = 40
-    resumes = ("clean_images.batch_size",)
 
     shard: int
 

@@ -27,7 +27,6 @@ class Sample(Step):
     options = ("shard",)
     resources = "sample"
     priority = 10
-    resumes = ("sampling.batch_size",)
 
     sampler: str
     guide: str

@@ -23,7 +23,6 @@ class UpsampleClean(Step):
     options = ("shard",)
     resources = "upsample"
     priority = 35
-    resumes = ("diffusion.glide.upsampling.batch_size",)
 
     shard: int
 

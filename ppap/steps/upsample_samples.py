@@ -26,7 +26,6 @@ class UpsampleSamples(Step):
     )
     options = ("shard",)
     resources = "upsample"
-    resumes = ("diffusion.glide.upsampling.batch_size",)
 
     sampler: str
     guide: str

@@ -66,7 +66,9 @@ class CleanImagesConfig(Section):
 class SamplingConfig(Section):
     samples: Count = Field(description="images of one sampling seed")
     seeds: tuple[Seed, ...] = Field((0,), min_length=1, max_length=1000)
-    batch_size: Count = 250
+    batch_size: Count | Literal["auto"] = Field(
+        250, description="auto: what fits into memory and draws fastest, found for each method"
+    )
     shard_size: Count = Field(1000, description="images of one job")
     checkpoint_every: Count = Field(50, description="sampling steps between checkpoints")
 
@@ -81,6 +83,11 @@ class SamplingConfig(Section):
         if twice:
             raise ValueError(f"{twice[0]} is given twice")
         return values
+
+    @property
+    def judged_at_once(self) -> int:
+        """Images in a batch of finished samples, where networks only look at them."""
+        return 64 if self.batch_size == "auto" else self.batch_size
 
     @property
     def total(self) -> int:
