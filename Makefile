@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 PIP := $(BIN)/pip --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install tables publish compare rehearsal notebooks test test-lowest test-slurm lint format docs docs-external report pull unlock schema lock clean
+.PHONY: help install tables publish compare rehearsal notebooks test test-lowest test-slurm bench lint format docs docs-external report pull unlock schema lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,13 @@ test-lowest: $(OLD)/.installed ## run the tests of what other libraries give wit
 
 test-slurm: install ## run the workflow under a real, private Slurm (about 10 minutes; needs slurm-wlm and munge)
 	pytest -m slurm
+
+# one thread each, so that the figures of several machines can be compared
+bench: install ## how fast this CPU draws and trains beside named peers, as ratios (some minutes)
+	python -m benchmarks.sampling
+	python -m benchmarks.switching
+	python -m benchmarks.scale --work forward --batch 1 --repeats 1
+	python -m benchmarks.scale --work training --batch 4 --repeats 2
 
 lint: install ## check style, types and the workflow
 	ruff check .

@@ -1,131 +1,105 @@
-"""Speed of guided sampling: ours beside diffusers' DDIM loop, and the effect of each runtime option.
+"""Guided DDIM-25 and an expert's training step beside their peers, and the effect of each runtime option.
 
-Same network, same number of steps, same batch, in one run; every line is a ratio to the first.
-    python benchmarks/sampling.py [--preset config/digits.yaml] [--batch 250]
+    python -m benchmarks.sampling [--preset config/digits.yaml] [--batch 100] [--laps 3] [--options ...]
+
+The peers draw with the same networks, by as many calls of them: diffusers' DDIMPipeline with a guidance hook written by
+hand, and a plain PyTorch loop as guided-diffusion has it. One run measures all; on a CPU one thread, and the time that
+it worked.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
-import time
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import torch
-from diffusers import DDIMScheduler
 
-from ppap import preset as config
-from ppap.diffusion.denoiser import Denoiser
-from ppap.diffusion.guidance import NoGuidance, NoisyInputGuidance
-from ppap.diffusion.samplers import ddim
-from ppap.diffusion.schedules import Schedule, ddim_timesteps
-from ppap.experts import adapters
-from ppap.graph.checkpoints import Checkpoint
-from ppap.graph.layout import Layout
-from ppap.networks import models, runtime
-from ppap.networks.guide import Guide
+from benchmarks import networks, ours, pipeline, plain
+from benchmarks.setting import Setting, timed
+from benchmarks.timing import Work, best_of, where
+from ppap import preset as presets
 from ppap.preset import Runtime
-from ppap.sampling.batches import Drawing, draw
-from ppap.seeds import balanced_classes
-from ppap.tasks.classification import class_log_probability
 
-STEPS = 25
+OPTIONS: dict[str, dict[str, object]] = {
+    "channels_last": {"channels_last": True},
+    "bfloat16": {"precision": "bfloat16"},
+    "float16": {"precision": "float16"},
+    "compile": {"compile": True},
+}
 
 
-def seconds(work: Callable[[], object], repeats: int = 3) -> float:
-    """The best of a few runs, after one to warm up. On a CPU the time that its one thread worked."""
-    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
-    work()
-    times = []
-    for _ in range(repeats):
-        start = clock()
-        work()
-        times.append(clock() - start)
-    return min(times)
+def of_diffusers(setting: Setting, guide: str | None, laps: int) -> float:
+    """Seconds of a batch by diffusers' pipeline."""
+    network = networks.new_diffusion(setting.preset)
+    score = plain.new_score(setting, guide) if guide else None
+    pipe = pipeline.new_pipeline(setting.preset, network, score)
+    return best_of(lambda: pipeline.draw(pipe, setting.seeds), setting.device, laps)
+
+
+def of_batch(setting: Setting, work: Work, laps: int) -> float:
+    """Seconds of a batch by a loop."""
+    return networks.STEPS * timed(setting, work, networks.STEPS, networks.STEPS, laps)
+
+
+def show(title: str, rate: float, *peers: float) -> None:
+    """A row: things a second, and that divided by what each peer does a second."""
+    ratios = "".join(f"{rate / peer:18.2f}" for peer in peers)
+    print(f"{title:<46} {rate:9.1f}{ratios}", flush=True)
+
+
+def compare(setting: Setting, method: str, guide: str, laps: int) -> tuple[float, float]:
+    """Show both peers and ours; return what the peers draw a second."""
+    said = "no guidance" if method == "none" else f"guided by {guide}"
+    drawn = partial(of_batch, setting, laps=laps)
+    theirs = setting.batch / of_diffusers(setting, None if method == "none" else guide, laps)
+    show(f"diffusers' DDIMPipeline, {said}", theirs, theirs)
+    plainly = setting.batch / drawn(plain.drawing(setting, method, guide))
+    show(f"plain PyTorch loop, {said}", plainly, theirs, plainly)
+    mine = setting.batch / drawn(ours.drawing(setting, method, guide))
+    show(f"ours, {said}", mine, theirs, plainly)
+    return theirs, plainly
+
+
+def compare_training(setting: Setting, guide: str, laps: int) -> None:
+    """The same of an expert's training steps, beside the plain loop."""
+    rates = []
+    for title, work in (("plain PyTorch loop", plain), ("ours", ours)):
+        taken = timed(setting, work.training(setting, guide), warm=3, steps=20, laps=laps)
+        rates.append(1 / taken)
+        show(f"{title}, training an expert of {guide}", rates[-1], rates[0])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--preset", default="config/digits.yaml")
-    parser.add_argument("--batch", type=int, default=250)
+    parser.add_argument("--batch", type=int, default=100)
+    parser.add_argument("--laps", type=int, default=3, help="the best of so many is shown")
+    parser.add_argument("--options", nargs="*", choices=OPTIONS, default=list(OPTIONS))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    preset = config.load(arguments.preset)
-    size, channels = preset.dataset.image_size, preset.dataset.channels
-    shape = (channels, size, size)
-    spec = preset.diffusion
-    kept = ddim_timesteps(spec.timesteps, STEPS)
-    schedule = Schedule.respaced(spec.noise_schedule, spec.timesteps, kept)
-    sampler = partial(ddim, eta=0.0)
-    targets = balanced_classes(0, arguments.batch, list(range(preset.dataset.classes)))
-    name, guide_spec = next(iter(preset.guides.items()))
-
-    def guide_network(adapted: bool) -> Guide:
-        guide = models.new_guide(Layout(preset), name)
-        if adapted:
-            adapters.attach(guide.network, guide_spec.adapter)
-        return guide.eval().requires_grad_(False)
-
-    def ours(options: Runtime, guide: Guide | None = None, channels_last: bool = False) -> float:
-        network = models.new_diffusion(Layout(preset)).eval().requires_grad_(False)
-        denoiser = Denoiser(runtime.place(network, options), schedule, spec.variance)
-        device = runtime.device(options)
-        if guide is not None:
-            runtime.place(guide, options, channels_last)
-
-        def guidance(y: torch.Tensor) -> NoGuidance | NoisyInputGuidance:
-            if guide is None:
-                return NoGuidance()
-            return NoisyInputGuidance(lambda x, t: guide(x), class_log_probability(y), 4.0)
-
-        with tempfile.TemporaryDirectory() as folder:
-            shard = Drawing(
-                "bench", [(0, i) for i in range(arguments.batch)], targets, shape, arguments.batch,
-                Checkpoint(Path(folder) / "x", ""), 10**6,
-            )  # fmt: skip
-            with runtime.autocast(options):
-                return seconds(lambda: draw(shard, denoiser, sampler, guidance, device))
-
-    def peer(options: Runtime) -> float:
-        network = models.new_diffusion(Layout(preset)).eval().requires_grad_(False)
-        runtime.place(network, options)
-        theirs: Any = DDIMScheduler(
-            trained_betas=Schedule.create(spec.noise_schedule, spec.timesteps).betas
-        )
-        theirs.set_timesteps(STEPS)
-
-        @torch.no_grad()
-        def loop() -> None:
-            x = torch.randn(arguments.batch, *shape, device=runtime.device(options))
-            for t in theirs.timesteps:
-                eps = network(x, t.repeat(len(x)).to(x.device))[:, :channels]
-                x = theirs.step(eps, t, x).prev_sample
-
-        return seconds(loop)
-
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    plain = Runtime(device=device)
-    base = peer(plain)
+    plainly = Runtime(device=device)
+    setting = Setting(presets.load(arguments.preset), arguments.batch).running(plainly)
+    data, laps = setting.preset.dataset, arguments.laps
+    guide = next(iter(setting.preset.guides))
     print(
-        f"{arguments.batch} images {size}x{size}, DDIM-{STEPS}, {device}, one CPU thread, torch {torch.__version__}"
+        f"{setting.batch} images {data.image_size}x{data.image_size}, DDIM-{networks.STEPS}, "
+        f"{where(setting.device)}, torch {torch.__version__}"
     )
-    print(
-        f"{'diffusers DDIMScheduler, no guidance':<48} {arguments.batch / base:9.1f} images/s  1.00"
-    )
-
-    def show(title: str, taken: float) -> None:
-        print(f"{title:<48} {arguments.batch / taken:9.1f} images/s  {base / taken:.2f}")
-
-    show("ours, no guidance", ours(plain))
-    show("ours, guided, merged weights", ours(plain, guide_network(False)))
-    show("ours, guided, guide in channels_last", ours(plain, guide_network(False), True))
-    show("ours, guided, adapters left unmerged", ours(plain, guide_network(True)))
-    half = ({"precision": "bfloat16"}, {"precision": "float16"})
-    for option in ({"channels_last": True}, *half, {"compile": True}):
-        show(f"ours, no guidance, {option}", ours(plain.model_copy(update=option)))
+    print(f"{'':<46} {'images/s':>9}  beside diffusers  beside plain loop")
+    compare(setting, "none", guide, laps)
+    peers = compare(setting, "off_the_shelf", guide, laps)
+    for name in arguments.options:
+        chosen = setting.running(plainly.model_copy(update=OPTIONS[name]))
+        work = ours.drawing(chosen, "off_the_shelf", guide)
+        show(
+            f"ours, guided by {guide}, {name}", setting.batch / of_batch(chosen, work, laps), *peers
+        )
+    size = setting.preset.guides[guide].experts.batch_size
+    print(f"{'':<46} {'steps/s':>9}  beside plain loop")
+    compare_training(Setting(setting.preset, size), guide, laps)
 
 
 if __name__ == "__main__":

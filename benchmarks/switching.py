@@ -1,6 +1,6 @@
 """What it takes to put another expert into a guide: exchanged from memory, beside merging at every switch.
 
-    python benchmarks/switching.py [--model resnet50] [--experts 5] [--rounds 5]
+    python -m benchmarks.switching [--model resnet50] [--experts 5] [--rounds 5]
 
 A guide of timm with random weights, and experts with the adapters that config/imagenet256.yaml gives its first guide.
 A DDIM-25 run takes the experts in turn, once each: `rounds` is the number of runs.
@@ -9,43 +9,28 @@ A DDIM-25 run takes the experts in turn, once each: `rounds` is the number of ru
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import timm
 import torch
 from torch import Tensor
 
+from benchmarks import networks
+from benchmarks.timing import now, where
 from ppap import preset as presets
 from ppap.experts import adapters
 from ppap.experts.bank import Expert, ExpertBank
-from ppap.experts.header import ExpertHeader
 from ppap.networks.guide import Guide
 
-T = 1000
+CPU = torch.device("cpu")
 
 
 def bank_of(model: str, count: int) -> ExpertBank:
     torch.manual_seed(0)
-    adapter = next(iter(presets.load("config/imagenet256.yaml").guides.values())).adapter
+    preset = presets.load("config/imagenet256.yaml")
     network = timm.create_model(model).eval().requires_grad_(False)
-    experts = []
-    for number in range(count):
-        student = timm.create_model(model)
-        student.load_state_dict(network.state_dict())
-        adapters.attach(student, adapter)
-        for parameter in student.parameters():
-            if parameter.requires_grad:
-                parameter.data.normal_(std=0.01)
-        changed = adapters.delta(student, network.state_dict())
-        header = ExpertHeader(
-            guide=model, timesteps=T, noise_schedule="linear", lora_scale=adapter.alpha / adapter.rank,
-            range_start=number * T // count, range_stop=(number + 1) * T // count,
-            trainable_parameters=1, guide_parameters=1,
-        )  # fmt: skip
-        experts.append(Expert(Path(f"expert_{number + 1}"), header, changed))
-    return ExpertBank(Guide(network, 224, (0.5,), (0.5,)), experts)
+    adapter = next(iter(preset.guides.values())).adapter
+    return networks.new_bank(Guide(network, 224, (0.5,), (0.5,), model), adapter, count, preset)
 
 
 @torch.no_grad()
@@ -57,9 +42,9 @@ def merged_anew(bank: ExpertBank, state: dict[str, Tensor], expert: Expert) -> N
 
 
 def milliseconds(work: Callable[[], object], calls: int) -> float:
-    start = time.perf_counter()
+    start = now(CPU)
     work()
-    return (time.perf_counter() - start) * 1000 / calls
+    return (now(CPU) - start) * 1000 / calls
 
 
 def main() -> None:
@@ -70,6 +55,7 @@ def main() -> None:
     parser.add_argument("--experts", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
+    torch.set_num_threads(1)
     bank = bank_of(options.model, options.experts)
     state = {name: value.clone() for name, value in bank.off_the_shelf().items()}
     order = list(reversed(bank.experts))
@@ -85,7 +71,7 @@ def main() -> None:
     peer = milliseconds(merging, len(order) * options.rounds)
     first = milliseconds(lambda: exchanging(1), len(order))
     later = milliseconds(lambda: exchanging(options.rounds), len(order) * options.rounds)
-    print(f"{options.model}, {options.experts} experts, {torch.get_num_threads()} CPU threads")
+    print(f"{options.model}, {options.experts} experts, {where(CPU)}")
     print("switch                          ms  beside merging")
     for name, taken in (("merging at every switch", peer), ("first time in memory", first), ("exchanged", later)):  # fmt: skip
         print(f"{name:<26} {taken:8.2f} {taken / peer:15.3f}")

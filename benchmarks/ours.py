@@ -1,0 +1,93 @@
+"""What jobs of PPAP do, with random networks: the diffusion network, drawing, and the training of an expert."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+
+import torch
+
+from benchmarks import networks
+from benchmarks.setting import SCALE, Setting
+from benchmarks.timing import Stopwatch, Work, stepwise
+from ppap.data import datasets
+from ppap.diffusion.denoiser import Denoiser
+from ppap.diffusion.guidance import Guidance
+from ppap.diffusion.guidance_kinds import GUIDANCE
+from ppap.diffusion.samplers import State, ddim
+from ppap.diffusion.trajectory import noise_state, trajectory
+from ppap.experts.learning import Student, learn
+from ppap.experts.lessons import Lesson
+from ppap.graph.checkpoints import NotKept
+from ppap.graph.layout import Layout
+from ppap.networks import models
+from ppap.tasks.classification import class_log_probability
+from ppap.training.loop import Session
+
+
+def forward(setting: Setting, held: bool = True) -> Work:
+    """The diffusion network alone."""
+    denoiser = networks.new_denoiser(setting.preset, held)
+    x = noise_state(denoiser, setting.seeds, setting.preset.dataset.shape, setting.device).x
+
+    def steps() -> Iterator[None]:
+        with torch.no_grad():
+            while True:
+                denoiser(x, len(denoiser.schedule) // 2)
+                yield
+
+    return lambda watch: stepwise(steps(), watch)
+
+
+def drawing(setting: Setting, kind: str, guide: str, held: bool = True) -> Work:
+    """Batches of images, one after the other, by DDIM-25 with a kind of guidance."""
+    denoiser = networks.new_denoiser(setting.preset, held)
+    facts = GUIDANCE.get(kind)
+    at = networks.guide_at(setting.preset, guide, facts.experts) if facts.guided else None
+    guidance = facts.build(at, class_log_probability(setting.classes), SCALE)
+    return lambda watch: stepwise(_batches(setting, denoiser, guidance), watch)
+
+
+def states(setting: Setting, denoiser: Denoiser, guidance: Guidance) -> Iterator[State]:
+    """A batch's states by DDIM, from its own noise; the last is x_0."""
+    shape, seeds = setting.preset.dataset.shape, setting.seeds
+    start = noise_state(denoiser, seeds, shape, setting.device)
+    yield from trajectory("benchmark", denoiser, ddim, guidance, start, seeds)
+
+
+def _batches(setting: Setting, denoiser: Denoiser, guidance: Guidance) -> Iterator[State]:
+    """The states of batch after batch, without end; each ends with its images."""
+    while True:
+        for state in states(setting, denoiser, guidance):
+            if not state.steps_left:
+                datasets.to_uint8(state.x)
+            yield state
+
+
+def training(setting: Setting, guide: str) -> Work:
+    """The steps of an expert's training, of the adapters that the preset gives its guide."""
+    preset, spec = setting.preset, setting.preset.guides[guide]
+    network = networks.new_guide(preset, guide)
+    models.place_guide(Layout(preset), guide, network)
+    batch = setting.lesson()
+
+    def run(watch: Stopwatch) -> None:
+        def lesson(step: int) -> Lesson:
+            watch.tick()
+            return batch
+
+        length = {"steps": watch.needed, "checkpoint_every": watch.needed}
+        student = Student(
+            task=network.own_task,
+            schedule=networks.full_schedule(preset),
+            timesteps=range(preset.diffusion.timesteps // networks.EXPERTS),
+            training=spec.experts.model_copy(update=length),
+            adapter=spec.adapter,
+            taught=True,
+            settings=preset.experts,
+        )
+        with contextlib.redirect_stderr(io.StringIO()):  # its bar
+            learn(network, student, lesson, Session("benchmark", 0, NotKept()), setting.device)
+
+    return run
