@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 PIP := $(BIN)/pip --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install tables publish compare rehearsal notebooks test test-lowest test-slurm bench lint format docs docs-external report pull unlock schema lock clean
+.PHONY: help install tables publish compare rehearsal notebooks test test-lowest test-slurm bench bench-gpu lint format docs docs-external report pull unlock schema lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +78,10 @@ bench: install ## how fast this CPU draws and trains beside named peers, as rati
 	python -m benchmarks.switching
 	python -m benchmarks.scale --work forward --batch 1 --repeats 1
 	python -m benchmarks.scale --work training --batch 4 --repeats 2
+
+# with any python3 that has torch, torchvision and timm, not installed; it says what else is missing
+bench-gpu: ## what one GPU does at full size beside a plain loop (nine minutes), into docs/performance.md; BENCH=--profile
+	$(PYTHON) -m benchmarks.gpu $(BENCH)
 
 lint: install ## check style, types and the workflow
 	ruff check .

@@ -49,6 +49,32 @@ def drawing(setting: Setting, kind: str, guide: str, held: bool = True) -> Work:
     return lambda watch: stepwise(_batches(setting, denoiser, guidance), watch)
 
 
+def calls(setting: Setting, kind: str, guide: str) -> Work:
+    """The networks' part of `drawing` alone: as many calls, and gradients, on the same x_t each time."""
+    denoiser = networks.new_denoiser(setting.preset)
+    facts, half = GUIDANCE.get(kind), len(denoiser.schedule) // 2
+    at = networks.guide_at(setting.preset, guide, facts.experts) if facts.guided else None
+    x = noise_state(denoiser, setting.seeds, setting.preset.dataset.shape, setting.device).x
+    t = denoiser.schedule.timesteps[half]
+    ts = torch.full((len(x),), t, device=x.device)
+
+    def step() -> None:
+        leaf = x.detach().requires_grad_()
+        with torch.set_grad_enabled(facts.through_denoiser):
+            out = denoiser.network(leaf, ts)[:, : x.shape[1]]
+        if at is not None:
+            with torch.enable_grad():
+                seen = out if facts.through_denoiser else leaf
+                torch.autograd.grad(at(seen, t).sum(), leaf)
+
+    def steps() -> Iterator[None]:
+        while True:
+            step()
+            yield
+
+    return lambda watch: stepwise(steps(), watch)
+
+
 def states(setting: Setting, denoiser: Denoiser, guidance: Guidance) -> Iterator[State]:
     """A batch's states by DDIM, from its own noise; the last is x_0."""
     shape, seeds = setting.preset.dataset.shape, setting.seeds

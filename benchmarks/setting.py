@@ -50,6 +50,8 @@ class Setting(NamedTuple):
 def timed(setting: Setting, work: Work, warm: int, steps: int, laps: int = 1) -> float:
     """Seconds of a step of work, in the setting's precision."""
     watch = Stopwatch(setting.device, warm, steps, laps)
+    if setting.preset.runtime.compile:
+        torch.compiler.reset()  # it gives up after a few networks of the same code
     with runtime.autocast(setting.preset.runtime):
         work(watch)
     return watch.seconds

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import networks, ours, pipeline, plain
+from benchmarks import counted, networks, ours, pipeline, plain
+from benchmarks.gpu import measuring, needs
+from benchmarks.gpu import rows as gpu_rows
+from benchmarks.gpu.table import Measured
 from benchmarks.setting import SCALE, Setting
+from ppap import preset as presets
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import Guidance, NoGuidance, NoisyInputGuidance, X0Gradient
 from ppap.preset import Preset
@@ -140,3 +148,86 @@ def test_the_plain_loop_draws_the_same_images_by_the_x0_gradient(both: Networks)
     objective = class_log_probability(both.setting.classes)
     mine = both.ours(X0Gradient(both.guide.at, objective, SCALE))
     torch.testing.assert_close(both.plainly(both.score(), of_x0=True), mine, rtol=0, atol=1e-4)
+
+
+# -- on a GPU, tried in small ----------------------------------------------------------------------
+
+IMAGE = "torch,torchvision,timm,pydantic"
+"""What is to be installed where there is a GPU."""
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_all_of_a_gpu_is_measured_in_small_with_few_libraries(tmp_path: Path) -> None:
+    out = tmp_path / "table.md"
+    command = [
+        sys.executable,
+        "-m",
+        "tests.bare",
+        "benchmarks.gpu",
+        IMAGE,
+        "--small",
+        "--out",
+        str(out),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("missing wheels: none\n")
+    head, _, *table = out.read_text().splitlines()
+    assert "TFLOP/s in bfloat16" in head
+    columns, rows = cells(table[0]), [cells(line) for line in table[2:] if line]
+    assert {len(row) for row in rows} == {len(columns)}
+    small = gpu_rows.Sizes(4, 8, 2, 2)
+    wanted = gpu_rows.rows(
+        presets.load(SMOKE), ["bfloat16, channels_last", "bfloat16", "float32"], small
+    )
+    assert [row[:3] for row in rows] == [[w.title, w.options, str(w.batch)] for w in wanted]
+    assert all(float(row[columns.index("images/s")]) > 0 for row in rows)
+    assert all(float(row[-1]) > 0 for row in rows), done.stderr
+
+
+def test_no_row_is_begun_when_the_time_is_up(tmp_path: Path) -> None:
+    out = tmp_path / "table.md"
+    run("gpu", "--small", "--minutes", 0, "--options", "float32", "--out", out)
+    *_, last = out.read_text().splitlines()
+    assert last.startswith("Not measured, since the time was up: the last 7 rows, from U-Net")
+
+
+def test_the_gpu_benchmark_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    there = lambda name: None if name == "pydantic" else found(name)  # noqa: E731
+    monkeypatch.setattr(importlib.util, "find_spec", there)
+    assert needs.missing() == ["pydantic"]
+    assert "pip download --dest wheels pydantic" in needs.advice(["pydantic"])
+
+
+def test_a_row_that_does_not_fit_says_so(smoke: Preset) -> None:
+    def too_large() -> Any:
+        raise torch.OutOfMemoryError
+
+    setting = Setting(smoke, 2)
+    row = gpu_rows.Row("none", "resnet", "float32", 2, 1)
+    failed = measuring.figures(setting, too_large, steps=1)
+    assert failed.failed == "out of memory"
+    assert "out of memory" in Measured(row, failed, failed, 0.0, None).cells()
+
+
+def test_the_share_of_the_matrix_rate_counts_what_is_computed(both: Networks) -> None:
+    setting, counter = both.setting, FlopCounterMode(display=False)
+
+    def inner(x: Tensor) -> Tensor:
+        return x.clone()  # torch's counter follows no gradient to a leaf that a module is given
+
+    score, preset = both.score(), setting.preset
+    diffusion = plain.GaussianDiffusion(networks.ddim_schedule(preset))
+    x, i = torch.randn(3, *preset.dataset.shape), torch.tensor([5] * 3)
+    for method in ("off_the_shelf", "x0_gradient"):
+        with counter:
+            diffusion.ddim_sample(
+                lambda x, t: both.diffusion(inner(x), t),
+                lambda x, t: score(inner(x), t),
+                method == "x0_gradient", x, i,
+            )  # fmt: skip
+        assert counter.get_total_flops() == 3 * counted.of_drawing(preset, method, "resnet")
