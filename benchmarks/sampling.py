@@ -62,14 +62,28 @@ def compare(setting: Setting, method: str, guide: str, laps: int) -> tuple[float
 
 def compare_training(setting: Setting, guide: str, laps: int) -> None:
     """The same of an expert's training steps, beside the plain loop."""
-    rates = []
-    for title, work in (("plain PyTorch loop", plain), ("ours", ours)):
-        taken = timed(setting, work.training(setting, guide), warm=3, steps=20, laps=laps)
-        rates.append(1 / taken)
-        show(f"{title}, training an expert of {guide}", rates[-1], rates[0])
+
+    def steps_of(work: Work) -> float:
+        return 1 / timed(setting, work, warm=3, steps=20, laps=laps)
+
+    plainly = steps_of(plain.training(setting, guide))
+    show(f"plain PyTorch loop, an expert of {guide}", plainly, plainly)
+    show(f"ours, an expert of {guide}", steps_of(ours.training(setting, guide)), plainly)
+    like_peers = ours.training(contiguous(setting), guide)
+    show(f"ours, an expert of {guide}, contiguous", steps_of(like_peers), plainly)
 
 
-def main() -> None:
+def contiguous(setting: Setting) -> Setting:
+    """With no guide in a memory layout of its own, as the peers have it."""
+    preset = setting.preset
+    guides = {
+        name: spec.model_copy(update={"channels_last": False})
+        for name, spec in preset.guides.items()
+    }
+    return Setting(preset.model_copy(update={"guides": guides}), setting.batch)
+
+
+def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -77,7 +91,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=100)
     parser.add_argument("--laps", type=int, default=3, help="the best of so many is shown")
     parser.add_argument("--options", nargs="*", choices=OPTIONS, default=list(OPTIONS))
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parsed()
     torch.set_num_threads(1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     plainly = Runtime(device=device)
@@ -91,12 +109,12 @@ def main() -> None:
     print(f"{'':<46} {'images/s':>9}  beside diffusers  beside plain loop")
     compare(setting, "none", guide, laps)
     peers = compare(setting, "off_the_shelf", guide, laps)
+    ways = {"contiguous": contiguous(setting)}
     for name in arguments.options:
-        chosen = setting.running(plainly.model_copy(update=OPTIONS[name]))
-        work = ours.drawing(chosen, "off_the_shelf", guide)
-        show(
-            f"ours, guided by {guide}, {name}", setting.batch / of_batch(chosen, work, laps), *peers
-        )
+        ways[name] = setting.running(plainly.model_copy(update=OPTIONS[name]))
+    for name, way in ways.items():
+        taken = of_batch(way, ours.drawing(way, "off_the_shelf", guide), laps)
+        show(f"ours, guided by {guide}, {name}", setting.batch / taken, *peers)
     size = setting.preset.guides[guide].experts.batch_size
     print(f"{'':<46} {'steps/s':>9}  beside plain loop")
     compare_training(Setting(setting.preset, size), guide, laps)

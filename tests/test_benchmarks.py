@@ -68,7 +68,7 @@ def test_ours_stands_beside_both_peers() -> None:
         assert theirs[1] == plainly[2] == 1
         assert mine[1:] == [pytest.approx(mine[0] / peer[0], abs=0.02) for peer in (theirs, plainly)]  # fmt: skip
     assert "ours, guided by resnet, bfloat16" in rows
-    assert "ours, training an expert of resnet" in rows
+    assert "ours, an expert of resnet" in rows
 
 
 # -- the peers -------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Full-size networks with random weights on one GPU, beside a plain PyTorch loop of the same networks.
 
-    python -m benchmarks.gpu [--minutes 8.5] [--batch 16] [--out benchmarks/gpu/measured.md] [--options ...]
+    python -m benchmarks.gpu [--minutes 8] [--batch 16] [--out benchmarks/gpu/measured.md] [--options ...]
     python -m benchmarks.gpu --profile     # the kernels that a step takes, and what the loop adds to the networks
     python -m benchmarks.gpu --small       # tiny networks on whatever is there, to try the benchmark itself
 
@@ -24,7 +24,7 @@ def parsed() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--preset", default="config/imagenet256.yaml")
-    parser.add_argument("--minutes", type=float, default=8.5, help="after which all ends")
+    parser.add_argument("--minutes", type=float, default=8, help="after which all ends")
     parser.add_argument("--batch", type=int, default=16, help="images; half by the x0-gradient")
     parser.add_argument("--training-batch", type=int, default=128)
     parser.add_argument("--options", nargs="+", help="only these, by their words in the table")
