@@ -1,6 +1,8 @@
 """How networks run: each option gives float32's result but for rounding, and `auto` asks the processor."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -218,3 +220,30 @@ def test_a_named_precision_is_taken_at_its_word(monkeypatch) -> None:
     for name in ("float32", "bfloat16", "float16"):
         with runtime.autocast(Runtime(device="cpu", precision=name)):
             assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == getattr(torch, name)
+
+
+@pytest.mark.skipif(
+    not any(map(shutil.which, ("g++", "c++", "clang++"))), reason="this machine has no C++ compiler"
+)
+def test_what_one_job_compiled_the_next_one_takes_up(tmp_path: Path, preset_file, finished) -> None:
+    """With kernels of the same networks in scratch/compiled, nothing new is compiled, and answers are the same."""
+    path = preset_file(preset="compiled", runtime={"device": "cpu", "compile": True})
+    shutil.copytree(finished.results, tmp_path / "results" / "compiled")
+    labels = tmp_path / "results" / "compiled" / "labels" / "resnet" / "0000.safetensors"
+    plain = files.read_tensors(labels)
+    command = [sys.executable, "-m", "ppap", "label", str(path), "resnet"]
+    compiled = []
+    for _ in range(2):
+        labels.unlink()
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+        torch.testing.assert_close(files.read_tensors(labels), plain, rtol=1e-4, atol=1e-4)
+        kernels = sorted((tmp_path / "scratch" / "compiled").rglob("*.so"))
+        compiled.append({kernel: kernel.stat().st_mtime_ns for kernel in kernels})
+    assert compiled[0] and compiled[0] == compiled[1]
+
+
+def test_compiling_into_graphs_is_an_option_and_another_word_is_none(preset_file) -> None:
+    assert Runtime(compile="reduce-overhead").compile == "reduce-overhead"
+    path = preset_file(runtime={"compile": "fast"})
+    done = ppap("config", "check", path, check=False)
+    assert done.returncode == 2 and "runtime.compile" in done.stderr

@@ -61,10 +61,11 @@ class Started:
 
 def open_preset(preset: str) -> Layout:
     """Load a preset for work with its networks, and say where its files lie."""
-    from ppap.networks.runtime import keep_freed_memory
+    from ppap.networks import runtime
 
     layout = layout_of(preset)
-    keep_freed_memory()
+    runtime.keep_freed_memory()
+    runtime.keep_compiled(layout.compiled)
     return layout
 
 

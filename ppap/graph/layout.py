@@ -66,6 +66,11 @@ class Layout:
         """The folder of the preset's unfinished work."""
         return self.scratch / self.preset.name
 
+    @property
+    def compiled(self) -> Path:
+        """The folder of what torch has compiled of networks, for all presets."""
+        return self.scratch / "compiled"
+
     def sign(self, job: str) -> Path:
         """The file that a job holds while it is at work."""
         return self.unfinished / f"{job}{SIGN}"

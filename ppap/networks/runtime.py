@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -51,8 +53,13 @@ def place(network: nn.Module, runtime: Runtime, channels_last: bool = False) -> 
     if channels_last or runtime.channels_last:
         network = network.to(memory_format=torch.channels_last)
     if runtime.compile:
-        network.compile()
+        network.compile(mode=None if runtime.compile is True else runtime.compile)
     return network
+
+
+def keep_compiled(folder: Path) -> None:
+    """Have what torch compiles kept in this folder, for the jobs to come, unless the user's environment says where."""
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder.absolute()))
 
 
 def hold_precision(network: nn.Module, runtime: Runtime) -> nn.Module:

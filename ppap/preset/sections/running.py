@@ -21,7 +21,11 @@ class Runtime(Section):
         "auto: bfloat16 where the processor has arithmetic for it, else float32",
     )
     channels_last: bool = Field(False, description="memory layout of the networks")
-    compile: bool = Field(False, description="torch.compile the networks (needs a C++ compiler)")
+    compile: bool | Literal["reduce-overhead"] = Field(
+        False,
+        description="torch.compile the networks (needs a C++ compiler); reduce-overhead: into CUDA "
+        "graphs, for small networks on a GPU. What was compiled is kept in scratch/compiled",
+    )
 
 
 class JobResources(Section):
