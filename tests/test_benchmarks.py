@@ -231,3 +231,13 @@ def test_the_share_of_the_matrix_rate_counts_what_is_computed(both: Networks) ->
                 method == "x0_gradient", x, i,
             )  # fmt: skip
         assert counter.get_total_flops() == 3 * counted.of_drawing(preset, method, "resnet")
+
+
+def test_the_benchmark_of_growth_has_a_row_for_each_kind_of_work_and_size() -> None:
+    head, *rows = [line.split() for line in run("growth", "--sizes", 1)]
+    assert head[0] == "work"
+    assert [row[0] for row in rows] == ["samples", "experts", "shards", "jobs", "graph"]
+    for _, size, units, seconds, _, time_ratio, peak, before, memory_ratio in rows:
+        assert size == "1" and float(time_ratio) == float(memory_ratio) == 1
+        assert int(units.replace(",", "")) > 1 and float(seconds) > 0
+        assert float(peak) >= float(before)

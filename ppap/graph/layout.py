@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from ppap.errors import ConfigError
@@ -52,7 +53,7 @@ class Layout:
     scratch: Path = Path("scratch")
     downloads: Path = Path("downloads")
 
-    @property
+    @cached_property
     def root(self) -> Path:
         return self.results / self.preset.name
 
@@ -219,8 +220,13 @@ class Layout:
         """What experts learn from: real images, or clean ones with the teacher's labels."""
         if supervision == "labels":
             return self.dataset
-        clean = [self.clean(shard) for shard in range(len(self.clean_sizes))]
-        return clean + [self.labels(guide, part) for part in range(len(self.label_sizes))]
+        labels = [self.labels(guide, part) for part in range(len(self.label_sizes))]
+        return [*self._clean_shards, *labels]
+
+    @cached_property
+    def _clean_shards(self) -> list[Path]:
+        """Made once: at the paper's scale each of many experts has thousands of them."""
+        return [self.clean(shard) for shard in range(len(self.clean_sizes))]
 
     def start(self, guide: str, method: str, expert: int) -> Path | None:
         """The expert that this one starts from, if any: the shared start, or the one before it."""
