@@ -78,6 +78,7 @@ bench: install ## how fast this CPU draws and trains beside named peers, as rati
 	python -m benchmarks.switching
 	python -m benchmarks.scale --work forward --batch 1 --repeats 1
 	python -m benchmarks.scale --work training --batch 4 --repeats 2
+	python -m benchmarks.growth
 
 # with any python3 that has torch, torchvision and timm, not installed; it says what else is missing
 bench-gpu: ## what one GPU does at full size beside a plain loop (nine minutes), into docs/performance.md; BENCH=--profile

@@ -1,6 +1,6 @@
 """How time and memory grow with samples, experts, shards and jobs: per unit of work, relative to the first size.
 
-    OMP_NUM_THREADS=1 python benchmarks/growth.py [--sizes 1 4 16] [--work samples experts shards jobs graph]
+    OMP_NUM_THREADS=1 python -m benchmarks.growth [--sizes 1 4 16] [--work samples experts shards jobs graph]
 
 samples: the shards of a guided run, drawn one after another. experts: the training of each expert of a bank. shards:
 a teacher's labels of clean images, and five steps a shard of an expert that learns from all of them. These are small networks
