@@ -15,10 +15,12 @@ import pytest
 import torch
 from diffusers import UNet2DModel
 
+from ppap import preset as presets
 from ppap.experts.adapters import lora_shapes
 from ppap.experts.bank import Expert, ExpertBank
 from ppap.experts.header import ExpertHeader
-from ppap.networks import runtime
+from ppap.graph.layout import Layout
+from ppap.networks import models, runtime
 from ppap.networks.diffusion import diffusers_source
 from ppap.networks.diffusion.adm import ADM
 from ppap.networks.guide import Guide
@@ -249,3 +251,14 @@ def test_compiling_into_graphs_is_an_option_and_another_word_is_none(preset_file
     path = preset_file(runtime={"compile": "fast"})
     done = ppap("config", "check", path, check=False)
     assert done.returncode == 2 and "runtime.compile" in done.stderr
+
+
+def test_weights_are_read_into_the_precision_that_they_are_held_in(finished) -> None:
+    layout = Layout(presets.load(SMOKE), finished.where / "results")
+    how = Runtime(precision="bfloat16")
+    at_once = models.load_diffusion(layout, how).state_dict()
+    later = runtime.hold_precision(models.load_diffusion(layout), how).state_dict()
+    assert at_once.keys() == later.keys()
+    assert {value.dtype for value in at_once.values()} == {torch.bfloat16, torch.float32}
+    for name, value in later.items():
+        assert at_once[name].dtype == value.dtype and torch.equal(at_once[name], value), name

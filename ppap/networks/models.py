@@ -14,8 +14,10 @@ from ppap.networks import runtime
 from ppap.networks.diffusion import sources
 from ppap.networks.guide import Guide
 from ppap.networks.libraries.library import Shape, build_network, input_of, options_of
-from ppap.preset import NetworkConfig, Preset
+from ppap.preset import NetworkConfig, Preset, Runtime
 from ppap.storage import tensor_spec
+
+FLOAT32 = Runtime(precision="float32")
 
 
 def new_diffusion(layout: Layout) -> nn.Module:
@@ -53,15 +55,15 @@ def new_guide(layout: Layout, name: str) -> Guide:
     return as_guide(layout, name, new_network(layout, name))
 
 
-def load_diffusion(layout: Layout) -> nn.Module:
-    """The pretrained diffusion network, in float32, called as network(x_t, t)."""
-    return sources.code_of(layout.preset).load(layout)
+def load_diffusion(layout: Layout, how: Runtime = FLOAT32) -> nn.Module:
+    """The pretrained diffusion network, called as network(x_t, t); its layers hold their weights as `how` says."""
+    return sources.code_of(layout.preset).load(layout, how)
 
 
-def load_model(layout: Layout) -> DiffusionModel:
+def load_model(layout: Layout, how: Runtime = FLOAT32) -> DiffusionModel:
     """The pretrained diffusion model, on the preset's device, frozen."""
     preset, spec = layout.preset, layout.preset.diffusion
-    network = load_diffusion(layout)
+    network = load_diffusion(layout, how)
     network = runtime.place(network.eval().requires_grad_(False), preset.runtime)
     full = Schedule.create(spec.noise_schedule, spec.timesteps)
     return DiffusionModel(network, preset.dataset.shape, full, spec.variance, spec.predicts)
@@ -69,8 +71,7 @@ def load_model(layout: Layout) -> DiffusionModel:
 
 def load_denoiser(layout: Layout, sampler: str) -> Denoiser:
     """The same on a sampler's schedule, to be run within `runtime.autocast`."""
-    model = load_model(layout)
-    runtime.hold_precision(model.network, layout.preset.runtime)
+    model = load_model(layout, layout.preset.runtime)
     return model.on(layout.preset.schedule(sampler))
 
 

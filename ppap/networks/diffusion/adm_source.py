@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from ppap.errors import ConfigError
 from ppap.graph.layout import Layout
+from ppap.networks import runtime
 from ppap.networks.diffusion.adm import ADM
 from ppap.networks.diffusion.sources import DownloadFolder, SourceCode, Trial, read_weights
-from ppap.preset import Preset
+from ppap.preset import Preset, Runtime
 from ppap.storage import weights
 from ppap.storage.tensor_spec import Spec, of_network, of_published
 
@@ -22,11 +23,12 @@ class TrainedADM(SourceCode):
     def build(self, layout: Layout) -> nn.Module:
         return _new(layout.preset)
 
-    def load(self, layout: Layout) -> nn.Module:
+    def load(self, layout: Layout, how: Runtime) -> nn.Module:
         with torch.device("meta"):  # no time for initial weights that nobody needs
             network = _new(layout.preset)
         tensors = read_weights(layout, self._described(network))
-        copies = {name: value.to(torch.float32, copy=True) for name, value in tensors.items()}
+        held = runtime.hold_precision(network, how).state_dict()
+        copies = {name: value.to(held[name].dtype, copy=True) for name, value in tensors.items()}
         network.load_state_dict(copies, assign=True)
         return network
 

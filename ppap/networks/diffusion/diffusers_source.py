@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from ppap.diffusion.schedules import PredictionName, ScheduleName, betas
 from ppap.errors import ConfigError, DataError
 from ppap.graph.layout import Layout
-from ppap.networks import hub
+from ppap.networks import hub, runtime
 from ppap.networks.diffusion.sources import DownloadFolder, SourceCode, read_weights
-from ppap.preset import DIFFUSION, Preset
+from ppap.preset import DIFFUSION, Preset, Runtime
 from ppap.storage import files, weights
 from ppap.storage.tensor_spec import of_published
 
@@ -59,10 +59,10 @@ class Pipeline(SourceCode):
             raise DataError(f"{path}: not made from a diffusers pipeline; download it again")
         return UNet(_made(UNet2DModel, json.loads(metadata["unet"]), path))
 
-    def load(self, layout: Layout) -> nn.Module:
+    def load(self, layout: Layout, how: Runtime) -> nn.Module:
         network = self.build(layout)
         network.load_state_dict(read_weights(layout, of_published(network)))
-        return network
+        return runtime.hold_precision(network, how)
 
     def download(
         self, preset: Preset, downloads: DownloadFolder

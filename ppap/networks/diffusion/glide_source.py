@@ -5,16 +5,17 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ppap.diffusion.denoiser import Network
 from ppap.errors import ConfigError
 from ppap.graph.layout import Layout
+from ppap.networks import runtime
 from ppap.networks.diffusion import tokens
 from ppap.networks.diffusion.glide import Networks, Prompted, PromptedUpsampler
 from ppap.networks.diffusion.sources import DownloadFolder, SourceCode, Trial, read_weights
 from ppap.networks.diffusion.tokens import Tokens
-from ppap.preset import DIFFUSION, GlideConfig, Preset
+from ppap.preset import DIFFUSION, GlideConfig, Preset, Runtime
 from ppap.storage import files, tensor_spec, weights
 from ppap.storage.tensor_spec import TensorSpec
 
@@ -29,12 +30,12 @@ class PublishedGLIDE(SourceCode):
     def build(self, layout: Layout) -> Prompted:
         return _untrained(layout.preset)
 
-    def load(self, layout: Layout) -> Prompted:
+    def load(self, layout: Layout, how: Runtime) -> nn.Module:
         glide = _section(layout.preset)
         networks, prompt = _loaded(layout, _BASE), _prompt(layout)
         empty = tokens.no_tokens(glide.text.context)
         text = networks.told(prompt, empty) if prompt else networks.told(empty)
-        return Prompted(networks.unet, text, glide.prompt_scale)
+        return runtime.hold_precision(Prompted(networks.unet, text, glide.prompt_scale), how)
 
     def build_upsampler(self, layout: Layout) -> PromptedUpsampler:
         return _untrained_upsampler(layout.preset)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ppap.diffusion.denoiser import Network
 from ppap.errors import ConfigError
 from ppap.graph.layout import Layout
-from ppap.preset import DIFFUSION, Download, Preset
+from ppap.preset import DIFFUSION, Download, Preset, Runtime
 from ppap.storage import tensor_spec
 from ppap.storage.tensor_spec import Spec
 
@@ -47,15 +47,15 @@ class SourceCode(ABC):
         """The network with untrained weights; DataError if it takes the workflow's file to know it, which is not there."""
 
     @abstractmethod
-    def load(self, layout: Layout) -> nn.Module:
-        """The network with the weights in the workflow's file, in float32."""
+    def load(self, layout: Layout, how: Runtime) -> nn.Module:
+        """The network with the weights in the workflow's file, held as `runtime.hold_precision` has them."""
 
     def build_upsampler(self, layout: Layout) -> Upsampler:
         """The second stage of a cascade, untrained; ConfigError if the diffusion model is none."""
         raise ConfigError(f"{layout.preset.name}: the diffusion model has no second stage")
 
     def load_upsampler(self, layout: Layout) -> Upsampler:
-        """The second stage of a cascade, as `load` gives the first; ConfigError if the diffusion model is none."""
+        """The second stage of a cascade, in float32; ConfigError if the diffusion model is none."""
         return self.build_upsampler(layout)
 
     def download(
