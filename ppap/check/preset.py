@@ -17,7 +17,7 @@ from ppap.evaluation.evaluators import evaluator_of
 from ppap.graph.layout import Layout
 from ppap.networks.diffusion import sources as diffusion_sources
 from ppap.preset import DATASET, DIFFUSION, EVALUATOR, REFERENCE, Preset, runs
-from ppap.preset.consistency import networks, sources
+from ppap.preset.contents import networks, sources
 
 Check = Callable[[], None]
 

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from ppap.errors import ConfigError, ModelError, PPAPError
-from ppap.preset.consistency import LARGEST
+from ppap.preset.limits import LARGEST
 
 _PARAMETERS = 20_000  # tensors of a network: the largest that are published have some thousands
 

@@ -19,12 +19,12 @@ from ppap.cli.arguments import (
     NetworkInput,
     PresetName,
     Started,
-    known,
     open_preset,
 )
 from ppap.cli.config import config_app
 from ppap.cli.guide import guide
 from ppap.errors import PPAPError
+from ppap.preset.contents import known
 from ppap.process import failures
 from ppap.process import signals as process
 

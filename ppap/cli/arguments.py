@@ -13,6 +13,7 @@ from ppap.cli import completion
 from ppap.errors import ConfigError
 from ppap.graph.layout import Layout
 from ppap.preset import UNGUIDED, Preset, runs
+from ppap.preset.contents import known
 from ppap.preset.runs import Run
 
 PresetName = Annotated[
@@ -73,15 +74,6 @@ def layout_of(preset: str) -> Layout:
     """Load a preset, and say where its files lie; without torch, unless code of the user's own imports it."""
     loaded = presets.load(presets.find(preset))
     return Layout(loaded, Started.results, Started.scratch, Started.downloads)
-
-
-def known(preset: Preset, kind: str, name: str) -> None:
-    """ConfigError unless the preset has this guide, sampler or method."""
-    names = getattr(preset, kind)
-    if name not in names:
-        raise ConfigError(
-            f"{kind}: preset {preset.name} has no '{name}' (it has {', '.join(names)})"
-        )
 
 
 def run_of(preset: Preset, sampler: str, guide: str, method: str) -> Run:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ppap.cli import completion
-from ppap.cli.arguments import PresetName, known, open_preset
+from ppap.cli.arguments import PresetName, open_preset
 from ppap.errors import ConfigError
+from ppap.preset.contents import known
 
 if TYPE_CHECKING:
     from ppap.sampling.on_demand import Asked

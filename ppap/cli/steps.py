@@ -17,7 +17,6 @@ from ppap.cli.arguments import (
     Started,
     TableName,
     chosen_methods,
-    known,
     open_preset,
     run_of,
 )
@@ -25,6 +24,7 @@ from ppap.errors import ConfigError
 from ppap.graph.layout import Layout
 from ppap.graph.step import Step
 from ppap.preset import UNGUIDED, runs
+from ppap.preset.contents import known
 from ppap.process import heartbeat
 from ppap.steps import all_jobs
 from ppap.steps.download import Download

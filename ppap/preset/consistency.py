@@ -11,17 +11,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ppap.errors import ConfigError
+from ppap.preset.contents import networks, sources
 from ppap.preset.kinds import problems_of_kinds
+from ppap.preset.limits import excesses
 from ppap.preset.sections.base import DIFFUSION, EVALUATOR, RESERVED
-from ppap.preset.sections.data import Download
-from ppap.preset.sections.networks import NetworkConfig
 
 if TYPE_CHECKING:
     from ppap.preset.preset import Preset
-
-LARGEST = 64 << 30  # bytes of a network, a batch or a set of samples: no job's memory holds more
-_SHARDS = 100_000
-_FLOAT = 4
 
 
 def problems(preset: Preset) -> list[str]:
@@ -37,7 +33,7 @@ def problems(preset: Preset) -> list[str]:
             _trained,
             _tasks,
         ),
-        *(_sizes_of_data, _evaluation, _rows, _figures, _sizes, _downloads),
+        *(_sizes_of_data, _evaluation, _rows, _figures, excesses, _downloads),
     )
     first = list(_names(preset)) or list(problems_of_kinds(preset))
     return first or [problem for rule in rules for problem in rule(preset)]
@@ -303,56 +299,6 @@ def _figures(preset: Preset) -> Iterator[str]:
             )
 
 
-# -- sizes -------------------------------------------------------------------------------------------
-
-
-def _sizes(preset: Preset) -> Iterator[str]:
-    clean, sampling, data = preset.clean_images, preset.sampling, preset.dataset
-    for key, count, shard in (
-        ("clean_images", clean.count, clean.shard_size),
-        ("sampling", sampling.total, sampling.shard_size),
-    ):
-        if count > _SHARDS * shard:
-            yield f"{key}.shard_size: {count} images in shards of {shard} are more than {_SHARDS} jobs"
-    pixels = data.channels * data.image_size**2
-    for key, images, size in (
-        ("clean_images.shard_size", min(clean.shard_size, clean.count), pixels),
-        ("sampling.samples", sampling.total, pixels),
-        ("clean_images.batch_size", min(clean.batch_size, clean.count), pixels * _FLOAT),
-        ("sampling.batch_size", min(sampling.judged_at_once, sampling.total), pixels * _FLOAT),
-        *_upsampled(preset),
-        ("figures.samples", preset.figures.samples, pixels * _FLOAT),
-        ("figures.images", preset.figures.images, pixels * _FLOAT),
-        *_training_batches(preset),
-    ):
-        if images * size > LARGEST:
-            yield (
-                f"{key}: {images} images at a time take {images * size / 2**30:.0f} GiB; "
-                f"at most {LARGEST >> 30} are possible"
-            )
-
-
-def _upsampled(preset: Preset) -> Iterator[tuple[str, int, int]]:
-    """The batch of a cascade's second stage, as `_training_batches` gives batches."""
-    if spec := preset.diffusion.upsampling:
-        key = f"diffusion.{preset.diffusion.source.upsampling}.batch_size"
-        yield key, spec.batch_size, preset.dataset.channels * spec.image_size**2 * _FLOAT
-
-
-def _training_batches(preset: Preset) -> Iterator[tuple[str, int, int]]:
-    """Every batch that something is trained on: its key, its images, and the bytes of one as the network sees it."""
-    channels, size = preset.dataset.channels, preset.dataset.image_size
-    if training := preset.diffusion.training:
-        yield "diffusion.train.batch_size", training.batch_size, channels * size**2 * _FLOAT
-    for name, spec in networks(preset):
-        seen = channels * max(size, spec.input_size or 0) ** 2 * _FLOAT
-        if spec.train:
-            yield f"{preset.key(name)}.train.batch_size", spec.train.batch_size, seen
-        if name in preset.guides:
-            batch = preset.guides[name].experts.batch_size
-            yield f"{preset.key(name)}.experts.batch_size", batch, seen
-
-
 # -- files of others ---------------------------------------------------------------------------------
 
 
@@ -362,20 +308,3 @@ def _downloads(preset: Preset) -> Iterator[str]:
     for key, source in sources(preset):
         if source.local is None and places.setdefault(source.name, source.url) != source.url:
             yield f"{key}: another download is called {source.name} too; give one of them a `file`"
-
-
-def sources(preset: Preset) -> Iterator[tuple[str, Download]]:
-    """Every file of somebody else that the preset names itself, and its key."""
-    found: list[tuple[str, Download | None]] = [
-        (f"{DIFFUSION}.{key}", source) for key, source in preset.diffusion.downloads.items()
-    ]
-    found += [(f"{EVALUATOR}.{key}", file) for key, file in preset.evaluator.downloads.items()]
-    found += [(f"{preset.key(name)}.weights", spec.weights) for name, spec in networks(preset)]
-    return ((key, source) for key, source in found if source is not None)
-
-
-def networks(preset: Preset) -> list[tuple[str, NetworkConfig]]:
-    """The preset's vision models by name: its guides, the judges, the evaluator, and the evaluator's classifier."""
-    names = (*preset.guides, *preset.judges, *preset.evaluator.networks)
-    named = ((name, preset.network(name)) for name in names)
-    return [(name, spec) for name, spec in named if spec is not None]

@@ -29,7 +29,7 @@ from ppap import preset as presets
 from ppap.networks.diffusion.adm import ADM
 from ppap.networks.diffusion.glide import Networks
 from ppap.preset import ADMArchitecture, Preset
-from ppap.preset.consistency import networks, sources
+from ppap.preset.contents import networks, sources
 from ppap.storage import files
 
 CLASSES, REFERENCES, FEATURES = 1000, 8, 2048
