@@ -145,7 +145,9 @@ def test_a_bank_of_the_workflow_is_a_bank_here(run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda run: run.guide("vgg"), "guides: preset smoke has no 'vgg' (resnet, vit)"),
+        (lambda run: run.guide("vgg"), "guides: preset smoke has no 'vgg' (it has resnet, vit)"),
+        (lambda run: run.table("sizes"), "tables: preset smoke has no 'sizes' (it has main"),
+        (lambda run: run.table("capacity"), "capacity.csv: no such file"),
         (lambda run: run.experts("resnet", "naive"), "methods.naive: has no experts"),
         (lambda run: run.experts("vit", "ppap_5"), "vit.safetensors: no such file"),
     ],

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ppap import open_run
 from ppap import preset as presets
 from ppap.graph.layout import Layout
 from ppap.plan.costs import Costs
@@ -33,7 +34,8 @@ def test_the_smoke_preset_makes_every_table_and_figure(finished: Repository) -> 
     for table in ("main", "capacity", "data_free"):
         for suffix in ("csv", "md", "tex", "html", "json"):
             assert (root / "tables" / f"{table}.{suffix}").stat().st_size > 100
-    main = pd.read_csv(root / "tables" / "main.csv")
+    main = open_run(SMOKE, finished.where / "results").table("main")
+    assert main.equals(pd.read_csv(root / "tables" / "main.csv"))
     assert len(main) == 9
     assert main[["fid", "is", "precision", "recall", "paper_fid"]].notna().all(axis=None)
     assert main["target_rate"].between(0, 1).all()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -20,7 +21,9 @@ from ppap.graph.layout import Layout
 from ppap.networks import models
 from ppap.networks.guide import Guide
 from ppap.preset import Preset
+from ppap.preset.contents import known
 from ppap.preset.runs import Run, stored_as
+from ppap.storage import files
 
 
 @dataclass(frozen=True)
@@ -43,19 +46,19 @@ class FinishedRun:
 
     def guide(self, name: str) -> Guide:
         """The off-the-shelf guide of this name."""
-        self._known("guides", name)
+        known(self.preset, "guides", name)
         return models.load_guide(self.layout, name)
 
     def experts(self, guide: str, method: str) -> ExpertBank:
         """The experts of a guide and a method."""
-        self._known("methods", method)
+        known(self.preset, "methods", method)
         if not self.preset.guidance(method).experts:
             raise ConfigError(f"methods.{method}: has no experts")
         return bank_of(self.layout, guide, method, self.guide(guide))
 
     def judge(self, guide: str) -> Guide:
         """The independent network that judges samples of this guide: of its task, trained otherwise."""
-        self._known("guides", guide)
+        known(self.preset, "guides", guide)
         networks = [self.preset.judge(guide), *self.preset.evaluator.networks]
         name = next((name for name in networks if name is not None), None)
         if name is None:
@@ -66,12 +69,19 @@ class FinishedRun:
 
     def samples(self, sampler: str, guide: str, method: str) -> tuple[NDArray[np.uint8], Tensor]:
         """All samples of a row, uint8 (N, H, W, C), and the numbers (N,) of their targets; those of the first seed first."""
-        self._known("samplers", sampler)
-        self._known("methods", method)
+        known(self.preset, "samplers", sampler)
+        known(self.preset, "methods", method)
         found, numbers = shards.samples(
             self.layout, stored_as(self.preset, Run(sampler, guide, method))
         )
         return found.take(torch.arange(len(found))), numbers
+
+    def table(self, name: str = "main") -> pd.DataFrame:
+        """A finished table, a row for each run: measured values, and beside them the paper's (`paper_fid`, ...)."""
+        known(self.preset, "tables", name)
+        path = self.layout.table(name, "csv")
+        with files.readable(path):
+            return pd.read_csv(path)
 
     def real_images(self, split: Split = "holdout") -> datasets.RealImages:
         """Real pictures, `images` uint8 (N, H, W, C), and what is true of them, `truths` by task: those never trained
@@ -82,13 +92,6 @@ class FinishedRun:
         """What the diffusion model drew without guidance, and experts learn from: uint8 (N, H, W, C)."""
         found = shards.clean_images(self.layout)
         return found.take(torch.arange(len(found)))
-
-    def _known(self, kind: str, name: str) -> None:
-        there = getattr(self.preset, kind)
-        if name not in there:
-            raise ConfigError(
-                f"{kind}: preset {self.preset.name} has no '{name}' ({', '.join(there)})"
-            )
 
 
 def open_run(preset: str | Path, results: str | Path = "results") -> FinishedRun:
