@@ -70,6 +70,41 @@ def test_a_gpu_whose_memory_is_spent_gets_the_last_size_that_fitted(monkeypatch)
         fastest(lambda size: step(size + 16), 500, PLENTY, CPU)
 
 
+class Card:
+    """A GPU in whose memory networks lie, as torch tells of it; each image of a step takes so much more."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, total: int, networks: int) -> None:
+        self.total, self.networks, self.peak = total, networks, networks
+        for name, value in {
+            "empty_cache": lambda: None,
+            "synchronize": lambda device: None,
+            "memory_allocated": lambda device: networks,
+            "mem_get_info": lambda device: (total - networks, total),
+            "reset_peak_memory_stats": lambda device: setattr(self, "peak", networks),
+            "max_memory_reserved": lambda device: self.peak,
+        }.items():
+            monkeypatch.setattr(torch.cuda, name, value)
+
+    def take(self, size: int, each: int) -> None:
+        self.peak = max(self.peak, self.networks + size * each)
+        assert self.peak <= self.total, "a size was tried that cannot fit"
+
+
+@pytest.mark.parametrize(("each", "fits"), [(1, 32), (4, 8), (63, 1)])
+def test_on_a_gpu_each_method_has_the_batch_that_its_memory_allows(
+    monkeypatch, each: int, fits: int
+) -> None:
+    """The x0-gradient goes through the diffusion network, and holds several times as much of it."""
+    card = Card(monkeypatch, total=80, networks=10)
+    machine = Machine(monkeypatch, overhead=0.1, each=0.0)
+
+    def step(size: int) -> None:
+        machine(size)
+        card.take(size, each)
+
+    assert fastest(step, 500, PLENTY, torch.device("cuda")) == fits
+
+
 MEASURED = """
 import resource, sys, torch
 from ppap.sampling.batch_sizes import Fitting, fastest

@@ -45,10 +45,10 @@ def fastest(step: Callable[[int], object], most: int, wanted: Fitting, device: t
     for size in _doubled(most):
         if (size > 1 and not meter.expects_to_fit(size)) or slower == _PATIENCE:
             break
+        meter.release()  # a trial's memory is its own
         try:
             reached = size / _seconds(step, size, meter)
         except torch.OutOfMemoryError:
-            meter.release()
             if size == 1:
                 raise
             break
@@ -114,7 +114,6 @@ class _OfGPU(_Meter):
     def __init__(self, device: torch.device) -> None:
         self.device = device
         torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
         held, free = torch.cuda.memory_allocated(device), torch.cuda.mem_get_info(device)[0]
         super().__init__(held, held + int(_SHARE * free))
 
@@ -126,6 +125,7 @@ class _OfGPU(_Meter):
 
     def release(self) -> None:
         torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(self.device)
 
 
 class _OfProcess(_Meter):
