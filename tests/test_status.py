@@ -18,7 +18,8 @@ from ppap.graph.layout import Layout
 from ppap.graph.step import Step
 from ppap.process import heartbeat
 from ppap.steps import all_jobs
-from tests.conftest import SMOKE, ppap
+from ppap.steps.processes import all_processes
+from tests.conftest import DIGITS, SMOKE, ppap
 from tests.terminal import Terminal
 
 PROGRAM = [sys.executable, "-m", "ppap"]
@@ -196,3 +197,43 @@ def test_on_a_terminal_the_same_lines_are_renewed_until_all_is_done(layout: Layo
         assert terminal.ended() == 0
     count = len(list(all_jobs(layout)))
     assert f"{count} of {count} jobs done" in terminal.text
+
+
+def test_jobs_that_wait_in_a_running_process_are_to_do_and_share_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five experts in one process, the second at work: log and benchmark are the process's."""
+    config = presets.load(DIGITS).plain | {"resources": {"train_expert": {"together": 10_000}}}
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "together.yaml"
+    path.write_text(yaml.safe_dump(config))
+    shared = Layout(presets.load(path))
+    bank = next(
+        process for process in all_processes(shared)
+        if process.jobs[0].rule() == "train_expert" and len(process.jobs) == 5
+    )  # fmt: skip
+    first, second, *waiting = (each.name(shared) for each in bank.jobs)
+    make(shared, bank.jobs[0])
+    write(shared.log(first), f"12:00:00 {second}: 3 of 4 steps\n")
+
+    def states() -> dict[str, dict]:
+        return {
+            each["job"]: each for each in json.loads(ppap("status", path, "--json").stdout)["jobs"]
+        }
+
+    with heartbeat.at_work(shared.sign(second), second):
+        ends = time.monotonic() + 20
+        while not shared.sign(second).exists() and time.monotonic() < ends:
+            time.sleep(0.05)
+        command = [*PROGRAM, "status", str(path), "--json"]
+        seen = json.loads(
+            subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        )
+        seen = {each["job"]: each for each in seen["jobs"]}
+    assert seen[second]["state"] == "running"
+    assert {seen[name]["state"] for name in waiting} == {"to_do"}
+    write(shared.log(first), "ppap: the disk is full\n")
+    after = states()
+    assert after[second]["state"] == "failed" and after[second]["said"] == "ppap: the disk is full"
+    write(shared.benchmark(first), f"s\th:m:s\n{60 * len(bank.jobs)}\t0:00:01\n")
+    assert states()[second]["seconds_left"] == pytest.approx(60)
