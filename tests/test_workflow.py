@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from ppap.graph.layout import Layout
 from ppap.plan.costs import Costs
 from ppap.steps import STEPS, all_jobs
 from ppap.steps.phases import PHASES
+from ppap.steps.processes import all_processes
 from ppap.storage import files
 from tests.conftest import DIGITS, ROOT, SMOKE, ppap
 from tests.repository import Repository, snakemake
@@ -170,8 +172,14 @@ def test_the_digits_graph_has_a_job_per_range_and_all_28_rows(fresh) -> None:
     done = fresh.snakemake("--dry-run", preset=str(DIGITS))
     planned = (done.stdout + done.stderr).splitlines()
     counts = dict(line.split() for line in planned if re.fullmatch(r"\w+ +\d+", line))
-    assert counts["train_expert"] == str(2 * (1 + 5 + 5 + 10) + 5 + 1 + 5)
-    assert counts["sample"] == str(2 * (1 + 2 * 6) + 1 + 3 + 2 * 4)
+    layout = Layout(presets.load(DIGITS))
+    started = Counter(process.jobs[0].rule() for process in all_processes(layout))
+    assert int(counts["total"]) == started.total() + 1
+    for step in ("train_expert", "sample"):
+        assert sum(int(n) for rule, n in counts.items() if rule.startswith(step)) == started[step]
+    jobs = Counter(job.rule() for job in all_jobs(layout))
+    assert jobs["train_expert"] == 2 * (1 + 5 + 5 + 10) + 5 + 1 + 5
+    assert jobs["sample"] == 2 * (1 + 2 * 6) + 1 + 3 + 2 * 4
 
 
 def test_the_workflow_lints(fresh) -> None:

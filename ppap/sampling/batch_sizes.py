@@ -130,11 +130,11 @@ class _OfGPU(_Meter):
 
 class _OfProcess(_Meter):
     def __init__(self, mem_mb: int) -> None:
-        super().__init__(_resident(), mem_mb * 1_000_000)
+        super().__init__(_bytes("VmRSS", 0), mem_mb * 1_000_000)
 
     def peak(self) -> int:
         unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        return _bytes("VmHWM", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
 
     def wait(self) -> None:
         """A processor has done its work when it returns."""
@@ -143,10 +143,10 @@ class _OfProcess(_Meter):
         """Nothing: what is freed is taken up again."""
 
 
-def _resident() -> int:
-    """Bytes of memory that the process has now, where Linux says so; else none, which overrates what a step takes."""
+def _bytes(field: str, otherwise: int) -> int:
+    """Memory of this process as Linux tells it: its own, where `getrusage` begins with its parent's peak."""
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
-        return 0
-    return pages * resource.getpagesize()
+        return otherwise
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))

@@ -123,12 +123,16 @@ class Cluster:
         self.daemons["slurmctld"].wait()
 
     def crash_node(self) -> None:
-        """End slurmd and all jobs at once, as a power cut does; the controller finds out by itself."""
+        """End slurmd and all jobs at once, as a power cut does; the controller finds out by itself.
+
+        Those that watch jobs end first: one that sees its job end would tell the controller so.
+        """
         self.daemons["slurmd"].kill()
-        for step in self._steps():
-            for process in (*step.children(recursive=True), step):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
+        watching = self._steps()
+        jobs = [process for step in watching for process in step.children(recursive=True)]
+        for process in (*watching, *jobs):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         self.daemons["slurmd"].wait()
 
     def _steps(self) -> list[psutil.Process]:
