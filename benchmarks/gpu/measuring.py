@@ -6,6 +6,7 @@ import gc
 import sys
 import traceback
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 
@@ -40,7 +41,7 @@ class Bench:
 
     def measured(self, row: Row) -> Measured:
         setting = Setting(self.preset, row.batch).running(row.runtime)
-        mine = figures(setting, lambda: _ours(row, setting), row.steps)
+        mine = figures(setting, lambda: _work(ours, row, setting), row.steps)
         theirs = self._plainly(row)
         share = 0.0
         if not mine.failed:
@@ -53,7 +54,7 @@ class Bench:
         if key not in self._plain:
             how = Runtime(precision=row.runtime.precision)
             setting = Setting(self.preset, row.batch).running(how)
-            self._plain[key] = figures(setting, lambda: _plain(row, setting), row.steps)
+            self._plain[key] = figures(setting, lambda: _work(plain, row, setting), row.steps)
         return self._plain[key]
 
     def _counted(self, row: Row) -> int:
@@ -79,20 +80,22 @@ def figures(setting: Setting, new_work: Callable[[], Work], steps: int) -> Figur
         gc.collect()
 
 
-def _ours(row: Row, setting: Setting) -> Work:
-    if row.work == FORWARD:
-        return ours.forward(setting)
-    if row.work == TRAINING:
-        return ours.training(setting, row.guide)
-    return ours.drawing(setting, row.work, row.guide)
+class _Side(Protocol):
+    """Who does the work: the module `ours`, or `plain`."""
+
+    def forward(self, setting: Setting) -> Work: ...
+
+    def drawing(self, setting: Setting, kind: str, guide: str, /) -> Work: ...
+
+    def training(self, setting: Setting, guide: str) -> Work: ...
 
 
-def _plain(row: Row, setting: Setting) -> Work:
+def _work(side: _Side, row: Row, setting: Setting) -> Work:
     if row.work == FORWARD:
-        return plain.forward(setting)
+        return side.forward(setting)
     if row.work == TRAINING:
-        return plain.training(setting, row.guide)
-    return plain.drawing(setting, row.work, row.guide)
+        return side.training(setting, row.guide)
+    return side.drawing(setting, row.work, row.guide)
 
 
 def _flops(row: Row, preset: Preset) -> int:
