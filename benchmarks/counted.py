@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ppap.experts import adapters
-from ppap.graph.layout import Layout
-from ppap.networks import models
-from ppap.plan import flops
-from ppap.preset import Preset
+from ppap.config import Preset
+from ppap.experts import lora as adapters
+from ppap.workflow import networks as models
+from ppap.workflow.layout import Layout
+from ppap.workflow.plan import flops
 
 
 def of_drawing(preset: Preset, method: str, guide: str) -> int:

@@ -29,15 +29,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 
-from ppap import preset as presets
-from ppap.graph.layout import Layout
-from ppap.graph.step import Step
-from ppap.steps import all_jobs
-from ppap.steps.generate import Generate
-from ppap.steps.label import Label
-from ppap.steps.pretrain import Pretrain
-from ppap.steps.sample import Sample
-from ppap.steps.train_expert import TrainExpert
+from ppap import config as presets
+from ppap.workflow.layout import Layout
+from ppap.workflow.step import Step
+from ppap.workflow.steps import all_jobs
+from ppap.workflow.steps.generate import Generate
+from ppap.workflow.steps.label import Label
+from ppap.workflow.steps.pretrain import Pretrain
+from ppap.workflow.steps.sample import Sample
+from ppap.workflow.steps.train_expert import TrainExpert
 
 ROOT = Path(__file__).parent.parent
 GUIDE, METHOD, SAMPLER = "resnet", "ppap_5", "ddim25"
@@ -136,13 +136,13 @@ def learn_from(folder: Path, paths: list[Path]) -> None:
     import torch
 
     from ppap.data.shards import ShardedImages
-    from ppap.experts.labelling import answers_on
-    from ppap.experts.learning import Student, learn
+    from ppap.experts.distillation import Student, learn
     from ppap.experts.lessons import AnswersInMemory, Teaching, of_a_teacher_ahead
-    from ppap.graph.checkpoints import NotKept
-    from ppap.graph.targets import task_of
-    from ppap.networks import models
+    from ppap.experts.teacher import answers_on
     from ppap.training.loop import Session
+    from ppap.workflow import networks as models
+    from ppap.workflow.checkpoints import NotKept
+    from ppap.workflow.targets import task_of
 
     layout, device = layout_of(folder, small(1)), torch.device("cpu")
     preset, guide = layout.preset, models.load_guide(layout, GUIDE)

@@ -8,17 +8,19 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ppap.config import Preset
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import GuideAt
 from ppap.diffusion.noise_ranges import noise_ranges
 from ppap.diffusion.schedules import Schedule, ddim_timesteps
-from ppap.experts import adapters
+from ppap.experts import lora as adapters
 from ppap.experts.bank import Expert, ExpertBank
 from ppap.experts.header import ExpertHeader
-from ppap.graph.layout import Layout
-from ppap.networks import models, runtime
-from ppap.networks.guide import Guide
-from ppap.preset import AdapterConfig, Preset
+from ppap.experts.settings import AdapterConfig
+from ppap.guides.guide import Guide
+from ppap.utils import runtime
+from ppap.workflow import networks as models
+from ppap.workflow.layout import Layout
 
 STEPS = 25
 """Of DDIM, as in the paper's tables."""

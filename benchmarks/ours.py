@@ -17,13 +17,13 @@ from ppap.diffusion.guidance import Guidance
 from ppap.diffusion.guidance_kinds import GUIDANCE
 from ppap.diffusion.samplers import State, ddim
 from ppap.diffusion.trajectory import noise_state, trajectory
-from ppap.experts.learning import Student, learn
+from ppap.experts.distillation import Student, learn
 from ppap.experts.lessons import Lesson
-from ppap.graph.checkpoints import NotKept
-from ppap.graph.layout import Layout
-from ppap.networks import models
-from ppap.tasks.classification import class_log_probability
+from ppap.guides.tasks.classification import class_log_probability
 from ppap.training.loop import Session
+from ppap.workflow import networks as models
+from ppap.workflow.checkpoints import NotKept
+from ppap.workflow.layout import Layout
 
 
 def forward(setting: Setting, held: bool = True) -> Work:

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from benchmarks import networks
 from benchmarks.plain import Score, cond_fn
+from ppap.config import Preset
 from ppap.diffusion.trajectory import Seeds
-from ppap.preset import Preset
-from ppap.seeds import Stream, mix
+from ppap.utils.seeds import Stream, mix
 
 
 class WrappedUNet(nn.Module):

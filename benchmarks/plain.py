@@ -20,11 +20,11 @@ from torch import Tensor
 from benchmarks import networks
 from benchmarks.setting import SCALE, Setting
 from benchmarks.timing import Work, stepwise
+from ppap.config import Preset
 from ppap.diffusion.schedules import Schedule
-from ppap.experts import adapters
-from ppap.networks import runtime
-from ppap.networks.guide import Guide
-from ppap.preset import Preset
+from ppap.experts import lora as adapters
+from ppap.guides.guide import Guide
+from ppap.utils import runtime
 
 Model = Callable[[Tensor, Tensor], Tensor]
 """A network of x_t (B, C, H, W) and timesteps of training (B,)."""

@@ -17,8 +17,8 @@ import torch
 from benchmarks import networks, ours, pipeline, plain
 from benchmarks.setting import Setting, timed
 from benchmarks.timing import Work, best_of, where
-from ppap import preset as presets
-from ppap.preset import Runtime
+from ppap import config as presets
+from ppap.utils.runtime import Runtime
 
 OPTIONS: dict[str, dict[str, object]] = {
     "channels_last": {"channels_last": True},

@@ -18,9 +18,9 @@ import torch
 from benchmarks import counted, ours
 from benchmarks.setting import Setting, timed
 from benchmarks.timing import Work, forget_peak, peak_memory, where
-from ppap import preset as presets
-from ppap.networks import runtime
-from ppap.preset import Runtime
+from ppap import config as presets
+from ppap.utils import runtime
+from ppap.utils.runtime import Runtime
 
 METHODS = {"forward": "none", "guided": "off_the_shelf", "x0_gradient": "x0_gradient"}
 TRAINING = "training"

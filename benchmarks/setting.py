@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.timing import Stopwatch, Work
+from ppap.config import Preset
 from ppap.diffusion.trajectory import Seeds
 from ppap.experts.lessons import Lesson
-from ppap.networks import runtime
-from ppap.preset import Preset, Runtime
+from ppap.utils import runtime
+from ppap.utils.runtime import Runtime
 
 SCALE = 7.5
 """Of guidance, as in the paper."""

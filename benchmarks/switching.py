@@ -17,10 +17,10 @@ from torch import Tensor
 
 from benchmarks import networks
 from benchmarks.timing import now, where
-from ppap import preset as presets
-from ppap.experts import adapters
+from ppap import config as presets
+from ppap.experts import lora as adapters
 from ppap.experts.bank import Expert, ExpertBank
-from ppap.networks.guide import Guide
+from ppap.guides.guide import Guide
 
 CPU = torch.device("cpu")
 

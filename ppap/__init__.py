@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ppap.errors import PPAPError
+from ppap.utils.errors import PPAPError
 
 if TYPE_CHECKING:
     from ppap.api.diffusion import load_adm, load_pipeline
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from ppap.diffusion.model import DiffusionModel
     from ppap.diffusion.schedules import Schedule
     from ppap.experts.bank import ExpertBank
-    from ppap.networks.guide import Guide
-    from ppap.preset import AdapterConfig, Training
-    from ppap.sampling.goals import Goal
+    from ppap.experts.settings import AdapterConfig
+    from ppap.guides.goal import Goal
+    from ppap.guides.guide import Guide
+    from ppap.training.settings import Training
 
 __version__ = "0.2.0"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from ppap.networks.diffusion.glide import Networks
-from ppap.preset import ADMArchitecture, TextArchitecture
+from ppap.diffusion.networks.architectures import ADMArchitecture, TextArchitecture
+from ppap.diffusion.networks.glide import Networks
 from tests.conftest import ROOT
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
-from ppap.graph.keys import holds_section, is_free
-from ppap.graph.layout import Layout
-from ppap.graph.step import Step
-from ppap.preset import Preset
-from ppap.preset.sections.base import Section
+from ppap.config import Preset
+from ppap.utils.settings import Section
+from ppap.workflow.keys import holds_section, is_free
+from ppap.workflow.layout import Layout
+from ppap.workflow.step import Step
 
 
 def keys_read(preset: Preset, call: Callable[[], object]) -> set[str]:

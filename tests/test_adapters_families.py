@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torchvision.models import VisionTransformer
 
-from ppap.experts import adapters
-from ppap.preset import AdapterConfig
+from ppap.experts import lora as adapters
+from ppap.experts.settings import AdapterConfig
 from tests.conftest import ROOT
 
 SIZE = 64

@@ -19,12 +19,12 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 import ppap
+from ppap.config.runs import Run
 from ppap.data import datasets
-from ppap.graph.targets import numbers
-from ppap.networks.diffusion.adm import ADM
-from ppap.preset import ADMArchitecture
-from ppap.preset.runs import Run
-from ppap.storage import files
+from ppap.diffusion.networks.adm import ADM
+from ppap.diffusion.networks.architectures import ADMArchitecture
+from ppap.utils import files
+from ppap.workflow.targets import numbers
 from tests.conftest import ROOT, SMOKE
 from tests.conftest import ppap as run_ppap
 from tests.test_diffusers import save_pipeline

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from ppap.data import realdata
 from ppap.evaluation import metrics
-from ppap.storage import files
+from ppap.utils import files
 from tests.conftest import ROOT, SMOKE, ppap
 
 TRAIN = {"steps": 12, "batch_size": 32, "learning_rate": 3.0e-3}

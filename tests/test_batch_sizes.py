@@ -12,8 +12,8 @@ import pytest
 import torch
 import yaml
 
-from ppap.sampling import batch_sizes
-from ppap.sampling.batch_sizes import Fitting, fastest
+from ppap.diffusion import batch_sizes
+from ppap.diffusion.batch_sizes import Fitting, fastest
 from tests.conftest import ROOT, SMOKE, ppap
 from tests.repository import Repository
 
@@ -107,7 +107,7 @@ def test_on_a_gpu_each_method_has_the_batch_that_its_memory_allows(
 
 MEASURED = """
 import re, sys, torch
-from ppap.sampling.batch_sizes import Fitting, fastest
+from ppap.diffusion.batch_sizes import Fitting, fastest
 held = int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024 // 10**6
 tried = []
 def step(size):

@@ -19,12 +19,12 @@ from benchmarks.gpu import measuring, needs
 from benchmarks.gpu import rows as gpu_rows
 from benchmarks.gpu.table import Measured
 from benchmarks.setting import SCALE, Setting
-from ppap import preset as presets
+from ppap import config as presets
+from ppap.config import Preset
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import Guidance, NoGuidance, NoisyInputGuidance, X0Gradient
-from ppap.preset import Preset
-from ppap.seeds import initial_noise
-from ppap.tasks.classification import class_log_probability
+from ppap.guides.tasks.classification import class_log_probability
+from ppap.utils.seeds import initial_noise
 from tests.conftest import ROOT, SMOKE
 
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ from ppap.diffusion.guidance import NoGuidance
 from ppap.diffusion.sampler_kinds import SAMPLERS
 from ppap.diffusion.samplers import State
 from ppap.diffusion.schedules import Schedule
-from ppap.errors import ConfigError, NumericalError
+from ppap.utils.errors import ConfigError, NumericalError
 
 CPU = torch.device("cpu")
 SEEDS = [(0, 0), (0, 1), (7, 1)]

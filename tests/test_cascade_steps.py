@@ -8,16 +8,16 @@ import pytest
 import yaml
 from PIL import Image
 
-from ppap import preset as presets
-from ppap.errors import ConfigError
-from ppap.graph.checkpoints import Checkpoint
-from ppap.graph.layout import Layout
-from ppap.preset.runs import Run
-from ppap.sampling import on_demand
-from ppap.steps import all_jobs
-from ppap.steps.download import Download
-from ppap.steps.upsample_clean import UpsampleClean
-from ppap.steps.upsample_samples import UpsampleSamples
+from ppap import config as presets
+from ppap.config.runs import Run
+from ppap.utils.errors import ConfigError
+from ppap.workflow import on_demand
+from ppap.workflow.checkpoints import Checkpoint
+from ppap.workflow.layout import Layout
+from ppap.workflow.steps import all_jobs
+from ppap.workflow.steps.download import Download
+from ppap.workflow.steps.upsample_clean import UpsampleClean
+from ppap.workflow.steps.upsample_samples import UpsampleSamples
 from tests.conftest import SMOKE_TASKS, ppap
 from tests.glide import glide_section
 from tests.recorder import Recorder

@@ -11,10 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppap import preset as presets
-from ppap.graph.checkpoints import Checkpoint, checkpoint_of
-from ppap.graph.layout import Layout
-from ppap.steps import all_jobs
+from ppap import config as presets
+from ppap.workflow.checkpoints import Checkpoint, checkpoint_of
+from ppap.workflow.layout import Layout
+from ppap.workflow.steps import all_jobs
 from tests.conftest import ROOT, SMOKE, ppap
 
 PRESETS = sorted({*(ROOT / "config").glob("*.yaml"), SMOKE} - {ROOT / "config" / "config.yaml"})

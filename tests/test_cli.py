@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from ppap.diffusion import samplers
-from ppap.storage import files
+from ppap.utils import files
 from tests.conftest import SMOKE, ppap
 
 RUN = ("sample", SMOKE, "ddim25", "resnet")

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ppap.config.runs import Run
 from ppap.evaluation.metrics import summarise
-from ppap.preset.runs import Run
-from ppap.results import compare
-from ppap.results.compare import LIMIT, Results, Value
+from ppap.report import compare
+from ppap.report.compare import LIMIT, Results, Value
 from tests.conftest import ROOT, SMOKE, ppap
 
 PUBLISHED = ROOT / "published" / "digits"

@@ -9,8 +9,8 @@ import jsonschema
 import pytest
 import yaml
 
-from ppap import preset as presets
-from ppap.errors import ConfigError
+from ppap import config as presets
+from ppap.utils.errors import ConfigError
 from tests.conftest import DIGITS, ROOT, SMOKE, SMOKE_TASKS, ppap
 
 # config.yaml is no preset: it names one.

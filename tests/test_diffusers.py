@@ -9,13 +9,13 @@ from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from torch_fidelity import register_dataset
 from torch_fidelity.registry import DATASETS_REGISTRY
 
-from ppap import preset as presets
+from ppap import config as presets
 from ppap.diffusion.guidance import NoGuidance
 from ppap.diffusion.samplers import State, ddim
-from ppap.graph.layout import Layout
-from ppap.networks import models
-from ppap.seeds import initial_noise
-from ppap.storage import files
+from ppap.utils import files
+from ppap.utils.seeds import initial_noise
+from ppap.workflow import networks as models
+from ppap.workflow.layout import Layout
 from tests.conftest import ROOT, ppap
 
 CIFAR10 = ROOT / "config" / "cifar10.yaml"

@@ -16,9 +16,9 @@ import typer
 import yaml
 
 import ppap
-from ppap import preset as presets
+from ppap import config as presets
 from ppap.cli.app import app
-from ppap.graph.layout import Layout
+from ppap.workflow.layout import Layout
 from tests.conftest import DIGITS, ROOT, SMOKE, SMOKE_TASKS
 from tests.test_structure import LAYERS
 
@@ -105,7 +105,7 @@ def test_every_command_of_the_pages_exists() -> None:
 
 @pytest.mark.parametrize("page", [README, ROOT / "docs" / "using.md"], ids=lambda page: page.name)
 def test_the_python_of_the_pages_works_up_to_the_work_itself(page: Path) -> None:
-    pytest.importorskip("ppap.steps")
+    pytest.importorskip("ppap.workflow.steps")
     found = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
     [code] = [block for block in found if "Layout(" in block]  # others are tests/test_api.py's
     *before, last = ast.parse(code).body
@@ -135,8 +135,8 @@ def targets_of_a_folder() -> presets.Preset:
 
 
 def test_the_table_of_steps_is_what_the_steps_say() -> None:
-    pytest.importorskip("ppap.steps")
-    steps, phases = (importlib.import_module(f"ppap.steps{m}") for m in ("", ".phases"))
+    pytest.importorskip("ppap.workflow.steps")
+    steps, phases = (importlib.import_module(f"ppap.workflow.steps{m}") for m in ("", ".phases"))
     layouts = [Layout(preset) for preset in [*map(presets.load, PRESETS), targets_of_a_folder()]]
 
     def folders(paths: list[Path]) -> set[str]:

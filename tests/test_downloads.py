@@ -21,8 +21,8 @@ import pytest
 from pydantic import ValidationError
 
 from ppap.data.downloads import Downloads, Patience
-from ppap.errors import DataError
-from ppap.preset import Download
+from ppap.data.settings import Download
+from ppap.utils.errors import DataError
 
 CONTENT = bytes([0x80, 2]) + os.urandom(300_000)  # binary from its first byte on
 OTHER = bytes([0x80, 3]) + os.urandom(310_000)
@@ -663,7 +663,7 @@ def test_a_lock_that_cannot_be_written_costs_no_second_download(
         raise DataError(f"{path}: cannot be written: Read-only file system")
 
     with monkeypatch.context() as patched:
-        patched.setattr("ppap.storage.files.write_json", refuse)
+        patched.setattr("ppap.utils.files.write_json", refuse)
         for _ in range(2):
             with pytest.raises(DataError, match=r"downloads\.lock: cannot be written"):
                 fetch(downloads, server)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ppap import preset as presets
-from ppap.graph.layout import Layout
-from ppap.steps.phases import PHASES, by_phase
+from ppap import config as presets
+from ppap.workflow.layout import Layout
+from ppap.workflow.phases import PHASES, by_phase
 from tests.conftest import ROOT, SMOKE, SMOKE_TASKS, ppap
 from tests.repository import Repository
 

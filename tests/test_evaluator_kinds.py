@@ -14,18 +14,18 @@ import pytest
 import torch
 from PIL import Image
 
-from ppap import preset as presets
+from ppap import config as presets
+from ppap.config import Preset, runs
+from ppap.config.runs import Run
 from ppap.data import datasets, streams
+from ppap.data.dataset_kinds import DATASETS
 from ppap.evaluation import metrics
 from ppap.evaluation.evaluators import EVALUATORS, evaluator_of
 from ppap.evaluation.features import write_features
-from ppap.graph import targets
-from ppap.graph.layout import Layout
-from ppap.preset import Preset, runs
-from ppap.preset.runs import Run
-from ppap.preset.sections.dataset_kinds import DATASETS
-from ppap.preset.sections.evaluators import TAG, EvaluatorConfig
-from ppap.storage import files
+from ppap.evaluation.settings import TAG, EvaluatorConfig
+from ppap.utils import files
+from ppap.workflow import targets
+from ppap.workflow.layout import Layout
 from tests.conftest import ROOT, SMOKE, ppap
 from tests.growth import grown_preset
 

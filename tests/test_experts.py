@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
-from ppap.errors import ConfigError, DataError
-from ppap.experts import adapters
+from ppap.experts import lora as adapters
 from ppap.experts.bank import ExpertBank, check_experts, read_expert
 from ppap.experts.header import ExpertHeader, Purpose
-from ppap.networks.guide import Guide
-from ppap.preset import AdapterConfig
-from ppap.storage import files
+from ppap.experts.settings import AdapterConfig
+from ppap.guides.guide import Guide
+from ppap.utils import files
+from ppap.utils.errors import ConfigError, DataError
 
 RESNET = AdapterConfig(
     rank=16, alpha=8, layers=("conv1", "layer*.conv1", "layer*.conv2"),

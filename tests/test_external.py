@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from ppap import preset as presets
-from ppap.errors import DataError
-from ppap.graph.layout import Layout
-from ppap.networks import models
-from ppap.networks.diffusion.adm import ADM
-from ppap.preset import ADMArchitecture
-from ppap.storage import files
+from ppap import config as presets
+from ppap.diffusion.networks.adm import ADM
+from ppap.diffusion.networks.architectures import ADMArchitecture
+from ppap.utils import files
+from ppap.utils.errors import DataError
+from ppap.workflow import networks as models
+from ppap.workflow.layout import Layout
 from tests.conftest import ROOT, ppap
 
 IMAGENET = ROOT / "config" / "imagenet256.yaml"

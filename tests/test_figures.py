@@ -15,24 +15,24 @@ from matplotlib.text import Text
 from PIL import Image
 from timm.data.imagenet_info import ImageNetInfo
 
-from ppap import preset as presets
+from ppap import config as presets
+from ppap.config import Preset, runs
+from ppap.config.runs import heard_runs
 from ppap.data import datasets
 from ppap.evaluation import metrics, noisy_inputs
 from ppap.evaluation.empirical_posterior import EmpiricalPosterior
-from ppap.graph import targets
-from ppap.graph.layout import Layout
-from ppap.networks import models
-from ppap.preset import Preset, runs
-from ppap.preset.runs import heard_runs
 from ppap.report import pictures, style
 from ppap.report.figures import FIGURES, figure_names, figure_of
 from ppap.report.figures.gradients import nearest
 from ppap.report.figures.samples import columns
 from ppap.report.paper import PrintedRow, printed
 from ppap.report.titles import METHODS, sampler_title
-from ppap.steps import all_jobs
-from ppap.steps.figure import Figure
-from ppap.storage import files
+from ppap.utils import files
+from ppap.workflow import networks as models
+from ppap.workflow import targets
+from ppap.workflow.layout import Layout
+from ppap.workflow.steps import all_jobs
+from ppap.workflow.steps.figure import Figure
 from tests.conftest import ROOT, SMOKE, SMOKE_TASKS, ppap
 
 # -- of presets that have been run -------------------------------------------------------------------

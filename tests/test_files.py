@@ -17,10 +17,9 @@ import torch
 from tqdm import tqdm
 
 from ppap.cli import app as cli
-from ppap.errors import DataError, ModelError
-from ppap.process import failures
-from ppap.storage import files
-from ppap.storage.weights import read_weights
+from ppap.utils import failures, files
+from ppap.utils.errors import DataError, ModelError
+from ppap.utils.weights import read_weights
 from tests.conftest import SMOKE, ppap
 
 ROOT = Path(__file__).parent.parent
@@ -128,7 +127,7 @@ def test_no_permission_is_one_line_when_read_and_when_written(tmp_path: Path) ->
 import os, sys
 from pathlib import Path
 from ppap.storage import files
-from ppap.errors import DataError
+from ppap.utils.errors import DataError
 path = Path(sys.argv[1])
 os.chdir(path.parent)
 os.setgid(65534); os.setuid(65534)

@@ -7,23 +7,23 @@ from pathlib import Path
 import pytest
 import torch
 
-from ppap import preset as presets
-from ppap.check.preset import problems
-from ppap.data import external
+from ppap import config as presets
+from ppap.config.reads import diffusion_keys, download_keys, upsampling_keys
 from ppap.data.downloads import Downloads
 from ppap.diffusion.cascade import Cascade, eight_bits
 from ppap.diffusion.guidance import NoGuidance
-from ppap.errors import ConfigError, DataError
-from ppap.graph.layout import Layout
-from ppap.networks import models
-from ppap.networks.cascade import load_first_stage, load_second_stage
-from ppap.networks.diffusion import sources, tokens
-from ppap.networks.diffusion.glide import Networks, Prompted, PromptedUpsampler
-from ppap.networks.diffusion.tokens import Tokens
-from ppap.preset import ADMArchitecture, TextArchitecture
-from ppap.preset.reads import diffusion_keys, download_keys, upsampling_keys
-from ppap.preset.sections.glide import BASE, UPSAMPLER
-from ppap.storage import files
+from ppap.diffusion.networks import sources, tokens
+from ppap.diffusion.networks.architectures import ADMArchitecture, TextArchitecture
+from ppap.diffusion.networks.glide import Networks, Prompted, PromptedUpsampler
+from ppap.diffusion.networks.glide_settings import BASE, UPSAMPLER
+from ppap.diffusion.networks.tokens import Tokens
+from ppap.utils import files
+from ppap.utils.errors import ConfigError, DataError
+from ppap.workflow import external
+from ppap.workflow import networks as models
+from ppap.workflow.cascade import load_first_stage, load_second_stage
+from ppap.workflow.check.preset import problems
+from ppap.workflow.layout import Layout
 from tests.conftest import ppap
 from tests.glide import (
     GOLDEN,

@@ -12,12 +12,12 @@ from safetensors.torch import load_file
 from ppap.diffusion import samplers
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import NoisyInputGuidance
+from ppap.diffusion.networks.adm import ADM
+from ppap.diffusion.networks.architectures import ADMArchitecture
 from ppap.diffusion.sampler_kinds import SAMPLERS
 from ppap.diffusion.samplers import State
 from ppap.diffusion.schedules import Schedule
-from ppap.networks.diffusion.adm import ADM
-from ppap.preset import ADMArchitecture
-from ppap.tasks.classification import class_log_probability
+from ppap.guides.tasks.classification import class_log_probability
 
 GOLDEN = Path(__file__).parent / "golden"
 TINY = ADMArchitecture(

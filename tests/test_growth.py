@@ -19,24 +19,24 @@ import pytest
 import torch
 import yaml
 
-from ppap import preset as presets
+from ppap import config as presets
+from ppap.config.runs import Run, stored_as
 from ppap.data import datasets
 from ppap.diffusion.sampler_kinds import SAMPLERS
 from ppap.diffusion.trajectory import noise_state
-from ppap.graph import targets
-from ppap.graph.layout import Layout
-from ppap.graph.step import Step
-from ppap.networks import models
-from ppap.plan.costs import Costs
-from ppap.preset.runs import Run, stored_as
-from ppap.seeds import StepNoise
-from ppap.steps import all_jobs
-from ppap.steps.figure import Figure
-from ppap.steps.metrics import Metrics
-from ppap.steps.sample import Sample
-from ppap.steps.table import Table
-from ppap.storage import files
-from ppap.tasks.classification import class_log_probability
+from ppap.guides.tasks.classification import class_log_probability
+from ppap.utils import files
+from ppap.utils.seeds import StepNoise
+from ppap.workflow import networks as models
+from ppap.workflow import targets
+from ppap.workflow.layout import Layout
+from ppap.workflow.plan.costs import Costs
+from ppap.workflow.step import Step
+from ppap.workflow.steps import all_jobs
+from ppap.workflow.steps.figure import Figure
+from ppap.workflow.steps.metrics import Metrics
+from ppap.workflow.steps.sample import Sample
+from ppap.workflow.steps.table import Table
 from tests.conftest import ppap
 from tests.growth import grown_preset
 from tests.recorder import Recorder
@@ -379,7 +379,7 @@ def test_jobs_of_a_task_from_outside_declare_the_keys_that_they_read(drawn: Grow
 
 TASK_OF = """
 import torch
-from ppap.tasks.task import Score, Task
+from ppap.guides.tasks.task import Score, Task
 class Ink(Task):
     own_truth = True
     scores = (Score("ink_error", "Ink ↓", "Ink."),)
@@ -452,7 +452,7 @@ def test_a_class_that_is_no_task_is_refused(inked: Path, tmp_path: Path) -> None
     preset = strange(inked, tmp_path, "pass")
     (tmp_path / "strange_task.py").write_text("class Ink: pass")
     done = ppap("config", "check", preset, check=False)
-    assert done.returncode == 2 and "is no subclass of ppap.tasks.task.Task" in done.stderr
+    assert done.returncode == 2 and "is no subclass of ppap.guides.tasks.task.Task" in done.stderr
 
 
 PRETRAIN, TARGETS = ("pretrain", "ink"), ("targets", "ink")

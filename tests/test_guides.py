@@ -10,14 +10,14 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.transforms import v2
 
-from ppap import preset as presets
-from ppap.errors import ConfigError
-from ppap.graph.layout import Layout
-from ppap.networks import models
-from ppap.networks.guide import Guide
-from ppap.networks.libraries.library import input_of, pretrained
-from ppap.preset import NetworkConfig
-from ppap.storage import files
+from ppap import config as presets
+from ppap.guides.guide import Guide
+from ppap.guides.libraries.library import input_of, pretrained
+from ppap.guides.libraries.settings import NetworkConfig
+from ppap.utils import files
+from ppap.utils.errors import ConfigError
+from ppap.workflow import networks as models
+from ppap.workflow.layout import Layout
 from tests.conftest import ROOT, ppap
 
 IMAGENET = ROOT / "config" / "imagenet256.yaml"

@@ -23,7 +23,7 @@ from ppap.data.image_folder import (
     random_crop,
     read_image,
 )
-from ppap.errors import DataError
+from ppap.utils.errors import DataError
 from tests.conftest import ROOT, ppap
 
 CLASSES = ("n02123045", "n01440764", "n09999999")  # not in order

@@ -10,13 +10,13 @@ import torch_fidelity
 import yaml
 from PIL import Image
 
-from ppap import preset as presets
+from ppap import config as presets
 from ppap.data import realdata
 from ppap.evaluation import metrics
 from ppap.evaluation.evaluators import evaluator_of
-from ppap.graph.layout import Layout
-from ppap.preset import EVALUATOR, REFERENCE
-from ppap.storage import files
+from ppap.utils import files
+from ppap.utils.settings import EVALUATOR, REFERENCE
+from ppap.workflow.layout import Layout
 from tests.conftest import ROOT, ppap
 
 IMAGENET, REHEARSAL = (ROOT / "config" / f"{name}256.yaml" for name in ("imagenet", "rehearsal"))

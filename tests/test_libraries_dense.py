@@ -23,16 +23,14 @@ from transformers import (
     ViTImageProcessor,
 )
 
-from ppap import preset as presets
-from ppap.check.preset import problems
-from ppap.data import external
+from ppap import config as presets
+from ppap.config.reads import download_keys, network_keys
+from ppap.data import hub
 from ppap.data.downloads import Downloads
-from ppap.errors import ConfigError, DataError, PPAPError
-from ppap.experts import adapters
-from ppap.graph.layout import Layout
-from ppap.networks import hub, models
-from ppap.networks.guide import Guide
-from ppap.networks.libraries.library import (
+from ppap.experts import lora as adapters
+from ppap.experts.settings import AdapterConfig
+from ppap.guides.guide import Guide
+from ppap.guides.libraries.library import (
     Shape,
     build_network,
     code_of,
@@ -42,9 +40,13 @@ from ppap.networks.libraries.library import (
     options_of,
     pretrained,
 )
-from ppap.preset import AdapterConfig, NetworkConfig
-from ppap.preset.reads import download_keys, network_keys
-from ppap.storage import files
+from ppap.guides.libraries.settings import NetworkConfig
+from ppap.utils import files
+from ppap.utils.errors import ConfigError, DataError, PPAPError
+from ppap.workflow import external
+from ppap.workflow import networks as models
+from ppap.workflow.check.preset import problems
+from ppap.workflow.layout import Layout
 from tests.conftest import ppap
 from tests.recorder import keys_read
 
@@ -459,7 +461,7 @@ def test_a_model_of_the_hub_is_checked_as_far_as_it_is_known(vit_preset, tmp_pat
 def test_without_transformers_one_line_says_so(vit_preset, monkeypatch) -> None:
     path, find_spec = vit_preset(), presets.sections.libraries.importlib.util.find_spec
     monkeypatch.setattr(
-        "ppap.preset.sections.libraries.importlib.util.find_spec",
+        "ppap.guides.libraries.kinds.importlib.util.find_spec",
         lambda name: None if name == "transformers" else find_spec(name),
     )
     done = ppap("config", "check", path, check=False)

@@ -8,18 +8,17 @@ import pytest
 import torch
 from torch import nn
 
-from ppap import preset as presets
-from ppap.check.preset import problems
-from ppap.graph.layout import Layout
-from ppap.networks import models
-from ppap.networks.diffusion import sources
-from ppap.networks.diffusion.sources import SourceCode
-from ppap.networks.libraries import library
-from ppap.networks.libraries.library import LibraryCode, Pretrained
-from ppap.preset import DiffusionConfig
-from ppap.preset.reads import diffusion_keys, download_keys
-from ppap.preset.sections.diffusion import SOURCES, Source
-from ppap.preset.sections.libraries import LIBRARIES, Library
+from ppap import config as presets
+from ppap.config.reads import diffusion_keys, download_keys
+from ppap.diffusion.networks import sources
+from ppap.diffusion.networks.sources import SourceCode
+from ppap.diffusion.settings import SOURCES, DiffusionConfig, Source
+from ppap.guides.libraries import library
+from ppap.guides.libraries.kinds import LIBRARIES, Library
+from ppap.guides.libraries.library import LibraryCode, Pretrained
+from ppap.workflow import networks as models
+from ppap.workflow.check.preset import problems
+from ppap.workflow.layout import Layout
 from tests.conftest import ROOT, ppap
 
 CIFAR10 = ROOT / "config" / "cifar10.yaml"
@@ -62,8 +61,8 @@ class ShelfSource(SourceCode):
 @pytest.fixture
 def shelf(monkeypatch) -> None:
     """Another library, `shelf`, and another source in place of `pipeline`."""
-    for room in ("diffusion", "libraries"):
-        module = ModuleType(f"ppap.networks.{room}.shelf")
+    for room in ("diffusion.networks", "guides.libraries"):
+        module = ModuleType(f"ppap.{room}.shelf")
         module.ShelfCode, module.ShelfSource = ShelfCode, ShelfSource  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, module.__name__, module)
     knows = Library("shelf:ShelfCode", "shelf:NAME", lambda name: name == "linear")

@@ -13,10 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ppap.data.gathering import ImagesInMemory
+from ppap.diffusion.batches import Drawing, in_batches
 from ppap.diffusion.samplers import State
-from ppap.errors import DataError, NumericalError
 from ppap.experts import lessons
-from ppap.experts.labelling import answers_on
 from ppap.experts.lessons import (
     AnswersInMemory,
     LessonAt,
@@ -24,12 +23,13 @@ from ppap.experts.lessons import (
     of_a_teacher,
     of_a_teacher_ahead,
 )
-from ppap.graph.checkpoints import Checkpoint, NotKept
-from ppap.networks.guide import Guide
-from ppap.preset import Training
-from ppap.process.overlap import ahead, behind
-from ppap.sampling.batches import Drawing, in_batches
+from ppap.experts.teacher import answers_on
+from ppap.guides.guide import Guide
 from ppap.training.loop import Session, train
+from ppap.training.settings import Training
+from ppap.utils.errors import DataError, NumericalError
+from ppap.utils.overlap import ahead, behind
+from ppap.workflow.checkpoints import Checkpoint, NotKept
 from tests.conftest import SMOKE, ppap
 
 CPU = torch.device("cpu")

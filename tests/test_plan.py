@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import nn
 
-from ppap import preset as presets
-from ppap.graph.layout import Layout
-from ppap.networks import models
-from ppap.networks.inception import untrained_inception
-from ppap.plan import flops
-from ppap.preset import Preset
-from ppap.steps import all_jobs
+from ppap import config as presets
+from ppap.config import Preset
+from ppap.evaluation.inception_network import untrained_inception
+from ppap.workflow import networks as models
+from ppap.workflow.layout import Layout
+from ppap.workflow.plan import flops
+from ppap.workflow.steps import all_jobs
 from tests.conftest import ROOT, SMOKE, ppap
 
 GPU = {"runtime": {"device": "cuda", "precision": "float16"}}

@@ -17,11 +17,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ppap import preset as presets
+from ppap import config as presets
 from ppap.data import datasets
-from ppap.graph.layout import Layout
-from ppap.networks import models
-from ppap.preset.sections.dataset_kinds import DATASETS
+from ppap.data.dataset_kinds import DATASETS
+from ppap.workflow import networks as models
+from ppap.workflow.layout import Layout
 from tests.conftest import ROOT, SMOKE, Done, ppap
 from tests.repository import Repository
 

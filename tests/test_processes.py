@@ -12,10 +12,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppap import preset as presets
-from ppap.graph.layout import Layout
-from ppap.steps import STEPS, all_jobs
-from ppap.steps.processes import all_processes, processes
+from ppap import config as presets
+from ppap.workflow.layout import Layout
+from ppap.workflow.processes import all_processes, processes
+from ppap.workflow.steps import STEPS, all_jobs
 from tests.conftest import DIGITS, SMOKE, ppap
 from tests.repository import Repository
 

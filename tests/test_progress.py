@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from ppap.process import heartbeat, progress
-from ppap.process.progress import Bar, Progress
+from ppap.utils import heartbeat, progress
+from ppap.utils.progress import Bar, Progress
 from tests.conftest import ROOT
 from tests.terminal import Terminal
 
@@ -111,9 +111,7 @@ def test_half_a_minute_is_kept_between_beats() -> None:
 
 
 def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:
-    code = (
-        "from ppap.process.progress import Bar\nfor _ in Bar(range(3), 'steps', unit='step'): pass"
-    )
+    code = "from ppap.utils.progress import Bar\nfor _ in Bar(range(3), 'steps', unit='step'): pass"
     with Terminal(
         [sys.executable, "-c", code], tmp_path, os.environ | {"PYTHONPATH": str(ROOT)}
     ) as t:
@@ -129,7 +127,7 @@ def test_nothing_in_the_package_draws_a_bar_of_its_own() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "tqdm"
     }
-    assert users == {Path("ppap/process/progress.py")}
+    assert users == {Path("ppap/utils/progress.py")}
 
 
 # -- signs -------------------------------------------------------------------------------------------

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from ppap import preset as presets
+from ppap import config as presets
+from ppap.config.runs import all_runs
 from ppap.evaluation.metrics import summarise
-from ppap.graph.layout import Layout
-from ppap.preset.runs import all_runs
-from ppap.steps.figure import Figure
+from ppap.workflow.layout import Layout
+from ppap.workflow.steps.figure import Figure
 from tests.conftest import SMOKE, ppap
 
 LAYOUT = Layout(presets.load(SMOKE))

@@ -6,16 +6,17 @@ import pytest
 import torch
 import torchvision
 
-from ppap import preset as presets
-from ppap.data import external
+from ppap import config as presets
+from ppap.config import Preset
+from ppap.config.reads import diffusion_keys, download_keys, network_keys
 from ppap.data.downloads import Downloads
-from ppap.graph.layout import Layout
-from ppap.networks import models
-from ppap.networks.diffusion import sources
-from ppap.networks.diffusion.adm import ADM
-from ppap.preset import ADMArchitecture, Preset
-from ppap.preset.reads import diffusion_keys, download_keys, network_keys
-from ppap.storage import files
+from ppap.diffusion.networks import sources
+from ppap.diffusion.networks.adm import ADM
+from ppap.diffusion.networks.architectures import ADMArchitecture
+from ppap.utils import files
+from ppap.workflow import external
+from ppap.workflow import networks as models
+from ppap.workflow.layout import Layout
 from tests.conftest import ROOT, SMOKE
 from tests.recorder import keys_read
 from tests.test_diffusers import save_pipeline

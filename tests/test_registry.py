@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ppap.errors import ConfigError, UserCodeError
-from ppap.registry import Registry
+from ppap.utils.errors import ConfigError, UserCodeError
+from ppap.utils.registry import Registry
 
 Write = Callable[..., Path]
 
@@ -137,6 +137,6 @@ def test_a_module_is_the_same_however_its_folder_is_written(module: Write) -> No
 
 def test_neither_registries_nor_presets_load_what_takes_seconds() -> None:
     slow = ("torch", "matplotlib", "snakemake", "timm")
-    code = f"import sys, ppap.registry, ppap.preset; print(sorted(set({slow}) & set(sys.modules)))"
+    code = f"import sys, ppap.utils.registry, ppap.config; print(sorted(set({slow}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

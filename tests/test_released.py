@@ -14,19 +14,19 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ppap import preset as presets
+from ppap import config as presets
+from ppap.config.runs import Run
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import NoisyInputGuidance
+from ppap.diffusion.networks.adm import ADM
 from ppap.experts.bank import ExpertBank, read_expert
-from ppap.graph import targets
-from ppap.graph.checkpoints import Checkpoint
-from ppap.graph.layout import Layout
-from ppap.networks import models
-from ppap.networks.diffusion.adm import ADM
-from ppap.preset.runs import Run
-from ppap.sampling import drawing as sampling
-from ppap.storage import files
-from ppap.tasks.classification import class_log_probability
+from ppap.guides.tasks.classification import class_log_probability
+from ppap.utils import files
+from ppap.workflow import drawing as sampling
+from ppap.workflow import networks as models
+from ppap.workflow import targets
+from ppap.workflow.checkpoints import Checkpoint
+from ppap.workflow.layout import Layout
 from tests.conftest import ppap
 from tests.repository import snakemake
 

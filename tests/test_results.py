@@ -6,10 +6,10 @@ from shutil import copytree
 import pandas as pd
 import pytest
 
-from ppap.preset import UNGUIDED
-from ppap.preset.runs import Run
+from ppap.config.runs import Run
+from ppap.report import compare
 from ppap.report.titles import method_title
-from ppap.results import compare
+from ppap.utils.settings import UNGUIDED
 from tests.conftest import DIGITS, ROOT, ppap
 
 PUBLISHED = ROOT / "published" / "digits"

@@ -15,18 +15,19 @@ import pytest
 import torch
 from diffusers import UNet2DModel
 
-from ppap import preset as presets
-from ppap.experts.adapters import lora_shapes
+from ppap import config as presets
+from ppap.diffusion.networks import diffusers_source
+from ppap.diffusion.networks.adm import ADM
+from ppap.diffusion.networks.architectures import ADMArchitecture
 from ppap.experts.bank import Expert, ExpertBank
 from ppap.experts.header import ExpertHeader
-from ppap.graph.layout import Layout
-from ppap.networks import models, runtime
-from ppap.networks.diffusion import diffusers_source
-from ppap.networks.diffusion.adm import ADM
-from ppap.networks.guide import Guide
-from ppap.networks.libraries.library import Shape, build_network
-from ppap.preset import ADMArchitecture, Runtime
-from ppap.storage import files
+from ppap.experts.lora import lora_shapes
+from ppap.guides.guide import Guide
+from ppap.guides.libraries.library import Shape, build_network
+from ppap.utils import files, runtime
+from ppap.utils.runtime import Runtime
+from ppap.workflow import networks as models
+from ppap.workflow.layout import Layout
 from tests.conftest import SMOKE, ppap
 from tests.test_libraries_dense import DPT
 

@@ -7,26 +7,23 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
-from ppap import preset as presets
+from ppap import config as presets
+from ppap.config import SamplerConfig
 from ppap.data import datasets
 from ppap.diffusion import samplers
+from ppap.diffusion.batches import Drawing, draw
 from ppap.diffusion.denoiser import Denoiser
-from ppap.diffusion.guidance import (
-    NoGuidance,
-    NoisyInputGuidance,
-    X0Gradient,
-)
+from ppap.diffusion.guidance import NoGuidance, NoisyInputGuidance, X0Gradient
+from ppap.diffusion.networks.adm import ADM
+from ppap.diffusion.networks.architectures import ADMArchitecture
 from ppap.diffusion.sampler_kinds import SAMPLERS
 from ppap.diffusion.samplers import Sampler, State
 from ppap.diffusion.schedules import Schedule
-from ppap.errors import NumericalError
-from ppap.graph.checkpoints import Checkpoint
-from ppap.graph.layout import Layout
-from ppap.networks.diffusion.adm import ADM
-from ppap.preset import ADMArchitecture, SamplerConfig
-from ppap.sampling.batches import Drawing, draw
-from ppap.seeds import StepNoise, balanced_classes, initial_noise
-from ppap.tasks.classification import class_log_probability
+from ppap.guides.tasks.classification import class_log_probability
+from ppap.utils.errors import NumericalError
+from ppap.utils.seeds import StepNoise, balanced_classes, initial_noise
+from ppap.workflow.checkpoints import Checkpoint
+from ppap.workflow.layout import Layout
 from tests.conftest import DIGITS
 
 CPU = torch.device("cpu")

@@ -12,15 +12,16 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from ppap import preset as presets
+from ppap import config as presets
+from ppap.config import runs
 from ppap.data.shards import ShardedImages, ShardedTargets
-from ppap.experts import adapters
-from ppap.graph import artefacts
-from ppap.graph.layout import Layout
-from ppap.networks.libraries.library import Shape, build_network
-from ppap.preset import NetworkConfig, runs
-from ppap.steps import all_jobs
-from ppap.storage import files
+from ppap.experts import lora as adapters
+from ppap.guides.libraries.library import Shape, build_network
+from ppap.guides.libraries.settings import NetworkConfig
+from ppap.utils import files
+from ppap.workflow import artefacts
+from ppap.workflow.layout import Layout
+from ppap.workflow.steps import all_jobs
 from tests.conftest import ROOT, ppap
 from tests.repository import snakemake
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ppap.diffusion.noise_ranges import noise_ranges
 from ppap.diffusion.sampler_kinds import SAMPLERS
 from ppap.diffusion.schedules import Schedule
-from ppap.errors import ConfigError
+from ppap.utils.errors import ConfigError
 
 
 @given(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ppap.preset import Training
+from ppap.training.settings import Training
 from tests.conftest import ROOT
 
 pytest.importorskip("sphinx", reason="`make install` brings what builds the documentation")

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ppap import preset as presets
-from ppap.graph.layout import Layout
-from ppap.graph.step import Step
-from ppap.process import heartbeat
-from ppap.steps import all_jobs
-from ppap.steps.processes import all_processes
+from ppap import config as presets
+from ppap.utils import heartbeat
+from ppap.workflow.layout import Layout
+from ppap.workflow.processes import all_processes
+from ppap.workflow.step import Step
+from ppap.workflow.steps import all_jobs
 from tests.conftest import DIGITS, SMOKE, ppap
 from tests.terminal import Terminal
 

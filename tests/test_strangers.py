@@ -17,16 +17,17 @@ from packaging.version import Version
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ppap import preset as presets
-from ppap.errors import ConfigError, DataError, ModelError
-from ppap.graph.layout import Layout
-from ppap.networks import models
-from ppap.networks.guide import Guide
-from ppap.networks.libraries.library import Shape, build_network, load_pretrained
-from ppap.preset import DatasetConfig, NetworkConfig
-from ppap.storage import files
-from ppap.storage.weights import check_weights, load_weights, read_weights
-from ppap.tasks.classification import Classification
+from ppap import config as presets
+from ppap.data.settings import DatasetConfig
+from ppap.guides.guide import Guide
+from ppap.guides.libraries.library import Shape, build_network, load_pretrained
+from ppap.guides.libraries.settings import NetworkConfig
+from ppap.guides.tasks.classification import Classification
+from ppap.utils import files
+from ppap.utils.errors import ConfigError, DataError, ModelError
+from ppap.utils.weights import check_weights, load_weights, read_weights
+from ppap.workflow import networks as models
+from ppap.workflow.layout import Layout
 from tests.conftest import ROOT, ppap
 from tests.lowest import lowest
 from tests.repository import snakemake
@@ -491,7 +492,7 @@ def test_a_safetensors_file_of_no_weights_is_refused(tmp_path: Path, damage: str
 def test_adm_and_inception_weights_are_checked_when_they_are_downloaded(
     preset_file: Write, tmp_path: Path, name: str, damage: str
 ) -> None:
-    from ppap.networks.inception import untrained_inception
+    from ppap.evaluation.inception_network import untrained_inception
 
     small = {"model_channels": 32, "channel_mult": [1, 1], "num_res_blocks": 1,
              "attention_factors": [], "head_channels": 32}  # fmt: skip

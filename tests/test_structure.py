@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ppap import preset as presets
-from ppap.graph.layout import Layout
+from ppap import config as presets
+from ppap.workflow.layout import Layout
 from tests.conftest import DIGITS, ROOT
 
 PACKAGE = ROOT / "ppap"
@@ -304,18 +304,18 @@ def test_questions_for_a_kind_are_found(code: str) -> None:
 
 
 def test_a_step_has_one_word_for_its_class_its_module_its_rule_and_its_command() -> None:
-    steps = importlib.import_module("ppap.steps")
+    steps = importlib.import_module("ppap.workflow.steps")
     commands = {
         command.name or command.callback.__name__.replace("_", "-")
         for command in importlib.import_module("ppap.cli.app").app.registered_commands
     }
-    base = importlib.import_module("ppap.graph.step").Step
+    base = importlib.import_module("ppap.workflow.step").Step
     written = [
         (module, thing)
         for module in (info.name for info in pkgutil.iter_modules(steps.__path__))
-        for thing in vars(importlib.import_module(f"ppap.steps.{module}")).values()
+        for thing in vars(importlib.import_module(f"ppap.workflow.steps.{module}")).values()
         if isinstance(thing, type) and issubclass(thing, base)
-        if thing.__module__ == f"ppap.steps.{module}"
+        if thing.__module__ == f"ppap.workflow.steps.{module}"
     ]
     assert {step for _, step in written} == set(steps.STEPS)
     for module, step in written:

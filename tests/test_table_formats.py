@@ -6,9 +6,9 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from ppap import preset as presets
+from ppap import config as presets
+from ppap.guides.tasks.classification import Classification
 from ppap.report import table_formats, tables
-from ppap.tasks.classification import Classification
 from tests.conftest import DIGITS, ROOT
 
 

@@ -17,16 +17,16 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
-from ppap import preset as presets
+from ppap import config as presets
+from ppap.config.runs import Run
 from ppap.data import datasets, shapes
-from ppap.graph import targets
-from ppap.graph.artefacts import PICTURE, TARGET
-from ppap.graph.layout import Layout
-from ppap.networks import models
-from ppap.preset.runs import Run
-from ppap.sampling.targets import real_pictures
-from ppap.storage import files
-from ppap.tasks.segmentation import VOID
+from ppap.guides.tasks.segmentation import VOID
+from ppap.utils import files
+from ppap.workflow import networks as models
+from ppap.workflow import targets
+from ppap.workflow.artefacts import PICTURE, TARGET
+from ppap.workflow.layout import Layout
+from ppap.workflow.target_files import real_pictures
 from tests.conftest import ROOT, SMOKE, SMOKE_TASKS, ppap
 
 SIZE = 16

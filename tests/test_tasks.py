@@ -14,10 +14,11 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, jaccard_score
 from torch import Tensor
 
-from ppap.preset import DatasetConfig, ExpertsConfig
-from ppap.tasks.kinds import TASKS
-from ppap.tasks.segmentation import VOID
-from ppap.tasks.task import Task
+from ppap.data.settings import DatasetConfig
+from ppap.experts.settings import ExpertsConfig
+from ppap.guides.tasks.kinds import TASKS
+from ppap.guides.tasks.segmentation import VOID
+from ppap.guides.tasks.task import Task
 
 SIZE, CLASSES, SEGMENTS, BATCH = 6, 4, 5, 3
 DATA = DatasetConfig(

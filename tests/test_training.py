@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ppap.errors import NumericalError
-from ppap.graph.checkpoints import Checkpoint
-from ppap.preset import Training
-from ppap.tasks import classification, segmentation
+from ppap.guides.tasks import classification, segmentation
 from ppap.training.loop import Session, train
+from ppap.training.settings import Training
+from ppap.utils.errors import NumericalError
+from ppap.workflow.checkpoints import Checkpoint
 
 
 def linear_job(tmp_path: Path, mark: str = "m") -> tuple[nn.Module, Training, Session]:

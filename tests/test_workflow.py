@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ppap import config as presets
 from ppap import open_run
-from ppap import preset as presets
-from ppap.graph.layout import Layout
-from ppap.plan.costs import Costs
-from ppap.steps import STEPS, all_jobs
-from ppap.steps.phases import PHASES
-from ppap.steps.processes import all_processes
-from ppap.storage import files
+from ppap.utils import files
+from ppap.workflow.layout import Layout
+from ppap.workflow.phases import PHASES
+from ppap.workflow.plan.costs import Costs
+from ppap.workflow.processes import all_processes
+from ppap.workflow.steps import STEPS, all_jobs
 from tests.conftest import DIGITS, ROOT, SMOKE, ppap
 from tests.repository import Repository, snakemake
 

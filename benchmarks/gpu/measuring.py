@@ -15,7 +15,8 @@ from benchmarks.gpu.rows import FORWARD, METHODS, OWN, TRAINING, Row
 from benchmarks.gpu.table import Figures, Measured
 from benchmarks.setting import Setting, timed
 from benchmarks.timing import Stopwatch, Work, forget_peak, peak_memory
-from ppap.preset import Preset, Runtime
+from ppap.config import Preset
+from ppap.utils.runtime import Runtime
 
 WARM = 3
 

@@ -12,8 +12,8 @@ from benchmarks.gpu.measuring import WARM, figures
 from benchmarks.gpu.rows import METHODS, Row
 from benchmarks.setting import Setting
 from benchmarks.timing import Stopwatch
-from ppap.networks import runtime
-from ppap.preset import Preset
+from ppap.config import Preset
+from ppap.utils import runtime
 
 _SHOWN = 12
 

@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from benchmarks.networks import STEPS
-from ppap.preset import Preset, Runtime
+from ppap.config import Preset
+from ppap.utils.runtime import Runtime
 
 FORWARD, TRAINING = "forward", "training"
 METHODS = ("none", "off_the_shelf", "x0_gradient", "experts")

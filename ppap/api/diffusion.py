@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from ppap.config import section
 from ppap.diffusion.model import DiffusionModel
+from ppap.diffusion.networks.adm import ADM
+from ppap.diffusion.networks.architectures import ADMArchitecture
 from ppap.diffusion.schedules import Schedule, ScheduleName, VarianceName
-from ppap.errors import ConfigError
-from ppap.networks.diffusion.adm import ADM
-from ppap.preset import ADMArchitecture, section
-from ppap.storage import weights
+from ppap.utils import weights
+from ppap.utils.errors import ConfigError
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -62,7 +63,7 @@ def load_pipeline(
     `folder`; numbers alone are read, and no code of the pipeline's. ConfigError if it has no unconditional U-Net of
     pixels, or its scheduler no betas; DataError if it cannot be had or read.
     """
-    from ppap.networks.diffusion.diffusers_source import Published, UNet
+    from ppap.diffusion.networks.diffusers_source import Published, UNet
 
     if not isinstance(pipeline, str | Path):
         loaded: Any = pipeline
@@ -73,7 +74,7 @@ def load_pipeline(
 
 
 def _of_unet(network: Any, scheduler: Any) -> DiffusionModel:
-    from ppap.networks.diffusion.diffusers_source import PREDICTIONS
+    from ppap.diffusion.networks.diffusers_source import PREDICTIONS
 
     unet, about = network.unet.config, scheduler.config
     predicts = PREDICTIONS.get(about.get("prediction_type", "epsilon"))

@@ -17,24 +17,19 @@ from ppap.data.gathering import ImagesInMemory
 from ppap.diffusion.model import DiffusionModel
 from ppap.diffusion.noise_ranges import Allocation, noise_ranges
 from ppap.diffusion.schedules import Schedule
-from ppap.errors import ConfigError, DataError
 from ppap.experts.bank import Expert, ExpertBank
+from ppap.experts.distillation import Learned, Start, Student, learn
 from ppap.experts.header import ExpertHeader
-from ppap.experts.labelling import answers_on, check_finite
-from ppap.experts.learning import Learned, Start, Student, learn
-from ppap.experts.lessons import (
-    AnswersInMemory,
-    LessonAt,
-    Teaching,
-    of_a_teacher,
-    of_truths,
-)
-from ppap.graph.checkpoints import NotKept
-from ppap.networks.guide import Guide
-from ppap.preset import AdapterConfig, ExpertsConfig, Training
-from ppap.seeds import name_seed
-from ppap.tasks.task import Task
+from ppap.experts.lessons import AnswersInMemory, LessonAt, Teaching, of_a_teacher, of_truths
+from ppap.experts.settings import AdapterConfig, ExpertsConfig
+from ppap.experts.teacher import answers_on, check_finite
+from ppap.guides.guide import Guide
+from ppap.guides.tasks.task import Task
 from ppap.training.loop import Session
+from ppap.training.settings import Training
+from ppap.utils.errors import ConfigError, DataError
+from ppap.utils.seeds import name_seed
+from ppap.workflow.checkpoints import NotKept
 
 ALL_LAYERS = AdapterConfig(layers=("*",))
 """LoRA on every convolution and linear layer but the heads (`fc`, `head`, `classifier`), and all biases."""

@@ -12,15 +12,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from ppap.config import section
 from ppap.data.downloads import Downloads
-from ppap.errors import ConfigError
-from ppap.networks.guide import Guide
-from ppap.networks.libraries import library
-from ppap.networks.libraries.library import Shape
-from ppap.preset import Download, NetworkConfig, section
-from ppap.storage import files
-from ppap.tasks.kinds import CLASSIFICATION, TASKS
-from ppap.tasks.task import Task
+from ppap.data.settings import Download
+from ppap.guides.guide import Guide
+from ppap.guides.libraries import library
+from ppap.guides.libraries.library import Shape
+from ppap.guides.libraries.settings import NetworkConfig
+from ppap.guides.tasks.kinds import CLASSIFICATION, TASKS
+from ppap.guides.tasks.task import Task
+from ppap.utils import files
+from ppap.utils.errors import ConfigError
 
 
 @dataclass(frozen=True)

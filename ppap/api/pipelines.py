@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ppap.diffusion.guidance import gradient_of, together
-from ppap.errors import ConfigError
-from ppap.sampling.goals import Goal, wishes
+from ppap.guides.goal import Goal, wishes
+from ppap.utils.errors import ConfigError
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline

@@ -11,19 +11,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ppap import preset as presets
+from ppap import config as presets
+from ppap.config import Preset
+from ppap.config.contents import known
+from ppap.config.runs import Run, stored_as
 from ppap.data import datasets, shards
 from ppap.data.datasets import Split
 from ppap.diffusion.model import DiffusionModel
-from ppap.errors import ConfigError
 from ppap.experts.bank import ExpertBank, bank_of
-from ppap.graph.layout import Layout
-from ppap.networks import models
-from ppap.networks.guide import Guide
-from ppap.preset import Preset
-from ppap.preset.contents import known
-from ppap.preset.runs import Run, stored_as
-from ppap.storage import files
+from ppap.guides.guide import Guide
+from ppap.utils import files
+from ppap.utils.errors import ConfigError
+from ppap.workflow import networks as models
+from ppap.workflow.layout import Layout
 
 
 @dataclass(frozen=True)

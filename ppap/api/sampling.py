@@ -11,22 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ppap.diffusion.batches import Drawing, draw
 from ppap.diffusion.denoiser import Denoiser, Prediction
-from ppap.diffusion.guidance import (
-    Guidance,
-    NoGuidance,
-    NoisyInputGuidance,
-    X0Gradient,
-    together,
-)
+from ppap.diffusion.guidance import Guidance, NoGuidance, NoisyInputGuidance, X0Gradient, together
 from ppap.diffusion.model import DiffusionModel
 from ppap.diffusion.sampler_kinds import SAMPLERS
 from ppap.diffusion.samplers import Sampler
 from ppap.diffusion.trajectory import Seeds, noise_state, trajectory
-from ppap.errors import ConfigError
-from ppap.graph.checkpoints import NotKept
-from ppap.sampling.batches import Drawing, draw
-from ppap.sampling.goals import Goal, wishes
+from ppap.guides.goal import Goal, wishes
+from ppap.utils.errors import ConfigError
+from ppap.workflow.checkpoints import NotKept
 
 
 class SamplingStep(NamedTuple):

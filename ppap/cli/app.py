@@ -13,20 +13,13 @@ from typing import Annotated
 import typer
 
 from ppap.cli import results, status, steps
-from ppap.cli.arguments import (
-    Guide,
-    Method,
-    NetworkInput,
-    PresetName,
-    Started,
-    open_preset,
-)
+from ppap.cli.arguments import Guide, Method, NetworkInput, PresetName, Started, open_preset
 from ppap.cli.config import config_app
 from ppap.cli.guide import guide
-from ppap.errors import PPAPError
-from ppap.preset.contents import known
-from ppap.process import failures
-from ppap.process import signals as process
+from ppap.config.contents import known
+from ppap.utils import failures
+from ppap.utils import signals as process
+from ppap.utils.errors import PPAPError
 
 app = typer.Typer(
     help="Off-the-shelf vision models guide pretrained diffusion models (PPAP, CVPR 2023).",
@@ -110,7 +103,7 @@ def plan(
     """
     import json
 
-    from ppap.plan import plan as planning
+    from ppap.workflow.plan import plan as planning
 
     made = planning.plan(open_preset(preset), gpu, efficiency)
     print(json.dumps(planning.as_json(made), indent=2) if as_json else planning.as_text(made))

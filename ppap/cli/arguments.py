@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
-from ppap import preset as presets
+from ppap import config as presets
 from ppap.cli import completion
-from ppap.errors import ConfigError
-from ppap.graph.layout import Layout
-from ppap.preset import UNGUIDED, Preset, runs
-from ppap.preset.contents import known
-from ppap.preset.runs import Run
+from ppap.config import Preset, runs
+from ppap.config.contents import known
+from ppap.config.runs import Run
+from ppap.utils.errors import ConfigError
+from ppap.utils.settings import UNGUIDED
+from ppap.workflow.layout import Layout
 
 PresetName = Annotated[
     str,
@@ -62,7 +63,7 @@ class Started:
 
 def open_preset(preset: str) -> Layout:
     """Load a preset for work with its networks, and say where its files lie."""
-    from ppap.networks import runtime
+    from ppap.utils import runtime
 
     layout = layout_of(preset)
     runtime.keep_freed_memory()

@@ -13,10 +13,11 @@ from typing import Any
 
 import typer
 
-from ppap import preset as presets
-from ppap.errors import ConfigError
-from ppap.preset import UNGUIDED, yaml_values
+from ppap import config as presets
+from ppap.config import yaml_values
 from ppap.report.figures import figure_names as names_of_figures
+from ppap.utils.errors import ConfigError
+from ppap.utils.settings import UNGUIDED
 
 Completer = Callable[[typer.Context, str], list[str]]
 

@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
-from ppap import preset as presets
+from ppap import config as presets
 from ppap.cli.arguments import PresetName, layout_of, open_preset
-from ppap.errors import ConfigError, DataError, PPAPError
-from ppap.preset import runs
-from ppap.steps.phases import PHASES
+from ppap.config import runs
+from ppap.utils.errors import ConfigError, DataError, PPAPError
+from ppap.workflow.phases import PHASES
 
 config_app = typer.Typer(
     help="Show or check a preset, or print its JSON schema.", no_args_is_help=True
@@ -46,7 +46,7 @@ def config_check(
         layout = open_preset(preset)
     except presets.PresetError as error:
         _refuse([ConfigError(problem) for problem in error.problems])
-    from ppap.check.preset import problems
+    from ppap.workflow.check.preset import problems
 
     source = presets.find(preset)
     _refuse([_of_file(source, problem) for problem in problems(layout, files)])
@@ -83,7 +83,7 @@ def config_where(preset: PresetName) -> None:
 @config_app.command("phases")
 def config_phases(preset: PresetName) -> None:
     """Write what of a preset each phase depends on, for DVC: results/PRESET/phases/PHASE.json."""
-    from ppap.steps.phases import write_phases
+    from ppap.workflow.phases import write_phases
 
     write_phases(open_preset(preset))
 
@@ -94,7 +94,7 @@ def config_rules(
     phase: Annotated[str, typer.Argument(help=", ".join(PHASES))],
 ) -> None:
     """Say which of Snakemake's rules a phase has: the steps' own, or several where jobs share processes."""
-    from ppap.steps.processes import rules_of
+    from ppap.workflow.processes import rules_of
 
     if phase not in PHASES:
         raise ConfigError(f"no phase '{phase}' (there are {', '.join(PHASES)})")

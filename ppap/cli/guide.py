@@ -10,11 +10,11 @@ import typer
 
 from ppap.cli import completion
 from ppap.cli.arguments import PresetName, open_preset
-from ppap.errors import ConfigError
-from ppap.preset.contents import known
+from ppap.config.contents import known
+from ppap.utils.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ppap.sampling.on_demand import Asked
+    from ppap.workflow.on_demand import Asked
 
 
 def guide(
@@ -65,8 +65,8 @@ def guide(
     Needs the preset's networks and experts: `snakemake experts` makes them.
     """
     from ppap.report.sheet import check_format, write_sheet
-    from ppap.sampling import on_demand
-    from ppap.storage import files
+    from ppap.utils import files
+    from ppap.workflow import on_demand
 
     layout = open_preset(preset)
     if prompt is not None:
@@ -88,7 +88,7 @@ def guide(
 
 def _paired(guides: list[str], targets: list[str], scales: list[float]) -> list[Asked]:
     """What is asked of each guide; ConfigError unless each has a target, and a scale if any has one."""
-    from ppap.sampling.on_demand import Asked
+    from ppap.workflow.on_demand import Asked
 
     if len(targets) != len(guides):
         raise ConfigError(

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from ppap import preset as presets
+from ppap import config as presets
 from ppap.cli import completion
 from ppap.cli.arguments import PresetName, open_preset
-from ppap.errors import DataError
+from ppap.utils.errors import DataError
 
 
 class Format(enum.StrEnum):
@@ -26,7 +26,7 @@ def publish(preset: PresetName) -> None:
     README.md's tables that are marked with their paths are renewed with them. Refuses results that are
     incomplete; a second time there is nothing to do.
     """
-    from ppap.results import publish as publishing
+    from ppap.report import publish as publishing
 
     layout = open_preset(preset)
     changed = publishing.publish(layout)
@@ -61,9 +61,9 @@ def compare(
     The last line says how many rows agree, and which differs most. The spread is over sampling seeds; what
     agrees allows for another training, too.
     """
-    from ppap.results import compare as comparing
-    from ppap.results import compare_formats as formats
-    from ppap.results.publish import PUBLISHED
+    from ppap.report import compare as comparing
+    from ppap.report import compare_formats as formats
+    from ppap.report.publish import PUBLISHED
 
     folder = _folder(first)
     published = PUBLISHED / folder.name

@@ -26,12 +26,12 @@ def status(
     """
     import json
 
-    from ppap.status import status as telling
+    from ppap.workflow.status import status as telling
 
     layout = layout_of(preset)
     counted = {}
     if gpu:
-        from ppap.plan import plan
+        from ppap.workflow.plan import plan
 
         counted = plan.counted(layout, gpu, efficiency)
     found = telling.Watcher(layout, counted).status()
@@ -40,7 +40,7 @@ def status(
         return
     from rich.console import Console
 
-    from ppap.status.text import as_text
+    from ppap.workflow.status.text import as_text
 
     Console(highlight=False).print(as_text(found), soft_wrap=True)
 
@@ -56,7 +56,7 @@ def watch(
     """
     from rich.console import Console
 
-    from ppap.status.watch import watch as follow
+    from ppap.workflow.status.watch import watch as follow
 
     follow(layout_of(preset), every, Console(highlight=False))
 

@@ -20,28 +20,29 @@ from ppap.cli.arguments import (
     open_preset,
     run_of,
 )
-from ppap.errors import ConfigError
-from ppap.graph.layout import Layout
-from ppap.graph.step import Step
-from ppap.preset import UNGUIDED, runs
-from ppap.preset.contents import known
-from ppap.process import heartbeat
-from ppap.steps import all_jobs
-from ppap.steps.download import Download
-from ppap.steps.features import Features
-from ppap.steps.figure import Figure
-from ppap.steps.generate import Generate
-from ppap.steps.label import Label
-from ppap.steps.metrics import Metrics
-from ppap.steps.pretrain import Pretrain
-from ppap.steps.reference_features import ReferenceFeatures
-from ppap.steps.sample import Sample
-from ppap.steps.table import Table
-from ppap.steps.targets import Targets
-from ppap.steps.train_expert import TrainExpert
-from ppap.steps.upsample_clean import UpsampleClean
-from ppap.steps.upsample_samples import UpsampleSamples
-from ppap.steps.warm_start import WarmStart
+from ppap.config import runs
+from ppap.config.contents import known
+from ppap.utils import heartbeat
+from ppap.utils.errors import ConfigError
+from ppap.utils.settings import UNGUIDED
+from ppap.workflow.layout import Layout
+from ppap.workflow.step import Step
+from ppap.workflow.steps import all_jobs
+from ppap.workflow.steps.download import Download
+from ppap.workflow.steps.features import Features
+from ppap.workflow.steps.figure import Figure
+from ppap.workflow.steps.generate import Generate
+from ppap.workflow.steps.label import Label
+from ppap.workflow.steps.metrics import Metrics
+from ppap.workflow.steps.pretrain import Pretrain
+from ppap.workflow.steps.reference_features import ReferenceFeatures
+from ppap.workflow.steps.sample import Sample
+from ppap.workflow.steps.table import Table
+from ppap.workflow.steps.targets import Targets
+from ppap.workflow.steps.train_expert import TrainExpert
+from ppap.workflow.steps.upsample_clean import UpsampleClean
+from ppap.workflow.steps.upsample_samples import UpsampleSamples
+from ppap.workflow.steps.warm_start import WarmStart
 
 
 def download(

@@ -10,15 +10,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ppap.errors import ConfigError
-from ppap.graph import artefacts
-from ppap.graph.artefacts import IMAGES, LABELS
-from ppap.graph.layout import Layout
-from ppap.graph.targets import task_of
-from ppap.preset import DATASET, Preset
-from ppap.seeds import Stream, mix
-from ppap.storage import tensor_spec
-from ppap.tasks.kinds import CLASSIFICATION
+from ppap.config import Preset
+from ppap.guides.tasks.kinds import CLASSIFICATION
+from ppap.utils import tensor_spec
+from ppap.utils.errors import ConfigError
+from ppap.utils.seeds import Stream, mix
+from ppap.utils.settings import DATASET
+from ppap.workflow import artefacts
+from ppap.workflow.artefacts import IMAGES, LABELS
+from ppap.workflow.layout import Layout
+from ppap.workflow.targets import task_of
 
 Split = Literal["train", "holdout"]
 Read = tuple[NDArray[np.uint8], dict[str, NDArray[Any]]]

@@ -13,6 +13,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from ppap.data.settings import Download
 from ppap.data.transfer import (
     BrokenTransferError,
     RefusedTransferError,
@@ -20,9 +21,8 @@ from ppap.data.transfer import (
     nature,
     transfer,
 )
-from ppap.errors import DataError
-from ppap.preset import Download
-from ppap.storage import files
+from ppap.utils import files
+from ppap.utils.errors import DataError
 
 log = logging.getLogger(__name__)
 _UNFINISHED = "unfinished"

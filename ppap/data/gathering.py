@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ppap.process.overlap import ahead
+from ppap.utils.overlap import ahead
 
 
 class Images(Protocol):

@@ -21,8 +21,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ppap.data.datasets import to_tensor
-from ppap.errors import DataError
-from ppap.seeds import Stream, mix
+from ppap.utils.errors import DataError
+from ppap.utils.seeds import Stream, mix
 
 _MIN_CROP, _MAX_CROP = 0.8, 1.0
 _LONGEST = (

@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ppap.config import Preset
 from ppap.data.downloads import Downloads, only_one
 from ppap.data.image_folder import centred, pictures_under, read_image
-from ppap.errors import ConfigError, DataError
-from ppap.graph.artefacts import IMAGES, LABELS, MU, SIGMA, check_statistics, reference_images
-from ppap.preset import Preset
-from ppap.process.progress import Bar
-from ppap.storage import files, tensor_spec
+from ppap.utils import files, tensor_spec
+from ppap.utils.errors import ConfigError, DataError
+from ppap.utils.progress import Bar
+from ppap.workflow.artefacts import IMAGES, LABELS, MU, SIGMA, check_statistics, reference_images
 
 _ARCHIVED = {IMAGES: "arr_0"}
 _NO_REFERENCE = "it is no reference batch of ADM's evaluator"

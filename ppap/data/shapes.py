@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ppap.seeds import name_seed
+from ppap.utils.seeds import name_seed
 
 Array = NDArray[Any]
 

@@ -16,13 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ppap.errors import DataError
-from ppap.graph import artefacts, targets
-from ppap.graph.artefacts import IMAGE, MIRROR, TARGET
-from ppap.graph.layout import Layout
-from ppap.preset.runs import Run
-from ppap.storage import files, tensor_spec
-from ppap.storage.tensor_spec import REMEDY, Spec
+from ppap.config.runs import Run
+from ppap.utils import files, tensor_spec
+from ppap.utils.errors import DataError
+from ppap.utils.tensor_spec import REMEDY, Spec
+from ppap.workflow import artefacts, targets
+from ppap.workflow.artefacts import IMAGE, MIRROR, TARGET
+from ppap.workflow.layout import Layout
 
 
 class ShardedImages:

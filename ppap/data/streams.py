@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from ppap.data.image_folder import LabelledBatch, TrainingBatches, list_files
-from ppap.errors import DataError
-from ppap.preset import DatasetConfig
+from ppap.data.settings import DatasetConfig
+from ppap.utils.errors import DataError
 
 Batches = Callable[[int], LabelledBatch]
 """The random batch of a training step: it depends on seed and step alone."""

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import requests
 import urllib3
 
-from ppap.process.progress import Bar
+from ppap.utils.progress import Bar
 
 _CHUNK = 1 << 16
 _TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}

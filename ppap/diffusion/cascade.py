@@ -14,8 +14,8 @@ from ppap.diffusion.guidance import Guidance, NoGuidance
 from ppap.diffusion.samplers import Sampler, State
 from ppap.diffusion.schedules import Schedule, VarianceName
 from ppap.diffusion.trajectory import Seeds, noise_state, trajectory
-from ppap.errors import ConfigError
-from ppap.seeds import upsampling_seeds
+from ppap.utils.errors import ConfigError
+from ppap.utils.seeds import upsampling_seeds
 
 Shape = tuple[int, int, int]
 """Of an image: channels, height, width."""

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from ppap.errors import UserCodeError
-from ppap.registry import Registry
+from ppap.utils.errors import UserCodeError
+from ppap.utils.registry import Registry
 
 if TYPE_CHECKING:
     from ppap.diffusion.guidance import Guidance, GuideAt, Objective

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from ppap.diffusion.schedules import Schedule
-from ppap.errors import ConfigError
+from ppap.utils.errors import ConfigError
 
 Allocation = Literal["uniform", "log_snr"]
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ppap import user_code
 from ppap.diffusion.schedules import ddim_timesteps, ddpm_timesteps
-from ppap.errors import UserCodeError
-from ppap.registry import Registry
+from ppap.utils import user_code
+from ppap.utils.errors import UserCodeError
+from ppap.utils.registry import Registry
 
 if TYPE_CHECKING:
     from ppap.diffusion.samplers import Sampler

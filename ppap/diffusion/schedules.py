@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ppap.errors import ConfigError
+from ppap.utils.errors import ConfigError
 
 Array = NDArray[np.float64]
 ScheduleName = Literal["linear", "cosine"]

@@ -9,8 +9,8 @@ import torch
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import Guidance
 from ppap.diffusion.samplers import Sampler, State
-from ppap.errors import NumericalError
-from ppap.seeds import StepNoise, initial_noise
+from ppap.utils.errors import NumericalError
+from ppap.utils.seeds import StepNoise, initial_noise
 
 Seeds = list[tuple[int, int]]
 """A (seed of the run, index) for each image."""

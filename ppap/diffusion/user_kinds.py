@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppap import user_code
 from ppap.diffusion.denoiser import Denoiser, Prediction
 from ppap.diffusion.guidance import Guidance, GuideAt, Objective
 from ppap.diffusion.samplers import NoiseSource, State
-from ppap.errors import UserCodeError
+from ppap.utils import user_code
+from ppap.utils.errors import UserCodeError
 
 
 class UserGuidance:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ppap.errors import ConfigError
 from ppap.evaluation.evaluator import Evaluator, Extractor, answers
-from ppap.graph.layout import Layout
-from ppap.networks import models
-from ppap.networks.guide import Guide, features_and_logits
-from ppap.networks.libraries.library import reason
-from ppap.preset import EVALUATOR
+from ppap.guides.guide import Guide, features_and_logits
+from ppap.guides.libraries.library import reason
+from ppap.utils.errors import ConfigError
+from ppap.utils.settings import EVALUATOR
+from ppap.workflow import networks as models
+from ppap.workflow.layout import Layout
 
 
 class Classifier(Evaluator):

@@ -8,12 +8,12 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from ppap.graph.artefacts import FEATURES, LOGITS, PREDICTED
-from ppap.graph.layout import Layout
-from ppap.networks.guide import Guide
-from ppap.preset import Preset
-from ppap.storage import files
-from ppap.storage.tensor_spec import TensorSpec
+from ppap.config import Preset
+from ppap.guides.guide import Guide
+from ppap.utils import files
+from ppap.utils.tensor_spec import TensorSpec
+from ppap.workflow.artefacts import FEATURES, LOGITS, PREDICTED
+from ppap.workflow.layout import Layout
 
 Extractor = Callable[[Tensor], dict[str, Tensor]]
 """uint8 (B, C, H, W) to features (B, D), logits (B, K), and classes (B,) if the evaluator predicts them besides."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from ppap.config import Preset
 from ppap.evaluation.classifier import Classifier
 from ppap.evaluation.evaluator import Evaluator
 from ppap.evaluation.inception import Inception
 from ppap.evaluation.user_evaluator import OfUser
-from ppap.preset import EVALUATOR, Preset
-from ppap.registry import Registry
+from ppap.utils.registry import Registry
+from ppap.utils.settings import EVALUATOR
 
 EVALUATORS: Registry[Callable[[Preset], Evaluator]] = Registry(
     EVALUATOR,

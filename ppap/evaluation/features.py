@@ -10,22 +10,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ppap.config import Preset
+from ppap.config.runs import Run, group
 from ppap.data import datasets
 from ppap.data.gathering import Images, ImagesInMemory, read_ahead
 from ppap.data.shards import samples, sha256_with
-from ppap.errors import DataError
 from ppap.evaluation import judging
 from ppap.evaluation.evaluator import Evaluator, Extractor
 from ppap.evaluation.evaluators import evaluator_of
-from ppap.graph import artefacts
-from ppap.graph.artefacts import IMAGES, MU, SIGMA, TARGET
-from ppap.graph.layout import Layout
-from ppap.networks import runtime
-from ppap.preset import REFERENCE, Preset
-from ppap.preset.runs import Run, group
-from ppap.process.progress import Bar
-from ppap.storage import files, tensor_spec
-from ppap.storage.tensor_spec import Spec
+from ppap.utils import files, runtime, tensor_spec
+from ppap.utils.errors import DataError
+from ppap.utils.progress import Bar
+from ppap.utils.settings import REFERENCE
+from ppap.utils.tensor_spec import Spec
+from ppap.workflow import artefacts
+from ppap.workflow.artefacts import IMAGES, MU, SIGMA, TARGET
+from ppap.workflow.layout import Layout
 
 
 def write_features(layout: Layout, runs: list[Run], against: Sequence[str]) -> None:

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from ppap.evaluation.evaluator import Evaluator, Extractor, answers
-from ppap.graph.artefacts import INCEPTION_FEATURES, PREDICTED
-from ppap.graph.layout import Layout
-from ppap.networks import models, runtime
-from ppap.networks.guide import Guide
-from ppap.networks.inception import LOGITS, new_inception, untrained_inception
-from ppap.preset import CLASSIFIER, EVALUATOR
-from ppap.storage import tensor_spec
-from ppap.storage.tensor_spec import TensorSpec
+from ppap.evaluation.inception_network import LOGITS, new_inception, untrained_inception
+from ppap.guides.guide import Guide
+from ppap.utils import runtime, tensor_spec
+from ppap.utils.settings import CLASSIFIER, EVALUATOR
+from ppap.utils.tensor_spec import TensorSpec
+from ppap.workflow import networks as models
+from ppap.workflow.artefacts import INCEPTION_FEATURES, PREDICTED
+from ppap.workflow.layout import Layout
 
 
 class Inception(Evaluator):

@@ -7,18 +7,18 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from ppap.config import Preset
 from ppap.data import datasets
 from ppap.data.gathering import Images, read_ahead
 from ppap.evaluation.evaluator import Evaluator
-from ppap.graph import targets
-from ppap.graph.artefacts import LOGITS, PREDICTED
-from ppap.graph.layout import Layout
-from ppap.networks import models, runtime
-from ppap.preset import Preset
-from ppap.storage import files
-from ppap.storage.tensor_spec import Spec, TensorSpec, dtype_of
-from ppap.tasks.classification import hits
-from ppap.tasks.task import Task
+from ppap.guides.tasks.classification import hits
+from ppap.guides.tasks.task import Task
+from ppap.utils import files, runtime
+from ppap.utils.tensor_spec import Spec, TensorSpec, dtype_of
+from ppap.workflow import networks as models
+from ppap.workflow import targets
+from ppap.workflow.artefacts import LOGITS, PREDICTED
+from ppap.workflow.layout import Layout
 
 Said = Mapping[str, Tensor]
 """What the evaluator said of a run's samples."""

@@ -10,13 +10,14 @@ from typing import Any, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError, model_validator
 
-from ppap.errors import DataError
-from ppap.graph.layout import Layout
-from ppap.preset import UNGUIDED, Preset
-from ppap.preset.runs import Run, stored_as
-from ppap.storage import files
-from ppap.storage.tensor_spec import REMEDY
-from ppap.tasks.task import Score
+from ppap.config import Preset
+from ppap.config.runs import Run, stored_as
+from ppap.guides.tasks.task import Score
+from ppap.utils import files
+from ppap.utils.errors import DataError
+from ppap.utils.settings import UNGUIDED
+from ppap.utils.tensor_spec import REMEDY
+from ppap.workflow.layout import Layout
 
 SHARES = ("precision", "recall", "target_rate", "pixel_accuracy", "miou")
 ALWAYS = {"fid", "is", "precision", "recall"}

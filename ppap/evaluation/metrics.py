@@ -12,18 +12,19 @@ from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics
 from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
-from ppap.errors import DataError
+from ppap.config import Preset
 from ppap.evaluation import judging
 from ppap.evaluation.evaluator import Evaluator
 from ppap.evaluation.evaluators import evaluator_of
 from ppap.evaluation.features import described, described_reference
 from ppap.evaluation.measured import write_measured
-from ppap.graph import artefacts, targets
-from ppap.graph.artefacts import FEATURES, LOGITS, MU, SIGMA, TARGET
-from ppap.graph.layout import Layout
-from ppap.preset import UNGUIDED, Preset
-from ppap.storage import files, tensor_spec
-from ppap.storage.tensor_spec import REMEDY
+from ppap.utils import files, tensor_spec
+from ppap.utils.errors import DataError
+from ppap.utils.settings import UNGUIDED
+from ppap.utils.tensor_spec import REMEDY
+from ppap.workflow import artefacts, targets
+from ppap.workflow.artefacts import FEATURES, LOGITS, MU, SIGMA, TARGET
+from ppap.workflow.layout import Layout
 
 
 def write_metrics(layout: Layout, sampler: str, guide: str) -> None:

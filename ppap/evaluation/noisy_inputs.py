@@ -9,20 +9,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ppap.config.runs import Run
 from ppap.data import datasets
+from ppap.diffusion.batch_sizes import batch_size
+from ppap.diffusion.batches import Drawing, draw
 from ppap.diffusion.denoiser import add_noise
 from ppap.diffusion.guidance import GuideAt, NoGuidance
 from ppap.evaluation.empirical_posterior import EmpiricalPosterior
-from ppap.graph import targets
-from ppap.graph.checkpoints import NotKept
-from ppap.graph.layout import Layout
-from ppap.networks import models, runtime
-from ppap.preset.runs import Run
-from ppap.sampling.batch_sizes import batch_size
-from ppap.sampling.batches import Drawing, draw
-from ppap.sampling.drawing import guide_at
-from ppap.seeds import noise_at
-from ppap.tasks.task import Task
+from ppap.guides.tasks.task import Task
+from ppap.utils import runtime
+from ppap.utils.seeds import noise_at
+from ppap.workflow import networks as models
+from ppap.workflow import targets
+from ppap.workflow.checkpoints import NotKept
+from ppap.workflow.drawing import guide_at
+from ppap.workflow.layout import Layout
 
 TIMESTEPS = 25  # at most, of those that the figures' sampler keeps
 _CALIBRATED = 0.1

@@ -10,15 +10,15 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ppap import user_code
-from ppap.errors import UserCodeError
+from ppap.config import Preset
 from ppap.evaluation.evaluator import Evaluator, Extractor, answers
-from ppap.graph.artefacts import LOGITS, PREDICTED
-from ppap.graph.layout import Layout
-from ppap.networks import runtime
-from ppap.preset import EVALUATOR, Preset, UserEvaluator
-from ppap.storage import files, tensor_spec
-from ppap.storage.tensor_spec import TensorSpec
+from ppap.evaluation.settings import UserEvaluator
+from ppap.utils import files, runtime, tensor_spec, user_code
+from ppap.utils.errors import UserCodeError
+from ppap.utils.settings import EVALUATOR
+from ppap.utils.tensor_spec import TensorSpec
+from ppap.workflow.artefacts import LOGITS, PREDICTED
+from ppap.workflow.layout import Layout
 
 _IMAGES = 2  # on trial
 _EXPECTED = "features (B, D) and logits (B, K) were expected, and perhaps predicted classes (B,)"

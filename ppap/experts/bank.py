@@ -9,14 +9,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ppap.errors import DataError
-from ppap.experts import adapters
+from ppap.experts import lora as adapters
 from ppap.experts.header import NORMALISED, ExpertHeader, Purpose, purpose_of, read_header
-from ppap.graph.layout import Layout
-from ppap.networks.guide import Guide
-from ppap.storage import files, tensor_spec
-from ppap.storage.tensor_spec import REMEDY
-from ppap.tasks.task import Task
+from ppap.guides.guide import Guide
+from ppap.guides.tasks.task import Task
+from ppap.utils import files, tensor_spec
+from ppap.utils.errors import DataError
+from ppap.utils.tensor_spec import REMEDY
+from ppap.workflow.layout import Layout
 
 _OTHER_PRESET = f"use the preset that it was made with, or {REMEDY}"
 

@@ -6,10 +6,10 @@ import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
-from ppap.errors import DataError
 from ppap.experts.bank import Expert, ExpertBank, read_delta, read_expert
-from ppap.storage import files
-from ppap.storage.atomic import Writer
+from ppap.utils import files
+from ppap.utils.atomic import Writer
+from ppap.utils.errors import DataError
 
 CARD = "README.md"
 _EXPERTS = "expert_*.safetensors"

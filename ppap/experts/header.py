@@ -16,10 +16,10 @@ from pydantic import (
     model_validator,
 )
 
-from ppap.errors import DataError
-from ppap.preset import Preset
-from ppap.storage import files
-from ppap.storage.tensor_spec import REMEDY
+from ppap.config import Preset
+from ppap.utils import files
+from ppap.utils.errors import DataError
+from ppap.utils.tensor_spec import REMEDY
 
 Positive = Annotated[FiniteFloat, Field(gt=0)]
 NetworkInput = Literal["normalised", "unnormalised"]

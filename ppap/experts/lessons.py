@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ppap.data import datasets
 from ppap.data.gathering import Images, pinned
-from ppap.graph.artefacts import IMAGE, MIRROR
-from ppap.process.overlap import ahead
-from ppap.tasks.task import Task
+from ppap.guides.tasks.task import Task
+from ppap.utils.overlap import ahead
+from ppap.workflow.artefacts import IMAGE, MIRROR
 
 LARGE = 1 << 20
 """Bytes of a batch, which take about a millisecond to gather: as long as three wake-ups of a thread."""

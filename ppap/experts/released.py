@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ppap.errors import ConfigError, DataError
-from ppap.experts import adapters
+from ppap.config import MethodConfig, Preset
+from ppap.experts import lora as adapters
 from ppap.experts.header import (
     NORMALISED,
     UNNORMALISED,
@@ -25,12 +25,12 @@ from ppap.experts.header import (
     Purpose,
     purpose_of,
 )
-from ppap.graph.layout import Layout
-from ppap.networks import models
-from ppap.networks.guide import Guide
-from ppap.preset import MethodConfig, Preset
-from ppap.storage import files, tensor_spec
-from ppap.storage.weights import check_numbers, load_weights, read_weights
+from ppap.guides.guide import Guide
+from ppap.utils import files, tensor_spec
+from ppap.utils.errors import ConfigError, DataError
+from ppap.utils.weights import check_numbers, load_weights, read_weights
+from ppap.workflow import networks as models
+from ppap.workflow.layout import Layout
 
 log = logging.getLogger(__name__)
 _ALPHA = 8.0  # of every expert they trained

@@ -10,9 +10,9 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from ppap.errors import ConfigError
 from ppap.report import style
-from ppap.sampling.on_demand import Aim
+from ppap.utils.errors import ConfigError
+from ppap.workflow.on_demand import Aim
 
 FORMATS = (".png", ".jpg", ".pdf", ".webp")
 _ACROSS = 8

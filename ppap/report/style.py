@@ -13,8 +13,8 @@ import seaborn as sns
 from numpy.typing import NDArray
 
 from ppap.report.titles import METHODS
-from ppap.storage import files
-from ppap.storage.atomic import Writer
+from ppap.utils import files
+from ppap.utils.atomic import Writer
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

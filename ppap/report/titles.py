@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ppap.diffusion.sampler_kinds import SAMPLERS
 
 if TYPE_CHECKING:
-    from ppap.tasks.task import Score
+    from ppap.guides.tasks.task import Score
 
 METHODS = {
     "none": "none",

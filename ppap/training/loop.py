@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from ppap.errors import NumericalError
-from ppap.graph.checkpoints import Checkpoint, NotKept
-from ppap.preset import Training
-from ppap.process.progress import Bar
-from ppap.seeds import Stream, mix
+from ppap.training.settings import Training
+from ppap.utils.errors import NumericalError
+from ppap.utils.progress import Bar
+from ppap.utils.seeds import Stream, mix
+from ppap.workflow.checkpoints import Checkpoint, NotKept
 
 _WATCHED = 100
 

@@ -11,15 +11,15 @@ from torch import Tensor
 from ppap.data import datasets
 from ppap.diffusion.denoiser import add_noise
 from ppap.diffusion.schedules import Schedule
-from ppap.graph.checkpoints import Checkpoint
-from ppap.graph.layout import Layout
-from ppap.graph.targets import task_of
-from ppap.networks import models, runtime
-from ppap.networks.guide import Guide
-from ppap.preset import DIFFUSION
-from ppap.seeds import Stream, mix, name_seed
-from ppap.storage import files
+from ppap.guides.guide import Guide
 from ppap.training.loop import Session, train
+from ppap.utils import files, runtime
+from ppap.utils.seeds import Stream, mix, name_seed
+from ppap.utils.settings import DIFFUSION
+from ppap.workflow import networks as models
+from ppap.workflow.checkpoints import Checkpoint
+from ppap.workflow.layout import Layout
+from ppap.workflow.targets import task_of
 
 log = logging.getLogger(__name__)
 _HELD_OUT = 500  # images of a batch

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from ppap.errors import DataError, PPAPError
+from ppap.utils.errors import DataError, PPAPError
 from ppap.workflow import slurm
 
 PATIENCE = 120

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ppap import preset as presets
-from ppap.errors import ConfigError
-from ppap.preset import Preset
-from ppap.process import failures
+from ppap import config as presets
+from ppap.config import Preset
+from ppap.utils import failures
+from ppap.utils.errors import ConfigError
 
 _UNSAFE = re.compile(r"[^\w ./+@,=%~:-]|^[-~]")
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from snakemake.io import directory, report
 
-from ppap.graph.layout import Layout
-from ppap.graph.step import Step
-from ppap.steps import STEPS
-from ppap.steps.processes import Process, by_rule
+from ppap.workflow.layout import Layout
+from ppap.workflow.processes import Process, by_rule
+from ppap.workflow.step import Step
+from ppap.workflow.steps import STEPS
 
 Wildcards = Any
 

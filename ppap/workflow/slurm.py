@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from ppap.errors import PPAPError
+from ppap.utils.errors import PPAPError
 
 ANSWER_WITHIN = 90
 """Seconds in which Slurm's programs answer, or give up by themselves when the controller is away."""

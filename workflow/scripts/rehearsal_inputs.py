@@ -25,12 +25,13 @@ from torch import nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torchvision import models
 
-from ppap import preset as presets
-from ppap.networks.diffusion.adm import ADM
-from ppap.networks.diffusion.glide import Networks
-from ppap.preset import ADMArchitecture, Preset
-from ppap.preset.contents import networks, sources
-from ppap.storage import files
+from ppap import config as presets
+from ppap.config import Preset
+from ppap.config.contents import networks, sources
+from ppap.diffusion.networks.adm import ADM
+from ppap.diffusion.networks.architectures import ADMArchitecture
+from ppap.diffusion.networks.glide import Networks
+from ppap.utils import files
 
 CLASSES, REFERENCES, FEATURES = 1000, 8, 2048
 

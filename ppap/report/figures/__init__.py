@@ -6,9 +6,9 @@ import importlib
 import pkgutil
 from collections.abc import Iterator
 
-from ppap.errors import ConfigError
-from ppap.preset import Preset
+from ppap.config import Preset
 from ppap.report.figures.kind import FigureKind
+from ppap.utils.errors import ConfigError
 
 
 def _kinds() -> Iterator[FigureKind]:

@@ -6,18 +6,19 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ppap.graph.layout import Layout
-from ppap.preset import DIFFUSION, Preset, reads
-from ppap.preset.runs import Run, heard_runs, main_guides
+from ppap.config import Preset, reads
+from ppap.config.runs import Run, heard_runs, main_guides
 from ppap.report.figures.kind import FigureKind, heard
+from ppap.utils.settings import DIFFUSION
+from ppap.workflow.layout import Layout
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from ppap.diffusion.denoiser import Denoiser
-    from ppap.plan.costs import Cost, Costs
     from ppap.report.style import Look
+    from ppap.workflow.plan.costs import Cost, Costs
 
 _BAND = (0.1, 0.9)  # quantiles
 _LINE = 22  # letters of an axis' name
@@ -56,10 +57,10 @@ class Confidence(FigureKind):
 
         The noise ranges of a method's experts are shaded by turns; the other methods' means are thin grey lines.
         """
-        from ppap.graph import targets
-        from ppap.networks import models
         from ppap.report import style
         from ppap.report.titles import method_title
+        from ppap.workflow import networks as models
+        from ppap.workflow import targets
 
         preset, guides = layout.preset, main_guides(layout.preset)
         methods = list(dict.fromkeys(run.method for run in heard(preset)))
@@ -109,9 +110,9 @@ def _believed(layout: Layout, run: Run, denoiser: Denoiser) -> Believed:
     """Samples of a run, drawn anew, and what its guide believes of them before every step."""
     import torch
 
-    from ppap.graph import targets
-    from ppap.sampling.reverse_process import ReverseProcess
-    from ppap.seeds import balanced_classes
+    from ppap.utils.seeds import balanced_classes
+    from ppap.workflow import targets
+    from ppap.workflow.reverse_process import ReverseProcess
 
     preset = layout.preset
     count, seed = preset.figures.samples, preset.sampling.seeds[0]

@@ -7,10 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ppap.graph.layout import Layout
-from ppap.preset import DIFFUSION, Preset, reads
-from ppap.preset.runs import Run, heard_runs
+from ppap.config import Preset, reads
+from ppap.config.runs import Run, heard_runs
 from ppap.report.figures.kind import FigureKind
+from ppap.utils.settings import DIFFUSION
+from ppap.workflow.layout import Layout
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ppap.diffusion.denoiser import Denoiser
-    from ppap.plan.costs import Cost, Costs
     from ppap.report.pictures import Cell
+    from ppap.workflow.plan.costs import Cost, Costs
 
 
 class Gradients(FigureKind):
@@ -53,10 +54,10 @@ class Gradients(FigureKind):
         """
         import torch
 
-        from ppap.graph import targets
-        from ppap.networks import models
         from ppap.report import pictures
         from ppap.report.titles import method_title
+        from ppap.workflow import networks as models
+        from ppap.workflow import targets
 
         preset, task = layout.preset, targets.task_of(layout.preset, guide)
         shown = preset.task(guide).of_pictures
@@ -88,7 +89,7 @@ def _cells(
 
     from ppap.data import datasets
     from ppap.report import style
-    from ppap.sampling.reverse_process import ReverseProcess
+    from ppap.workflow.reverse_process import ReverseProcess
 
     seed = layout.preset.sampling.seeds[0]
     process = ReverseProcess.of(layout, run, denoiser, torch.tensor([number]), seed)

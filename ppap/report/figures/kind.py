@@ -6,14 +6,14 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from ppap.graph.layout import Layout
-from ppap.preset import Preset
-from ppap.preset.runs import Run, heard_runs, main_guides
+from ppap.config import Preset
+from ppap.config.runs import Run, heard_runs, main_guides
+from ppap.workflow.layout import Layout
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from ppap.plan.costs import Cost, Costs
+    from ppap.workflow.plan.costs import Cost, Costs
 
 
 class FigureKind(ABC):

@@ -5,17 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ppap.graph.layout import Layout
-from ppap.preset import DIFFUSION, Preset, reads
-from ppap.preset.runs import Run, heard_runs, main_guides
+from ppap.config import Preset, reads
+from ppap.config.runs import Run, heard_runs, main_guides
 from ppap.report.figures.kind import FigureKind, heard
+from ppap.utils.settings import DIFFUSION
+from ppap.workflow.layout import Layout
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from ppap.evaluation.noisy_inputs import HeldOut
-    from ppap.plan.costs import Cost, Costs
+    from ppap.workflow.plan.costs import Cost, Costs
 
 
 class NoisyInputs(FigureKind):
@@ -70,9 +71,9 @@ def _draw_panel(axis: Axes, held_out: HeldOut, guide: str, runs: list[Run]) -> N
     import pandas as pd
 
     from ppap.evaluation import noisy_inputs
-    from ppap.graph import targets
     from ppap.report import style
     from ppap.report.titles import axis_title, method_title
+    from ppap.workflow import targets
 
     preset = held_out.preset
     first = targets.task_of(preset, guide).scores[0]

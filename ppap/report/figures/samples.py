@@ -7,10 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ppap.graph.layout import Layout
-from ppap.preset import UNGUIDED, Preset, reads
-from ppap.preset.runs import drawn_runs, stored_as
+from ppap.config import Preset, reads
+from ppap.config.runs import drawn_runs, stored_as
 from ppap.report.figures.kind import FigureKind
+from ppap.utils.settings import UNGUIDED
+from ppap.workflow.layout import Layout
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,9 +43,9 @@ class Samples(FigureKind):
         import torch
 
         from ppap.data.shards import samples
-        from ppap.graph import targets
         from ppap.report import pictures, style
         from ppap.report.titles import method_title, sampler_title
+        from ppap.workflow import targets
 
         preset = layout.preset
         runs = drawn_runs(preset, guide)
@@ -79,7 +80,7 @@ def columns(numbers: list[int]) -> list[int]:
 
 def _headings(layout: Layout, guide: str, classes: list[int]) -> list[str]:
     """What the classes are called, each on as many short lines as it takes."""
-    from ppap.graph import targets
+    from ppap.workflow import targets
 
     names = targets.class_names(layout, guide)
     return [textwrap.fill(names[n], _LINE) if names else str(n) for n in classes]

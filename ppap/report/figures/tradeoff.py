@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ppap.graph.layout import Layout
-from ppap.preset import Preset, reads
-from ppap.preset.runs import Run, table_runs
+from ppap.config import Preset, reads
+from ppap.config.runs import Run, table_runs
 from ppap.report.figures.kind import FigureKind
+from ppap.workflow.layout import Layout
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

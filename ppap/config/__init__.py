@@ -1,0 +1,76 @@
+"""The one definition of a preset. The Snakefile, the command line and the JSON schema all use it."""
+
+from ppap.config.preset import Preset
+from ppap.config.reading import PresetError, find, json_schema, load, section, validate
+from ppap.config.sections.experiment import (
+    Grid,
+    MethodConfig,
+    SamplerConfig,
+    SamplingConfig,
+)
+from ppap.config.sections.networks import (
+    GuideConfig,
+    JudgeConfig,
+    TargetsConfig,
+)
+from ppap.config.sections.running import JobResources, Resources
+from ppap.data.settings import DatasetConfig, Download, ReferenceConfig
+from ppap.diffusion.networks.architectures import ADMArchitecture, TextArchitecture
+from ppap.diffusion.networks.glide_settings import GlideConfig, UpsamplingConfig
+from ppap.diffusion.settings import DiffusionConfig
+from ppap.evaluation.settings import ClassifierEvaluator, InceptionEvaluator, UserEvaluator
+from ppap.experts.settings import AdapterConfig, ExpertsConfig
+from ppap.guides.libraries.settings import NetworkConfig
+from ppap.training.settings import Training
+from ppap.utils.runtime import Runtime
+from ppap.utils.settings import (
+    CLASSIFIER,
+    DATASET,
+    DIFFUSION,
+    EVALUATOR,
+    JUDGES,
+    REFERENCE,
+    UNGUIDED,
+)
+
+__all__ = [
+    "CLASSIFIER",
+    "DATASET",
+    "DIFFUSION",
+    "EVALUATOR",
+    "JUDGES",
+    "REFERENCE",
+    "UNGUIDED",
+    "ADMArchitecture",
+    "AdapterConfig",
+    "ClassifierEvaluator",
+    "DatasetConfig",
+    "DiffusionConfig",
+    "Download",
+    "ExpertsConfig",
+    "GlideConfig",
+    "Grid",
+    "GuideConfig",
+    "InceptionEvaluator",
+    "JobResources",
+    "JudgeConfig",
+    "MethodConfig",
+    "NetworkConfig",
+    "Preset",
+    "PresetError",
+    "ReferenceConfig",
+    "Resources",
+    "Runtime",
+    "SamplerConfig",
+    "SamplingConfig",
+    "TargetsConfig",
+    "TextArchitecture",
+    "Training",
+    "UpsamplingConfig",
+    "UserEvaluator",
+    "find",
+    "json_schema",
+    "load",
+    "section",
+    "validate",
+]

@@ -1,0 +1,49 @@
+"""Folders of the Hugging Face hub: downloads that are resumed and checked, of one revision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+
+from ppap.guides.libraries.library import reason
+from ppap.utils.errors import DataError
+
+Formats = Sequence[Sequence[str]]
+"""Files that hold weights in one format each; the first that is there is taken."""
+
+
+def folder_of(name: str, cache: Path, settings: Sequence[str], formats: Formats, what: str) -> Path:
+    """The folder of NAME, or NAME@REVISION (a branch, a tag or a commit): `settings`, and weights in one format.
+
+    A name that is a folder here is that folder. DataError, which calls it `what`, if it cannot be had.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    repository, _, revision = name.partition("@")
+    try:
+        for weights in formats:
+            found = Path(
+                snapshot_download(
+                    repository,
+                    revision=revision or None,
+                    cache_dir=cache,
+                    allow_patterns=[*settings, *weights],
+                )
+            )
+            if any((found / file).is_file() for file in weights):
+                break
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(
+            f"{what} cannot be read ({reason(error)}). Without network: save its folder elsewhere, copy it here and "
+            "name its path"
+        ) from None
+    return found
+
+
+def source_of(name: str, folder: Path) -> dict[str, str]:
+    """What the workflow's file says of where it came from: of the hub's cache, a folder's name is the commit."""
+    if folder == Path(name):
+        return {"source": name}
+    return {"source": name, "revision": folder.name}

@@ -1,0 +1,76 @@
+"""Hyper-parameters of the diffusion networks that are built here."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from ppap.utils.settings import Count, Section
+
+Width = Annotated[int, Field(gt=0, le=1024)]
+
+
+class ADMArchitecture(Section):
+    """Hyper-parameters of the U-Net. The defaults are those of the public 256x256 unconditional model."""
+
+    in_channels: Count = Field(3, description="channels of an image")
+    model_channels: Annotated[int, Field(ge=2, le=65_536)] = Field(
+        256, description="channels at full resolution"
+    )
+    channel_mult: tuple[Width, ...] = Field(
+        (1, 1, 2, 2, 4, 4),
+        min_length=1,
+        max_length=12,
+        description="channels of each resolution, times model_channels",
+    )
+    num_res_blocks: Annotated[int, Field(gt=0, le=100)] = Field(
+        2, description="residual blocks per resolution"
+    )
+    attention_factors: tuple[Count, ...] = Field(
+        (8, 16, 32), description="downsampling factors with self-attention"
+    )
+    head_channels: Count = Field(64, description="channels of an attention head")
+    norm_groups: Count = Field(32, description="groups of the group norms")
+    learn_sigma: bool = Field(True, description="the network also predicts the variance")
+
+    @property
+    def out_channels(self) -> int:
+        return self.in_channels * (2 if self.learn_sigma else 1)
+
+    @model_validator(mode="after")
+    def channels_divide(self) -> ADMArchitecture:
+        widths = [self.model_channels * m for m in self.channel_mult]
+        odd = [width for width in widths if width % self.norm_groups]
+        if odd:
+            raise ValueError(f"norm_groups: {self.norm_groups} does not divide {odd[0]} channels")
+        factors = [2**level for level in range(len(widths))]
+        unknown = [factor for factor in self.attention_factors if factor not in factors]
+        if unknown:
+            raise ValueError(
+                f"attention_factors: {unknown[0]} is no resolution of the network; those are {factors}"
+            )
+        attended = [w for w, f in zip(widths, factors, strict=True) if f in self.attention_factors]
+        odd = [width for width in (*attended, widths[-1]) if width % self.head_channels]
+        if odd:
+            raise ValueError(
+                f"head_channels: {self.head_channels} does not divide {odd[0]} channels"
+            )
+        return self
+
+
+class TextArchitecture(Section):
+    """Hyper-parameters of GLIDE's text transformer. The defaults are those of the public checkpoints."""
+
+    context: Annotated[int, Field(gt=0, le=4096)] = Field(
+        128, description="tokens of a prompt, at most"
+    )
+    width: Annotated[int, Field(gt=0, le=65_536)] = Field(512, description="channels")
+    layers: Annotated[int, Field(gt=0, le=100)] = Field(16, description="residual blocks")
+    heads: Count = Field(8, description="attention heads of a block")
+
+    @model_validator(mode="after")
+    def heads_divide(self) -> TextArchitecture:
+        if self.width % self.heads:
+            raise ValueError(f"heads: {self.heads} do not divide {self.width} channels")
+        return self

@@ -1,0 +1,97 @@
+"""GLIDE (Nichol et al. 2021, arXiv 2112.10741): U-Nets that are told a prompt, for drawing and for upsampling."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ppap.diffusion.denoiser import Network
+from ppap.diffusion.networks.adm import ADM, Text
+from ppap.diffusion.networks.architectures import ADMArchitecture, TextArchitecture
+from ppap.diffusion.networks.sources import Upsampler
+from ppap.diffusion.networks.text import TextTransformer
+from ppap.diffusion.networks.tokens import Tokens
+from ppap.utils.tensor_spec import Spec, of_published
+
+
+class Networks(NamedTuple):
+    """A U-Net and its text transformer; a public checkpoint has the weights of both, side by side."""
+
+    unet: ADM
+    transformer: TextTransformer
+
+    @classmethod
+    def new(cls, arch: ADMArchitecture, text: TextArchitecture, beside: int = 0) -> Networks:
+        """Untrained ones; `beside` as of the U-Net."""
+        return cls(ADM(arch, text.width, beside), TextTransformer(text, 4 * arch.model_channels))
+
+    @property
+    def spec(self) -> Spec:
+        """The description of their checkpoint."""
+        return {name: spec for network in self for name, spec in of_published(network).items()}
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Take the weights of a checkpoint as described, in float32."""
+        for network in self:
+            names = network.state_dict().keys()
+            copies = {name: tensors[name].to(torch.float32, copy=True) for name in names}
+            network.load_state_dict(copies, assign=True)
+
+    @torch.no_grad()
+    def told(self, *prompts: Tokens) -> Text:
+        """These prompts as the U-Net is told of them."""
+        tokens, masks = (torch.cat(parts) for parts in zip(*prompts, strict=True))
+        return self.transformer(Tokens(tokens, masks))
+
+
+class Prompted(nn.Module):
+    """A U-Net with its prompt, called as network(x_t, t).
+
+    Of two texts, a prompt and the empty one, eps is classifier-free guided towards the prompt (GLIDE, section 2.3):
+    eps = eps_empty + scale (eps_prompt - eps_empty); the variance is the prompt's. Of one text it is told that alone.
+    """
+
+    def __init__(self, unet: ADM, text: Text, scale: float) -> None:
+        super().__init__()
+        self.unet, self.scale = unet, scale
+        _keep(self, text)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        text = _kept(self)
+        if len(text.vector) == 1:
+            return self.unet(x, t, text)
+        both = self.unet(torch.cat([x, x]), torch.cat([t, t]), text).float()
+        prompt, empty = both.chunk(2)
+        channels = x.shape[1]
+        difference = prompt[:, :channels] - empty[:, :channels]
+        eps = empty[:, :channels] + self.scale * difference
+        return torch.cat([eps, prompt[:, channels:]], dim=1)
+
+
+class PromptedUpsampler(Upsampler):
+    """A U-Net with its prompt that sees, beside x_t, smaller images of what x_0 is to be."""
+
+    def __init__(self, unet: ADM, text: Text) -> None:
+        super().__init__()
+        self.unet = unet
+        _keep(self, text)
+
+    def forward(self, x: Tensor, t: Tensor, low_res: Tensor) -> Tensor:
+        beside = F.interpolate(low_res, x.shape[-2:], mode="bilinear")
+        return self.unet(torch.cat([x, beside], dim=1), t, _kept(self))
+
+    def upsampling(self, low_res: Tensor) -> Network:
+        return lambda x, t: self(x, t, low_res)
+
+
+def _keep(module: nn.Module, text: Text) -> None:
+    """A text that moves with the module, and is no weight."""
+    for name, value in text._asdict().items():
+        module.register_buffer(name, value, persistent=False)
+
+
+def _kept(module: nn.Module) -> Text:
+    return Text(*(module.get_buffer(name) for name in Text._fields))

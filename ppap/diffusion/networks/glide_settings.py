@@ -1,0 +1,69 @@
+"""GLIDE: its checkpoints, its prompt, and how the second stage of a cascade is drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from ppap.data.settings import Download
+from ppap.diffusion.networks.architectures import ADMArchitecture, TextArchitecture
+from ppap.diffusion.sampler_kinds import SAMPLERS, SamplerKind
+from ppap.diffusion.schedules import Schedule, ScheduleName
+from ppap.utils.registry import kind_of
+from ppap.utils.settings import Count, Section
+
+BASE = ADMArchitecture(
+    model_channels=192, channel_mult=(1, 2, 3, 4), num_res_blocks=3, attention_factors=(2, 4, 8)
+)
+UPSAMPLER = ADMArchitecture(model_channels=192)
+
+
+class UpsamplingConfig(Section):
+    """The second stage of a cascade: images of `image_size`, drawn by a diffusion model that sees the first stage's."""
+
+    image_size: Annotated[int, Field(gt=0, le=4096)] = Field(256, description="pixels a side")
+    noise_schedule: ScheduleName = "linear"
+    kind: Annotated[str, *kind_of(SAMPLERS)] = Field("ddim", description="of the sampler")
+    steps: Count = Field(27, description="sampling steps, out of T")
+    eta: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="as of samplers")
+    temperature: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.997, description="factor of x_T, as in GLIDE's own notebook"
+    )
+    batch_size: Count = 16
+
+    def sampler(self, folders: list[Path]) -> SamplerKind:
+        """Its sampler's kind; ConfigError if it is of the user's own and cannot be used."""
+        return SAMPLERS.get(self.kind, folders)
+
+    def schedule(self, timesteps: int, folders: list[Path]) -> Schedule:
+        """The noise schedule of the timesteps that its sampler takes, of T."""
+        kept = self.sampler(folders).timesteps(timesteps, self.steps)
+        return Schedule.respaced(self.noise_schedule, timesteps, kept)
+
+
+class GlideConfig(Section):
+    """GLIDE (Nichol et al. 2021): a diffusion model that is told a prompt, and one that upsamples its images."""
+
+    base: Download = Field(description="checkpoint of the first stage, float16 or float32")
+    upsampler: Download = Field(description="checkpoint of the second stage")
+    vocabulary: Download | None = Field(
+        None, description="GPT-2's byte pairs in tiktoken's format; for a prompt only"
+    )
+    prompt: str = Field("", max_length=10_000, description="what images are to show")
+    prompt_scale: Annotated[float, Field(ge=0, le=1000)] = Field(
+        3.0, description="of classifier-free guidance towards the prompt; 1: none"
+    )
+    upsampling: UpsamplingConfig = UpsamplingConfig()
+    base_architecture: ADMArchitecture = Field(BASE, description="of the first stage's U-Net")
+    upsampler_architecture: ADMArchitecture = Field(
+        UPSAMPLER, description="of the second stage's U-Net"
+    )
+    text: TextArchitecture = Field(TextArchitecture(), description="of both text transformers")
+
+    @model_validator(mode="after")
+    def prompt_has_a_vocabulary(self) -> GlideConfig:
+        if self.prompt and self.vocabulary is None:
+            raise ValueError("prompt: needs a `vocabulary`")
+        return self

@@ -1,0 +1,157 @@
+"""The diffusion model: its architecture and schedule, and the sources that it can come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Annotated
+
+from pydantic import Field, PrivateAttr, model_validator
+
+from ppap.data.settings import Download
+from ppap.diffusion.networks.architectures import ADMArchitecture, TextArchitecture
+from ppap.diffusion.networks.glide_settings import GlideConfig, UpsamplingConfig
+from ppap.diffusion.schedules import PredictionName, ScheduleName, VarianceName
+from ppap.training.settings import Training
+from ppap.utils.registry import Registry
+from ppap.utils.settings import Section
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a diffusion model comes from: facts about the key of `diffusion` that chooses it.
+
+    `code` is MODULE:CLASS in ppap.diffusion.networks, a SourceCode, which builds and loads the network. `reads` are the leaf
+    keys of a preset that this reads, `download_reads` those that a download reads; of each of the `downloads`, keys
+    of `diffusion` that name files of somebody else, a download reads all leaf keys besides. In a cascade, `upsampling`
+    is the key that says how the second stage is drawn, and `upsampler_reads` is what building and loading that reads.
+    """
+
+    code: str
+    reads: tuple[str, ...] = ()
+    download_reads: tuple[str, ...] = ()
+    downloads: tuple[str, ...] = ()
+    has_architecture: bool = True
+    "Whether the preset says how large the network is, under `architecture`."
+    is_trained: bool = False
+    "Whether the workflow trains it."
+    predicts_any: bool = False
+    "Whether its network may predict x0 or v; otherwise it predicts eps."
+    upsampling: str | None = None
+    upsampler_reads: tuple[str, ...] = ()
+
+
+def _leaves(key: str, section: type[Section]) -> tuple[str, ...]:
+    return tuple(f"diffusion.{key}.{leaf}" for leaf in section.model_fields)
+
+
+_ARCHITECTURE = _leaves("architecture", ADMArchitecture)
+_TEXT = _leaves("glide.text", TextArchitecture)
+_BASE = (*_leaves("glide.base_architecture", ADMArchitecture), *_TEXT)
+_UPSAMPLER = (*_leaves("glide.upsampler_architecture", ADMArchitecture), *_TEXT)
+SOURCES = Registry(
+    "source of the diffusion model",
+    {
+        "train": Source("adm_source:TrainedADM", reads=_ARCHITECTURE, is_trained=True),
+        "weights": Source(
+            "adm_source:PublishedADM",
+            reads=_ARCHITECTURE,
+            download_reads=_ARCHITECTURE,
+            downloads=("weights",),
+            predicts_any=True,
+        ),
+        "pipeline": Source(
+            "diffusers_source:Pipeline",
+            download_reads=(
+                *("dataset.image_size", "dataset.channels", "diffusion.noise_schedule"),
+                *("diffusion.timesteps", "diffusion.variance", "diffusion.predicts"),
+                "diffusion.pipeline",
+            ),
+            has_architecture=False,
+            predicts_any=True,
+        ),
+        "glide": Source(
+            "glide_source:PublishedGLIDE",
+            reads=(*_BASE, "diffusion.glide.prompt", "diffusion.glide.prompt_scale"),
+            download_reads=(*_BASE, *_UPSAMPLER),
+            downloads=("glide.base", "glide.upsampler", "glide.vocabulary"),
+            has_architecture=False,
+            upsampling="glide.upsampling",
+            upsampler_reads=(*_UPSAMPLER, "diffusion.glide.prompt"),
+        ),
+    },
+)
+
+
+class DiffusionConfig(Section):
+    """The unconditional diffusion model. The one key given of `SOURCES` says where it comes from."""
+
+    architecture: ADMArchitecture | None = Field(
+        None, description="of the ADM U-Net; a pipeline and GLIDE bring their own"
+    )
+    noise_schedule: ScheduleName = "linear"
+    timesteps: Annotated[int, Field(gt=0, le=10_000)] = Field(
+        1000, description="T of the training schedule"
+    )
+    variance: VarianceName = Field("learned_range", description="of the reverse steps")
+    predicts: PredictionName = Field(
+        "eps", description="what the network predicts: the noise, the clean image, or v"
+    )
+    train: Training | None = Field(None, description="how the workflow trains it")
+    weights: Download | None = Field(None, description="a checkpoint in the public ADM format")
+    pipeline: str | None = Field(
+        None, description="a diffusers pipeline: a name on the Hugging Face hub, or a folder"
+    )
+    glide: GlideConfig | None = Field(None, description="GLIDE's public checkpoints")
+    _source: str = PrivateAttr("")
+
+    @property
+    def source(self) -> Source:
+        """Where it comes from."""
+        return SOURCES.get(self._source)
+
+    @property
+    def training(self) -> Training | None:
+        """How the workflow trains it; None if it comes from elsewhere."""
+        return getattr(self, self._source) if self.source.is_trained else None
+
+    @property
+    def downloads(self) -> dict[str, Download]:
+        """The files of somebody else that it is made of, by their keys."""
+        found = {key: attrgetter(key)(self) for key in self.source.downloads}
+        return {key: source for key, source in found.items() if source is not None}
+
+    @property
+    def upsampling(self) -> UpsamplingConfig | None:
+        """How the second stage of a cascade is drawn; None if it is none."""
+        key = self.source.upsampling
+        return attrgetter(key)(self) if key else None
+
+    @property
+    def unets(self) -> dict[str, tuple[ADMArchitecture, int | None]]:
+        """The U-Nets that are built here, by their keys: architecture, and image size if not the data set's."""
+        if self.glide:
+            return {
+                "glide.base_architecture": (self.glide.base_architecture, None),
+                "glide.upsampler_architecture": (
+                    self.glide.upsampler_architecture,
+                    self.glide.upsampling.image_size,
+                ),
+            }
+        return {"architecture": (self.architecture, None)} if self.architecture else {}
+
+    @model_validator(mode="after")
+    def one_source_is_given(self) -> DiffusionConfig:
+        given = [key for key in SOURCES if getattr(self, key) is not None]
+        if len(given) != 1:
+            *others, last = SOURCES
+            raise ValueError(f"give one of {', '.join(others)} and {last}")
+        self._source = given[0]
+        if self.source.has_architecture != (self.architecture is not None):
+            wanted = "needs an" if self.source.has_architecture else "brings its own"
+            raise ValueError(f"{self._source}: {wanted} `architecture`")
+        if self.predicts != "eps" and not self.source.predicts_any:
+            raise ValueError(f"predicts: with {self._source} the network predicts eps")
+        if self.training and self.architecture and self.architecture.learn_sigma:
+            raise ValueError("train: learns no variance; set architecture.learn_sigma: false")
+        return self

@@ -1,0 +1,93 @@
+"""Settings of a vision model: what it is, its input, and where its weights come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from pydantic import Field, PrivateAttr, model_validator
+
+from ppap.data.settings import Download
+from ppap.guides.libraries.kinds import WRITTEN, Library, ModelName, library_of
+from ppap.training.settings import Training
+from ppap.utils.settings import Section
+
+Mean = Annotated[float, Field(ge=-1000, le=1000)]
+
+
+Deviation = Annotated[float, Field(ge=0.001, le=1000)]
+
+
+_LARGEST_OPTION = 1_000_000  # libraries make lists as long as they are told
+
+
+def _numbers(values: Any) -> Iterator[int]:
+    """All whole numbers in the arguments of a model."""
+    if isinstance(values, int):
+        yield values
+    elif isinstance(values, dict | list):
+        for value in values.values() if isinstance(values, dict) else values:
+            yield from _numbers(value)
+
+
+class NetworkConfig(Section):
+    """A vision model by name. Without `train` it has its library's weights."""
+
+    model: ModelName = Field(description=WRITTEN)
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="arguments of the model's class"
+    )
+    input_size: Annotated[int, Field(gt=0, le=4096)] | None = Field(
+        None,
+        description="pixels a side the model sees; images are resized. Library weights bring theirs",
+    )
+    mean: tuple[Mean, ...] | None = Field(
+        None,
+        min_length=1,
+        description="of its input normalisation, in [0, 1]; left out: the weights' own, or 0.5",
+    )
+    std: tuple[Deviation, ...] | None = Field(
+        None,
+        min_length=1,
+        description="of its input normalisation, in [0, 1]; left out: the weights' own, or 0.5",
+    )
+    channels_last: bool = Field(
+        False, description="memory layout, as runtime.channels_last, of this network alone"
+    )
+    train: Training | None = Field(
+        None, description="how the workflow trains it on real images; left out: library weights"
+    )
+    weights: Download | None = Field(
+        None, description="a file in the library's format to take instead of the library's own"
+    )
+
+    _published: bool = PrivateAttr(False)
+
+    @property
+    def library(self) -> Library:
+        """The library that the model is of."""
+        return library_of(self.model)
+
+    @property
+    def published(self) -> bool:
+        """Whether its weights are a file of somebody else's: its library's own, or `weights`."""
+        return self._published
+
+    @model_validator(mode="after")
+    def weights_have_a_source(self) -> NetworkConfig:
+        self._published = self.train is None and self.library.publishes_weights
+        if self.weights and not self._published:
+            raise ValueError("weights: only for a model of a library that is not trained here")
+        if self.weights and not self.library.one_file:
+            raise ValueError("weights: name the folder that they are in, in `model`")
+        if self.input_size is None and not self._published:
+            raise ValueError("input_size: a model without library weights needs it")
+        ours = [key for key in self.options if key in self.library.ours]
+        if ours:
+            raise ValueError(
+                f"options.{ours[0]}: follows from the rest of the preset; leave it out"
+            )
+        large = [value for value in _numbers(self.options) if abs(value) > _LARGEST_OPTION]
+        if large:
+            raise ValueError(f"options: {large[0]} is more than any network has of anything")
+        return self

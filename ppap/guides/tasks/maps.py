@@ -1,0 +1,81 @@
+"""Maps as answers: a value or several for each pixel, at the resolution of the images that are guided."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from ppap.utils import files
+from ppap.utils.errors import DataError
+
+_ONE_CHANNEL = ("1", "L", "P", "I", "I;16", "I;16B", "F")
+_LOSSY = (".jpg", ".jpeg", ".webp")
+
+
+def resized(maps: Tensor, size: int) -> Tensor:
+    """Maps (B, H, W) or (B, K, H, W) at this resolution, bilinearly, antialiased where they shrink."""
+    if maps.shape[-2:] == (size, size):
+        return maps
+    maps = maps.float()  # to resize in bfloat16, with antialiasing, is not implemented on CPUs
+    channels = maps if maps.ndim == 4 else maps[:, None]
+    antialias = maps.shape[-1] > size
+    found = F.interpolate(
+        channels, (size, size), mode="bilinear", align_corners=False, antialias=antialias
+    )
+    return found if maps.ndim == 4 else found[:, 0]
+
+
+def resized_labels(labels: Tensor, size: int) -> Tensor:
+    """Label maps (B, H, W) at this resolution: the label of the nearest pixel."""
+    return F.interpolate(labels[:, None].double(), (size, size), mode="nearest-exact")[:, 0].long()
+
+
+def read_map(path: Path) -> Tensor | None:
+    """The middle square of the map in an .npy file or a grey or indexed .png, as float64 (1, H, W).
+
+    None if the file is a picture: in colour, or with losses, as maps are not kept. DataError if it is neither, or
+    a number is not finite.
+    """
+    if path.suffix.lower() in _LOSSY:
+        return None
+    found = _array(path) if path.suffix.lower() == ".npy" else _grey(path)
+    if found is None:
+        return None
+    if found.ndim != 2 or not found.size or not _are_numbers(found):
+        raise DataError(
+            f"{path}: holds {found.dtype} {found.shape}; a map of numbers (height, width) was expected"
+        )
+    side = min(found.shape)
+    top, left = ((n - side) // 2 for n in found.shape)
+    middle = torch.from_numpy(found[top : top + side, left : left + side].astype(np.float64))
+    if not middle.isfinite().all():
+        raise DataError(f"{path}: has numbers that are not finite")
+    return middle[None]
+
+
+def _are_numbers(found: NDArray[Any]) -> bool:
+    return any(np.issubdtype(found.dtype, kind) for kind in (np.integer, np.floating, np.bool_))
+
+
+def _array(path: Path) -> NDArray[Any]:
+    return np.array(files.map_array(path))
+
+
+def _grey(path: Path) -> NDArray[Any] | None:
+    """The numbers of an image with one channel, grey or indexed."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return np.array(image) if image.mode in _ONE_CHANNEL else None
+    except Exception as error:  # whatever a decoder stumbles over
+        said = " ".join(str(error).split())
+        raise DataError(f"{path}: cannot be read as an image ({said})") from None

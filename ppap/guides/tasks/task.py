@@ -1,0 +1,139 @@
+"""The interface of tasks: what a guide is asked for, how it learns that, and how samples are judged by it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+from torch import Tensor
+
+from ppap.diffusion.guidance import Objective
+from ppap.guides.tasks.kinds import Data
+from ppap.utils.errors import ConfigError
+
+
+class Score(NamedTuple):
+    """A number that says how well samples meet their targets: its name in files, and how tables print it."""
+
+    name: str
+    title: str
+    "With an arrow to where it is better."
+    meaning: str
+    "A sentence, for the notes of tables."
+    digits: int = 3
+    factor: float = 1
+    unit: str = ""
+    of_truth: str = ""
+    "What it is called where what is true of a picture is the target; the title if that does as well."
+
+
+class Settings(Protocol):
+    """The section `experts` of a preset, as far as distillation reads it."""
+
+    @property
+    def tau(self) -> float: ...
+
+    @property
+    def reduction(self) -> Any: ...
+
+
+class Task(ABC):
+    """One task on the images of a data set.
+
+    Answers of a guide are tensors (B, *shape); truths (of real pictures) and targets (of samples) are what
+    `supervised` and `objective` take. The facts in `ppap.guides.tasks.kinds.TaskKind` are class attributes.
+    """
+
+    scores: tuple[Score, ...]
+    """What the judge's statistics come to."""
+    said: str
+    """What a guide answers, in errors: "a number for each class"."""
+    of_pictures: ClassVar[bool] = True
+    own_truth: ClassVar[bool] = False
+
+    def __init__(self, data: Data) -> None:
+        self.data = data
+
+    # -- a guide's answer ------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Of one image's answer, as losses and objectives see it."""
+
+    @property
+    def target_shape(self) -> tuple[int, ...]:
+        """Of one image's truth, and of one target."""
+        return self.shape
+
+    def fitted(self, answers: Tensor) -> Tensor:
+        """A network's answers in this shape, where they are at another resolution."""
+        return answers
+
+    def mirrored(self, truths: Tensor) -> Tensor:
+        """What is true of the mirror images."""
+        return truths
+
+    # -- learning --------------------------------------------------------------------------------
+
+    def truth(self, images: Tensor, known: Mapping[str, Tensor], name: str) -> Tensor:
+        """What is true of real images (N, C, H, W) in [-1, 1]: what the data set says under the task's name.
+
+        ConfigError if it says nothing.
+        """
+        if name not in known:
+            raise ConfigError(f"dataset: says nothing that {name} could learn from")
+        return known[name]
+
+    @abstractmethod
+    def supervised(self, answers: Tensor, truths: Tensor) -> Tensor:
+        """The loss of answers beside what is true: one number."""
+
+    @abstractmethod
+    def distillation(self, student: Tensor, teacher: Tensor, settings: Settings) -> Tensor:
+        """The loss of a student's answers on x_t beside the teacher's on x_0: one number (paper, section 4.2)."""
+
+    # -- guidance --------------------------------------------------------------------------------
+
+    @abstractmethod
+    def objective(self, targets: Tensor) -> Objective:
+        """What guidance is to raise, of answers: one number an image, (B,)."""
+
+    def target_of(self, answers: Tensor) -> Tensor:
+        """The targets that answers on pictures make: samples are to show the same."""
+        return answers
+
+    def read_target(self, path: Path) -> Tensor | None:
+        """The target in a file, (1, ...); None if the file is a picture, which the guide itself is to look at.
+
+        DataError if it is neither, or no such target.
+        """
+        return None
+
+    @abstractmethod
+    def belief(self, answers: Tensor, targets: Tensor) -> Tensor:
+        """How far a guide believes that its targets are met, at most 1: (B,)."""
+
+    believed: str
+    """What `belief` is, on a figure's axis."""
+    maximised: str = "the objective"
+    """What `objective` is, in a figure's title; `{target}` stands for the target class."""
+
+    # -- judging ---------------------------------------------------------------------------------
+
+    @abstractmethod
+    def statistics(self, answers: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """What a judge's answers on samples say, an entry a sample: each (B, ...), of whole numbers or float32."""
+
+    @abstractmethod
+    def scored(self, statistics: Mapping[str, Tensor]) -> dict[str, float]:
+        """The scores of samples with these statistics, by name."""
+
+    # -- figures ---------------------------------------------------------------------------------
+
+    def draw(self, axis: Any, target: Tensor) -> None:
+        """Show a target in a figure's axis; by default in words."""
+        text = str(target.item()) if target.numel() == 1 else f"{tuple(target.shape)}"
+        axis.text(0.5, 0.5, text, ha="center", va="center", transform=axis.transAxes)

@@ -1,0 +1,218 @@
+"""Comparison of two result folders: the differences of their rows, in units of the spread of both.
+
+A row is a sample set: a sampler, a guide and a method; rows without guidance, which all guides share, count
+once. Each side has a mean and a standard deviation s over sampling seeds. The unit of a metric's difference is
+
+    sqrt(s_a^2 + s_b^2),   each s at least r |mean|, r the median of s / |mean| over all rows of both sides:
+
+a standard deviation of three seeds is small by luck now and then. A row agrees if no metric differs by more than
+LIMIT units. docs/comparing.md says where LIMIT comes from.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import pandas as pd
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError
+
+from ppap.config.runs import Run
+from ppap.evaluation import measured
+from ppap.report.paper import PRINTED
+from ppap.report.tables import metrics_in
+from ppap.report.titles import METHODS
+from ppap.utils.errors import DataError
+from ppap.utils.settings import UNGUIDED
+
+# spreads; a rerun of the same code on another processor stays within (docs/comparing.md)
+LIMIT = 4.0
+ASSUMED = 0.02  # the relative spread, where neither side has several sampling seeds
+# the least relative spread: rounding is no difference, not even beside seeds that give all but equal values
+LEAST = 0.001
+
+
+class Value(BaseModel):
+    """A metric of a row: its mean and standard deviation over sampling seeds (None for one seed)."""
+
+    mean: FiniteFloat
+    std: Annotated[FiniteFloat, Field(ge=0)] | None = None
+
+
+def _complete(row: dict[str, Value]) -> dict[str, Value]:
+    """A row has every metric that the paper prints, and perhaps scores of a task."""
+    missing = PRINTED - row.keys()
+    if missing:
+        raise ValueError(f"no {min(missing)}")
+    return row
+
+
+Row = dict[str, Value]
+
+
+@dataclass(frozen=True)
+class Results:
+    """The rows of a result folder, and how many samples a seed they were computed from, if that is known."""
+
+    name: str
+    rows: Mapping[Run, Row]
+    samples: frozenset[int] = frozenset()
+
+
+def read(folder: Path, name: str = "") -> Results:
+    """The rows in a folder's metrics/, or else in its tables/; DataError if there are none."""
+    rows, samples = _from_metrics(folder)
+    rows = rows or _from_tables(folder)
+    if not rows:
+        raise DataError(f"{folder}: no results (no metrics/SAMPLER/GUIDE.json, no tables/NAME.csv)")
+    return Results(name or str(folder), rows, samples)
+
+
+def _from_metrics(folder: Path) -> tuple[dict[Run, Row], frozenset[int]]:
+    """The rows, and how many samples a seed they were computed from."""
+    rows: dict[Run, Row] = {}
+    samples = set()
+    for path in sorted(folder.glob("metrics/*/*.json")):
+        file = measured.load(path)
+        samples.add(file.samples_per_seed)
+        for method, metrics in file.methods.items():
+            values = {name: Value(mean=m.mean, std=m.std) for name, m in metrics.items()}
+            rows[Run(file.sampler, file.guide, method)] = values
+    return rows, frozenset(samples)
+
+
+def _from_tables(folder: Path) -> dict[Run, Row]:
+    rows: dict[Run, Row] = {}
+    for path in sorted(folder.glob("tables/*.csv")):
+        try:
+            frame = pd.read_csv(path)
+            for record in frame[frame["fid"].notna()].to_dict("records"):
+                shared = record["method"] == "none"
+                guide = UNGUIDED if shared else record["guide"]
+                metrics = PRINTED if shared else metrics_in(frame)
+                rows[Run(record["sampler"], guide, record["method"])] = _row(record, metrics)
+        except (OSError, ValueError, KeyError) as error:
+            reason = _first(error) if isinstance(error, ValidationError) else error
+            raise DataError(f"{path}: not a table of results: {reason}") from None
+    return rows
+
+
+def _row(record: Mapping[Any, Any], metrics: Iterable[str]) -> Row:
+    """A row of a table's CSV; an empty cell is NaN there."""
+    known = {key: value for key, value in record.items() if pd.notna(value)}
+    values = {
+        metric: Value.model_validate({"mean": known[metric], "std": known.get(f"{metric}_std")})
+        for metric in metrics
+        if metric in known
+    }
+    return _complete(values)
+
+
+def _first(error: ValidationError) -> str:
+    about = error.errors()[0]
+    return f"{'.'.join(map(str, about['loc']))}: {about['msg'].removeprefix('Value error, ')}"
+
+
+class Difference(NamedTuple):
+    """How far a metric of a row lies from the other side's, in spreads: positive if the first is larger."""
+
+    metric: str
+    first: Value
+    second: Value
+    spreads: float
+
+    @property
+    def agrees(self) -> bool:
+        return abs(self.spreads) <= LIMIT
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two result folders, row by row; `missing` are the rows that one side lacks, by its name."""
+
+    first: str
+    second: str
+    rows: Mapping[Run, list[Difference]]
+    missing: Mapping[str, list[Run]]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def differing(self) -> dict[Run, list[Difference]]:
+        """The rows that differ by more than their error bars allow, with the metrics that do."""
+        found = {run: [d for d in row if not d.agrees] for run, row in self.rows.items()}
+        return {run: row for run, row in found.items() if row}
+
+    @property
+    def largest(self) -> tuple[Run, Difference]:
+        every = ((run, difference) for run, row in self.rows.items() for difference in row)
+        return max(every, key=lambda found: abs(found[1].spreads))
+
+    @property
+    def agrees(self) -> bool:
+        """Whether both sides have the same rows, and all agree."""
+        return not (self.differing or any(self.missing.values()))
+
+
+def compare(first: Results, second: Results) -> Comparison:
+    """Compare two result folders; DataError if they have no row in common."""
+    shared = sorted(first.rows.keys() & second.rows.keys(), key=_order)
+    if not shared:
+        raise DataError(f"{first.name} and {second.name} have no row in common")
+    relative, notes = relative_spreads(first, second), []
+    if not relative:
+        notes.append(f"One sampling seed on both sides: a spread of {ASSUMED:.0%} is assumed.")
+    if first.samples and second.samples and first.samples != second.samples:
+        counts = [", ".join(f"{n:,}" for n in sorted(side.samples)) for side in (first, second)]
+        notes.append(
+            f"{counts[0]} samples a seed in {first.name}, {counts[1]} in {second.name}: FID depends on "
+            "their number."
+        )
+    rows = {run: differences(first.rows[run], second.rows[run], relative) for run in shared}
+    missing = {
+        side.name: sorted(other.rows.keys() - side.rows.keys(), key=_order)
+        for side, other in ((first, second), (second, first))
+    }
+    return Comparison(first.name, second.name, rows, missing, notes)
+
+
+def relative_spreads(*sides: Results) -> dict[str, float]:
+    """By metric the median of std / mean over all rows, LEAST at least; nothing if no row has a spread."""
+    found: dict[str, list[float]] = {}
+    for side in sides:
+        for row in side.rows.values():
+            for metric, value in row.items():
+                if value.std is not None and value.mean:
+                    found.setdefault(metric, []).append(value.std / abs(value.mean))
+    return {metric: max(statistics.median(values), LEAST) for metric, values in found.items()}
+
+
+def differences(first: Row, second: Row, relative: Mapping[str, float]) -> list[Difference]:
+    """Metric by metric the difference of two rows, given the relative spreads of the results they are from."""
+    known = [*PRINTED, *sorted(first.keys() - {*PRINTED})]
+    return [
+        Difference(
+            metric,
+            first[metric],
+            second[metric],
+            _spreads(first[metric], second[metric], relative.get(metric, ASSUMED)),
+        )
+        for metric in known
+        if metric in first and metric in second
+    ]
+
+
+def _spreads(first: Value, second: Value, relative: float) -> float:
+    """The difference over the spread of both; zero between two zeros."""
+    unit = math.hypot(*(max(v.std or 0, relative * abs(v.mean)) for v in (first, second)))
+    return (first.mean - second.mean) / unit if unit else 0.0
+
+
+def _order(run: Run) -> tuple[object, ...]:
+    """Guide by guide, sampler by sampler, the methods as in the tables."""
+    methods = list(METHODS)
+    place = methods.index(run.method) if run.method in methods else len(methods)
+    return run.guide != UNGUIDED, run.guide, run.sampler, place, run.method

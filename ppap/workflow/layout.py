@@ -1,0 +1,270 @@
+"""The layout of a preset's files: where each lies, under results/PRESET and scratch/."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from ppap.config import Preset
+from ppap.config.runs import (
+    Run,
+    computed_runs,
+    external_models,
+    has_warm_start,
+    needs_data,
+    stored_as,
+    trained_models,
+    warm_name,
+)
+from ppap.utils.errors import ConfigError
+from ppap.utils.settings import CLASSIFIER, DATASET, EVALUATOR, JUDGES, REFERENCE, UNGUIDED
+
+SIGN = ".running"
+"""The suffix of the file that a job holds while it is at work."""
+
+Index = int | str
+"""A number in a file's name, or the wildcard that stands for one in a rule: "{shard}"."""
+
+
+def shard_sizes(total: int, shard_size: int) -> list[int]:
+    """Number of images in each shard; the last one holds what is left."""
+    full, rest = divmod(total, shard_size)
+    return [shard_size] * full + [rest] * (rest > 0)
+
+
+def one_of(sizes: list[int], index: int, what: str = "shard") -> int:
+    """The size of one of these shards, or parts; ConfigError if there is none such."""
+    if not 0 <= index < len(sizes):
+        raise ConfigError(f"no {what} {index}: there are {len(sizes)}, counted from 0")
+    return sizes[index]
+
+
+def shard_name(index: Index) -> str:
+    return f"{index:04d}" if isinstance(index, int) else index
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a preset's files lie: `root` (results/PRESET), `scratch` (unfinished work), `downloads` (of others)."""
+
+    preset: Preset
+    results: Path = Path("results")
+    scratch: Path = Path("scratch")
+    downloads: Path = Path("downloads")
+
+    @cached_property
+    def root(self) -> Path:
+        return self.results / self.preset.name
+
+    def checkpoint(self, output: Path) -> Path:
+        """Where the job that makes `output` keeps its unfinished work: a place of its own."""
+        made = self.scratch / output.relative_to(self.results)
+        return made.with_name(f"{made.name}.ckpt")
+
+    @property
+    def unfinished(self) -> Path:
+        """The folder of the preset's unfinished work."""
+        return self.scratch / self.preset.name
+
+    @property
+    def compiled(self) -> Path:
+        """The folder of what torch has compiled of networks, for all presets."""
+        return self.scratch / "compiled"
+
+    def sign(self, job: str) -> Path:
+        """The file that a job holds while it is at work."""
+        return self.unfinished / f"{job}{SIGN}"
+
+    def log(self, job: str) -> Path:
+        return self.root / "logs" / f"{job}.log"
+
+    def benchmark(self, job: str) -> Path:
+        """What Snakemake measures of a job: its time, its memory."""
+        return self.root / "benchmarks" / f"{job}.tsv"
+
+    def phase(self, name: str) -> Path:
+        return self.root / "phases" / f"{name}.json"
+
+    def model(self, name: str) -> Path:
+        """The file of a network or of external data: what samples are judged by lies apart.
+
+        So that, under DVC, another evaluator makes nothing stale but the evaluation. Of a wildcard: another one.
+        """
+        judge = name in JUDGES or name in self.preset.judges
+        folder = "{folder}" if name.startswith("{") else "judges" if judge else "models"
+        return self.root / folder / f"{name}.safetensors"
+
+    @property
+    def clean_sizes(self) -> list[int]:
+        return shard_sizes(self.preset.clean_images.count, self.preset.clean_images.shard_size)
+
+    @property
+    def sample_sizes(self) -> list[int]:
+        return shard_sizes(self.preset.sampling.total, self.preset.sampling.shard_size)
+
+    def clean(self, shard: Index) -> Path:
+        return self.root / "clean" / f"{shard_name(shard)}.npy"
+
+    def upsampled(self, images: Path) -> Path:
+        """The shard that a cascade's second stage makes of a shard of images."""
+        return images.parent / "upsampled" / images.name
+
+    def finished(self, images: Path) -> Path:
+        """The finished images of a shard: upsampled ones in a cascade, else the shard itself."""
+        return self.upsampled(images) if self.preset.diffusion.upsampling else images
+
+    @property
+    def label_sizes(self) -> list[int]:
+        """Number of images that each file of labels holds the answers for."""
+        clean = self.preset.clean_images
+        return shard_sizes(clean.count, clean.shard_size * clean.label_shards)
+
+    def labels(self, guide: str, part: Index) -> Path:
+        return self.root / "labels" / guide / f"{shard_name(part)}.safetensors"
+
+    def shown(self, guide: str) -> Path:
+        """The targets of a guide's samples, where they are what pictures show."""
+        return self.root / "labels" / guide / "targets.safetensors"
+
+    def expert(self, guide: str, method: str, expert: Index) -> Path:
+        return self.root / "experts" / guide / method / f"expert_{expert}.safetensors"
+
+    def warm(self, guide: str, name: str) -> Path:
+        return self.root / "experts" / guide / f"{name}.safetensors"
+
+    def experts(self, guide: str, method: str) -> list[Path]:
+        count = self.preset.methods[method].experts or 0
+        return [self.expert(guide, method, number) for number in range(1, count + 1)]
+
+    def samples(self, run: Run, shard: Index) -> Path:
+        return self.root / "samples" / Path(*run) / f"{shard_name(shard)}.npy"
+
+    def targets(self, run: Run, shard: Index) -> Path:
+        """The targets of the samples beside it, by number: classes, or places in the file of the guide's targets."""
+        return self.samples(run, shard).with_suffix(".safetensors")
+
+    def archives(self, sampler: str, guide: str) -> Path:
+        return self.root / "archives" / sampler / guide
+
+    def archive(self, run: Run) -> Path:
+        """All samples of a run in the format of ADM's evaluator."""
+        return self.archives(run.sampler, run.guide) / f"{run.method}.npz"
+
+    def features(self, sampler: str, guide: str) -> Path:
+        """The features of all methods' samples."""
+        return self.root / "features" / sampler / f"{guide}.safetensors"
+
+    @property
+    def reference(self) -> Path:
+        return self.root / "features" / "reference.safetensors"
+
+    def metrics(self, sampler: str, guide: str) -> Path:
+        return self.root / "metrics" / sampler / f"{guide}.json"
+
+    @property
+    def tables(self) -> Path:
+        return self.root / "tables"
+
+    def table(self, name: str, suffix: str) -> Path:
+        return self.tables / f"{name}.{suffix}"
+
+    @property
+    def figures(self) -> Path:
+        return self.root / "figures"
+
+    def figure(self, name: str) -> Path:
+        return self.figures / f"{name}.png"
+
+    def figure_in_print(self, name: str) -> Path:
+        """The same figure as PDF: apart, since DVC shows what lies in `figures`."""
+        return self.root / "pdf" / f"{name}.pdf"
+
+    # -- what jobs read --------------------------------------------------------------------------
+
+    @property
+    def dataset(self) -> list[Path]:
+        """The file of real images, where they are downloaded into one."""
+        return [self.model(DATASET)] if DATASET in external_models(self.preset) else []
+
+    @property
+    def reference_images(self) -> list[Path]:
+        """The file of real images that samples are compared with, if there is one."""
+        return (
+            [self.model(REFERENCE)] if REFERENCE in external_models(self.preset) else self.dataset
+        )
+
+    @property
+    def judges(self) -> list[Path]:
+        """The evaluator's networks."""
+        networks = [*trained_models(self.preset), *external_models(self.preset)]
+        return [self.model(name) for name in (EVALUATOR, CLASSIFIER) if name in networks]
+
+    def held_against(self, guides: Sequence[str]) -> list[Path]:
+        """What samples are held against for these guides: targets, and the judges of the tasks."""
+        judges = (self.preset.judge(guide) for guide in guides)
+        targets = [path for guide in guides for path in self.numbered(guide)]
+        return [*targets, *(self.model(judge) for judge in judges if judge)]
+
+    def numbered(self, guide: str) -> list[Path]:
+        """The file in which the guide's targets have their numbers; none for classes, which are numbers."""
+        shown = guide != UNGUIDED and self.preset.task(guide).of_pictures
+        return [self.shown(guide)] if shown else []
+
+    def shards_of_part(self, part: int) -> range:
+        """The shards of clean images that a file of labels is about."""
+        each = self.preset.clean_images.label_shards
+        return range(len(self.clean_sizes))[part * each :][:each]
+
+    def lesson(self, guide: str, supervision: str) -> list[Path]:
+        """What experts learn from: real images, or clean ones with the teacher's labels."""
+        if supervision == "labels":
+            return self.dataset
+        labels = [self.labels(guide, part) for part in range(len(self.label_sizes))]
+        return [*self._clean_shards, *labels]
+
+    @cached_property
+    def _clean_shards(self) -> list[Path]:
+        """Made once: at the paper's scale each of many experts has thousands of them."""
+        return [self.clean(shard) for shard in range(len(self.clean_sizes))]
+
+    def start(self, guide: str, method: str, expert: int) -> Path | None:
+        """The expert that this one starts from, if any: the shared start, or the one before it."""
+        spec = self.preset.methods[method]
+        if has_warm_start(self.preset, spec):
+            return self.warm(guide, warm_name(str(spec.supervision), str(spec.trainable)))
+        if self.preset.experts.warm_start == "sequential" and expert > 1:
+            return self.expert(guide, method, expert - 1)
+        return None
+
+    def guiding(self, run: Run) -> list[Path]:
+        """What guides a run: networks, and targets where they are no classes."""
+        kind = self.preset.guidance(run.method)
+        if not (kind.guided and kind.drawn):
+            return []
+        return [*self.networks(run), *self.numbered(run.guide)]
+
+    def networks(self, run: Run) -> list[Path]:
+        """The guide of a run, and its experts."""
+        return [self.model(run.guide), *self.experts(run.guide, run.method)]
+
+    def class_names(self, guide: str) -> list[Path]:
+        """The file that names the classes a guide is about, where the preset does not."""
+        if self.preset.task(guide).of_pictures:
+            return []
+        return [] if self.preset.dataset.class_names else [self.model(guide)]
+
+    def table_inputs(self, table: str) -> list[Path]:
+        """The metrics of a table's rows, and their experts."""
+        runs = computed_runs(self.preset, table)
+        stored = [stored_as(self.preset, run) for run in runs]
+        metrics = [self.metrics(run.sampler, run.guide) for run in stored]
+        experts = [path for run in runs for path in self.experts(run.guide, run.method)]
+        return list(dict.fromkeys([*metrics, *experts]))
+
+    def knows_truth(self, guide: str) -> bool:
+        """Whether held-out real images are at hand, with what is true of them for the guide's task."""
+        data, task = self.preset.dataset.facts, self.preset.task(guide)
+        said = task.own_truth or self.preset.task_name(guide) in data.truths
+        return said and not data.streamed and needs_data(self.preset)

@@ -1,0 +1,107 @@
+"""The preset's networks, untrained, and loaded from where the workflow keeps them."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from ppap.config import Preset
+from ppap.diffusion.denoiser import Denoiser
+from ppap.diffusion.model import DiffusionModel
+from ppap.diffusion.networks import sources
+from ppap.diffusion.schedules import Schedule
+from ppap.guides.guide import Guide
+from ppap.guides.libraries.library import Shape, build_network, input_of, options_of
+from ppap.guides.libraries.settings import NetworkConfig
+from ppap.utils import runtime, tensor_spec
+from ppap.utils.errors import ConfigError
+from ppap.utils.runtime import Runtime
+from ppap.workflow.layout import Layout
+from ppap.workflow.targets import task_of
+
+FLOAT32 = Runtime(precision="float32")
+
+
+def new_diffusion(layout: Layout) -> nn.Module:
+    """The diffusion network with untrained weights, called as network(x_t, t).
+
+    DataError if only the workflow's file says what it is, and the file is not there.
+    """
+    return sources.code_of(layout.preset).build(layout)
+
+
+def shape_of(preset: Preset, name: str) -> Shape:
+    """What a guide, a judge or the evaluator is built for."""
+    outputs = preset.task(name).outputs
+    numbers = getattr(preset.dataset, outputs) if outputs else 1
+    return Shape(preset.dataset.channels, numbers, preset.task_name(name))
+
+
+def new_network(layout: Layout, name: str) -> nn.Module:
+    """The network of a guide, or of the evaluator, as its library builds it: untrained, but for the user's own."""
+    preset = layout.preset
+    spec = _spec(preset, name)
+    options = options_of(spec, layout.model(name))
+    return build_network(spec.model, options, shape_of(preset, name), preset.module_folders)
+
+
+def as_guide(layout: Layout, name: str, network: nn.Module) -> Guide:
+    """A network of the preset behind its resizing and normalisation."""
+    spec = _spec(layout.preset, name)
+    task = task_of(layout.preset, name)
+    return Guide(network, *input_of(spec, layout.model(name)), spec.model, task)
+
+
+def new_guide(layout: Layout, name: str) -> Guide:
+    """A guide, or the evaluator, with untrained weights."""
+    return as_guide(layout, name, new_network(layout, name))
+
+
+def load_diffusion(layout: Layout, how: Runtime = FLOAT32) -> nn.Module:
+    """The pretrained diffusion network, called as network(x_t, t); its layers hold their weights as `how` says."""
+    return sources.code_of(layout.preset).load(layout, how)
+
+
+def load_model(layout: Layout, how: Runtime = FLOAT32) -> DiffusionModel:
+    """The pretrained diffusion model, on the preset's device, frozen."""
+    preset, spec = layout.preset, layout.preset.diffusion
+    network = load_diffusion(layout, how)
+    network = runtime.place(network.eval().requires_grad_(False), preset.runtime)
+    full = Schedule.create(spec.noise_schedule, spec.timesteps)
+    return DiffusionModel(network, preset.dataset.shape, full, spec.variance, spec.predicts)
+
+
+def load_denoiser(layout: Layout, sampler: str) -> Denoiser:
+    """The same on a sampler's schedule, to be run within `runtime.autocast`."""
+    model = load_model(layout, layout.preset.runtime)
+    return model.on(layout.preset.schedule(sampler))
+
+
+def load_guide(layout: Layout, name: str) -> Guide:
+    """An off-the-shelf guide, or the evaluator, on the preset's device, frozen, in eval mode."""
+    guide = new_guide(layout, name)
+    spec = tensor_spec.of_network(guide.network)
+    guide.network.load_state_dict(tensor_spec.read(layout.model(name), spec, {"model": name}))
+    place_guide(layout, name, guide.eval().requires_grad_(False))
+    return guide
+
+
+def place_guide(layout: Layout, name: str, guide: Guide) -> None:
+    """Move a guide, or the evaluator, in place to the preset's device and its own memory layout."""
+    preset = layout.preset
+    runtime.place(guide, preset.runtime, _spec(preset, name).channels_last)
+
+
+def hold_precision(layout: Layout, name: str, guide: Guide) -> None:
+    """Have a frozen guide, to be run within `runtime.autocast`, hold its weights in that precision.
+
+    But for one of the user's own, whose code may count on float32.
+    """
+    if not _spec(layout.preset, name).library.of_user:
+        runtime.hold_precision(guide, layout.preset.runtime)
+
+
+def _spec(preset: Preset, name: str) -> NetworkConfig:
+    spec = preset.network(name)
+    if spec is None:
+        raise ConfigError(f"{preset.name}: no model '{name}'")
+    return spec

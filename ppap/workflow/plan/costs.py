@@ -1,0 +1,252 @@
+"""Costs of a preset's jobs: FLOPs counted on its networks, bytes from their shapes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ppap.config.runs import Run, expert_steps, warm_steps
+from ppap.data import datasets
+from ppap.diffusion.denoiser import Network
+from ppap.diffusion.networks import sources
+from ppap.evaluation import judging
+from ppap.evaluation.evaluator import Evaluator
+from ppap.evaluation.evaluators import evaluator_of
+from ppap.experts import lora as adapters
+from ppap.guides.guide import Guide
+from ppap.training.settings import Training
+from ppap.utils import tensor_spec
+from ppap.utils.settings import DATASET, DIFFUSION, REFERENCE
+from ppap.workflow import artefacts
+from ppap.workflow import networks as models
+from ppap.workflow.layout import Layout
+from ppap.workflow.plan import flops
+
+_CLASS = 8  # bytes of a class
+_FLOAT = 4
+
+
+class Cost(NamedTuple):
+    """FLOPs on the accelerator, and bytes on disk (None: they depend on more than shapes)."""
+
+    flops: int
+    bytes: int | None
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """Of one image: FLOPs of a call, and of a call with the gradient for the image; numbers in the answer."""
+
+    forward: int
+    with_gradient: int
+    answer: int
+    stored: int
+
+
+class Costs:
+    """The costs of a preset's jobs, asked for by the steps; every network is counted once."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.preset, self.layout = layout.preset, layout
+        data = self.preset.dataset
+        self.image = data.shape
+        self.pixels = math.prod(data.shape)
+        self._guides: dict[str, NetworkCost] = {}
+        self._experts: dict[tuple[str, str], tuple[int, int]] = {}
+
+    # -- of the jobs of each step ----------------------------------------------------------------
+
+    def nothing(self) -> Cost:
+        """Of a job that takes seconds, and writes what depends on more than shapes."""
+        return Cost(0, None)
+
+    def download(self, model: str) -> Cost:
+        """Networks are stored in float32, whatever their publishers keep them in; data is as large as it is."""
+        if model in (REFERENCE, DATASET):
+            return Cost(0, None)
+        if model == DIFFUSION:
+            second = self.upsampler.stored if self.preset.diffusion.upsampling else 0
+            return Cost(0, self.diffusion.stored + second)
+        if model in self.preset.evaluator.judged_by:
+            judges = flops.on_meta(lambda: self.evaluator.stored(self.layout))
+            return Cost(0, flops.stored_bytes(judges[model]))
+        return Cost(0, self.guide(model).stored)
+
+    def pretraining(self, model: str) -> Cost:
+        training = self.preset.training(model)
+        assert training is not None
+        if model == DIFFUSION:
+            network = self._new_diffusion()
+            call = _at_some_timestep(network)
+        else:
+            guide = self._new_guide(model).train()
+            network, call = guide.network, guide
+        step = self._step(call, network, training)
+        return Cost(training.steps * step, flops.stored_bytes(network))
+
+    def clean_images(self, shard: int) -> Cost:
+        count = self.layout.clean_sizes[shard]
+        steps = self._steps(self.preset.clean_images.sampler)
+        return Cost(count * steps * self.diffusion.forward, count * self.pixels)
+
+    def upsampled(self, count: int) -> Cost:
+        """This number of images, drawn by the second stage of a cascade."""
+        upsampling = self.preset.diffusion.upsampling
+        assert upsampling is not None
+        steps = len(
+            upsampling.schedule(self.preset.diffusion.timesteps, self.preset.module_folders)
+        )
+        pixels = math.prod(self.preset.finished_shape)
+        return Cost(count * steps * self.upsampler.forward, count * pixels)
+
+    def labels(self, guide: str, part: int) -> Cost:
+        count = self.layout.label_sizes[part] * (2 if self.preset.dataset.mirror else 1)
+        network = self.guide(guide)
+        number = _FLOAT if self.preset.runtime.precision == "float32" else _FLOAT // 2
+        return Cost(count * network.forward, count * network.answer * number)
+
+    def warm_start(self, guide: str, trainable: str) -> Cost:
+        step, stored = self._expert(guide, trainable)
+        return Cost(warm_steps(self.preset, guide) * step, stored)
+
+    def expert(self, guide: str, method: str) -> Cost:
+        spec = self.preset.methods[method]
+        _, steps = expert_steps(self.preset, guide, spec)
+        step, stored = self._expert(guide, spec.trainable or "all")
+        return Cost(steps * step, stored)
+
+    def samples(self, run: Run, shard: int) -> Cost:
+        count = self.layout.sample_sizes[shard]
+        return Cost(count * self._sampled_image(run), count * (self.pixels + _CLASS))
+
+    def reference_features(self) -> Cost:
+        """How many real images there are is known of data that has been downloaded, or is built in."""
+        if self.preset.evaluator.compared_with:
+            path = self.layout.model(REFERENCE)
+        else:
+            path = self.layout.model(DATASET)
+            if not self.preset.dataset.facts.downloaded or path.exists():
+                return self._extracted(len(datasets.load(self.layout, "train").images))
+        if not path.exists():
+            return Cost(0, None)
+        about = {"model": REFERENCE}
+        images = tensor_spec.read(path, artefacts.reference_images(), about)[artefacts.IMAGES]
+        return self._extracted(len(images))
+
+    def features(self, methods: int, guides: Sequence[str]) -> Cost:
+        """The features of this number of methods, what the judges of guides say, and the archives of the samples."""
+        count = self.preset.sampling.total * methods
+        judges = [judge for guide in guides if (judge := self.preset.judge(guide))]
+        judged = count * sum(self.guide(judge).forward for judge in judges)
+        extracted = self._extracted(count)
+        beside = _CLASS + self.pixels + _CLASS + sum(map(self._statistics, guides))
+        return Cost(extracted.flops + judged, (extracted.bytes or 0) + count * beside)
+
+    def drawn(self, count: int, runs: Sequence[Run]) -> Cost:
+        """So many samples of each of these runs, that a figure draws for itself."""
+        return Cost(count * sum(map(self._sampled_image, runs)), None)
+
+    # -- networks --------------------------------------------------------------------------------
+
+    @cached_property
+    def diffusion(self) -> NetworkCost:
+        network = self._new_diffusion()
+        return self._network(_at_some_timestep(network), network)
+
+    @cached_property
+    def upsampler(self) -> NetworkCost:
+        """The second stage of a cascade, of one finished image."""
+        network = flops.on_meta(lambda: sources.code_of(self.preset).build_upsampler(self.layout))
+        small = flops.on_meta(lambda: torch.zeros(1, *self.image))
+        shape = (1, *self.preset.finished_shape)
+        call = _at_some_timestep(network.upsampling(small))
+        return NetworkCost(flops.forward(call, shape), 0, 0, flops.stored_bytes(network))
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        return evaluator_of(self.preset)
+
+    @cached_property
+    def evaluation(self) -> tuple[int, dict[str, Tensor]]:
+        """What the evaluator takes for one image, and what it says of it."""
+        with torch.device(self.evaluator.tried_on):
+            extract = self.evaluator.untrained(self.layout)
+            image = torch.zeros((1, *self.preset.finished_shape), dtype=torch.uint8)
+        return flops.of_call(lambda: extract(image))
+
+    def guide(self, name: str) -> NetworkCost:
+        if name not in self._guides:
+            guide = self._new_guide(name)
+            self._guides[name] = self._network(guide, guide)
+        return self._guides[name]
+
+    def _network(self, call: flops.Call, network: nn.Module) -> NetworkCost:
+        network.eval().requires_grad_(False)
+        shape = (1, *self.image)
+        return NetworkCost(
+            flops.forward(call, shape),
+            flops.with_input_gradient(call, shape),
+            call(torch.empty(shape, device="meta")).numel(),
+            flops.stored_bytes(network),
+        )
+
+    def _expert(self, guide: str, trainable: str) -> tuple[int, int]:
+        """FLOPs of a training step, and bytes of the finished expert."""
+        if (guide, trainable) not in self._experts:
+            spec = self.preset.guides[guide]
+            student = self._new_guide(guide).train()
+            student.network.requires_grad_(True)
+            if trainable == "adapter":
+                flops.on_meta(lambda: adapters.attach(student.network, spec.adapter))
+            step = self._step(student, student.network, spec.experts)
+            statistics = sum(b.numel() for b in student.network.buffers() if b.is_floating_point())
+            changed = adapters.trainable_parameters(student.network) + statistics
+            self._experts[guide, trainable] = step, _FLOAT * changed
+        return self._experts[guide, trainable]
+
+    def _step(self, call: flops.Call, network: nn.Module, training: Training) -> int:
+        return flops.with_weight_gradient(call, (training.batch_size, *self.image), network)
+
+    def _sampled_image(self, run: Run) -> int:
+        """FLOPs of one sample of a run."""
+        kind = self.preset.guidance(run.method)
+        if not kind.drawn:
+            return 0
+        if not kind.guided:
+            return self._steps(run.sampler) * self.diffusion.forward
+        unet = self.diffusion.with_gradient if kind.through_denoiser else self.diffusion.forward
+        return self._steps(run.sampler) * (unet + self.guide(run.guide).with_gradient)
+
+    def _extracted(self, count: int) -> Cost:
+        taken, said = self.evaluation
+        size = sum(value.numel() * value.element_size() for value in said.values())
+        return Cost(count * taken, count * size)
+
+    def _statistics(self, guide: str) -> int:
+        """Bytes of what is said of one sample, held against a guide's targets."""
+        _, said = self.evaluation
+        seen = self.evaluator.says_classes or artefacts.PREDICTED in said
+        of_pictures = self.preset.task(guide).of_pictures
+        if not (self.preset.judge(guide) if of_pictures else seen):
+            return 0
+        parts = judging.described(self.preset, guide, 1).values()
+        return sum(math.prod(s.shape) * getattr(torch, s.dtypes[0]).itemsize for s in parts)
+
+    def _new_diffusion(self) -> nn.Module:
+        return flops.on_meta(lambda: models.new_diffusion(self.layout))
+
+    def _new_guide(self, name: str) -> Guide:
+        return flops.on_meta(lambda: models.new_guide(self.layout, name))
+
+    def _steps(self, sampler: str) -> int:
+        return len(self.preset.schedule(sampler))
+
+
+def _at_some_timestep(network: Network) -> flops.Call:
+    return lambda x: network(x, torch.zeros(len(x), device=x.device))

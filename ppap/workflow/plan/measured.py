@@ -1,0 +1,20 @@
+"""Times that Snakemake has measured, in a benchmark file for each job."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from ppap.utils.errors import DataError
+
+
+def seconds(path: Path) -> float | None:
+    """The seconds in a job's benchmark file; None if it has not run, DataError if it is no such file."""
+    if not path.exists():
+        return None
+    try:
+        with path.open(encoding="utf-8") as file:
+            found = [float(row["s"]) for row in csv.DictReader(file, delimiter="\t")]
+        return found[-1]
+    except (KeyError, ValueError, TypeError, IndexError):
+        raise DataError(f"{path}: not a benchmark file of Snakemake") from None

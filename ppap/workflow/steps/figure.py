@@ -1,0 +1,63 @@
+"""The step `figure`: the paper's figures, redrawn from the preset's own runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from ppap.config import Preset
+from ppap.report.figures import figure_names, figure_of
+from ppap.workflow.layout import Layout
+from ppap.workflow.step import Report, Step
+
+if TYPE_CHECKING:
+    from ppap.workflow.plan.costs import Cost, Costs
+
+
+@dataclass(frozen=True)
+class Figure(Step):
+    """Of one figure, as PNG and as PDF."""
+
+    message = "Drawing figure {wildcards.figure}"
+    resources = "figure"
+    report = Report(".png", "figure.rst", "Figures")
+
+    figure: str
+
+    @classmethod
+    def jobs(cls, layout: Layout) -> Iterable[Self]:
+        return map(cls, figure_names(layout.preset))
+
+    def outputs(self, layout: Layout) -> list[Path]:
+        return [layout.figure(self.figure), layout.figure_in_print(self.figure)]
+
+    def inputs(self, layout: Layout) -> list[Path]:
+        kind, guide = figure_of(layout.preset, self.figure)
+        return list(dict.fromkeys(kind.inputs(layout, guide)))
+
+    def keys(self, preset: Preset) -> list[str]:
+        kind, guide = figure_of(preset, self.figure)
+        return kind.keys(preset, guide)
+
+    def cost(self, costs: Costs) -> Cost:
+        kind, guide = figure_of(costs.preset, self.figure)
+        return kind.cost(costs, guide)
+
+    def labels(self) -> dict[str, str]:
+        return {"figure": self.figure.replace("_", " ")}
+
+    def subcategory(self) -> str:
+        return "Samples" if self.figure.startswith("samples_") else "Analysis"
+
+    def run(self, layout: Layout) -> None:
+        """ConfigError if the preset has no such figure."""
+        from ppap.report import style
+        from ppap.utils import runtime
+
+        kind, guide = figure_of(layout.preset, self.figure)
+        style.use()
+        with runtime.autocast(layout.preset.runtime):
+            drawn = kind.draw(layout, guide)
+        style.write(drawn, self.outputs(layout))

@@ -1,0 +1,50 @@
+"""The step `generate`: clean images, which the diffusion model draws without guidance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from ppap.config import Preset, reads
+from ppap.utils.settings import DIFFUSION
+from ppap.workflow.layout import Layout
+from ppap.workflow.step import Step
+
+if TYPE_CHECKING:
+    from ppap.workflow.plan.costs import Cost, Costs
+
+
+@dataclass(frozen=True)
+class Generate(Step):
+    """Of one shard of clean images."""
+
+    message = "Drawing clean images, shard {wildcards.shard}"
+    options = ("shard",)
+    resources = "generate"
+    priority = 40
+
+    shard: int
+
+    @classmethod
+    def jobs(cls, layout: Layout) -> Iterable[Self]:
+        return map(cls, range(len(layout.clean_sizes)))
+
+    def outputs(self, layout: Layout) -> list[Path]:
+        return [layout.clean(self.shard)]
+
+    def inputs(self, layout: Layout) -> list[Path]:
+        return [layout.model(DIFFUSION)]
+
+    def keys(self, preset: Preset) -> list[str]:
+        own = [*reads.CLEAN, "clean_images.sampler", "clean_images.seed"]
+        return [*own, *reads.drawing_keys(preset, preset.clean_images.sampler)]
+
+    def cost(self, costs: Costs) -> Cost:
+        return costs.clean_images(self.shard)
+
+    def run(self, layout: Layout) -> None:
+        from ppap.workflow.drawing import generate
+
+        generate(layout, self.shard, self.checkpoint(layout))

@@ -1,0 +1,54 @@
+"""The step `table`: the paper's tables, measured values beside printed ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from ppap.config import Preset, reads
+from ppap.workflow.layout import Layout
+from ppap.workflow.step import Report, Step
+
+if TYPE_CHECKING:
+    from ppap.workflow.plan.costs import Cost, Costs
+
+SUFFIXES = ("csv", "md", "tex", "html", "json")
+
+
+@dataclass(frozen=True)
+class Table(Step):
+    """Of one table, in five formats."""
+
+    message = "Writing table {wildcards.table}"
+    resources = "table"
+    gpu = False
+    report = Report(".html", "table.rst", "Tables")
+
+    table: str
+
+    @classmethod
+    def jobs(cls, layout: Layout) -> Iterable[Self]:
+        return map(cls, layout.preset.tables)
+
+    def outputs(self, layout: Layout) -> list[Path]:
+        return [layout.table(self.table, suffix) for suffix in SUFFIXES]
+
+    def inputs(self, layout: Layout) -> list[Path]:
+        """The metrics of the rows, and the headers of their experts."""
+        return layout.table_inputs(self.table)
+
+    def labels(self) -> dict[str, str]:
+        return {"table": self.table.replace("_", "-")}
+
+    def keys(self, preset: Preset) -> list[str]:
+        return reads.table_keys(preset, self.table)
+
+    def cost(self, costs: Costs) -> Cost:
+        return costs.nothing()
+
+    def run(self, layout: Layout) -> None:
+        from ppap.report.tables import write_table
+
+        write_table(layout, self.table)

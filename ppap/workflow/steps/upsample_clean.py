@@ -1,0 +1,52 @@
+"""The step `upsample_clean`: clean images, drawn larger by the second stage of a cascade, for teachers to see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from ppap.config import Preset, reads
+from ppap.utils.settings import DIFFUSION
+from ppap.workflow.layout import Layout
+from ppap.workflow.step import Step
+
+if TYPE_CHECKING:
+    from ppap.workflow.plan.costs import Cost, Costs
+
+
+@dataclass(frozen=True)
+class UpsampleClean(Step):
+    """Of one shard."""
+
+    message = "Upsampling clean images, shard {wildcards.shard}"
+    options = ("shard",)
+    resources = "upsample"
+    priority = 35
+
+    shard: int
+
+    @classmethod
+    def jobs(cls, layout: Layout) -> Iterable[Self]:
+        shards = range(len(layout.clean_sizes)) if layout.preset.diffusion.upsampling else ()
+        return map(cls, shards)
+
+    def outputs(self, layout: Layout) -> list[Path]:
+        return [layout.upsampled(layout.clean(self.shard))]
+
+    def inputs(self, layout: Layout) -> list[Path]:
+        return [layout.model(DIFFUSION), layout.clean(self.shard)]
+
+    def keys(self, preset: Preset) -> list[str]:
+        own = [*reads.CLEAN, "clean_images.seed", *reads.IMAGE]
+        return [*own, *reads.upsampling_keys(preset)]
+
+    def cost(self, costs: Costs) -> Cost:
+        return costs.upsampled(costs.layout.clean_sizes[self.shard])
+
+    def run(self, layout: Layout) -> None:
+        """ConfigError if the diffusion model has no second stage."""
+        from ppap.workflow.upsampling import upsample_clean
+
+        upsample_clean(layout, self.shard, self.checkpoint(layout))

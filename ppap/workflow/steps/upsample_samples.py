@@ -1,0 +1,64 @@
+"""The step `upsample_samples`: guided samples, drawn larger by the second stage of a cascade."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from ppap.config import Preset, reads
+from ppap.config.runs import Run, all_runs
+from ppap.utils.settings import DIFFUSION
+from ppap.workflow.layout import Layout
+from ppap.workflow.step import Step
+
+if TYPE_CHECKING:
+    from ppap.workflow.plan.costs import Cost, Costs
+
+
+@dataclass(frozen=True)
+class UpsampleSamples(Step):
+    """Of one shard of a run."""
+
+    message = (
+        "Upsampling {wildcards.sampler}, guide {wildcards.guide}, {wildcards.method}, "
+        "shard {wildcards.shard}"
+    )
+    options = ("shard",)
+    resources = "upsample"
+
+    sampler: str
+    guide: str
+    method: str
+    shard: int
+
+    @property
+    def drawn(self) -> Run:
+        return Run(self.sampler, self.guide, self.method)
+
+    @classmethod
+    def jobs(cls, layout: Layout) -> Iterable[Self]:
+        if not layout.preset.diffusion.upsampling:
+            return []
+        shards = range(len(layout.sample_sizes))
+        return [cls(*run, shard) for run in all_runs(layout.preset) for shard in shards]
+
+    def outputs(self, layout: Layout) -> list[Path]:
+        return [layout.upsampled(layout.samples(self.drawn, self.shard))]
+
+    def inputs(self, layout: Layout) -> list[Path]:
+        return [layout.model(DIFFUSION), layout.samples(self.drawn, self.shard)]
+
+    def keys(self, preset: Preset) -> list[str]:
+        own = ["sampling.samples", "sampling.seeds", "sampling.shard_size", *reads.IMAGE]
+        return [*own, *reads.upsampling_keys(preset)]
+
+    def cost(self, costs: Costs) -> Cost:
+        return costs.upsampled(costs.layout.sample_sizes[self.shard])
+
+    def run(self, layout: Layout) -> None:
+        """ConfigError if the diffusion model has no second stage."""
+        from ppap.workflow.upsampling import upsample_samples
+
+        upsample_samples(layout, self.drawn, self.shard, self.checkpoint(layout))

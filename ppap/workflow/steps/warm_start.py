@@ -1,0 +1,71 @@
+"""The step `warm_start`: the start that all experts of a guide share, trained on all timesteps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from ppap.config import Preset, reads
+from ppap.config.runs import banks, has_warm_start, warm_name, warm_steps
+from ppap.workflow.layout import Layout
+from ppap.workflow.step import Step
+
+if TYPE_CHECKING:
+    from ppap.workflow.plan.costs import Cost, Costs
+
+
+@dataclass(frozen=True)
+class WarmStart(Step):
+    """Of all methods that learn the same parameters from the same supervision."""
+
+    message = (
+        "Training the shared start of {wildcards.guide}'s experts "
+        "({wildcards.supervision}, {wildcards.trainable})"
+    )
+    resources = "train_expert"
+    priority = 30
+
+    guide: str
+    supervision: str
+    trainable: str
+
+    @classmethod
+    def jobs(cls, layout: Layout) -> Iterable[Self]:
+        preset = layout.preset
+        pairs = ((guide, preset.methods[name]) for guide, name in banks(preset))
+        found = [
+            cls(guide, str(method.supervision), str(method.trainable))
+            for guide, method in pairs
+            if has_warm_start(preset, method)
+        ]
+        return list(dict.fromkeys(found))
+
+    def outputs(self, layout: Layout) -> list[Path]:
+        return [layout.warm(self.guide, warm_name(self.supervision, self.trainable))]
+
+    def inputs(self, layout: Layout) -> list[Path]:
+        return [layout.model(self.guide), *layout.lesson(self.guide, self.supervision)]
+
+    def keys(self, preset: Preset) -> list[str]:
+        lesson = reads.lesson_keys(preset, self.guide, self.supervision)
+        student = reads.student_keys(preset, self.guide, self.trainable)
+        return [*lesson, *student, "experts.warm_share"]
+
+    def cost(self, costs: Costs) -> Cost:
+        return costs.warm_start(self.guide, self.trainable)
+
+    def fellows(self) -> tuple[str, ...]:
+        return (self.guide,)
+
+    def length(self, preset: Preset) -> int:
+        return max(1, warm_steps(preset, self.guide))
+
+    def run(self, layout: Layout) -> None:
+        from ppap.workflow.expert_training import train_warm_start
+
+        mark = self.fingerprint(layout.preset)
+        train_warm_start(
+            layout, self.guide, self.supervision, self.trainable, self.checkpoint(layout), mark
+        )
