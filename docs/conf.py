@@ -28,6 +28,7 @@ extensions = [
     "site_extensions.links",
     "site_extensions.mathml",
     "site_extensions.sources",
+    "site_extensions.tables",
 ]
 root_doc = "docs/index"
 include_patterns = ["*.md", "config/README.md", "docs/**.md", "published/*/tables/*.md"]
