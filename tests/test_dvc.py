@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ppap.workflow.phases import PHASES, by_phase
 
 from ppap import config as presets
 from ppap.workflow.layout import Layout
-from ppap.workflow.phases import PHASES, by_phase
 from tests.conftest import ROOT, SMOKE, SMOKE_TASKS, ppap
 from tests.repository import Repository
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ppap.workflow.processes import all_processes
 
 from ppap import config as presets
 from ppap.utils import heartbeat
 from ppap.workflow.layout import Layout
-from ppap.workflow.processes import all_processes
 from ppap.workflow.step import Step
 from ppap.workflow.steps import all_jobs
 from tests.conftest import DIGITS, SMOKE, ppap

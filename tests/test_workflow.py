@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from ppap.workflow.phases import PHASES
+from ppap.workflow.processes import all_processes
 
 from ppap import config as presets
 from ppap import open_run
 from ppap.utils import files
 from ppap.workflow.layout import Layout
-from ppap.workflow.phases import PHASES
 from ppap.workflow.plan.costs import Costs
-from ppap.workflow.processes import all_processes
 from ppap.workflow.steps import STEPS, all_jobs
 from tests.conftest import DIGITS, ROOT, SMOKE, ppap
 from tests.repository import Repository, snakemake

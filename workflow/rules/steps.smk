@@ -1,8 +1,9 @@
-# The steps of the workflow (ppap/steps, a module each), as rules: what they read and write, what a change of the
-# preset makes stale, what they ask of the machine.
+# The steps of the workflow (ppap/workflow/steps, a module each), as rules: what they read and write, what a change of
+# the preset makes stale, what they ask of the machine. The preset's file is no parameter: another spelling of its path
+# would make all jobs stale.
 
 
-for RULE in all_rules(LAYOUT, PRESET_FILE):
+for RULE in all_rules(LAYOUT):
     if RULE.local:
         workflow.localrules(RULE.name)
 
@@ -31,4 +32,4 @@ for RULE in all_rules(LAYOUT, PRESET_FILE):
         message:
             RULE.message
         shell:
-            "ppap {params.command:q} {params.preset:q} {params.arguments:q} > {log:q} 2>&1"
+            "ppap {params.command:q} {PRESET_FILE:q} {params.arguments:q} > {log:q} 2>&1"
