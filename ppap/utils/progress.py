@@ -33,8 +33,9 @@ class Bar(_Tqdm):
         self._plain = not (stream.isatty() or type(stream).__module__.startswith("ipykernel"))
         own: dict[str, Any] = {"mininterval": 2, "leave": False}
         if self._plain:
-            own = {"mininterval": EVERY, "miniters": 1, "bar_format": _LINE, "leave": True}
-        super().__init__(iterable, name, total, **{"file": stream, **own, **how})
+            own = {"mininterval": EVERY, "miniters": 1, "bar_format": _LINE}
+        desc = name and f"{name}: "
+        super().__init__(iterable, desc, total, **{"file": stream, **own, **how})
 
     def display(self, msg: str | None = None, pos: int | None = None) -> Any:
         """Show the bar, or print a line with the time of day."""
@@ -43,3 +44,11 @@ class Bar(_Tqdm):
         if msg is None:
             print(f"{time.strftime('%H:%M:%S')} {self}", file=self.fp, flush=True)
         return True
+
+    def close(self) -> None:
+        """End the bar; in a log, with a last line."""
+        if self._plain and not self.disable:
+            self.display()
+            self.disable = True
+            self._decr_instances(self)
+        super().close()

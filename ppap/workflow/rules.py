@@ -17,16 +17,16 @@ from ppap.workflow.steps import STEPS
 Wildcards = Any
 
 
-def all_rules(layout: Layout) -> Iterator[Rule]:
+def all_rules(layout: Layout, preset_file: str) -> Iterator[Rule]:
     """Make one rule for each step."""
     for step in STEPS:
-        yield Rule(step, layout)
+        yield Rule(step, layout, preset_file)
 
 
 class Rule:
     """The rule of a step; each attribute is what the directive of its name takes."""
 
-    def __init__(self, step: type[Step], layout: Layout) -> None:
+    def __init__(self, step: type[Step], layout: Layout, preset_file: str) -> None:
         self.step, self.layout = step, layout
         self.name, self.message, self.local = step.rule(), step.message, step.local
         self.priority, self.retries = step.priority, step.retries
@@ -43,6 +43,7 @@ class Rule:
         self.benchmark = str(layout.benchmark(pattern.name(layout)))
         self.params = {
             "command": step.command(),
+            "preset": preset_file,
             "arguments": self._of(lambda job: job.arguments()),
             "depends": self._of(lambda job: job.fingerprint(layout.preset)),
         }

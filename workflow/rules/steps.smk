@@ -1,9 +1,8 @@
 # The steps of the workflow (ppap/workflow/steps, a module each), as rules: what they read and write, what a change of
-# the preset makes stale, what they ask of the machine. The preset's file is no parameter: another spelling of its path
-# would make all jobs stale.
+# the preset makes stale, what they ask of the machine.
 
 
-for RULE in all_rules(LAYOUT):
+for RULE in all_rules(LAYOUT, PRESET_FILE):
     if RULE.local:
         workflow.localrules(RULE.name)
 
@@ -32,4 +31,4 @@ for RULE in all_rules(LAYOUT):
         message:
             RULE.message
         shell:
-            "ppap {params.command:q} {PRESET_FILE:q} {params.arguments:q} > {log:q} 2>&1"
+            "ppap {params.command:q} {params.preset:q} {params.arguments:q} > {log:q} 2>&1"
