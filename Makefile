@@ -114,8 +114,7 @@ pull: install ## fetch a preset's artifacts from the DVC remote, and tell Snakem
 	dvc pull
 	snakemake --config preset="$$PRESET" --touch
 
-unlock: install ## after a crash: stop the jobs that Snakemake left behind here, and unlock the folder
-	ppap stop-jobs
+unlock: install ## after a crash: unlock the folder
 	snakemake --config "preset=$$PRESET" --unlock
 
 schema: install ## write the JSON schema of presets to workflow/schemas/

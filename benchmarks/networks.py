@@ -18,7 +18,8 @@ from ppap.experts.bank import Expert, ExpertBank
 from ppap.experts.header import ExpertHeader
 from ppap.experts.settings import AdapterConfig
 from ppap.guides.guide import Guide
-from ppap.utils import runtime
+from ppap.utils.device import device_of, place
+from ppap.utils.mixed_precision import hold_precision
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
 
@@ -42,7 +43,7 @@ def new_diffusion(preset: Preset) -> nn.Module:
     """The diffusion network in float32 on the preset's device, frozen."""
     with torch.device("meta"):
         network = models.new_diffusion(Layout(preset))
-    network = network.to_empty(device=runtime.device(preset.runtime))
+    network = network.to_empty(device=device_of(preset.runtime))
     for name, parameter in network.named_parameters():
         if parameter.dim() > 1:
             nn.init.normal_(parameter, std=0.02)
@@ -53,15 +54,15 @@ def new_diffusion(preset: Preset) -> nn.Module:
 
 def new_denoiser(preset: Preset, held: bool = True) -> Denoiser:
     """The diffusion model on DDIM-25, as jobs have it; with `held` its weights are in the runtime's precision."""
-    network = runtime.place(new_diffusion(preset), preset.runtime)
+    network = place(new_diffusion(preset), preset.runtime)
     if held:
-        runtime.hold_precision(network, preset.runtime)
+        hold_precision(network, preset.runtime)
     return Denoiser(network, ddim_schedule(preset), preset.diffusion.variance)
 
 
 def new_guide(preset: Preset, name: str) -> Guide:
     """A guide in float32 on the preset's device, frozen."""
-    with torch.device(runtime.device(preset.runtime)):
+    with torch.device(device_of(preset.runtime)):
         guide = models.new_guide(Layout(preset), name)
     return guide.eval().requires_grad_(False)
 

@@ -18,7 +18,7 @@ from benchmarks import networks, ours, pipeline, plain
 from benchmarks.setting import Setting, timed
 from benchmarks.timing import Work, best_of, where
 from ppap import config as presets
-from ppap.utils.runtime import Runtime
+from ppap.utils.device import Runtime
 
 OPTIONS: dict[str, dict[str, object]] = {
     "channels_last": {"channels_last": True},

@@ -19,8 +19,8 @@ from benchmarks import counted, ours
 from benchmarks.setting import Setting, timed
 from benchmarks.timing import Work, forget_peak, peak_memory, where
 from ppap import config as presets
-from ppap.utils import runtime
-from ppap.utils.runtime import Runtime
+from ppap.utils import mixed_precision
+from ppap.utils.device import Runtime
 
 METHODS = {"forward": "none", "guided": "off_the_shelf", "x0_gradient": "x0_gradient"}
 TRAINING = "training"
@@ -45,7 +45,7 @@ def measure(setting: Setting, kind: str, repeats: int, held: bool) -> str:
     warm = 2 if setting.preset.runtime.compile else 1
     seconds = timed(setting, work, warm, steps=1, laps=repeats)
     memory, tflop = peak_memory(setting.device) / 1e9, setting.batch * flops / 1e12
-    precision = str(runtime.precision(setting.preset.runtime)).removeprefix("torch.")
+    precision = str(mixed_precision.precision(setting.preset.runtime)).removeprefix("torch.")
     return (
         f"{kind:<12} {precision:<9} {setting.batch:5} {seconds:9.3f} {setting.batch / seconds:9.2f} "
         f"{memory:9.2f} {tflop:8.2f} {tflop / seconds:9.2f}"

@@ -11,8 +11,8 @@ from benchmarks.timing import Stopwatch, Work
 from ppap.config import Preset
 from ppap.diffusion.trajectory import Seeds
 from ppap.experts.lessons import Lesson
-from ppap.utils import runtime
-from ppap.utils.runtime import Runtime
+from ppap.utils.device import Runtime, device_of
+from ppap.utils.mixed_precision import autocast
 
 SCALE = 7.5
 """Of guidance, as in the paper."""
@@ -30,7 +30,7 @@ class Setting(NamedTuple):
 
     @property
     def device(self) -> torch.device:
-        return runtime.device(self.preset.runtime)
+        return device_of(self.preset.runtime)
 
     @property
     def seeds(self) -> Seeds:
@@ -53,6 +53,6 @@ def timed(setting: Setting, work: Work, warm: int, steps: int, laps: int = 1) ->
     watch = Stopwatch(setting.device, warm, steps, laps)
     if setting.preset.runtime.compile:
         torch.compiler.reset()  # it gives up after a few networks of the same code
-    with runtime.autocast(setting.preset.runtime):
+    with autocast(setting.preset.runtime):
         work(watch)
     return watch.seconds

@@ -1,7 +1,7 @@
 """A program that runs steps side by side and kills them all at once, again and again, until they are done.
 
-`python -m tests.killing SCRATCH SEED < PHASES` takes a JSON list of phases, each a list of calls of `ppap`, runs
-them phase by phase, and prints how often it killed each phase's steps. It imports what the steps need and forks,
+`python -m tests.killing SCRATCH SEED < STAGES` takes a JSON list of stages, each a list of calls of `ppap`, runs
+them stage by stage, and prints how often it killed each stage's steps. It imports what the steps need and forks,
 so that a step starts within milliseconds. Steps run until one of them has written a checkpoint, and a random
 moment longer; after some kills they run to their end.
 """
@@ -31,7 +31,7 @@ from ppap.workflow import expert_training as training  # noqa: F401
 Step = list[str]
 """The arguments of a call of `ppap`."""
 LONGEST = 0.03  # seconds from the first checkpoint to the kill
-ENOUGH = 7  # kills of a phase
+ENOUGH = 7  # kills of a stage
 
 
 def finish(steps: list[Step], scratch: Path, moments: random.Random) -> int:
@@ -85,5 +85,5 @@ def _ended(processes: set[int], options: int) -> Iterator[tuple[int, int]]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     moments = random.Random(int(sys.argv[2]))
-    phases = json.load(sys.stdin)
-    print(json.dumps([finish(steps, Path(sys.argv[1]), moments) for steps in phases]))
+    stages = json.load(sys.stdin)
+    print(json.dumps([finish(steps, Path(sys.argv[1]), moments) for steps in stages]))

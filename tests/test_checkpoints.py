@@ -77,7 +77,7 @@ def test_what_cannot_be_read_costs_its_work_only(tmp_path: Path, caplog) -> None
     assert Checkpoint(tmp_path / "nowhere.ckpt", "m").load() is None
 
 
-PHASES = [
+STAGES = [
     [["pretrain", "diffusion"], ["pretrain", "resnet"]],
     [["generate", "--shard", "0"], ["generate", "--shard", "1"]],
     [["label", "resnet"]],
@@ -112,10 +112,10 @@ def test_jobs_side_by_side_killed_thirty_times_end_with_the_bytes_of_undisturbed
 
     def calls(name: str) -> list[list[list[str]]]:
         roots = ["--results", str(tmp_path / name), "--scratch", str(tmp_path / f"{name}-scratch")]
-        return [[[*roots, step, str(preset), *rest] for step, *rest in phase] for phase in PHASES]
+        return [[[*roots, step, str(preset), *rest] for step, *rest in stage] for stage in STAGES]
 
-    for phase in calls("undisturbed"):
-        for call in phase:
+    for stage in calls("undisturbed"):
+        for call in stage:
             ppap(*call)
     done = subprocess.run(
         [sys.executable, "-m", "tests.killing", str(tmp_path / "killed-scratch"), "0"],

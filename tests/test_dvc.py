@@ -7,16 +7,17 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ppap.workflow.stages import STAGES, by_stage
+from ppap.workflow.steps import STEPS
 
 from ppap import config as presets
 from ppap.workflow.layout import Layout
-from ppap.workflow.phases import PHASES, by_phase
 from tests.conftest import ROOT, SMOKE, SMOKE_TASKS, ppap
 from tests.repository import Repository
 
 # `finished` is a repository in which `dvc repro` has built the smoke preset (tests/conftest.py).
 
-STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+DVC_STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 STEPS = "config/smoke.yaml:guides.resnet.experts.steps"
 
 
@@ -92,8 +93,8 @@ def retrained(finished: Repository, tmp_path_factory) -> tuple[Repository, str]:
 
 def test_a_changed_training_parameter_reruns_what_depends_on_it_and_no_more(retrained) -> None:
     repository, printed = retrained
-    ran = {stage for stage in STAGES if f"Running stage '{stage}'" in printed}
-    assert ran == {"phases", "experts", "samples", "evaluation", "tables"}
+    ran = {stage for stage in DVC_STAGES if f"Running stage '{stage}'" in printed}
+    assert ran == {"stages", "experts", "samples", "evaluation", "tables"}
     assert "Nothing to be done" in repository.snakemake("--dry-run").stdout
     assert "up to date" in repository.run("dvc", "status").stdout
 
@@ -135,7 +136,7 @@ def test_what_snakemake_remade_is_committed_to_dvc(altered: Repository) -> None:
     preset.write_text(text)
     altered.snakemake()
     assert "up to date" not in altered.run("dvc", "status").stdout
-    altered.run("ppap", "config", "phases", "smoke")
+    altered.run("ppap", "config", "stages", "smoke")
     altered.run("dvc", "commit", "--force")
     assert "up to date" in altered.run("dvc", "status").stdout
     assert "Nothing to be done" in altered.snakemake("--dry-run").stdout
@@ -160,48 +161,50 @@ def in_stage(path: Path, layout: Layout) -> str:
 
 def snakemake_of(stage: str) -> str:
     """The command of a stage that runs the jobs, its last."""
-    commands = STAGES[stage]["cmd"]
+    commands = DVC_STAGES[stage]["cmd"]
     return commands if isinstance(commands, str) else commands[-1]
 
 
-def test_there_is_a_stage_for_each_phase() -> None:
-    assert list(STAGES) == ["phases", *PHASES]
-    for phase, folders in PHASES.items():
-        assert STAGES[phase]["outs"] == [f"results/${{preset}}/{folder}" for folder in folders]
-        assert snakemake_of(phase).split()[-2:] == ["--", phase]
+def test_there_is_a_stage_for_each_of_the_workflows() -> None:
+    assert list(DVC_STAGES) == ["stages", *STAGES]
+    for stage, folders in STAGES.items():
+        assert DVC_STAGES[stage]["outs"] == [f"results/${{preset}}/{folder}" for folder in folders]
+        assert snakemake_of(stage).split()[-2:] == ["--", stage]
 
 
-@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
-def test_stages_allow_the_rules_of_their_phase_and_no_others(path: Path) -> None:
-    for phase, jobs in by_phase(Layout(presets.load(path))).items():
-        allowed = snakemake_of(phase).split("--allowed-rules ")[1].split(" -- ")[0]
-        assert allowed == f"$(ppap config rules '${{preset}}' {phase})"
-        *rules, asked = ppap("config", "rules", path, phase).stdout.split()
-        assert asked == phase
-        assert {re.sub(r"_\d+$", "", rule) for rule in rules} == {job.rule() for job in jobs}
+def test_stages_allow_the_rules_of_their_steps_and_no_others() -> None:
+    """Those of any preset: a stage is the steps that write to its folders, and the rule of its own name."""
+    written: dict[str, set[str]] = {stage: {stage} for stage in STAGES}
+    for path in PRESETS:
+        for stage, jobs in by_stage(Layout(presets.load(path))).items():
+            written[stage] |= {job.rule() for job in jobs}
+    for stage, rules in written.items():
+        allowed = snakemake_of(stage).split("--allowed-rules ")[1].split(" -- ")[0].split()
+        assert set(allowed) == rules and len(allowed) == len(rules)
+    assert set().union(*written.values()) - {*STAGES} == {step.rule() for step in STEPS}
 
 
-def test_stages_of_phases_that_may_have_no_jobs_make_their_folders_themselves() -> None:
+def test_stages_that_may_have_no_jobs_make_their_folders_themselves() -> None:
     """DVC asks for each folder, also where an evaluator has no file and no row has experts."""
     plain = yaml.safe_load(SMOKE.read_text())
     row = {"guides": ["resnet"], "samplers": ["ddim25"], "methods": ["naive"]}
     plain |= {"evaluator": {"kind": "user:judge.Judge"}, "tables": {"main": [row]}}
-    least = by_phase(Layout(presets.validate(plain, SMOKE)))
+    least = by_stage(Layout(presets.validate(plain, SMOKE)))
     makers = {
-        phase: [f"mkdir -p 'results/${{preset}}/{folder}'" for folder in PHASES[phase]]
-        for phase, jobs in least.items()
+        stage: [f"mkdir -p 'results/${{preset}}/{folder}'" for folder in STAGES[stage]]
+        for stage, jobs in least.items()
         if not jobs
     }
     assert makers.keys() == {"judges", "labels", "experts"}
-    assert all(STAGES[phase]["cmd"][:-1] == made for phase, made in makers.items())
+    assert all(DVC_STAGES[stage]["cmd"][:-1] == made for stage, made in makers.items())
 
 
 def test_a_stage_waits_for_all_that_its_jobs_read(layout: Layout) -> None:
-    for phase, jobs in by_phase(layout).items():
+    for stage, jobs in by_stage(layout).items():
         made = {path for job in jobs for path in job.outputs(layout)}
         read = {path for job in jobs for path in job.inputs(layout)} - made
         read -= {*layout.dataset}  # which a stage before `judges` has downloaded for all
-        deps = STAGES[phase]["deps"]
-        for path in (*read, layout.phase(phase)):
+        deps = DVC_STAGES[stage]["deps"]
+        for path in (*read, layout.stage(stage)):
             named = in_stage(path, layout)
-            assert any(named == dep or named.startswith(f"{dep}/") for dep in deps), (phase, path)
+            assert any(named == dep or named.startswith(f"{dep}/") for dep in deps), (stage, path)

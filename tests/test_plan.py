@@ -28,8 +28,8 @@ def planned(preset: Path, *options: object, cwd: Path) -> dict:
     return json.loads(ppap("plan", preset, "--json", *options, cwd=cwd).stdout)
 
 
-def phases(plan: dict) -> dict[str, dict]:
-    return {row["phase"]: row for row in plan["phases"]}
+def stages(plan: dict) -> dict[str, dict]:
+    return {row["stage"]: row for row in plan["stages"]}
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_jobs_are_those_of_snakemakes_dry_run(tmp_path, preset_file, warm_start)
     for target in ("all", "total"):
         counts.pop(target, None)
     listed = sum(
-        (Counter(row["jobs"]) for row in planned(preset, cwd=tmp_path)["phases"]), Counter()
+        (Counter(row["jobs"]) for row in planned(preset, cwd=tmp_path)["stages"]), Counter()
     )
     assert listed == counts
 
@@ -95,7 +95,7 @@ def test_jobs_are_those_of_snakemakes_dry_run(tmp_path, preset_file, warm_start)
 def test_the_paper_at_full_size(tmp_path: Path) -> None:
     preset = ROOT / "config" / "imagenet256.yaml"
     plan = planned(preset, cwd=tmp_path)
-    rows = phases(plan)
+    rows = stages(plan)
     assert rows["samples"]["jobs"] == {"sample": 30 * 20}  # 500 of a row's 10,000 samples a job
     assert rows["clean"]["jobs"] == {"generate": 500}
     unet = 2 * 1120e9  # see above
@@ -126,16 +126,16 @@ def test_every_job_waits_only_for_files_that_earlier_jobs_make(smoke: Preset) ->
 def test_sampling_hours_grow_with_the_samples(tmp_path, preset_file, factor) -> None:
     once = planned(preset_file(**GPU), cwd=tmp_path)
     more = planned(preset_file(**GPU, sampling__samples=20 * factor), cwd=tmp_path)
-    for phase, row in phases(more).items():
-        grown = factor if phase == "samples" else 1
-        if phase != "evaluation":  # the samples' features grow, those of the real images do not
-            assert row["hours"] == pytest.approx(grown * phases(once)[phase]["hours"])
+    for stage, row in stages(more).items():
+        grown = factor if stage == "samples" else 1
+        if stage != "evaluation":  # the samples' features grow, those of the real images do not
+            assert row["hours"] == pytest.approx(grown * stages(once)[stage]["hours"])
 
 
 def test_sampling_hours_are_those_of_the_networks(tmp_path, preset_file, smoke) -> None:
     rows = {"guides": ["resnet"], "samplers": ["ddim25"]}
     found = [
-        phases(planned(preset, cwd=tmp_path))["samples"]["hours"]
+        stages(planned(preset, cwd=tmp_path))["samples"]["hours"]
         for methods in (["naive"], ["naive", "x0_gradient"])
         if (preset := preset_file(**GPU, tables={"main": [rows | {"methods": methods}]}))
     ]
@@ -160,8 +160,8 @@ def test_sequential_experts_are_waited_for_one_after_another(tmp_path, preset_fi
     for start in ("none", "sequential"):
         preset = preset_file(**GPU, tables={"main": [rows]}, experts={"warm_start": start})
         plan = planned(preset, cwd=tmp_path)
-        chains[start] = {link["phase"]: link["hours"] for link in plan["chain"]}
-        total = phases(plan)["experts"]["hours"]
+        chains[start] = {link["stage"]: link["hours"] for link in plan["chain"]}
+        total = stages(plan)["experts"]["hours"]
         assert chains[start]["experts"] == pytest.approx(total / (2 if start == "none" else 1))
         assert plan["chain_hours"] == pytest.approx(sum(chains[start].values()))
 
@@ -174,27 +174,27 @@ def benchmark(folder: Path, job: str, seconds: float) -> None:
 
 def test_measured_times_take_precedence(tmp_path, preset_file) -> None:
     preset = preset_file(**GPU)
-    before = phases(planned(preset, cwd=tmp_path))
+    before = stages(planned(preset, cwd=tmp_path))
     benchmark(tmp_path, "clean/0000", 7200)
-    half = phases(planned(preset, cwd=tmp_path))["clean"]
+    half = stages(planned(preset, cwd=tmp_path))["clean"]
     assert half["source"] == "1 measured, 1 counted"
     assert half["hours"] == pytest.approx(2 + before["clean"]["hours"] / 2)
     benchmark(tmp_path, "clean/0001", 3600)
     plan = planned(preset, cwd=tmp_path)
-    full = phases(plan)["clean"]
+    full = stages(plan)["clean"]
     assert (full["source"], full["hours"], full["longest_job_hours"]) == ("measured", 3, 2)
-    assert {link["phase"]: link["hours"] for link in plan["chain"]}["clean"] == 2
-    assert phases(plan)["samples"] == before["samples"]
+    assert {link["stage"]: link["hours"] for link in plan["chain"]}["clean"] == 2
+    assert stages(plan)["samples"] == before["samples"]
 
 
 def test_a_preset_for_the_cpu_has_measured_hours_only(tmp_path) -> None:
     plan = planned(SMOKE, cwd=tmp_path)
     assert plan["unit"] == "CPU"
-    assert {row["hours"] for row in plan["phases"]} == {None} and plan["chain_hours"] is None
+    assert {row["hours"] for row in plan["stages"]} == {None} and plan["chain_hours"] is None
     benchmark(tmp_path, "clean/0000", 1800)
-    assert phases(planned(SMOKE, cwd=tmp_path))["clean"]["hours"] is None  # half of it only
+    assert stages(planned(SMOKE, cwd=tmp_path))["clean"]["hours"] is None  # half of it only
     benchmark(tmp_path, "clean/0001", 1800)
-    row = phases(planned(SMOKE, cwd=tmp_path))["clean"]
+    row = stages(planned(SMOKE, cwd=tmp_path))["clean"]
     assert (row["hours"], row["source"]) == (1, "measured")
     shown = ppap("plan", SMOKE, cwd=tmp_path).stdout
     assert re.search(r"^clean +2 +1\.00 +0\.50 .*measured$", shown, re.MULTILINE)
@@ -209,9 +209,9 @@ def test_text_and_json_say_the_same(tmp_path, preset_file) -> None:
     )
     assert plan["basis"] == "H100 SXM, float16, 35% of 989.5 TFLOP/s (NVIDIA H100 data sheet)"
     assert plan["basis"] in text
-    for row in (*plan["phases"], plan["total"]):
-        assert re.search(rf"^{row['phase']} +{sum(row['jobs'].values())} ", text, re.MULTILINE)
-    assert plan["total"]["hours"] == pytest.approx(sum(row["hours"] for row in plan["phases"]))
+    for row in (*plan["stages"], plan["total"]):
+        assert re.search(rf"^{row['stage']} +{sum(row['jobs'].values())} ", text, re.MULTILINE)
+    assert plan["total"]["hours"] == pytest.approx(sum(row["hours"] for row in plan["stages"]))
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,9 @@ from ppap.experts.header import ExpertHeader
 from ppap.experts.lora import lora_shapes
 from ppap.guides.guide import Guide
 from ppap.guides.libraries.library import Shape, build_network
-from ppap.utils import files, runtime
-from ppap.utils.runtime import Runtime
+from ppap.utils import files, mixed_precision
+from ppap.utils.device import Runtime
+from ppap.utils.mixed_precision import autocast, hold_precision
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
 from tests.conftest import SMOKE, ppap
@@ -103,12 +104,12 @@ def test_weights_that_are_held_in_half_give_the_same_numbers(
     for parameter in network.eval().requires_grad_(False).parameters():
         parameter.normal_(std=0.05)
     held, how = deepcopy(network), Runtime(device="cpu", precision=precision)
-    runtime.hold_precision(held, how)
+    hold_precision(held, how)
     x, t = torch.randn(2, channels, 16, 16), torch.tensor([3, 700])
 
     def answered(network: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
         seen = x.clone().requires_grad_()
-        with runtime.autocast(how):
+        with autocast(how):
             out = network(seen, t)
         (gradient,) = torch.autograd.grad(out.float().square().sum(), seen)
         return out, gradient
@@ -133,9 +134,9 @@ def test_guides_that_hold_their_weights_in_half_say_the_same(model: str) -> None
     options, shape = GUIDES[model]
     network = build_network(model, options, shape).eval().requires_grad_(False)
     how = Runtime(device="cpu", precision="bfloat16")
-    held = runtime.hold_precision(deepcopy(network), how)
+    held = hold_precision(deepcopy(network), how)
     x = torch.randn(2, 3, 32, 32)
-    with runtime.autocast(how):
+    with autocast(how):
         assert torch.equal(held(x), network(x))
 
 
@@ -145,9 +146,9 @@ def test_experts_are_merged_before_they_are_rounded() -> None:
     network = build_network("timm:resnet18", options, shape).eval().requires_grad_(False)
     how = Runtime(device="cpu", precision="bfloat16")
     banks = [bank(deepcopy(network)) for _ in range(2)]
-    runtime.hold_precision(banks[0].guide, how)
+    hold_precision(banks[0].guide, how)
     x = torch.randn(2, 3, 32, 32)
-    with runtime.autocast(how):
+    with autocast(how):
         for t in (1, 7, 1, 12, 7):
             assert torch.equal(banks[0].at(x, t), banks[1].at(x, t))
     stored = {p.dtype for p in banks[0].guide.parameters()}
@@ -213,8 +214,8 @@ def test_an_option_changes_samples_and_training_by_rounding_only(
 def test_auto_is_bfloat16_where_the_processor_has_it(monkeypatch, capabilities, precision) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: MappingProxyType(capabilities))
     chosen = Runtime(device="cpu", precision="auto")
-    assert runtime.precision(chosen) == precision
-    with runtime.autocast(chosen):
+    assert mixed_precision.precision(chosen) == precision
+    with autocast(chosen):
         product = torch.ones(2, 2) @ torch.ones(2, 2)
     assert product.dtype == precision
 
@@ -222,7 +223,7 @@ def test_auto_is_bfloat16_where_the_processor_has_it(monkeypatch, capabilities, 
 def test_a_named_precision_is_taken_at_its_word(monkeypatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: MappingProxyType({}))
     for name in ("float32", "bfloat16", "float16"):
-        with runtime.autocast(Runtime(device="cpu", precision=name)):
+        with autocast(Runtime(device="cpu", precision=name)):
             assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == getattr(torch, name)
 
 
@@ -258,7 +259,7 @@ def test_weights_are_read_into_the_precision_that_they_are_held_in(finished) -> 
     layout = Layout(presets.load(SMOKE), finished.where / "results")
     how = Runtime(precision="bfloat16")
     at_once = models.load_diffusion(layout, how).state_dict()
-    later = runtime.hold_precision(models.load_diffusion(layout), how).state_dict()
+    later = hold_precision(models.load_diffusion(layout), how).state_dict()
     assert at_once.keys() == later.keys()
     assert {value.dtype for value in at_once.values()} == {torch.bfloat16, torch.float32}
     for name, value in later.items():

@@ -16,9 +16,8 @@ from ppap import config as presets
 from ppap import open_run
 from ppap.utils import files
 from ppap.workflow.layout import Layout
-from ppap.workflow.phases import PHASES
 from ppap.workflow.plan.costs import Costs
-from ppap.workflow.processes import all_processes
+from ppap.workflow.stages import STAGES
 from ppap.workflow.steps import STEPS, all_jobs
 from tests.conftest import DIGITS, ROOT, SMOKE, ppap
 from tests.repository import Repository, snakemake
@@ -62,6 +61,8 @@ def test_jobs_leave_logs_benchmarks_and_no_checkpoints(finished: Repository) -> 
     )
     assert not [path for path in (finished.where / "scratch").rglob("*") if path.is_file()]
     assert not list(root.rglob("*.part*"))
+    status = json.loads(ppap("status", SMOKE, "--json", cwd=finished.where).stdout)["total"]
+    assert status["files"] == status["wanted"] and status["jobs_left"] == 0
 
 
 def stored(path: Path) -> int:
@@ -86,7 +87,7 @@ def test_the_plan_lists_the_jobs_that_ran_and_what_they_wrote(finished: Reposito
         if planned is not None:
             assert planned == sum(map(stored, job.outputs(layout))), job
     plan = json.loads(ppap("plan", SMOKE, "--json", cwd=finished.where).stdout)
-    assert {row["source"] for row in plan["phases"]} == {"measured"}
+    assert {row["source"] for row in plan["stages"]} == {"measured"}
     assert 0 < plan["chain_hours"] < plan["total"]["hours"]
 
 
@@ -125,6 +126,13 @@ def test_the_report_opens_at_the_main_table_and_every_figure(
 
 def test_a_second_run_does_nothing(finished: Repository) -> None:
     assert "Nothing to be done" in finished.snakemake().stderr
+
+
+def test_another_spelling_of_the_presets_path_makes_nothing_stale(finished: Repository) -> None:
+    for spelling in ("config/smoke.yaml", "./config/../config/smoke.yaml"):
+        assert "Nothing to be done" in finished.snakemake("--dry-run", preset=spelling).stdout
+    absolute = str(finished.where / "config" / "smoke.yaml")
+    assert "Nothing to be done" in finished.snakemake("--dry-run", preset=absolute).stdout
 
 
 @pytest.mark.parametrize(
@@ -172,12 +180,9 @@ def test_the_digits_graph_has_a_job_per_range_and_all_28_rows(fresh) -> None:
     done = fresh.snakemake("--dry-run", preset=str(DIGITS))
     planned = (done.stdout + done.stderr).splitlines()
     counts = dict(line.split() for line in planned if re.fullmatch(r"\w+ +\d+", line))
-    layout = Layout(presets.load(DIGITS))
-    started = Counter(process.jobs[0].rule() for process in all_processes(layout))
-    assert int(counts["total"]) == started.total() + 1
-    for step in ("train_expert", "sample"):
-        assert sum(int(n) for rule, n in counts.items() if rule.startswith(step)) == started[step]
-    jobs = Counter(job.rule() for job in all_jobs(layout))
+    jobs = Counter(job.rule() for job in all_jobs(Layout(presets.load(DIGITS))))
+    assert {rule: int(counts[rule]) for rule in jobs} == jobs
+    assert int(counts["total"]) == jobs.total() + 1
     assert jobs["train_expert"] == 2 * (1 + 5 + 5 + 10) + 5 + 1 + 5
     assert jobs["sample"] == 2 * (1 + 2 * 6) + 1 + 3 + 2 * 4
 
@@ -231,7 +236,7 @@ def test_a_preset_whose_path_a_shell_would_read_otherwise_is_refused_and_runs_no
 
 def test_the_rules_are_the_steps(fresh) -> None:
     listed = fresh.run("snakemake", "--list-rules", "--config", "preset=smoke").stdout.split()
-    assert set(listed) == {step.rule() for step in STEPS} | PHASES.keys() | {"all"}
+    assert set(listed) == {step.rule() for step in STEPS} | STAGES.keys() | {"all"}
 
 
 def test_how_often_a_failed_job_is_tried_again_is_for_the_profile_to_say() -> None:

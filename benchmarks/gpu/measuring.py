@@ -16,7 +16,7 @@ from benchmarks.gpu.table import Figures, Measured
 from benchmarks.setting import Setting, timed
 from benchmarks.timing import Stopwatch, Work, forget_peak, peak_memory
 from ppap.config import Preset
-from ppap.utils.runtime import Runtime
+from ppap.utils.device import Runtime
 
 WARM = 3
 

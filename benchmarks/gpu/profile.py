@@ -13,7 +13,7 @@ from benchmarks.gpu.rows import METHODS, Row
 from benchmarks.setting import Setting
 from benchmarks.timing import Stopwatch
 from ppap.config import Preset
-from ppap.utils import runtime
+from ppap.utils.mixed_precision import autocast
 
 _SHOWN = 12
 
@@ -54,7 +54,7 @@ def kernels(setting: Setting, row: Row) -> str:
     work = ours.drawing(setting, row.work, row.guide)
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     steps_seen = schedule(wait=1, warmup=WARM, active=row.steps)
-    with profile(activities=activities, schedule=steps_seen) as found, runtime.autocast(setting.preset.runtime):  # fmt: skip
+    with profile(activities=activities, schedule=steps_seen) as found, autocast(setting.preset.runtime):  # fmt: skip
         work(Profiled(setting.device, row.steps, found))
     order = "self_device_time_total" if on_gpu else "self_cpu_time_total"
     return str(found.key_averages().table(sort_by=order, row_limit=_SHOWN))

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from benchmarks.networks import STEPS
 from ppap.config import Preset
-from ppap.utils.runtime import Runtime
+from ppap.utils.device import Runtime
 
 FORWARD, TRAINING = "forward", "training"
 METHODS = ("none", "off_the_shelf", "x0_gradient", "experts")

@@ -1,21 +1,20 @@
-"""Arguments that commands share, and the preset, folders and names that they speak of."""
+"""Arguments that commands share, and the preset, folders and names that they speak of.
+
+What takes seconds to import is imported inside functions, so that `--help` and completion are quick.
+"""
 
 from __future__ import annotations
 
 import enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ppap import config as presets
 from ppap.cli import completion
-from ppap.config import Preset, runs
-from ppap.config.contents import known
-from ppap.config.runs import Run
-from ppap.utils.errors import ConfigError
-from ppap.utils.settings import UNGUIDED
-from ppap.workflow.layout import Layout
+
+if TYPE_CHECKING:
+    from ppap.workflow.layout import Layout
 
 PresetName = Annotated[
     str,
@@ -38,6 +37,7 @@ Method = Annotated[
     str, typer.Argument(help="a key of `methods`", autocompletion=completion.method_names)
 ]
 ShardIndex = Annotated[int, typer.Option(min=0, help="which shard, counted from 0")]
+AsJson = Annotated[bool, typer.Option("--json", help="for programs")]
 
 
 class TableName(enum.StrEnum):
@@ -63,40 +63,12 @@ class Started:
 
 def open_preset(preset: str) -> Layout:
     """Load a preset for work with its networks, and say where its files lie."""
-    from ppap.utils import runtime
+    from ppap import config as presets
+    from ppap.utils.device import keep_compiled, keep_freed_memory
+    from ppap.workflow.layout import Layout
 
-    layout = layout_of(preset)
-    runtime.keep_freed_memory()
-    runtime.keep_compiled(layout.compiled)
-    return layout
-
-
-def layout_of(preset: str) -> Layout:
-    """Load a preset, and say where its files lie; without torch, unless code of the user's own imports it."""
     loaded = presets.load(presets.find(preset))
-    return Layout(loaded, Started.results, Started.scratch, Started.downloads)
-
-
-def run_of(preset: Preset, sampler: str, guide: str, method: str) -> Run:
-    """The run that holds these samples; ConfigError if a name is unknown."""
-    known(preset, "samplers", sampler)
-    known(preset, "methods", method)
-    if preset.guidance(method).guided:
-        known(preset, "guides", guide)
-    return runs.stored_as(preset, Run(sampler, guide, method))
-
-
-def chosen_methods(
-    preset: Preset, sampler: str, guide: str, methods: list[str]
-) -> tuple[str, tuple[str, ...]]:
-    """A guide and its methods, these or all, whose features lie in one file; ConfigError if they do not."""
-    named = [run_of(preset, sampler, guide, method) for method in dict.fromkeys(methods)]
-    chosen = named or runs.group(preset, sampler, guide)
-    if not chosen:
-        raise ConfigError(
-            f"preset {preset.name} has no runs with sampler '{sampler}' and guide '{guide}'"
-        )
-    if len({run.guide for run in chosen}) > 1:
-        alone = next(run.method for run in chosen if run.guide == UNGUIDED)
-        raise ConfigError(f"{alone}: has no guide; give it alone, not with methods of {guide}")
-    return chosen[0].guide, tuple(run.method for run in chosen)
+    layout = Layout(loaded, Started.results, Started.scratch, Started.downloads)
+    keep_freed_memory()
+    keep_compiled(layout.compiled)
+    return layout

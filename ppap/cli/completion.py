@@ -1,82 +1,46 @@
-"""Words that a shell completes: presets, and the names that a preset gives its guides, samplers, methods and so on.
-
-No code of a user's own is run while a word is being typed, and what is wrong with a preset goes unsaid.
-"""
+"""Words that a shell completes: presets, and the names that a preset gives its guides, samplers, methods and so on."""
 
 from __future__ import annotations
 
 import contextlib
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from ppap import config as presets
-from ppap.config import yaml_values
-from ppap.report.figures import figure_names as names_of_figures
-from ppap.utils.errors import ConfigError
-from ppap.utils.settings import UNGUIDED
-
 Completer = Callable[[typer.Context, str], list[str]]
-
-_IS_PRESET = re.compile(rb"^diffusion:", re.MULTILINE)
-_RUNS_CODE = re.compile(rb"\b(kind|guidance|task):\s*[\"']?user:")
 
 
 def preset_names(incomplete: str) -> list[str]:
-    """Presets in config/; paths of others are completed by the shell itself."""
-    found = sorted(
-        path for path in Path("config").glob("*.yaml") if _IS_PRESET.search(_content(path))
-    )
-    return _starting((path.stem for path in found), incomplete)
+    """List the presets in config/; paths of others are completed by the shell itself."""
+    paths = sorted(Path("config").glob("*.yaml"))
+    return [p.stem for p in paths if p.stem.startswith(incomplete) and "diffusion" in _read(p)]
 
 
 def names_in(section: str, *others: str) -> Completer:
-    """The keys of a section of the preset that was named before."""
+    """Complete by the keys of a section of the preset that was named before."""
 
     def complete(context: typer.Context, incomplete: str) -> list[str]:
-        return _starting([*_section(_content(_named(context)), section), *others], incomplete)
+        # an option whose value is being typed keeps the arguments before it from being told apart
+        preset = str(context.params.get("preset") or next(iter(context.args), ""))
+        path = Path(preset) if preset.endswith((".yaml", ".yml")) else Path(f"config/{preset}.yaml")
+        keys = [*(_read(path).get(section) or ()), *others]
+        return [key for key in map(str, keys) if key.startswith(incomplete)]
 
     return complete
 
 
-def figure_names(context: typer.Context, incomplete: str) -> list[str]:
-    """Figures of the preset that was named before."""
-    path = _named(context)
-    if _RUNS_CODE.search(_content(path)):
-        return []
-    with contextlib.suppress(ConfigError):
-        return _starting(names_of_figures(presets.load(path)), incomplete)
-    return []
+def _read(path: Path) -> dict[str, Any]:
+    """Read a preset as plain YAML; nothing, if it is none."""
+    import yaml
 
-
-def _named(context: typer.Context) -> Path:
-    """The preset's file. An option whose value is being typed keeps the arguments before it from being told apart."""
-    named = context.params.get("preset") or next(iter(context.args), "")
-    return presets.find(str(named))
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return yaml_values.content(path)
-    except OSError:
-        return b""
-
-
-def _section(content: bytes, name: str) -> Iterable[str]:
-    with contextlib.suppress(ValueError):
-        found: Any = yaml_values.read(content)
-        section = found.get(name) if isinstance(found, dict) else None
-        return section if isinstance(section, dict) else ()
-    return ()
-
-
-def _starting(words: Iterable[str], incomplete: str) -> list[str]:
-    return [word for word in map(str, words) if word.startswith(incomplete)]
+    with contextlib.suppress(OSError, yaml.YAMLError):
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return content if isinstance(content, dict) else {}
+    return {}
 
 
 guide_names = names_in("guides")
-guided_names = names_in("guides", UNGUIDED)
+guided_names = names_in("guides", "unguided")
 sampler_names, method_names, table_names = map(names_in, ("samplers", "methods", "tables"))

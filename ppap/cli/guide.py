@@ -10,7 +10,6 @@ import typer
 
 from ppap.cli import completion
 from ppap.cli.arguments import PresetName, open_preset
-from ppap.config.contents import known
 from ppap.utils.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -64,6 +63,7 @@ def guide(
 
     Needs the preset's networks and experts: `snakemake experts` makes them.
     """
+    from ppap.config.contents import known
     from ppap.report.sheet import check_format, write_sheet
     from ppap.utils import files
     from ppap.workflow import on_demand

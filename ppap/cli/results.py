@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from ppap import config as presets
 from ppap.cli import completion
 from ppap.cli.arguments import PresetName, open_preset
 from ppap.utils.errors import DataError
@@ -88,6 +87,8 @@ def compare(
 
 def _folder(name: str) -> Path:
     """The folder of results that a user names: a preset's, or a path."""
+    from ppap import config as presets
+
     if Path(name).is_dir():
         return Path(name)
     if not presets.find(name).is_file():

@@ -1,66 +1,50 @@
-"""Commands about work that is under way: `ppap status` says how far a preset is, `ppap watch` follows it."""
+"""Commands about the work of a preset: `ppap plan` says what it takes, `ppap status` how far it is."""
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
 
-from ppap.cli.arguments import PresetName, layout_of
+from ppap.cli.arguments import AsJson, PresetName, open_preset
 
 
-def status(
+def plan(
     preset: PresetName,
     gpu: Annotated[
-        str, typer.Option(help="count, as `ppap plan` does, what nothing measured tells")
-    ] = "",
+        str, typer.Option(help="V100, A100, H100, H200, RTX 3090, RTX 4090, L40S")
+    ] = "A100",
     efficiency: Annotated[
         float, typer.Option(min=0.01, max=1, help="share of the GPU's peak rate that is reached")
     ] = 0.35,
-    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Say how far a preset is: jobs done, running, failed and to do, phase by phase, and the work left.
+    """Say what a preset takes: jobs, GPU hours and disk of each stage, and the longest chain of jobs.
 
-    Nothing is run, and Snakemake is not asked. The time of a job is what it took before, else what jobs like it
-    took: those of other numbers, or, roughly, of another method.
+    Hours are measured where the workflow has run, else counted: floating-point operations of the
+    networks, over a share of the GPU's peak rate. A preset for the CPU has measured hours only.
     """
-    import json
+    from ppap.workflow.plan import plan as planning
 
-    from ppap.workflow.status import status as telling
-
-    layout = layout_of(preset)
-    counted = {}
-    if gpu:
-        from ppap.workflow.plan import plan
-
-        counted = plan.counted(layout, gpu, efficiency)
-    found = telling.Watcher(layout, counted).status()
-    if as_json:
-        print(json.dumps(telling.as_json(found), indent=2))
-        return
-    from rich.console import Console
-
-    from ppap.workflow.status.text import as_text
-
-    Console(highlight=False).print(as_text(found), soft_wrap=True)
+    made = planning.plan(open_preset(preset), gpu, efficiency)
+    print(json.dumps(planning.as_json(made), indent=2) if as_json else planning.as_text(made))
 
 
-def watch(
-    preset: PresetName,
-    every: Annotated[float, typer.Option(min=0.1, help="seconds between two looks")] = 5,
-) -> None:
-    """Follow a preset until it is done: its status, and how far each running job is.
+def status(preset: PresetName, as_json: AsJson = False) -> None:
+    """Say how far a preset is: files that are there of files that are wanted, stage by stage, and the time left.
 
-    On a terminal the same lines are renewed; elsewhere a few lines are printed at a time. Ctrl-C ends it, and
-    nothing else.
+    A job that is left takes as long as the finished jobs of its step, in the mean. Nothing is run, and Snakemake is
+    not asked: `snakemake -n` says which files are stale.
     """
-    from rich.console import Console
+    from ppap.workflow import status as telling
 
-    from ppap.workflow.status.watch import watch as follow
-
-    follow(layout_of(preset), every, Console(highlight=False))
+    layout = open_preset(preset)
+    rows = telling.status(layout)
+    made = telling.as_json(layout, rows)
+    print(json.dumps(made, indent=2) if as_json else telling.as_text(layout, rows))
 
 
 def add_to(app: typer.Typer) -> None:
-    for command in (status, watch):
+    for command in (plan, status):
         app.command()(command)

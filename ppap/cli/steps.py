@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,35 +13,16 @@ from ppap.cli.arguments import (
     PresetName,
     Sampler,
     ShardIndex,
-    Started,
     TableName,
-    chosen_methods,
     open_preset,
-    run_of,
 )
-from ppap.config import runs
-from ppap.config.contents import known
-from ppap.utils import heartbeat
 from ppap.utils.errors import ConfigError
-from ppap.utils.settings import UNGUIDED
-from ppap.workflow.layout import Layout
-from ppap.workflow.step import Step
-from ppap.workflow.steps import all_jobs
-from ppap.workflow.steps.download import Download
-from ppap.workflow.steps.features import Features
-from ppap.workflow.steps.figure import Figure
-from ppap.workflow.steps.generate import Generate
-from ppap.workflow.steps.label import Label
-from ppap.workflow.steps.metrics import Metrics
-from ppap.workflow.steps.pretrain import Pretrain
-from ppap.workflow.steps.reference_features import ReferenceFeatures
-from ppap.workflow.steps.sample import Sample
-from ppap.workflow.steps.table import Table
-from ppap.workflow.steps.targets import Targets
-from ppap.workflow.steps.train_expert import TrainExpert
-from ppap.workflow.steps.upsample_clean import UpsampleClean
-from ppap.workflow.steps.upsample_samples import UpsampleSamples
-from ppap.workflow.steps.warm_start import WarmStart
+
+if TYPE_CHECKING:
+    from ppap.config import Preset
+    from ppap.config.runs import Run
+
+_SECTIONS = {"guide": "guides", "method": "methods", "sampler": "samplers"}
 
 
 def download(
@@ -60,7 +40,7 @@ def download(
     without network, place it there by hand. What a publisher prints no sha256 of is remembered in
     downloads.lock beside the preset, and checked ever after.
     """
-    _do(Download(name), open_preset(preset))
+    _run("download", preset, model=name)
 
 
 def pretrain(
@@ -71,17 +51,17 @@ def pretrain(
 
     Resumes from its checkpoint. Steps, batch size and learning rate are the preset's.
     """
-    _do(Pretrain(model), open_preset(preset))
+    _run("pretrain", preset, model=model)
 
 
 def generate(preset: PresetName, shard: ShardIndex = 0) -> None:
     """Draw one shard of clean images from the diffusion model, without guidance (uint8 pixels)."""
-    _do(Generate(shard), open_preset(preset))
+    _run("generate", preset, shard=shard)
 
 
 def upsample_clean(preset: PresetName, shard: ShardIndex = 0) -> None:
     """Draw one shard of clean images larger, by the second stage of a cascade (uint8 pixels)."""
-    _do(UpsampleClean(shard), open_preset(preset))
+    _run("upsample_clean", preset, shard=shard)
 
 
 def label(
@@ -93,9 +73,7 @@ def label(
 
     A part has `clean_images.label_shards` shards.
     """
-    layout = open_preset(preset)
-    known(layout.preset, "guides", guide)
-    _do(Label(guide, part), layout)
+    _run("label", preset, guide=guide, part=part)
 
 
 def targets(preset: PresetName, guide: Guide) -> None:
@@ -103,9 +81,7 @@ def targets(preset: PresetName, guide: Guide) -> None:
 
     Of held-out real pictures, or of the folder `guides.NAME.targets.folder`.
     """
-    layout = open_preset(preset)
-    known(layout.preset, "guides", guide)
-    _do(Targets(guide), layout)
+    _run("targets", preset, guide=guide)
 
 
 def warm_start(
@@ -118,15 +94,7 @@ def warm_start(
 
     Resumes from its checkpoint. It takes the share `experts.warm_share` of the steps of a method.
     """
-    layout = open_preset(preset)
-    known(layout.preset, "guides", guide)
-    methods = layout.preset.methods.values()
-    shared = [m for m in methods if runs.has_warm_start(layout.preset, m)]
-    if (supervision, trainable) not in {(m.supervision, m.trainable) for m in shared}:
-        raise ConfigError(
-            f"methods: no method has a shared start of {trainable}, taught by {supervision}"
-        )
-    _do(WarmStart(guide, supervision, trainable), layout)
+    _run("warm_start", preset, guide=guide, supervision=supervision, trainable=trainable)
 
 
 def train_expert(
@@ -140,31 +108,26 @@ def train_expert(
     Resumes from its checkpoint. The preset's `experts.steps` of the guide are the total of all
     experts of the method, the shared start included.
     """
-    layout = open_preset(preset)
-    known(layout.preset, "guides", guide)
-    known(layout.preset, "methods", method)
-    _do(TrainExpert(guide, method, expert), layout)
+    _run("train_expert", preset, guide=guide, method=method, expert=expert)
 
 
 def sample(
     preset: PresetName, sampler: Sampler, guide: Guide, method: Method, shard: ShardIndex = 0
 ) -> None:
     """Draw one shard of guided samples (uint8 pixels). Resumes from its checkpoint."""
-    layout = open_preset(preset)
-    _do(Sample(*run_of(layout.preset, sampler, guide, method), shard), layout)
+    _run("sample", preset, sampler=sampler, guide=guide, method=method, shard=shard)
 
 
 def upsample_samples(
     preset: PresetName, sampler: Sampler, guide: Guide, method: Method, shard: ShardIndex = 0
 ) -> None:
     """Draw one shard of guided samples larger, by the second stage of a cascade (uint8 pixels)."""
-    layout = open_preset(preset)
-    _do(UpsampleSamples(*run_of(layout.preset, sampler, guide, method), shard), layout)
+    _run("upsample_samples", preset, sampler=sampler, guide=guide, method=method, shard=shard)
 
 
 def reference_features(preset: PresetName) -> None:
     """Extract the evaluator's features of the real images that samples are compared with."""
-    _do(ReferenceFeatures(), open_preset(preset))
+    _run("reference_features", preset)
 
 
 def features(
@@ -184,18 +147,17 @@ def features(
     All methods of a sampler and guide share one file. Where some are named, the others' features stay in
     it, if they are of the samples and the evaluator that are there now; else it is refused.
     """
+    from ppap.workflow.steps.features import Features
+
     layout = open_preset(preset)
-    guide, chosen = chosen_methods(layout.preset, sampler, guide, methods or [])
-    _do(Features.of_methods(layout, sampler, guide, chosen), layout)
+    chosen = _chosen_runs(layout.preset, sampler, guide, methods or [])
+    names = [run.method for run in chosen]
+    Features.of_methods(layout, sampler, chosen[0].guide, names).run(layout)
 
 
 def metrics(preset: PresetName, sampler: Sampler, guide: Guide) -> None:
     """Compute FID, Inception Score, precision, recall and target-class rate from features."""
-    layout = open_preset(preset)
-    known(layout.preset, "samplers", sampler)
-    if guide != UNGUIDED:
-        known(layout.preset, "guides", guide)
-    _do(Metrics(sampler, guide), layout)
+    _run("metrics", preset, sampler=sampler, guide=guide)
 
 
 def table(
@@ -206,69 +168,77 @@ def table(
     ],
 ) -> None:
     """Rebuild one of the paper's tables: CSV, Markdown, LaTeX, HTML and JSON, beside the printed values."""
-    _do(Table(name.value), open_preset(preset))
+    _run("table", preset, table=name.value)
 
 
 def figure(
     preset: PresetName,
     name: Annotated[
-        str,
-        typer.Argument(
-            help="samples_GUIDE, metrics, confidence, gradients or scales",
-            autocompletion=completion.figure_names,
-        ),
+        str, typer.Argument(help="samples_GUIDE, metrics, confidence, gradients or scales")
     ],
 ) -> None:
     """Draw one of the figures."""
-    _do(Figure(name), open_preset(preset))
+    _run("figure", preset, figure=name)
 
 
-def do(
-    preset: PresetName,
-    jobs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="JOB...", help="names as logs have them: samples/ddim25/vit/naive/0000"
-        ),
-    ],
-) -> None:
-    """Do several jobs in this order, in one process.
+def _run(rule: str, preset_name: str, **named: Any) -> None:
+    """Run the job of a step with these wildcards; ConfigError if the preset has no guide, method or sampler of a name."""
+    from ppap.config import runs
+    from ppap.config.contents import known
+    from ppap.utils.settings import UNGUIDED
+    from ppap.workflow.steps import STEPS
 
-    The workflow runs it where `resources.STEP.together` has short jobs share a process.
-    """
-    layout = open_preset(preset)
-    named = {job.name(layout): job for job in all_jobs(layout)}
-    for name in jobs:
-        if name not in named:
-            raise ConfigError(f"preset {layout.preset.name} has no job '{name}'")
-    for name in jobs:
-        Started.step = named[name].command()
-        _do(named[name], layout)
-        gc.collect()  # networks in reference cycles, which the next job's would come on top of
+    layout = open_preset(preset_name)
+    preset = layout.preset
+    if rule in ("sample", "upsample_samples"):
+        named |= _run_of(preset, named["sampler"], named["guide"], named["method"])._asdict()
+    elif not (rule == "metrics" and named["guide"] == UNGUIDED):
+        for name, section in _SECTIONS.items():
+            if name in named:
+                known(preset, section, named[name])
+    if rule == "warm_start":
+        wanted = named["supervision"], named["trainable"]
+        shared = [m for m in preset.methods.values() if runs.has_warm_start(preset, m)]
+        if wanted not in {(m.supervision, m.trainable) for m in shared}:
+            raise ConfigError(
+                f"methods: no method has a shared start of {wanted[1]}, taught by {wanted[0]}"
+            )
+    step = next(step for step in STEPS if step.rule() == rule)
+    step.of(layout, **named).run(layout)
 
 
-def _do(job: Step, layout: Layout) -> None:
-    """Do the job; if it is one of the preset's, it is seen from outside to be at work."""
-    of_preset = any(job.arguments() == each.arguments() for each in type(job).jobs(layout))
-    sign = layout.sign(job.name(layout)) if of_preset else None
-    with heartbeat.at_work(sign, " ".join([job.command(), *job.arguments()])):
-        job.run(layout)
+def _run_of(preset: Preset, sampler: str, guide: str, method: str) -> Run:
+    """Find the run that holds these samples; ConfigError if a name is unknown."""
+    from ppap.config import runs
+    from ppap.config.contents import known
+
+    known(preset, "samplers", sampler)
+    known(preset, "methods", method)
+    if preset.guidance(method).guided:
+        known(preset, "guides", guide)
+    return runs.stored_as(preset, runs.Run(sampler, guide, method))
+
+
+def _chosen_runs(preset: Preset, sampler: str, guide: str, methods: list[str]) -> list[Run]:
+    """Find the runs of these methods, or of all, whose features lie in one file; ConfigError if they do not."""
+    from ppap.config import runs
+    from ppap.utils.settings import UNGUIDED
+
+    named = [_run_of(preset, sampler, guide, method) for method in dict.fromkeys(methods)]
+    chosen = named or list(runs.group(preset, sampler, guide))
+    if not chosen:
+        raise ConfigError(
+            f"preset {preset.name} has no runs with sampler '{sampler}' and guide '{guide}'"
+        )
+    if len({run.guide for run in chosen}) > 1:
+        alone = next(run.method for run in chosen if run.guide == UNGUIDED)
+        raise ConfigError(f"{alone}: has no guide; give it alone, not with methods of {guide}")
+    return chosen
 
 
 COMMANDS = (
-    *(
-        download,
-        pretrain,
-        generate,
-        upsample_clean,
-        upsample_samples,
-        label,
-        targets,
-        warm_start,
-        train_expert,
-        sample,
-    ),
-    *(reference_features, features, metrics, table, figure, do),
+    *(download, pretrain, generate, upsample_clean, upsample_samples, label, targets, warm_start),
+    *(train_expert, sample, reference_features, features, metrics, table, figure),
 )
 
 

@@ -22,7 +22,7 @@ from ppap.evaluation.settings import ClassifierEvaluator, InceptionEvaluator, Us
 from ppap.experts.settings import AdapterConfig, ExpertsConfig
 from ppap.guides.libraries.settings import NetworkConfig
 from ppap.training.settings import Training
-from ppap.utils.runtime import Runtime
+from ppap.utils.device import Runtime
 from ppap.utils.settings import (
     CLASSIFIER,
     DATASET,

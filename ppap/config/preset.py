@@ -30,8 +30,8 @@ from ppap.experts.settings import ExpertsConfig
 from ppap.guides.libraries.settings import NetworkConfig
 from ppap.guides.tasks.kinds import CLASSIFICATION, TASKS, TaskKind
 from ppap.training.settings import Training
+from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError
-from ppap.utils.runtime import Runtime
 from ppap.utils.settings import CLASSIFIER, DIFFUSION, EVALUATOR, Name, Section, Seed
 
 FOLDER = "folder"

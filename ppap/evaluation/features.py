@@ -18,7 +18,8 @@ from ppap.data.shards import samples, sha256_with
 from ppap.evaluation import judging
 from ppap.evaluation.evaluator import Evaluator, Extractor
 from ppap.evaluation.evaluators import evaluator_of
-from ppap.utils import files, runtime, tensor_spec
+from ppap.utils import files, tensor_spec
+from ppap.utils.device import device_of
 from ppap.utils.errors import DataError
 from ppap.utils.progress import Bar
 from ppap.utils.settings import REFERENCE
@@ -122,7 +123,7 @@ def write_reference(layout: Layout) -> None:
 
 @torch.inference_mode()
 def _extract(preset: Preset, images: Images, extract: Extractor) -> dict[str, Tensor]:
-    device = runtime.device(preset.runtime)
+    device = device_of(preset.runtime)
     parts: dict[str, list[Tensor]] = {}
     batches = torch.arange(len(images)).split(preset.sampling.judged_at_once)
     with read_ahead(images, batches, device) as gathered:

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from ppap.evaluation.evaluator import Evaluator, Extractor, answers
 from ppap.evaluation.inception_network import LOGITS, new_inception, untrained_inception
 from ppap.guides.guide import Guide
-from ppap.utils import runtime, tensor_spec
+from ppap.utils import tensor_spec
+from ppap.utils.device import device_of
+from ppap.utils.mixed_precision import autocast
 from ppap.utils.settings import CLASSIFIER, EVALUATOR
 from ppap.utils.tensor_spec import TensorSpec
 from ppap.workflow import networks as models
@@ -30,7 +32,7 @@ class Inception(Evaluator):
         with torch.device("meta"):
             spec = tensor_spec.of_network(untrained_inception())
         network = new_inception(tensor_spec.read(path, spec, {"model": EVALUATOR}), path)
-        network.to(runtime.device(self.preset.runtime))
+        network.to(device_of(self.preset.runtime))
         classified = CLASSIFIER in self.preset.evaluator.networks
         return self._extractor(
             network, models.load_guide(layout, CLASSIFIER) if classified else None
@@ -53,7 +55,7 @@ class Inception(Evaluator):
         def extract(images: Tensor) -> dict[str, Tensor]:
             if judge is None:
                 return answers(*inception(images))
-            with runtime.autocast(self.preset.runtime):
+            with autocast(self.preset.runtime):
                 predicted = judge(images.float() / 127.5 - 1).argmax(dim=1)
             return answers(*inception(images)) | {PREDICTED: predicted}
 

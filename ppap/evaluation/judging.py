@@ -13,7 +13,8 @@ from ppap.data.gathering import Images, read_ahead
 from ppap.evaluation.evaluator import Evaluator
 from ppap.guides.tasks.classification import hits
 from ppap.guides.tasks.task import Task
-from ppap.utils import files, runtime
+from ppap.utils import files
+from ppap.utils.device import device_of
 from ppap.utils.tensor_spec import Spec, TensorSpec, dtype_of
 from ppap.workflow import networks as models
 from ppap.workflow import targets
@@ -56,7 +57,7 @@ def _of_pictures(layout: Layout, guide: str, images: Images) -> dict[str, Tensor
     preset, name = layout.preset, layout.preset.judge(guide)
     if name is None:
         return {}
-    judge, device = models.load_guide(layout, name), runtime.device(preset.runtime)
+    judge, device = models.load_guide(layout, name), device_of(preset.runtime)
     task, take = targets.task_of(preset, guide), targets.taker(layout, guide)
     numbers, parts = targets.numbers(layout, guide), []
     batches = torch.arange(len(images)).split(preset.sampling.judged_at_once)

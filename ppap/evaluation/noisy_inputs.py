@@ -17,7 +17,7 @@ from ppap.diffusion.denoiser import add_noise
 from ppap.diffusion.guidance import GuideAt, NoGuidance
 from ppap.evaluation.empirical_posterior import EmpiricalPosterior
 from ppap.guides.tasks.task import Task
-from ppap.utils import runtime
+from ppap.utils.device import device_of
 from ppap.utils.seeds import noise_at
 from ppap.workflow import networks as models
 from ppap.workflow import targets
@@ -46,7 +46,7 @@ class HeldOut:
 
     def __init__(self, layout: Layout) -> None:
         self.layout, self.preset = layout, layout.preset
-        self.device = runtime.device(layout.preset.runtime)
+        self.device = device_of(layout.preset.runtime)
 
     def of(self, guide: str) -> tuple[Tensor, Tensor]:
         """Clean images (N, C, H, W) in [-1, 1], and truths (N, ...)."""

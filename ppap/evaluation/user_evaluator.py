@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ppap.config import Preset
 from ppap.evaluation.evaluator import Evaluator, Extractor, answers
 from ppap.evaluation.settings import UserEvaluator
-from ppap.utils import files, runtime, tensor_spec, user_code
+from ppap.utils import files, tensor_spec, user_code
+from ppap.utils.device import device_of
 from ppap.utils.errors import UserCodeError
 from ppap.utils.settings import EVALUATOR
 from ppap.utils.tensor_spec import TensorSpec
@@ -49,7 +50,7 @@ class OfUser(Evaluator):
         return cast(UserEvaluator, self.preset.evaluator).options
 
     def load(self, layout: Layout) -> Extractor:
-        return self._extractor(runtime.device(self.preset.runtime))
+        return self._extractor(device_of(self.preset.runtime))
 
     def untrained(self, layout: Layout) -> Extractor:
         return self._extractor(torch.device(self.tried_on))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ppap.experts.bank import Expert, ExpertBank, read_delta, read_expert
 from ppap.utils import files
-from ppap.utils.atomic import Writer
 from ppap.utils.errors import DataError
+from ppap.utils.files import Writer
 
 CARD = "README.md"
 _EXPERTS = "expert_*.safetensors"

@@ -90,7 +90,7 @@ def import_experts(
         if sees:
             header = header.model_copy(update={"input": sees})
         contents[target] = (changed, header.metadata())
-    files.write_tensor_files(contents)
+    files.write_all({path: files.tensors_writer(*content) for path, content in contents.items()})
     if not method.imported:
         log.warning(
             "methods.%s: without `imported: true` the workflow trains experts in their place",

@@ -11,8 +11,10 @@ from ppap.data import datasets
 from ppap.data.gathering import Images, read_ahead
 from ppap.data.shards import clean_images, finished_clean_images
 from ppap.guides.guide import Guide
-from ppap.utils import files, runtime
+from ppap.utils import files
+from ppap.utils.device import device_of
 from ppap.utils.errors import NumericalError
+from ppap.utils.mixed_precision import autocast
 from ppap.utils.progress import Bar
 from ppap.workflow import networks as models
 from ppap.workflow.artefacts import IMAGE, MIRROR, labels_identity
@@ -64,7 +66,7 @@ def label(layout: Layout, guide_name: str, part: int) -> None:
     files.check_writable(layout.labels(guide_name, part))
     guide = models.load_guide(layout, guide_name)
     models.hold_precision(layout, guide_name, guide)
-    device = runtime.device(preset.runtime)
+    device = device_of(preset.runtime)
     kept = torch.float32 if preset.runtime.precision == "float32" else torch.float16
     clean, shards = preset.clean_images, layout.shards_of_part(part)
     about = labels_identity(layout, guide_name, clean_images(layout, shards).firsts)
@@ -72,7 +74,7 @@ def label(layout: Layout, guide_name: str, part: int) -> None:
     each = torch.arange(len(images)).split(clean.shard_size)
     batches = [batch for shard in each for batch in shard.split(clean.batch_size)]
     name = f"labels of {guide_name}"
-    with runtime.autocast(preset.runtime):
+    with autocast(preset.runtime):
         found = answers_on(images, batches, guide, preset.dataset.mirror, kept, device, name)
     check_finite(found, guide_name)
     files.write_tensors(layout.labels(guide_name, part), found, about)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ppap.report.titles import METHODS
 from ppap.utils import files
-from ppap.utils.atomic import Writer
+from ppap.utils.files import Writer
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

@@ -13,7 +13,9 @@ from ppap.diffusion.denoiser import add_noise
 from ppap.diffusion.schedules import Schedule
 from ppap.guides.guide import Guide
 from ppap.training.loop import Session, train
-from ppap.utils import files, runtime
+from ppap.utils import files
+from ppap.utils.device import device_of, place
+from ppap.utils.mixed_precision import autocast
 from ppap.utils.seeds import Stream, mix, name_seed
 from ppap.utils.settings import DIFFUSION
 from ppap.workflow import networks as models
@@ -34,7 +36,7 @@ def pretrain(layout: Layout, name: str, checkpoint: Checkpoint, mark: str) -> No
     session = Session(name, name_seed(preset.seed, name), checkpoint)
     files.check_writable(layout.model(name), checkpoint.path)
     torch.manual_seed(mix(session.seed, Stream.INITIAL_WEIGHTS))
-    with runtime.autocast(preset.runtime):
+    with autocast(preset.runtime):
         if name == DIFFUSION:
             metadata, network = _train_diffusion(layout, session)
         else:
@@ -47,8 +49,8 @@ def pretrain(layout: Layout, name: str, checkpoint: Checkpoint, mark: str) -> No
 def _train_diffusion(layout: Layout, session: Session) -> tuple[dict[str, str], torch.nn.Module]:
     """Minimise |eps - eps_theta(x_t, t)|^2 (Ho et al. 2020, equation 14)."""
     preset = layout.preset
-    device = runtime.device(preset.runtime)
-    network = runtime.place(models.new_diffusion(layout), preset.runtime)
+    device = device_of(preset.runtime)
+    network = place(models.new_diffusion(layout), preset.runtime)
     schedule = Schedule.create(preset.diffusion.noise_schedule, preset.diffusion.timesteps)
     abar = torch.tensor(schedule.alphas_cumprod, dtype=torch.float32, device=device)
     images = datasets.to_tensor(datasets.load(layout, "train").images).to(device)
@@ -70,7 +72,7 @@ def _train_guide(
 ) -> tuple[dict[str, str], torch.nn.Module]:
     """Supervised, on clean images, shifted at random: an ordinary off-the-shelf model."""
     preset, task = layout.preset, task_of(layout.preset, name)
-    device = runtime.device(preset.runtime)
+    device = device_of(preset.runtime)
     guide = models.new_guide(layout, name)
     models.place_guide(layout, name, guide.train())
     data = datasets.load(layout, "train")
@@ -112,7 +114,7 @@ def holdout_scores(layout: Layout, name: str, guide: Guide) -> dict[str, float]:
     """The scores of the guide's own answers on held-out real images; of a classifier: the share it gets right."""
     preset, task = layout.preset, task_of(layout.preset, name)
     data = datasets.load(layout, "holdout")
-    device = runtime.device(preset.runtime)
+    device = device_of(preset.runtime)
     batches = datasets.to_tensor(data.images).split(_HELD_OUT)
     answers = torch.cat([guide(batch.to(device)).cpu() for batch in batches])
     return task.scored(task.statistics(answers, data.truth_of(preset, name)))

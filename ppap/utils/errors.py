@@ -1,4 +1,4 @@
-"""The errors a user can cause; the command line prints them as one line and exits with code 2."""
+"""The errors a user can put right; the command line prints them as one line and exits with code 2."""
 
 
 class PPAPError(Exception):
@@ -10,22 +10,15 @@ class ConfigError(PPAPError):
 
 
 class ModelError(ConfigError):
-    """A vision model that cannot be built, or does not answer as a guide should.
-
-    Raised `from` the model's own exception, if it has one: the command line keeps its traceback in a log,
-    and names it.
-    """
+    """A vision model that cannot be built, or does not answer as a guide should."""
 
 
 class UserCodeError(ConfigError):
-    """Code of the user's own, but for a model, that fails, or is not what it should be.
-
-    Raised `from` the code's own exception, if it has one, as ModelError is.
-    """
+    """Code of the user's own, but for a model, that is not what it should be."""
 
 
 class DataError(PPAPError):
-    """A file that is missing, truncated, tampered with, or made for another run."""
+    """A file that is missing, truncated, or made for another run."""
 
 
 class NumericalError(PPAPError):

@@ -43,10 +43,10 @@ Value = Tensor | NDArray[Any]
 def read(
     path: Path, spec: Spec, about: Mapping[str, str] | None = None, prefix: str = ""
 ) -> dict[str, Tensor]:
-    """The tensors of a file; DataError, naming the first differences, unless they are as described.
+    """Read the tensors of a file; DataError, naming the first differences, unless they are as described.
 
     `about` is what its metadata must say; a file that says nothing of it is one of version 0.1. With a prefix, the
-    part of the file whose names have it, which the description names without.
+    part of the file whose names have it is read, which the description names without.
     """
     check_metadata(path, about or {})
     tensors = files.read_tensors(path, prefix)
@@ -59,7 +59,7 @@ def read(
 def map_file(
     path: Path, spec: Spec, about: Mapping[str, str] | None = None
 ) -> dict[str, NDArray[Any]]:
-    """As `read`, but memory-mapped: values are not looked at, which would read the whole file."""
+    """Do as `read`, but without a look at the values, which would read the whole file."""
     check_metadata(path, about or {})
     arrays = files.map_tensors(path)
     _refuse(path, differences(arrays, spec), REMEDY)
@@ -69,73 +69,61 @@ def map_file(
 def check(source: object, tensors: Mapping[str, Value], spec: Spec, remedy: str = REMEDY) -> None:
     """DataError unless the tensors of this source, a file, are as described, values included."""
     _refuse(source, differences(tensors, spec), remedy)
-    values = ((name, torch.as_tensor(value)) for name, value in tensors.items())
-    _refuse(source, [p for name, value in values if (p := _value(name, value, spec[name]))], remedy)
+    wrong = (_value(name, torch.as_tensor(value), spec[name]) for name, value in tensors.items())
+    _refuse(source, list(filter(None, wrong)), remedy)
 
 
 def check_metadata(path: Path, about: Mapping[str, str]) -> None:
     """DataError if the file's metadata say that it was made for something else."""
-    found = files.read_metadata(path)
+    said = files.read_metadata(path)
     for key, value in about.items():
-        if found.get(key, value) != value:
-            raise DataError(f"{path}: made for {key} {found[key]}, not {value}; {REMEDY}")
+        if said.get(key, value) != value:
+            raise DataError(f"{path}: made for {key} {said[key]}, not {value}; {REMEDY}")
 
 
-def differences(found: Mapping[str, Value], spec: Spec) -> list[str]:
-    """How names, types and shapes differ from the description."""
-    missing = [f"lacks {name}" for name, s in spec.items() if name not in found and not s.optional]
-    unknown = [f"has an unknown {name}" for name in found if name not in spec]
-    lengths: dict[str, int] = {}
-    odd = [
-        problem
-        for name, wanted in spec.items()
-        if name in found and (problem := _form(name, found[name], wanted, lengths))
+def differences(tensors: Mapping[str, Value], spec: Spec) -> list[str]:
+    """List how names, types and shapes differ from the description."""
+    missing = [
+        f"lacks {name}" for name, s in spec.items() if name not in tensors and not s.optional
     ]
-    return sorted(missing + unknown + odd)
+    unknown = [f"has an unknown {name}" for name in tensors if name not in spec]
+    lengths: dict[str, int] = {}
+    forms = [_form(name, tensors[name], spec[name], lengths) for name in spec if name in tensors]
+    return sorted([*missing, *unknown, *filter(None, forms)])
 
 
 def of_network(network: nn.Module) -> dict[str, TensorSpec]:
-    """The description of a network's weights.
-
-    Parameters must be finite; a buffer that is not in the new network, such as an attention mask, need not be.
-    """
+    """Describe a network's weights. Parameters must be finite; a buffer, such as an attention mask, need not be."""
     buffers = dict(network.named_buffers())
     return {
-        name: TensorSpec(
-            (dtype_of(value),),
-            tuple(value.shape),
-            finite=name not in buffers or value.is_meta or _is_finite(value),
-        )
+        name: TensorSpec((dtype_of(value),), tuple(value.shape), finite=name not in buffers)
         for name, value in network.state_dict().items()
     }
 
 
 def of_published(network: nn.Module) -> dict[str, TensorSpec]:
-    """The description of a network's weights as their publishers write them.
+    """Describe a network's weights as their publishers write them.
 
-    As `of_network`, but floats and whole numbers may be of other precisions, any buffer may hold infinities, and
-    counts of batches may be missing, as in files from before PyTorch 0.4.1.
+    Floats and whole numbers may be of other precisions, and counts of batches may be missing, as in files from before
+    PyTorch 0.4.1.
     """
-    buffers = dict(network.named_buffers())
     return {
         name: replace(
             spec,
-            dtypes=_of_kind(*spec.dtypes),
-            finite=name not in buffers,
+            dtypes=next((kind for kind in _KINDS if spec.dtypes[0] in kind), spec.dtypes),
             optional=name.endswith("num_batches_tracked"),
         )
         for name, spec in of_network(network).items()
     }
 
 
-def _of_kind(dtype: str) -> tuple[str, ...]:
-    """This type, and those that hold numbers of the same kind."""
-    others = next((kind for kind in _KINDS if dtype in kind), ())
-    return (dtype, *(other for other in others if other != dtype))
+def dtype_of(value: Value) -> str:
+    """Return the type of a tensor's or an array's numbers, as descriptions name it."""
+    return str(value.dtype).removeprefix("torch.")
 
 
 def _form(name: str, value: Value, wanted: TensorSpec, lengths: dict[str, int]) -> str:
-    """How type or shape differ, if they do. `lengths` remembers those that have names."""
+    """Say how type or shape differ, if they do. `lengths` remembers those that have names."""
     if dtype_of(value) not in wanted.dtypes:
         return f"{name} is not {' or '.join(wanted.dtypes)} but {dtype_of(value)}"
     shape, needed = tuple(value.shape), wanted.shape
@@ -144,36 +132,28 @@ def _form(name: str, value: Value, wanted: TensorSpec, lengths: dict[str, int]) 
             if isinstance(place, str) and length:
                 lengths.setdefault(place, length)
         needed = tuple(lengths.get(n, n) if isinstance(n, str) else n for n in needed)
-    text = str(needed).replace("'", "")
-    return "" if shape == needed else f"{name} is {shape}, not {text}"
+    return "" if shape == needed else f"{name} is {shape}, not {needed}".replace("'", "")
 
 
 def _value(name: str, value: Tensor, wanted: TensorSpec) -> str:
-    """How the values differ, if they do."""
-    if not _is_finite(value, infinite=not wanted.finite):
-        return f"{name} {'is not finite' if wanted.finite else 'holds NaN'}"
-    if wanted.below is not None and value.numel():
+    """Say how the values differ, if they do; NaN and infinity show in the smallest and the largest."""
+    if not value.numel() or value.is_meta:
+        return ""
+    if value.is_floating_point():
+        low, high = (float(end) for end in value.detach().aminmax())
+        if math.isnan(low) or math.isnan(high):
+            return f"{name} {'is not finite' if wanted.finite else 'holds NaN'}"
+        infinite = wanted.finite and not (math.isfinite(low) and math.isfinite(high))
+        return f"{name} is not finite" if infinite else ""
+    if wanted.below is not None:
         low, high = (int(end) for end in value.aminmax())
         if low < 0 or high >= wanted.below:
             return f"{name} has {low if low < 0 else high}, beyond 0 to {wanted.below - 1}"
     return ""
 
 
-def _is_finite(value: Tensor, infinite: bool = False) -> bool:
-    """Whether no value is NaN, nor, unless allowed, infinite. Both show in smallest and largest, found in one pass."""
-    if not value.is_floating_point() or not value.numel() or value.is_meta:
-        return True
-    ends = [float(end) for end in value.detach().aminmax()]
-    return not any(map(math.isnan, ends)) if infinite else all(map(math.isfinite, ends))
-
-
-def dtype_of(value: Value) -> str:
-    """The type of a tensor's or an array's numbers, as descriptions name it."""
-    return str(value.dtype).removeprefix("torch.")
-
-
 def _refuse(source: object, problems: list[str], remedy: str) -> None:
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        said = f"{'; '.join(problems[:3])}{more}"
-        raise DataError(f"{source}: {said}; {remedy}" if remedy else f"{source}: {said}")
+        text = f"{source}: {'; '.join(problems[:3])}{more}"
+        raise DataError(f"{text}; {remedy}" if remedy else text)

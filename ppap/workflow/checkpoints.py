@@ -36,9 +36,13 @@ class Checkpoint(NamedTuple):
         buffer = io.BytesIO()
         torch.save(state | {"fingerprint": self.fingerprint}, buffer)
         content = buffer.getbuffer()
-        with files.whole(self.path) as temporary, temporary.open("wb") as file:
-            file.write(content)
-            file.write(hashlib.sha256(content).digest())
+
+        def write(path: Path) -> None:
+            with path.open("wb") as file:
+                file.write(content)
+                file.write(hashlib.sha256(content).digest())
+
+        files.write_all({self.path: write})
 
     def load(self) -> dict[str, Any] | None:
         """The state that this very job has saved; None, with a warning, if the file is stale or damaged."""

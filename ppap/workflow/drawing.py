@@ -18,7 +18,9 @@ from ppap.diffusion.guidance import GuideAt, NoGuidance, Objective
 from ppap.diffusion.trajectory import Seeds
 from ppap.experts.bank import ExpertBank, bank_of
 from ppap.guides.guide import Guide
-from ppap.utils import files, runtime
+from ppap.utils import files
+from ppap.utils.device import device_of
+from ppap.utils.mixed_precision import autocast
 from ppap.workflow import networks as models
 from ppap.workflow import targets
 from ppap.workflow.artefacts import TARGET, samples_identity
@@ -134,7 +136,7 @@ def guide_of(layout: Layout, run: Run) -> Guide | ExpertBank:
 def _draw(
     preset: Preset, drawing: Drawing, denoiser: Denoiser, sampler: str, guidance: GuidanceFor
 ) -> NDArray[np.uint8]:
-    with runtime.autocast(preset.runtime):
-        device = runtime.device(preset.runtime)
+    with autocast(preset.runtime):
+        device = device_of(preset.runtime)
         chosen = preset.sampler(sampler).build(preset.samplers[sampler])
         return draw(drawing, denoiser, chosen, guidance, device)

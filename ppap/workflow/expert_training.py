@@ -25,8 +25,10 @@ from ppap.experts.lessons import (
     of_truths,
 )
 from ppap.training.loop import Session
-from ppap.utils import files, runtime
+from ppap.utils import files
+from ppap.utils.device import device_of
 from ppap.utils.errors import ConfigError
+from ppap.utils.mixed_precision import autocast
 from ppap.utils.seeds import name_seed
 from ppap.workflow import networks as models
 from ppap.workflow.checkpoints import Checkpoint
@@ -136,8 +138,8 @@ def _train(layout: Layout, course: Course, checkpoint: Checkpoint, mark: str) ->
     if course.start is not None:
         start = Start(read_start(*course.start, guide.network.state_dict()), course.start.path)
     student = _student(preset, course)
-    device = runtime.device(preset.runtime)
-    with runtime.autocast(preset.runtime), _lessons(layout, course, student, session) as lesson:
+    device = device_of(preset.runtime)
+    with autocast(preset.runtime), _lessons(layout, course, student, session) as lesson:
         learned = learn(guide, student, lesson, session, device, start)
     header = ExpertHeader(
         **course.purpose.model_dump(exclude={"lora_scale"}),
@@ -168,7 +170,7 @@ def _lessons(
 ) -> Iterator[LessonAt]:
     """A source of random batches by step: real images with labels, or clean ones with a teacher's answers."""
     preset, batch_size = layout.preset, student.training.batch_size
-    device, mirror = runtime.device(preset.runtime), preset.dataset.mirror
+    device, mirror = device_of(preset.runtime), preset.dataset.mirror
     if student.taught:
         images, answers = labelled_images(layout, course.guide)
         teaching = Teaching(images, answers, batch_size, mirror, device)

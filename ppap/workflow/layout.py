@@ -21,9 +21,6 @@ from ppap.config.runs import (
 from ppap.utils.errors import ConfigError
 from ppap.utils.settings import CLASSIFIER, DATASET, EVALUATOR, JUDGES, REFERENCE, UNGUIDED
 
-SIGN = ".running"
-"""The suffix of the file that a job holds while it is at work."""
-
 Index = int | str
 """A number in a file's name, or the wildcard that stands for one in a rule: "{shard}"."""
 
@@ -64,18 +61,9 @@ class Layout:
         return made.with_name(f"{made.name}.ckpt")
 
     @property
-    def unfinished(self) -> Path:
-        """The folder of the preset's unfinished work."""
-        return self.scratch / self.preset.name
-
-    @property
     def compiled(self) -> Path:
         """The folder of what torch has compiled of networks, for all presets."""
         return self.scratch / "compiled"
-
-    def sign(self, job: str) -> Path:
-        """The file that a job holds while it is at work."""
-        return self.unfinished / f"{job}{SIGN}"
 
     def log(self, job: str) -> Path:
         return self.root / "logs" / f"{job}.log"
@@ -84,8 +72,9 @@ class Layout:
         """What Snakemake measures of a job: its time, its memory."""
         return self.root / "benchmarks" / f"{job}.tsv"
 
-    def phase(self, name: str) -> Path:
-        return self.root / "phases" / f"{name}.json"
+    def stage(self, name: str) -> Path:
+        """What a stage depends on beside its files, for DVC."""
+        return self.root / "stages" / f"{name}.json"
 
     def model(self, name: str) -> Path:
         """The file of a network or of external data: what samples are judged by lies apart.

@@ -12,9 +12,9 @@ from ppap.diffusion.schedules import Schedule
 from ppap.guides.guide import Guide
 from ppap.guides.libraries.library import Shape, build_network, input_of, options_of
 from ppap.guides.libraries.settings import NetworkConfig
-from ppap.utils import runtime, tensor_spec
+from ppap.utils import mixed_precision, tensor_spec
+from ppap.utils.device import Runtime, place
 from ppap.utils.errors import ConfigError
-from ppap.utils.runtime import Runtime
 from ppap.workflow.layout import Layout
 from ppap.workflow.targets import task_of
 
@@ -65,13 +65,13 @@ def load_model(layout: Layout, how: Runtime = FLOAT32) -> DiffusionModel:
     """The pretrained diffusion model, on the preset's device, frozen."""
     preset, spec = layout.preset, layout.preset.diffusion
     network = load_diffusion(layout, how)
-    network = runtime.place(network.eval().requires_grad_(False), preset.runtime)
+    network = place(network.eval().requires_grad_(False), preset.runtime)
     full = Schedule.create(spec.noise_schedule, spec.timesteps)
     return DiffusionModel(network, preset.dataset.shape, full, spec.variance, spec.predicts)
 
 
 def load_denoiser(layout: Layout, sampler: str) -> Denoiser:
-    """The same on a sampler's schedule, to be run within `runtime.autocast`."""
+    """The same on a sampler's schedule, to be run within `autocast`."""
     model = load_model(layout, layout.preset.runtime)
     return model.on(layout.preset.schedule(sampler))
 
@@ -88,16 +88,16 @@ def load_guide(layout: Layout, name: str) -> Guide:
 def place_guide(layout: Layout, name: str, guide: Guide) -> None:
     """Move a guide, or the evaluator, in place to the preset's device and its own memory layout."""
     preset = layout.preset
-    runtime.place(guide, preset.runtime, _spec(preset, name).channels_last)
+    place(guide, preset.runtime, _spec(preset, name).channels_last)
 
 
 def hold_precision(layout: Layout, name: str, guide: Guide) -> None:
-    """Have a frozen guide, to be run within `runtime.autocast`, hold its weights in that precision.
+    """Have a frozen guide, to be run within `autocast`, hold its weights in that precision.
 
     But for one of the user's own, whose code may count on float32.
     """
     if not _spec(layout.preset, name).library.of_user:
-        runtime.hold_precision(guide, layout.preset.runtime)
+        mixed_precision.hold_precision(guide, layout.preset.runtime)
 
 
 def _spec(preset: Preset, name: str) -> NetworkConfig:

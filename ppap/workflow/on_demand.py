@@ -19,8 +19,9 @@ from ppap.diffusion.cascade import Cascade, FirstStage, SecondStage
 from ppap.diffusion.guidance import Guidance, together
 from ppap.diffusion.trajectory import Seeds, trajectory
 from ppap.guides.goal import Goal, wishes
-from ppap.utils import runtime
+from ppap.utils.device import device_of
 from ppap.utils.errors import ConfigError
+from ppap.utils.mixed_precision import autocast
 from ppap.utils.progress import Bar
 from ppap.workflow import networks as models
 from ppap.workflow.cascade import load_first_stage, load_second_stage
@@ -80,7 +81,7 @@ def draw(
     preset = layout.preset
     first = load_first_stage(layout, sampler)
     second = load_second_stage(layout) if preset.diffusion.upsampling else None
-    device = runtime.device(preset.runtime)
+    device = device_of(preset.runtime)
     goals = [aim.goal for aim in wanted]
     targets = [goal.targets(count, preset.dataset.shape) for goal in goals]
 
@@ -89,7 +90,7 @@ def draw(
         guidance = preset.guidance(method).build(*together(wishes(goals, targets, chosen)))
         return _states(first, second, guidance, [(seed, place) for place in places], device)
 
-    with runtime.autocast(preset.runtime):
+    with autocast(preset.runtime):
         size = batch_size(preset)
         if isinstance(size, Fitting):
             size = fastest(lambda n: next(states(range(n))[0]), count, size, device)

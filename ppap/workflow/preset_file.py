@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -11,30 +12,39 @@ from typing import Any
 from ppap import config as presets
 from ppap.config import Preset
 from ppap.utils import failures
-from ppap.utils.errors import ConfigError
+from ppap.utils.errors import ConfigError, PPAPError
 
 _UNSAFE = re.compile(r"[^\w ./+@,=%~:-]|^[-~]")
 
 
 def load_preset(options: dict[str, Any]) -> tuple[str, Preset]:
-    """The preset that `--config preset=` names and its file; one line and exit code 2 if it is wrong."""
-    with failures.ending_the_process("snakemake"):
-        path = preset_file(options.get("preset", "digits"))
+    """Load the preset that `--config preset=` names: its file and itself; one line and exit code 2 if it is wrong."""
+    try:
+        path = one_spelling(preset_file(options.get("preset", "digits")))
         return str(path), presets.load(path)
+    except PPAPError as error:
+        failures.say(str(error))
+        os._exit(2)  # Snakemake would print a traceback, and end with 1
 
 
 def preset_file(named: Any) -> Path:
-    """The file of the preset that Snakemake's configuration names; ConfigError if it is no plain path.
+    """Find the file of the preset that Snakemake's configuration names; ConfigError if it is no plain path.
 
     Snakemake hands its configuration on to the shells of jobs that it starts elsewhere (Slurm, conda), in
     quotes that do not hold every character.
     """
-    found = _UNSAFE.search(str(named))
-    if found:
+    unsafe = _UNSAFE.search(str(named))
+    if unsafe:
         raise ConfigError(
-            f"preset {str(named)!r}: {found[0]!r} is no character for the path of a preset; rename it"
+            f"preset {str(named)!r}: {unsafe[0]!r} is no character for the path of a preset; rename it"
         )
     return presets.find(str(named))
+
+
+def one_spelling(path: Path) -> Path:
+    """Spell a path in one way, however it was named, since jobs are stale when their parameters have changed."""
+    path, here = path.parent.resolve() / path.name, Path.cwd().resolve()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def check_before_first_job(workflow: Any, preset: str) -> None:

@@ -16,7 +16,7 @@ from ppap.diffusion.guidance import Guidance, GuideAt
 from ppap.diffusion.samplers import Sampler, State
 from ppap.diffusion.trajectory import Seeds, noise_state, trajectory
 from ppap.guides.tasks.task import Task
-from ppap.utils import runtime
+from ppap.utils.device import device_of
 from ppap.workflow import targets
 from ppap.workflow.drawing import guide_at
 from ppap.workflow.layout import Layout
@@ -38,7 +38,7 @@ class ReverseProcess:
     @classmethod
     def of(cls, layout: Layout, run: Run, denoiser: Denoiser, numbers: Tensor, seed: int) -> Self:
         """The first samples of a sampling seed, guided to the targets with these numbers (B,)."""
-        preset, device = layout.preset, runtime.device(layout.preset.runtime)
+        preset, device = layout.preset, device_of(layout.preset.runtime)
         guide, task = guide_at(layout, run), targets.task_of(preset, run.guide)
         wanted = targets.taker(layout, run.guide)(numbers.to(device))
         scale = preset.scale(run.sampler, run.guide)

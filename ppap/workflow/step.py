@@ -1,6 +1,6 @@
 """A step of the workflow: a kind of job, with everything that is known of its jobs before they run.
 
-Snakemake's rules, the command line, `ppap plan`, checkpoints and DVC's phases all derive from it.
+Snakemake's rules, the command line, `ppap plan`, checkpoints and DVC's stages all derive from it.
 """
 
 from __future__ import annotations
@@ -90,14 +90,6 @@ class Step(ABC):
     def subcategory(self) -> str | None:
         """Where an output stands within its category in Snakemake's report."""
         return None
-
-    def fellows(self) -> tuple[str, ...]:
-        """What the jobs that may share a process with this one have in common with it (see `ppap.workflow.processes`)."""
-        return ()
-
-    def length(self, preset: Preset) -> int:
-        """What it counts for in a process that it shares: its steps of training or drawing, where it has some, else 1."""
-        return 1
 
     # -- what follows from that ------------------------------------------------------------------
 

@@ -15,8 +15,9 @@ from ppap.data import datasets
 from ppap.data.image_folder import centred, pictures_under, read_image
 from ppap.guides.guide import Guide
 from ppap.guides.tasks.task import Task
-from ppap.utils import files, runtime, tensor_spec
+from ppap.utils import files, tensor_spec
 from ppap.utils.errors import ConfigError, DataError
+from ppap.utils.mixed_precision import autocast
 from ppap.workflow import artefacts, targets
 from ppap.workflow import networks as models
 from ppap.workflow.artefacts import PICTURE, TARGET
@@ -72,7 +73,7 @@ def _of_folder(layout: Layout, guide: str, folder: Path) -> Shown:
         raise DataError(f"{folder}: no targets there (guides.{guide}.targets.folder)")
     task = targets.task_of(layout.preset, guide)
     network = models.load_guide(layout, guide)
-    with runtime.autocast(layout.preset.runtime):
+    with autocast(layout.preset.runtime):
         shape = layout.preset.dataset.shape
         each = [target_in(path, shape, task, network) for path in paths]
     height, width = (layout.preset.dataset.image_size,) * 2
@@ -93,7 +94,7 @@ def target_named(
         return torch.tensor([_class_of(text, layout, guide)]), None
     if not path.is_file():
         raise ConfigError(f"{text}: no such file, which the guide {guide} needs as target")
-    with runtime.autocast(preset.runtime):
+    with autocast(preset.runtime):
         return target_in(path, preset.dataset.shape, targets.task_of(preset, guide), network)
 
 

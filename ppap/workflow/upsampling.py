@@ -16,7 +16,9 @@ from ppap.diffusion.cascade import Cascade, CascadeState
 from ppap.diffusion.guidance import NoGuidance
 from ppap.diffusion.samplers import State
 from ppap.diffusion.trajectory import Seeds
-from ppap.utils import files, runtime
+from ppap.utils import files
+from ppap.utils.device import device_of
+from ppap.utils.mixed_precision import autocast
 from ppap.workflow.cascade import load_second_stage
 from ppap.workflow.checkpoints import Checkpoint
 from ppap.workflow.drawing import clean_seeds, sample_seeds
@@ -51,7 +53,7 @@ def _upsample(
 ) -> None:
     preset = layout.preset
     files.check_writable(out, checkpoint.path)
-    second, device = load_second_stage(layout), runtime.device(preset.runtime)
+    second, device = load_second_stage(layout), device_of(preset.runtime)
     cascade, spec = Cascade(None, second), preset.diffusion.upsampling
     assert spec is not None  # or there is no second stage
     drawing = Drawing(
@@ -76,7 +78,7 @@ def _upsample(
         for reached in cascade.states(name, NoGuidance(), at, seeds[chosen]):
             yield reached.state
 
-    with runtime.autocast(preset.runtime):
+    with autocast(preset.runtime):
         drawn = in_batches(drawing, len(second.schedule), begin, follow, device)
     files.write_array(out, drawn)
     checkpoint.drop()

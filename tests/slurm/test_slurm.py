@@ -4,7 +4,6 @@ import re
 import shutil
 import signal
 import subprocess
-import uuid
 from pathlib import Path
 
 import numpy as np
@@ -142,17 +141,14 @@ def test_snakemake_killed_and_started_again_loses_and_doubles_no_work(
     drawing.process.kill()
     drawing.process.wait()
     recorded = finished_shards(drawing.printed)
-    by_hand = cluster.run(
-        "sbatch", "--parsable", "-D", str(clone), "-o", "/dev/null", "--hold", "--wrap", "true"
-    ).stdout.strip()
-    assert len(cluster.jobs()) >= 3  # orphans, and a person's own job
+    assert len(cluster.jobs()) >= 2  # which Slurm goes on with
     refused = Snakemake(cluster, clone, "--", "clean")
     assert refused.process.wait() == 1 and "cannot be locked" in refused.printed
 
+    cluster.run("scancel", "--me")
+    wait_for(lambda: cluster.jobs() == [])
     unlocked = make_unlock(cluster, clone)
     assert unlocked.returncode == 0, unlocked.stderr
-    assert [job.split()[0] for job in cluster.jobs()] == [by_hand]
-    cluster.run("scancel", by_hand)
     kept = {path: path.stat().st_ino for path in drawn(clone)}
     Snakemake(cluster, clone, "--", "clean").finish()
 
@@ -176,20 +172,3 @@ def test_interrupting_snakemake_leaves_no_job_behind(cluster: Cluster, drawing: 
     drawing.process.send_signal(signal.SIGINT)
     drawing.process.wait(timeout=120)
     wait_for(lambda: cluster.jobs() == [], seconds=30)
-
-
-def test_a_folder_is_unlocked_while_the_controller_is_away(clone: Path, cluster: Cluster) -> None:
-    run = f"ppap_{uuid.uuid4()}"  # as Snakemake names its jobs
-    cluster.run(
-        "sbatch", "-J", run, "-D", str(clone), "-o", "/dev/null", "--hold", "--wrap", "true"
-    )
-    cluster.stop_controller()
-    unlocked = make_unlock(cluster, clone)
-    assert unlocked.returncode == 0, unlocked.stderr
-    (line,) = [line for line in unlocked.stderr.splitlines() if line.startswith("ppap:")]
-    assert "Slurm could not be asked" in line
-    cluster.start_controller()
-    wait_for(cluster.answers)
-    assert len(cluster.jobs()) == 1
-    assert make_unlock(cluster, clone).returncode == 0
-    assert cluster.jobs() == []

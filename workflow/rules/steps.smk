@@ -1,5 +1,5 @@
-# The steps of the workflow (ppap/steps, a module each), as rules: what they read and write, what a change of the
-# preset makes stale, what they ask of the machine.
+# The steps of the workflow (ppap/workflow/steps, a module each), as rules: what they read and write, what a change of
+# the preset makes stale, what they ask of the machine.
 
 
 for RULE in all_rules(LAYOUT, PRESET_FILE):

@@ -59,8 +59,7 @@ def named(preset: Preset) -> list[Path]:
 
 
 def save(path: Path, state: object) -> None:
-    with files.whole(path) as temporary:
-        torch.save(state, temporary)
+    files.write_all({path: lambda draft: torch.save(state, draft)})
 
 
 def half(network: nn.Module) -> dict[str, torch.Tensor]:

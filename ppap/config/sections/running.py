@@ -8,16 +8,11 @@ from ppap.utils.settings import Count, Section
 
 
 class JobResources(Section):
-    """What one process of a step asks for; one that failed asks for twice as much when it is retried."""
+    """What a job of a step asks for; one that failed asks for twice as much when it is retried."""
 
     mem_mb: Count = Field(2000, description="memory in MB")
     runtime: Count = Field(60, description="minutes")
     threads: Count = Field(1, description="CPU cores, loader processes included")
-    together: Count = Field(
-        1,
-        description="jobs that follow one another in one process, at most; of training and drawing, "
-        "their steps: short ones then start no process each",
-    )
 
 
 class Resources(Section):

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from ppap.config import Preset
 from ppap.diffusion.networks.adm import ADM
 from ppap.diffusion.networks.sources import DownloadFolder, SourceCode, Trial, read_weights
-from ppap.utils import runtime, weights
+from ppap.utils import weights
+from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError
-from ppap.utils.runtime import Runtime
+from ppap.utils.mixed_precision import hold_precision
 from ppap.utils.tensor_spec import Spec, of_network, of_published
 from ppap.workflow.layout import Layout
 
@@ -27,7 +28,7 @@ class TrainedADM(SourceCode):
         with torch.device("meta"):  # no time for initial weights that nobody needs
             network = _new(layout.preset)
         tensors = read_weights(layout, self._described(network))
-        held = runtime.hold_precision(network, how).state_dict()
+        held = hold_precision(network, how).state_dict()
         copies = {name: value.to(held[name].dtype, copy=True) for name, value in tensors.items()}
         network.load_state_dict(copies, assign=True)
         return network

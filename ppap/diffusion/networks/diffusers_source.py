@@ -20,9 +20,10 @@ from ppap.config import Preset
 from ppap.data import hub
 from ppap.diffusion.networks.sources import DownloadFolder, SourceCode, read_weights
 from ppap.diffusion.schedules import PredictionName, ScheduleName, betas
-from ppap.utils import files, runtime, weights
+from ppap.utils import files, weights
+from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError, DataError
-from ppap.utils.runtime import Runtime
+from ppap.utils.mixed_precision import hold_precision
 from ppap.utils.settings import DIFFUSION
 from ppap.utils.tensor_spec import of_published
 from ppap.workflow.layout import Layout
@@ -64,7 +65,7 @@ class Pipeline(SourceCode):
     def load(self, layout: Layout, how: Runtime) -> nn.Module:
         network = self.build(layout)
         network.load_state_dict(read_weights(layout, of_published(network)))
-        return runtime.hold_precision(network, how)
+        return hold_precision(network, how)
 
     def download(
         self, preset: Preset, downloads: DownloadFolder

@@ -14,9 +14,10 @@ from ppap.diffusion.networks.glide import Networks, Prompted, PromptedUpsampler
 from ppap.diffusion.networks.glide_settings import GlideConfig
 from ppap.diffusion.networks.sources import DownloadFolder, SourceCode, Trial, read_weights
 from ppap.diffusion.networks.tokens import Tokens
-from ppap.utils import files, runtime, tensor_spec, weights
+from ppap.utils import files, tensor_spec, weights
+from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError
-from ppap.utils.runtime import Runtime
+from ppap.utils.mixed_precision import hold_precision
 from ppap.utils.settings import DIFFUSION
 from ppap.utils.tensor_spec import TensorSpec
 from ppap.workflow.layout import Layout
@@ -37,7 +38,7 @@ class PublishedGLIDE(SourceCode):
         networks, prompt = _loaded(layout, _BASE), _prompt(layout)
         empty = tokens.no_tokens(glide.text.context)
         text = networks.told(prompt, empty) if prompt else networks.told(empty)
-        return runtime.hold_precision(Prompted(networks.unet, text, glide.prompt_scale), how)
+        return hold_precision(Prompted(networks.unet, text, glide.prompt_scale), how)
 
     def build_upsampler(self, layout: Layout) -> PromptedUpsampler:
         return _untrained_upsampler(layout.preset)

@@ -15,8 +15,8 @@ from ppap.config import Preset
 from ppap.data.settings import Download
 from ppap.diffusion.denoiser import Network
 from ppap.utils import tensor_spec
+from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError
-from ppap.utils.runtime import Runtime
 from ppap.utils.settings import DIFFUSION
 from ppap.utils.tensor_spec import Spec
 from ppap.workflow.layout import Layout

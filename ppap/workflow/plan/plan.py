@@ -11,21 +11,21 @@ from typing import Any, NamedTuple
 from tabulate import tabulate
 
 from ppap.workflow.layout import Layout
-from ppap.workflow.phases import PHASES, phase_of
+from ppap.workflow.measured import seconds
 from ppap.workflow.plan import gpus
 from ppap.workflow.plan.costs import Costs
-from ppap.workflow.plan.measured import seconds
-from ppap.workflow.processes import Process, all_processes
+from ppap.workflow.stages import STAGES, stage_of
 from ppap.workflow.step import Step
+from ppap.workflow.steps import all_jobs
 
 log = logging.getLogger(__name__)
 
 
 class Task(NamedTuple):
-    """A job with its phase, its files, its hours (None: unknown), whether they were measured, and what it writes."""
+    """A job with its stage, its files, its hours (None: unknown), whether they were measured, and what it writes."""
 
     job: Step
-    phase: str
+    stage: str
     inputs: list[Path]
     outputs: list[Path]
     hours: float | None
@@ -34,10 +34,10 @@ class Task(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Phase:
+class Stage:
     """One row of the plan. None is what is not known."""
 
-    phase: str
+    stage: str
     jobs: dict[str, int]
     hours: float | None
     longest_job_hours: float | None
@@ -47,13 +47,13 @@ class Phase:
 
 @dataclass(frozen=True)
 class Plan:
-    """`unit` is GPU or CPU. `chain` is the phases and hours that a user with any number of GPUs waits for."""
+    """`unit` is GPU or CPU. `chain` is the stages and hours that a user with any number of GPUs waits for."""
 
     preset: str
     unit: str
     basis: str
-    phases: list[Phase]
-    total: Phase
+    stages: list[Stage]
+    total: Stage
     chain: list[tuple[str, float | None]]
 
     @property
@@ -62,7 +62,7 @@ class Plan:
 
 
 def plan(layout: Layout, gpu_name: str, efficiency: float) -> Plan:
-    """The plan of a preset on a named GPU, at a share `efficiency` of its peak rate.
+    """Plan a preset on a named GPU, at a share `efficiency` of its peak rate.
 
     Measured times come from Snakemake's benchmark files. A preset for the CPU has no others.
     """
@@ -72,25 +72,17 @@ def plan(layout: Layout, gpu_name: str, efficiency: float) -> Plan:
     basis = f"{gpu.name}, {precision}, {efficiency:.0%} of {gpu.tflops.get(precision, 0):g} TFLOP/s"
     tasks = _tasks(layout, rate)
     rows = [
-        _row(phase, [t for t in tasks if t.phase == phase], bool(rate))
-        for phase in PHASES
-        if any(t.phase == phase for t in tasks)
+        _row(stage, [t for t in tasks if t.stage == stage], bool(rate))
+        for stage in STAGES
+        if any(t.stage == stage for t in tasks)
     ]
     unit, shown = ("GPU", f"{basis} ({gpu.source})") if rate else ("CPU", "measured times only")
     total = _row("total", tasks, bool(rate))
     return Plan(layout.preset.name, unit, shown, rows, total, _chain(tasks))
 
 
-def counted(layout: Layout, gpu_name: str, efficiency: float) -> dict[str, float]:
-    """The seconds of each job that was not measured, by its name; none of a preset for the CPU."""
-    rate = _rate(layout, gpus.find(gpu_name), efficiency)
-    tasks = _tasks(layout, rate) if rate else []
-    unmeasured = (task for task in tasks if not task.measured)
-    return {t.job.name(layout): t.hours * 3600 for t in unmeasured if t.hours is not None}
-
-
 def _rate(layout: Layout, gpu: gpus.GPU, efficiency: float) -> float | None:
-    """Operations a second; None of a preset for the CPU."""
+    """Return operations a second; None of a preset for the CPU."""
     runtime = layout.preset.runtime
     if runtime.device == "cpu":
         return None
@@ -98,31 +90,26 @@ def _rate(layout: Layout, gpu: gpus.GPU, efficiency: float) -> float | None:
 
 
 def _tasks(layout: Layout, rate: float | None) -> list[Task]:
-    """Every job, at so many operations a second; None: of which nothing is known but what was measured."""
+    """List every job, at so many operations a second; None: of which nothing is known but what was measured."""
     log.info("building the networks of %s, to count their operations ...", layout.preset.name)
     costs = Costs(layout)
-    return [
-        _task(job, process, costs, layout, rate)
-        for process in all_processes(layout)
-        for job in process.jobs
-    ]
+    return [_task(job, costs, layout, rate) for job in all_jobs(layout)]
 
 
-def _task(job: Step, process: Process, costs: Costs, layout: Layout, rate: float | None) -> Task:
-    cost, of_all = job.cost(costs), seconds(layout.benchmark(process.name(layout)))
-    measured = None if of_all is None else of_all * process.share(job, layout.preset)
+def _task(job: Step, costs: Costs, layout: Layout, rate: float | None) -> Task:
+    cost, measured = job.cost(costs), seconds(layout.benchmark(job.name(layout)))
     taken = measured if measured is not None else cost.flops / rate if rate else None
     hours = None if taken is None else taken / 3600
     files = job.inputs(layout), job.outputs(layout)
-    return Task(job, phase_of(job, layout), *files, hours, measured is not None, cost.bytes)
+    return Task(job, stage_of(job, layout), *files, hours, measured is not None, cost.bytes)
 
 
-def _row(name: str, tasks: list[Task], counted: bool) -> Phase:
+def _row(name: str, tasks: list[Task], counted: bool) -> Stage:
     hours = [t.hours for t in tasks]
     held = [t.hours for t in tasks if not (counted and not t.job.gpu)]
     longest = None if None in hours else max(h for h in hours if h is not None)
     sizes = [t.bytes for t in tasks if t.bytes is not None]
-    return Phase(
+    return Stage(
         name,
         dict(Counter(t.job.rule() for t in tasks)),
         _total(held),
@@ -140,7 +127,7 @@ def _source(measured: int, jobs: int, counted: bool) -> str:
 
 
 def _chain(tasks: list[Task]) -> list[tuple[str, float | None]]:
-    """Phases and hours of the jobs that follow one another for the longest time."""
+    """List stages and hours of the jobs that follow one another for the longest time."""
     ends: dict[Path, tuple[float, list[Task]]] = {}
     longest: tuple[float, list[Task]] = (0.0, [])
     for task in tasks:  # each after the ones it waits for
@@ -149,8 +136,8 @@ def _chain(tasks: list[Task]) -> list[tuple[str, float | None]]:
         end = (start + (task.hours or 0.0), [*chain, task])
         ends |= dict.fromkeys(task.outputs, end)
         longest = max(longest, end, key=lambda end: (end[0], len(end[1])))
-    phases = dict.fromkeys(t.phase for t in longest[1])
-    return [(p, _total([t.hours for t in longest[1] if t.phase == p])) for p in phases]
+    stages = dict.fromkeys(t.stage for t in longest[1])
+    return [(p, _total([t.hours for t in longest[1] if t.stage == p])) for p in stages]
 
 
 def _total(hours: list[float | None]) -> float | None:
@@ -159,22 +146,22 @@ def _total(hours: list[float | None]) -> float | None:
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
-    """The plan for programs; hours and bytes that are not known are null."""
-    chain = [{"phase": phase, "hours": hours} for phase, hours in plan.chain]
+    """Return the plan for programs; hours and bytes that are not known are null."""
+    chain = [{"stage": stage, "hours": hours} for stage, hours in plan.chain]
     return asdict(plan) | {"chain": chain, "chain_hours": plan.chain_hours}
 
 
 def as_text(plan: Plan) -> str:
-    """The plan for people."""
-    headers = ["phase", "jobs", f"{plan.unit} hours", "longest job (h)", "disk", "hours are"]
+    """Return the plan for people."""
+    headers = ["stage", "jobs", f"{plan.unit} hours", "longest job (h)", "disk", "hours are"]
     rows = [
-        [row.phase, f"{sum(row.jobs.values()):,}", _hours(row.hours), _hours(row.longest_job_hours),
+        [row.stage, f"{sum(row.jobs.values()):,}", _hours(row.hours), _hours(row.longest_job_hours),
          _size(row.bytes), row.source]
-        for row in (*plan.phases, plan.total)
+        for row in (*plan.stages, plan.total)
     ]  # fmt: skip
     align = ["left", *["right"] * 4, "left"]
     table = tabulate(rows, headers, "simple", disable_numparse=True, colalign=align)
-    links = " > ".join(f"{phase} {_hours(hours)}".strip() for phase, hours in plan.chain)
+    links = " > ".join(f"{stage} {_hours(hours)}".strip() for stage, hours in plan.chain)
     wait = f" = {_hours(plan.chain_hours)} hours" if plan.chain_hours is not None else ""
     return f"Preset {plan.preset}: {plan.basis}\n\n{table}\n\nLongest chain: {links}{wait}"
 

@@ -54,10 +54,10 @@ class Figure(Step):
     def run(self, layout: Layout) -> None:
         """ConfigError if the preset has no such figure."""
         from ppap.report import style
-        from ppap.utils import runtime
+        from ppap.utils.mixed_precision import autocast
 
         kind, guide = figure_of(layout.preset, self.figure)
         style.use()
-        with runtime.autocast(layout.preset.runtime):
+        with autocast(layout.preset.runtime):
             drawn = kind.draw(layout, guide)
         style.write(drawn, self.outputs(layout))

@@ -61,12 +61,6 @@ class Sample(Step):
     def cost(self, costs: Costs) -> Cost:
         return costs.samples(self.drawn, self.shard)
 
-    def fellows(self) -> tuple[str, ...]:
-        return self.sampler, self.guide
-
-    def length(self, preset: Preset) -> int:
-        return len(preset.schedule(self.sampler)) if preset.guidance(self.method).drawn else 1
-
     def run(self, layout: Layout) -> None:
         from ppap.workflow.drawing import sample
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from ppap.config import Preset, reads
-from ppap.config.runs import banks, expert_steps, has_warm_start
+from ppap.config.runs import banks, has_warm_start
 from ppap.workflow.layout import Layout
 from ppap.workflow.step import Step
 
@@ -60,13 +60,6 @@ class TrainExpert(Step):
 
     def cost(self, costs: Costs) -> Cost:
         return costs.expert(self.guide, self.method)
-
-    def fellows(self) -> tuple[str, ...]:
-        return self.guide, self.method
-
-    def length(self, preset: Preset) -> int:
-        _, steps = expert_steps(preset, self.guide, preset.methods[self.method])
-        return max(1, steps)
 
     def run(self, layout: Layout) -> None:
         from ppap.workflow.expert_training import train_expert

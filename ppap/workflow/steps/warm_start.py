@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from ppap.config import Preset, reads
-from ppap.config.runs import banks, has_warm_start, warm_name, warm_steps
+from ppap.config.runs import banks, has_warm_start, warm_name
 from ppap.workflow.layout import Layout
 from ppap.workflow.step import Step
 
@@ -55,12 +55,6 @@ class WarmStart(Step):
 
     def cost(self, costs: Costs) -> Cost:
         return costs.warm_start(self.guide, self.trainable)
-
-    def fellows(self) -> tuple[str, ...]:
-        return (self.guide,)
-
-    def length(self, preset: Preset) -> int:
-        return max(1, warm_steps(preset, self.guide))
 
     def run(self, layout: Layout) -> None:
         from ppap.workflow.expert_training import train_warm_start

@@ -9,12 +9,11 @@ from ppap.utils.errors import DataError
 
 
 def seconds(path: Path) -> float | None:
-    """The seconds in a job's benchmark file; None if it has not run, DataError if it is no such file."""
+    """Read the seconds in a job's benchmark file; None if it has not run, DataError if it is no such file."""
     if not path.exists():
         return None
     try:
         with path.open(encoding="utf-8") as file:
-            found = [float(row["s"]) for row in csv.DictReader(file, delimiter="\t")]
-        return found[-1]
+            return [float(row["s"]) for row in csv.DictReader(file, delimiter="\t")][-1]
     except (KeyError, ValueError, TypeError, IndexError):
         raise DataError(f"{path}: not a benchmark file of Snakemake") from None
