@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ppap.diffusion.cascade import FirstStage, SecondStage
-from ppap.diffusion.networks import sources
 from ppap.utils import runtime
 from ppap.utils.errors import ConfigError
+from ppap.utils.settings import DIFFUSION
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
 
@@ -25,7 +25,8 @@ def load_second_stage(layout: Layout) -> SecondStage:
         raise ConfigError(
             f"{preset.name}: the diffusion model has no second stage, which upsamples"
         )
-    network = sources.code_of(preset).load_upsampler(layout)
+    model = preset.diffusion
+    network = model.source.load_upsampler(model, layout.model(DIFFUSION))
     runtime.hold_precision(network.eval().requires_grad_(False), preset.runtime)
     runtime.place(network, preset.runtime)
     return SecondStage(
