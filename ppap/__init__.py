@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 from ppap.utils.errors import PPAPError
 
 if TYPE_CHECKING:
-    from ppap.api.diffusion import load_adm, load_pipeline
     from ppap.api.experts import load_experts, train_experts
     from ppap.api.guides import load_guide, wrap_guide
     from ppap.api.pipelines import guided
-    from ppap.api.runs import FinishedRun, open_run
     from ppap.api.sampling import SamplingStep, sample, sampling_steps
-    from ppap.data.datasets import to_tensor, to_uint8
+    from ppap.data.images import to_tensor, to_uint8
+    from ppap.diffusion.loading import load_adm, load_pipeline
     from ppap.diffusion.model import DiffusionModel
     from ppap.diffusion.schedules import Schedule
     from ppap.experts.bank import ExpertBank
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from ppap.guides.goal import Goal
     from ppap.guides.guide import Guide
     from ppap.training.settings import Training
+    from ppap.workflow.finished_run import FinishedRun, open_run
 
 __version__ = "0.2.0"
 
@@ -32,22 +32,22 @@ _PLACES = {
     "AdapterConfig": "preset",
     "DiffusionModel": "diffusion.model",
     "ExpertBank": "experts.bank",
-    "FinishedRun": "api.runs",
+    "FinishedRun": "workflow.finished_run",
     "Goal": "sampling.goals",
     "Guide": "networks.guide",
     "SamplingStep": "api.sampling",
     "Schedule": "diffusion.schedules",
     "Training": "preset",
     "guided": "api.pipelines",
-    "load_adm": "api.diffusion",
+    "load_adm": "diffusion.loading",
     "load_experts": "api.experts",
     "load_guide": "api.guides",
-    "load_pipeline": "api.diffusion",
-    "open_run": "api.runs",
+    "load_pipeline": "diffusion.loading",
+    "open_run": "workflow.finished_run",
     "sample": "api.sampling",
     "sampling_steps": "api.sampling",
-    "to_tensor": "data.datasets",
-    "to_uint8": "data.datasets",
+    "to_tensor": "data.images",
+    "to_uint8": "data.images",
     "train_experts": "api.experts",
     "wrap_guide": "api.guides",
 }

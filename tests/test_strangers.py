@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ppap import config as presets
-from ppap.data.settings import DatasetConfig
+from ppap.data.datasets import DatasetConfig
 from ppap.guides.guide import Guide
 from ppap.guides.libraries.library import Shape, build_network, load_pretrained
 from ppap.guides.libraries.settings import NetworkConfig

@@ -14,7 +14,7 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, jaccard_score
 from torch import Tensor
 
-from ppap.data.settings import DatasetConfig
+from ppap.data.datasets import DatasetConfig
 from ppap.experts.settings import ExpertsConfig
 from ppap.guides.tasks.kinds import TASKS
 from ppap.guides.tasks.segmentation import VOID

@@ -14,7 +14,8 @@ from ppap.config.sections.networks import (
     TargetsConfig,
 )
 from ppap.config.sections.running import JobResources, Resources
-from ppap.data.settings import DatasetConfig, Download, ReferenceConfig
+from ppap.data.datasets import DatasetConfig
+from ppap.data.settings import Download, ReferenceConfig
 from ppap.diffusion.networks.architectures import ADMArchitecture, TextArchitecture
 from ppap.diffusion.networks.glide_settings import GlideConfig, UpsamplingConfig
 from ppap.diffusion.settings import DiffusionConfig

@@ -19,7 +19,7 @@ from ppap.config.sections.experiment import (
 )
 from ppap.config.sections.networks import GuideConfig, JudgeConfig
 from ppap.config.sections.running import Resources
-from ppap.data.settings import DatasetConfig
+from ppap.data.datasets import DatasetConfig
 from ppap.diffusion.guidance_kinds import GUIDANCE, GuidanceKind
 from ppap.diffusion.noise_ranges import noise_ranges
 from ppap.diffusion.sampler_kinds import SAMPLERS, SamplerKind

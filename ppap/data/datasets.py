@@ -1,35 +1,225 @@
-"""Real images, and what is true of them, held in memory; `ppap.data.streams` has those that are not."""
+"""Data sets of real images, each kind in one class, and what is true of their images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from ppap.config import Preset
-from ppap.guides.tasks.kinds import CLASSIFICATION
+from ppap.data import shapes
+from ppap.data.image_folder import LabelledBatch, TrainingBatches, list_files
+from ppap.data.images import to_tensor as to_tensor
+from ppap.data.images import to_uint8 as to_uint8
+from ppap.data.realdata import IMAGES, LABELS, dataset_spec
 from ppap.utils import tensor_spec
-from ppap.utils.errors import ConfigError
+from ppap.utils.errors import ConfigError, DataError
+from ppap.utils.registry import Registry, kind_of
 from ppap.utils.seeds import Stream, mix
-from ppap.utils.settings import DATASET
-from ppap.workflow import artefacts
-from ppap.workflow.artefacts import IMAGES, LABELS
-from ppap.workflow.layout import Layout
-from ppap.workflow.targets import task_of
+from ppap.utils.settings import DATASET, Section
 
+CLASSIFICATION, DEPTH, SEGMENTATION = "classification", "depth", "segmentation"
 Split = Literal["train", "holdout"]
-Read = tuple[NDArray[np.uint8], dict[str, NDArray[Any]]]
-"""Images, and what is true of them, by tasks."""
+Images = NDArray[np.uint8]
+Truths = dict[str, NDArray[Any]]
+"""What is true of images, by the names of tasks: (N, ...) each."""
+Batches = Callable[[int], LabelledBatch]
+"""The random batch of a training step: it depends on seed and step alone."""
+
+
+class DatasetKind:
+    """One kind of data set: facts about it, and how it is read, as a whole (`read`) or in batches (`batches`)."""
+
+    streamed: ClassVar[bool] = False
+    "Images are read as they are needed, and only teach experts; others are held in memory, and are trained on too."
+    downloaded: ClassVar[bool] = False
+    "The data set is a file that `ppap download` makes."
+    key: ClassVar[str | None] = None
+    "The key of `dataset` that belongs to this kind alone."
+    channels: ClassVar[int | None] = None
+    sizes: ClassVar[Mapping[str, int]] = {}
+    "What keys must say where anything looks at the images."
+    reads: ClassVar[tuple[str, ...]] = ()
+    "The keys, beside `kind`, that decide what images and labels are read (of a downloaded one: from its file)."
+    truths: ClassVar[tuple[str, ...]] = (CLASSIFICATION,)
+    "The tasks that it knows what is true for."
+
+    def read(self, data: DatasetConfig, file: Path | None) -> tuple[Images, Truths]:
+        """Read all images, uint8 (N, H, W, C), of a downloaded data set from its file."""
+        raise ConfigError(f"dataset.kind: images of kind {data.kind} are not read as a whole")
+
+    def batches(
+        self, data: DatasetConfig, batch_size: int, seed: int, device: torch.device
+    ) -> Batches:
+        """Make random batches for training; DataError if the images cannot be read."""
+        raise ConfigError(f"dataset.kind: images of kind {data.kind} are not read in batches")
+
+
+class Digits(DatasetKind):
+    """UCI handwritten digits (Alpaydin & Kaynak 1998) inside scikit-learn: 1,797 grey images, 8x8, values 0 to 16."""
+
+    sizes: ClassVar = {"image_size": 8, "channels": 1, "classes": 10}
+    reads = ("holdout",)
+
+    def read(self, data: DatasetConfig, file: Path | None) -> tuple[Images, Truths]:
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None]
+        return images, {CLASSIFICATION: digits.target.astype(np.int64)}
+
+
+class ImageFolder(DatasetKind):
+    """A folder of the user's, too large for memory, one folder in it a class."""
+
+    streamed = True
+    key = "path"
+    channels = 3
+    reads = ("path", "image_size", "classes", "mirror")
+
+    def batches(
+        self, data: DatasetConfig, batch_size: int, seed: int, device: torch.device
+    ) -> Batches:
+        try:
+            listed = list_files(Path(data.path or ""), data.classes)
+        except DataError as error:
+            raise DataError(
+                f"dataset.path: {error}; `supervised: false` leaves out the rows that need it"
+            ) from None
+        return TrainingBatches(
+            listed, data.image_size, batch_size, seed, data.mirror, device=device
+        )
+
+
+class Shapes(DatasetKind):
+    """Solids on a floor, drawn by `ppap.data.shapes`, always the same ones."""
+
+    key = "pictures"
+    channels = 3
+    sizes: ClassVar = {"classes": 4, "segments": 5}
+    reads = ("pictures", "image_size", "holdout")
+    truths = (CLASSIFICATION, DEPTH, SEGMENTATION)
+
+    def read(self, data: DatasetConfig, file: Path | None) -> tuple[Images, Truths]:
+        assert data.pictures is not None
+        drawn = shapes.draw(data.pictures, data.image_size, seed=0)
+        return drawn.images, {
+            CLASSIFICATION: drawn.classes.numpy(),
+            DEPTH: drawn.depth.numpy(),
+            SEGMENTATION: drawn.labels.numpy(),
+        }
+
+
+class NoImages(DatasetKind):
+    """No real images: nothing is taught by labels or compared with them."""
+
+    streamed = True
+    channels = 3
+    truths = ()
+
+
+class Registered(DatasetKind):
+    """One of torch-fidelity's (`ppap.data.realdata.registered` downloads it)."""
+
+    downloaded = True
+    key = "name"
+    channels = 3
+    reads = ("image_size", "channels", "classes", "holdout")
+
+    def read(self, data: DatasetConfig, file: Path | None) -> tuple[Images, Truths]:
+        assert file is not None
+        tensors = tensor_spec.read(file, dataset_spec(), {"model": DATASET})
+        if LABELS not in tensors:
+            raise ConfigError(f"dataset.name: '{data.name}' has no labels to learn from")
+        images, labels = tensors[IMAGES], tensors[LABELS]
+        wanted = (data.image_size, data.image_size, data.channels)
+        if tuple(images.shape[1:]) != wanted:
+            raise ConfigError(f"dataset: its images are {tuple(images.shape[1:])}, not {wanted}")
+        if int(labels.max()) >= data.classes:
+            raise ConfigError(
+                f"dataset.classes: {data.classes}, but there is a class {labels.max()}"
+            )
+        return images.numpy(), {CLASSIFICATION: labels.numpy()}
+
+
+DATASETS: Registry[DatasetKind] = Registry(
+    "data set",
+    {
+        "digits": Digits(),
+        "image_folder": ImageFolder(),
+        "shapes": Shapes(),
+        "none": NoImages(),
+        "registered": Registered(),
+    },
+)
+
+
+class DatasetConfig(Section):
+    """Real images: they train what the preset trains itself and the supervised rows."""
+
+    kind: Annotated[str, *kind_of(DATASETS)] = Field(
+        "digits",
+        description="UCI digits inside scikit-learn, solids drawn here, a folder, or one of torch-fidelity's",
+    )
+    path: str | None = Field(None, description="image_folder: the folder, one folder in it a class")
+    name: str | None = Field(None, description="registered: the data set's name in torch-fidelity")
+    pictures: Annotated[int, Field(gt=0, le=1_000_000)] | None = Field(
+        None, description="shapes: how many are drawn, held-out ones included"
+    )
+    image_size: Annotated[int, Field(gt=0, le=4096)] = Field(8, description="pixels a side")
+    channels: Literal[1, 3] = Field(1, description="1 grey, 3 colour")
+    classes: Annotated[int, Field(gt=0, le=1_000_000)] = 10
+    segments: Annotated[int, Field(gt=1, le=10_000)] | None = Field(
+        None, description="labels of a label map, background included; segmentation needs it"
+    )
+    holdout: Annotated[float, Field(ge=0.02, le=0.9)] = Field(
+        0.2, description="share never trained on"
+    )
+    mirror: bool = Field(False, description="mirroring an image keeps its class")
+    class_names: tuple[str, ...] = Field((), description="for figures; empty: numbers")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of an image as networks see it: channels, height, width."""
+        return self.channels, self.image_size, self.image_size
+
+    @property
+    def facts(self) -> DatasetKind:
+        """Its kind, with what holds for all data sets of that kind."""
+        return DATASETS.get(self.kind)
+
+    @model_validator(mode="after")
+    def kind_is_complete(self) -> DatasetConfig:
+        for key, kind in {DATASETS.get(kind).key: kind for kind in DATASETS}.items():
+            if key and (self.facts.key == key) != (getattr(self, key) is not None):
+                raise ValueError(f"`{key}` goes with kind: {kind}, only, and belongs to it")
+        wanted = self.facts.channels or self.channels
+        if self.channels != wanted:
+            raise ValueError(
+                f"channels: images of kind {self.kind} have {wanted}, not {self.channels}"
+            )
+        if self.class_names and len(self.class_names) != self.classes:
+            raise ValueError(
+                f"class_names: {len(self.class_names)} names for {self.classes} classes"
+            )
+        return self
+
+
+class Teller(Protocol):
+    """A task, as far as it tells what is true of real images."""
+
+    def truth(self, images: Tensor, known: Mapping[str, Tensor], name: str) -> Tensor: ...
 
 
 class RealImages(NamedTuple):
-    """images: uint8 (N, H, W, C); truths: what is true of them, by tasks, (N, ...) each."""
+    """images: uint8 (N, H, W, C); truths: what is true of them, by the names of tasks, (N, ...) each."""
 
-    images: NDArray[np.uint8]
+    images: Images
     truths: dict[str, Tensor]
 
     @property
@@ -40,22 +230,18 @@ class RealImages(NamedTuple):
     def first(self, count: int) -> RealImages:
         return RealImages(self.images[:count], {n: t[:count] for n, t in self.truths.items()})
 
-    def truth_of(self, preset: Preset, model: str) -> Tensor:
-        """What is true of them for the task of a guide, a judge or the evaluator: (N, ...)."""
-        task = task_of(preset, model)
-        seen = to_tensor(self.images) if preset.task(model).own_truth else torch.empty(0)
-        return task.truth(seen, self.truths, preset.task_name(model))
+    def truth_of(self, task: Teller, name: str) -> Tensor:
+        """Return what is true of them for the task of this name: (N, ...). ConfigError if nobody knows it."""
+        return task.truth(to_tensor(self.images), self.truths, name)
 
 
-def load(layout: Layout, split: Split) -> RealImages:
-    """The training or the held-out part of a data set that fits into memory; which is which never changes.
+def load(data: DatasetConfig, split: Split, file: Path | None = None) -> RealImages:
+    """Load the training or the held-out part of a data set that fits into memory; which is which never changes.
 
-    ConfigError if it is too large for that, has no labels, or not the preset's image size and classes.
+    `file` is that of a downloaded one. ConfigError if it is too large for memory, has no labels, or not the image
+    size and classes that `data` says.
     """
-    data = layout.preset.dataset
-    if data.facts.streamed:
-        raise ConfigError(f"dataset.kind: images of kind {data.kind} are not read as a whole")
-    images, truths = READERS[data.kind](layout)
+    images, truths = data.facts.read(data, file)
     order = np.random.default_rng(mix(Stream.SPLIT)).permutation(len(images))
     held = round(data.holdout * len(images))
     chosen = order[held:] if split == "train" else order[:held]
@@ -64,58 +250,8 @@ def load(layout: Layout, split: Split) -> RealImages:
     )
 
 
-def to_tensor(images: NDArray[np.uint8] | Tensor) -> Tensor:
-    """uint8 (B, H, W, C) to float32 (B, C, H, W) in [-1, 1]."""
-    tensor = torch.as_tensor(images).permute(0, 3, 1, 2).contiguous()
-    return tensor.float() / 127.5 - 1
-
-
-def to_uint8(x: Tensor) -> NDArray[np.uint8]:
-    """float (B, C, H, W) in [-1, 1] to uint8 (B, H, W, C); values beyond are clipped."""
-    pixels = ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-
-
-def _registered(layout: Layout) -> Read:
-    data = layout.preset.dataset
-    tensors = tensor_spec.read(layout.model(DATASET), artefacts.dataset(), {"model": DATASET})
-    if LABELS not in tensors:
-        raise ConfigError(f"dataset.name: '{data.name}' has no labels to learn from")
-    images, labels = tensors[IMAGES], tensors[LABELS]
-    wanted = (data.image_size, data.image_size, data.channels)
-    if tuple(images.shape[1:]) != wanted:
-        raise ConfigError(f"dataset: its images are {tuple(images.shape[1:])}, not {wanted}")
-    if int(labels.max()) >= data.classes:
-        raise ConfigError(f"dataset.classes: {data.classes}, but there is a class {labels.max()}")
-    return images.numpy(), {CLASSIFICATION: labels.numpy()}
-
-
-def _digits(layout: Layout) -> Read:
-    """UCI handwritten digits (Alpaydin & Kaynak 1998): 1,797 grey images, 8x8, values 0 to 16."""
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    images = np.rint(data.images * (255 / 16)).astype(np.uint8)[..., None]
-    return images, {CLASSIFICATION: data.target.astype(np.int64)}
-
-
-def _shapes(layout: Layout) -> Read:
-    """Solids on a floor (`ppap.data.shapes`), always the same ones."""
-    from ppap.data import shapes
-
-    data = layout.preset.dataset
-    assert data.pictures is not None
-    drawn = shapes.draw(data.pictures, data.image_size, seed=0)
-    truths = {
-        CLASSIFICATION: drawn.classes.numpy(),
-        "depth": drawn.depth.numpy(),
-        "segmentation": drawn.labels.numpy(),
-    }
-    return drawn.images, truths
-
-
-READERS: dict[str, Callable[[Layout], Read]] = {
-    "digits": _digits,
-    "registered": _registered,
-    "shapes": _shapes,
-}
+def training_batches(
+    data: DatasetConfig, batch_size: int, seed: int, device: torch.device
+) -> Batches:
+    """Make batches of a streamed data set's images, cropped at random; DataError if they cannot be read."""
+    return data.facts.batches(data, batch_size, seed, device)

@@ -1,31 +1,25 @@
-"""Files of others: downloaded once for all presets, proved to be what they should be, and remembered."""
+"""Files of others: downloaded once for all presets by pooch, checked, and remembered in a lock file."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import logging
-import time
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import pooch  # type: ignore[import-untyped]
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from ppap.data.settings import Download
-from ppap.data.transfer import (
-    BrokenTransferError,
-    RefusedTransferError,
-    forget_version,
-    nature,
-    transfer,
-)
 from ppap.utils import files
 from ppap.utils.errors import DataError
 
 log = logging.getLogger(__name__)
-_UNFINISHED = "unfinished"
+_STALL = 60  # seconds without a byte after which a transfer is given up
 
 
 class Known(BaseModel):
@@ -40,130 +34,66 @@ _LOCK = TypeAdapter(dict[str, Known])
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long to put up with a server, in seconds, and how many attempts in a row may bring nothing.
-
-    The pause between attempts begins with `pause` and doubles; a server may ask for a longer one, up to
-    `longest_pause`.
-    """
-
-    stall: float = 60
-    attempts: int = 5
-    pause: float = 1
-    longest_pause: float = 300
-
-    def before(self, attempt: int, asked: float) -> float:
-        """The pause before another attempt, the first of which is 1; `asked` is the server's wish."""
-        return min(max(asked, self.pause * 2 ** (attempt - 1)), self.longest_pause)
-
-
-@dataclass(frozen=True)
 class Downloads:
-    """A folder of downloaded files, and the lock file that remembers what their first download was.
+    """A folder of downloaded files, and the lock file that remembers what each was when it was first read.
 
-    A file of the folder has been read once, or was placed there by hand. What is still arriving, or could
-    not be read, is in `unfinished` inside it, where the next download goes on.
+    A file that lies in the folder is not downloaded, so one may be placed there by hand.
     """
 
     folder: Path
     lock: Path
-    patience: Patience = Patience()
 
     @contextlib.contextmanager
     def file(self, wanted: Download) -> Iterator[Path]:
-        """The file, downloaded if it is not there yet, for a block that reads and checks it.
+        """Yield the path of a file, downloaded if it is not there, to a block that reads and checks it.
 
-        Its SHA-256 must be the publisher's, as far as he prints it, and that of the first download. The
-        file is taken over and remembered only when the block ends without an error: what cannot be read
-        is not remembered. DataError if it cannot be downloaded (saying how to place it by hand), or is
-        another file, or the block raises one.
+        Its SHA-256 must be the publisher's, as far as he prints it, and the remembered one. It is remembered when
+        the block ends without an error: what cannot be read never is. DataError if it cannot be downloaded (saying
+        how to place it by hand), or is another file, or the block raises one.
         """
         if wanted.local:
-            with _explained(wanted.local, ""):
-                self._check(wanted, wanted.local, {})
-                yield wanted.local
+            if wanted.sha256:
+                _check(wanted.local, files.sha256(wanted.local), wanted.sha256, "its publisher")
+            yield wanted.local
             return
-        self._remembered()  # a damaged lock file costs no download
+        remembered = self._remembered()  # before a download: it may be damaged
         place = self.folder / wanted.name
-        with self._arrived(wanted, place) as path:
-            remembered = self._remembered()
-            known = remembered.get(wanted.url)
-            with _explained(path, _advice(place, wanted.url, self.lock if known else None)):
-                found = self._check(wanted, path, remembered)
-                yield path
-            if known is None:
-                self._remember(wanted.url, found)
-            if path != place:
-                with _written(place):
-                    path.replace(place)
-                    forget_version(path)
-
-    @contextlib.contextmanager
-    def _arrived(self, wanted: Download, place: Path) -> Iterator[Path]:
-        """The file at its place; or else a whole but unproved one, which no other process touches."""
-        with _written(place):
-            there = place.exists()
-        if there:
+        if not place.exists():
+            _fetch(wanted.url, place)
+        try:
+            seen = self._checked(wanted, place, remembered)
             yield place
-            return
-        partial = self.folder / _UNFINISHED / wanted.name
-        with _written(partial):
-            partial.parent.mkdir(parents=True, exist_ok=True)
-            partial.open("ab").close()
-        with only_one(partial):
-            if place.exists():  # another process has downloaded it meanwhile
-                yield place
-            else:
-                self._fetch(wanted.url, partial, place)
-                yield partial
-
-    def _fetch(self, url: str, partial: Path, place: Path) -> None:
-        """Transfer what is missing, in as many attempts as bring it forward."""
-        failures, furthest = 0, partial.stat().st_size
-        while True:
-            try:
-                with _written(partial, "; what has arrived is kept"):
-                    return transfer(url, partial, self.patience.stall)
-            except RefusedTransferError as refused:
-                raise DataError(_by_hand(url, str(refused), place)) from None
-            except BrokenTransferError as broken:
-                reason, asked = str(broken), broken.pause
-            have = partial.stat().st_size
-            failures = 1 if have > furthest else failures + 1
-            furthest = max(furthest, have)
-            if failures == self.patience.attempts:
-                reason = f"{reason}, {failures} times in a row; what has arrived is kept"
-                raise DataError(_by_hand(url, reason, place))
-            pause = self.patience.before(failures, asked)
-            log.warning("%s: %s; trying again in %.0f s", url, reason, pause)
-            time.sleep(pause)
-
-    def _check(self, wanted: Download, path: Path, remembered: dict[str, Known]) -> Known:
-        """What a file is; DataError if it is not the publisher's, or not what the first download was."""
-        _open(path)
-        found = Known(sha256=files.sha256(path), size=path.stat().st_size, file=wanted.name)
-        known = remembered.get(wanted.url)
-        for expected, source in (
-            (wanted.sha256, "its publisher says"),
-            (known and known.sha256, f"{self.lock} says"),
-        ):
-            if expected and not found.sha256.startswith(expected):
-                raise DataError(f"{path}: its sha256 is {found.sha256}, but {source} {expected}")
-        others = [url for url, other in remembered.items() if other == found and url != wanted.url]
-        if others and not known and not wanted.sha256 and path == self.folder / wanted.name:
+        except DataError as error:
             raise DataError(
-                f"{path}: is what {others[0]} is, by {self.lock}; if {wanted.url} is another file, give it a "
-                "name of its own (`file` in the preset)"
+                f"{error}; if {place} is the wrong file, delete it and run the same command again, or place the "
+                "right one there"
+            ) from None
+        if wanted.url not in remembered:
+            self._remember(wanted.url, seen)
+
+    def _checked(self, wanted: Download, place: Path, remembered: dict[str, Known]) -> Known:
+        """Return what a file is; DataError if it is not the publisher's, the remembered one, or another address's."""
+        seen = Known(sha256=files.sha256(place), size=place.stat().st_size, file=wanted.name)
+        known = remembered.get(wanted.url)
+        if wanted.sha256:
+            _check(place, seen.sha256, wanted.sha256, "its publisher")
+        if known:
+            _check(place, seen.sha256, known.sha256, f"{self.lock}, of {wanted.url},")
+        others = [url for url, other in remembered.items() if other == seen and url != wanted.url]
+        if others and not known and not wanted.sha256:
+            raise DataError(
+                f"{place}: is what {others[0]} is, by {self.lock}; if {wanted.url} is another file, give it a name "
+                "of its own (`file` in the preset)"
             )
-        return found
+        return seen
 
     def _remembered(self) -> dict[str, Known]:
-        try:
-            return _LOCK.validate_json(self.lock.read_bytes())
-        except FileNotFoundError:
+        if not self.lock.exists():
             return {}
-        except OSError as error:
-            raise DataError(f"{self.lock}: cannot be read: {error.strerror}") from None
+        with files.readable(self.lock):
+            content = self.lock.read_bytes()
+        try:
+            return _LOCK.validate_json(content)
         except ValidationError as error:
             first = error.errors()[0]
             where = "".join(f"{key}: " for key in first["loc"])
@@ -171,75 +101,44 @@ class Downloads:
                 f"{self.lock}: {where}{first['msg']}; restore the file, or delete what is wrong in it"
             ) from None
 
-    def _remember(self, url: str, found: Known) -> None:
+    def _remember(self, url: str, seen: Known) -> None:
         with only_one(self.folder / ".lock"):
-            entries = {url: found} | self._remembered()
-            files.write_json(
-                self.lock, _LOCK.dump_python(entries, exclude_none=True), sort_keys=True
-            )
-        log.info("%s: sha256 %s, kept in %s (commit it)", url, found.sha256, self.lock)
+            entries = {url: seen} | self._remembered()
+            text = _LOCK.dump_python(entries, exclude_none=True)
+            files.write_json(self.lock, text, sort_keys=True)
+        log.info("%s: sha256 %s, kept in %s (commit it)", url, seen.sha256, self.lock)
 
 
 @contextlib.contextmanager
 def only_one(path: Path) -> Iterator[None]:
-    """Wait until no other process is in such a block with the same file, which is made if need be.
-
-    Where files cannot be locked, as on some network file systems, this is said, and there is no waiting.
-    """
-    with contextlib.ExitStack() as stack:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(path.open("ab"))
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                log.info("%s: waiting for another process that has it", path)
-                fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            log.warning(
-                "%s: cannot be locked (%s): let no other process download the same meanwhile",
-                *(path, error.strerror),
-            )
+    """Wait until no other process is in such a block with the same file, where the file system can lock one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-@contextlib.contextmanager
-def _written(path: Path, besides: str = "") -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror or error}{besides}") from None
-
-
-@contextlib.contextmanager
-def _explained(path: Path, advice: str) -> Iterator[None]:
-    """Say what a file is that turns out to be the wrong one, and what to do."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(f"{error}{nature(path)}{advice}") from None
-
-
-def _advice(place: Path, url: str, lock: Path | None) -> str:
-    """What to do about the wrong file, or about the wrong one in the lock."""
-    entry = f"; if {lock} remembers a wrong one, delete its entry of {url}" if lock else ""
-    again = "if it is the wrong file, delete it and run the same command again"
-    return f"; {again}, or place the right one as {place}{entry}"
-
-
-def _open(path: Path) -> None:
-    try:
-        if path.is_dir():
-            raise DataError(f"{path}: is a folder, not a file")
-        path.open("rb").close()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-
-
-def _by_hand(url: str, reason: str, place: Path) -> str:
-    return (
-        f"{url}: cannot be downloaded ({reason}). Without network: download it elsewhere, place it as "
-        f"{place} and run the same command again; it is checked then"
+def _fetch(url: str, place: Path) -> None:
+    """Download to a temporary file, and rename it when it is whole."""
+    pooch.get_logger().setLevel(logging.WARNING)
+    log.info("%s: downloading", url)
+    get = pooch.HTTPDownloader(
+        progressbar=sys.stderr.isatty(),
+        chunk_size=1 << 16,
+        timeout=_STALL,
+        headers={"User-Agent": "ppap", "Accept-Encoding": "identity"},
     )
+    try:
+        pooch.retrieve(url, None, fname=place.name, path=place.parent, downloader=get)
+        place.chmod(0o644)  # a temporary file is its owner's alone
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{url}: cannot be downloaded ({' '.join(str(error).split())}). Without network: download it elsewhere, "
+            f"place it as {place} and run the same command again; it is checked then"
+        ) from None
+
+
+def _check(path: Path, sha256: str, wanted: str, source: str) -> None:
+    if not sha256.startswith(wanted):
+        raise DataError(f"{path}: its sha256 is {sha256}, but {source} says {wanted}")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
-from ppap.guides.libraries.library import reason
 from ppap.utils.errors import DataError
 
 Formats = Sequence[Sequence[str]]
@@ -15,7 +14,7 @@ Formats = Sequence[Sequence[str]]
 
 
 def folder_of(name: str, cache: Path, settings: Sequence[str], formats: Formats, what: str) -> Path:
-    """The folder of NAME, or NAME@REVISION (a branch, a tag or a commit): `settings`, and weights in one format.
+    """Return the folder of NAME, or NAME@REVISION (a branch, a tag or a commit): `settings`, and weights in one format.
 
     A name that is a folder here is that folder. DataError, which calls it `what`, if it cannot be had.
     """
@@ -24,7 +23,7 @@ def folder_of(name: str, cache: Path, settings: Sequence[str], formats: Formats,
     repository, _, revision = name.partition("@")
     try:
         for weights in formats:
-            found = Path(
+            folder = Path(
                 snapshot_download(
                     repository,
                     revision=revision or None,
@@ -32,18 +31,19 @@ def folder_of(name: str, cache: Path, settings: Sequence[str], formats: Formats,
                     allow_patterns=[*settings, *weights],
                 )
             )
-            if any((found / file).is_file() for file in weights):
+            if any((folder / file).is_file() for file in weights):
                 break
     except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise DataError(
-            f"{what} cannot be read ({reason(error)}). Without network: save its folder elsewhere, copy it here and "
+            f"{what} cannot be read ({reason}). Without network: save its folder elsewhere, copy it here and "
             "name its path"
         ) from None
-    return found
+    return folder
 
 
 def source_of(name: str, folder: Path) -> dict[str, str]:
-    """What the workflow's file says of where it came from: of the hub's cache, a folder's name is the commit."""
+    """Say where a folder came from; in the hub's cache, its name is the commit."""
     if folder == Path(name):
         return {"source": name}
     return {"source": name, "revision": folder.name}

@@ -1,11 +1,7 @@
-"""Labelled images in a folder of torchvision's layout (FOLDER/CLASS/IMAGE), cropped as ADM crops them.
-
-torchvision takes as long to import as torch, and few jobs read a folder: so it is imported where one is read.
-"""
+"""Labelled images in a folder of torchvision's layout (FOLDER/CLASS/IMAGE), in random batches for training."""
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -20,14 +16,12 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ppap.data.datasets import to_tensor
+from ppap.data.augmentation import random_crop, randomly_mirrored
+from ppap.data.images import to_tensor
 from ppap.utils.errors import DataError
 from ppap.utils.seeds import Stream, mix
 
-_MIN_CROP, _MAX_CROP = 0.8, 1.0
-_LONGEST = (
-    200  # sides: an image that is longer would take gigabytes when its shorter side is enlarged
-)
+_LONGEST = 200  # sides; a longer image would take gigabytes when its shorter side is enlarged
 _CPU = torch.device("cpu")
 
 
@@ -54,27 +48,54 @@ class Draw(NamedTuple):
 
 
 def list_files(folder: Path, classes: int) -> LabelledFiles:
-    """The images of a folder; DataError if it is missing, or has not `classes` folders with images."""
-    from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
+    """List the images of a folder; DataError if it is missing, or has not `classes` folders with images."""
+    listed = LabelledFiles([], [])
+    for label, name in enumerate(class_folders(folder, classes)):
+        pictures = sorted(_pictures(folder / name), key=lambda path: (str(path.parent), path.name))
+        listed.paths.extend(map(str, pictures))
+        listed.labels.extend([label] * len(pictures))
+    return listed
 
+
+def class_folders(folder: Path, classes: int) -> list[str]:
+    """The names of the folders of the classes, in order; DataError, naming it, if one holds no image.
+
+    Only as much is looked at as that takes, which is quick for millions of images.
+    """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of images (one folder a class)")
-    try:
-        names, index = find_classes(folder)
-        if len(names) != classes:
-            raise DataError(f"{folder}: holds {len(names)} classes, the preset has {classes}")
-        found = make_dataset(folder, index, IMG_EXTENSIONS)
-    except OSError as error:
-        raise DataError(f"{folder}: {' '.join(str(error).split())}") from None
-    return LabelledFiles([path for path, _ in found], [label for _, label in found])
+    names = sorted(each.name for each in folder.glob("[!.]*") if each.is_dir())
+    if len(names) != classes:
+        raise DataError(f"{folder}: holds {len(names)} classes, the preset has {classes}")
+    for name in names:
+        if next(_pictures(folder / name), None) is None:
+            raise DataError(f"{folder / name}: no images in this class's folder")
+    return names
 
 
 def pictures_under(folder: Path, others: Sequence[str] = ()) -> list[Path]:
-    """The images anywhere under a folder, and files with these other suffixes, by name."""
+    """List the images anywhere under a folder, and files with these other suffixes, by name."""
+    return sorted(_pictures(folder, others))
+
+
+def _pictures(
+    folder: Path, others: Sequence[str] = (), above: frozenset[Path] = frozenset()
+) -> Iterator[Path]:
+    """Walk a folder and linked ones in it, but for links back `above`, hidden folders, and files such as `._a.png`."""
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
-    suffixes = (*IMG_EXTENSIONS, *others)
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
+    here = folder.resolve()
+    if here in above:
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            path = Path(entry.path)
+            if entry.is_dir():
+                yield from _pictures(path, others, above | {here})
+            elif path.suffix.lower() in (*IMG_EXTENSIONS, *others):
+                yield path
 
 
 class TrainingBatches:
@@ -166,7 +187,7 @@ class _RandomCrops(Dataset[LabelledBatch | DataError]):
     def _crop(self, draw: Draw) -> NDArray[np.uint8]:
         random = Random(mix(Stream.CROP, self.seed, draw.place))
         crop = random_crop(read_image(draw.path), self.image_size, random)
-        return crop[:, ::-1] if self.mirror and random.random() < 0.5 else crop
+        return randomly_mirrored(crop, random) if self.mirror else crop
 
 
 def read_image(path: str | Path) -> Image.Image:
@@ -176,14 +197,13 @@ def read_image(path: str | Path) -> Image.Image:
     published reference statistics come from images read so. Of 16 bits the upper 8 are kept.
     """
     try:
-        with warnings.catch_warnings():
-            # a picture of twice the size that is warned of is an error
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                rgb = _rgb(image)
-    except (
-        Exception
-    ) as error:  # whatever a decoder stumbles over, the file is not what it should be
+        # what is warned of is read; a picture of twice that size is an error
+        with (
+            warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
+            Image.open(path) as image,
+        ):
+            rgb = _rgb(image)
+    except Exception as error:  # whatever a decoder stumbles over: the file is no picture
         raise DataError(f"{path}: cannot be decoded ({' '.join(str(error).split())})") from None
     if max(rgb.size) > _LONGEST * min(rgb.size):
         raise DataError(f"{path}: has {rgb.width} x {rgb.height} pixels, which is a line")
@@ -210,40 +230,11 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def random_crop(image: Image.Image, size: int, random: Random) -> NDArray[np.uint8]:
-    """A random square of a resized image: uint8 (size, size, 3), as `random_crop_arr` of ADM.
-
-    The shorter side becomes a random length from size to size / 0.8.
-    """
-    shortest = random.randint(math.ceil(size / _MAX_CROP), math.ceil(size / _MIN_CROP))
-    pixels = np.asarray(_resize_shorter_side(image, shortest))
-    height, width = pixels.shape[:2]
-    top, left = random.randint(0, height - size), random.randint(0, width - size)
-    return pixels[top : top + size, left : left + size]
-
-
-def center_crop(image: Image.Image, size: int) -> NDArray[np.uint8]:
-    """The middle of an image whose shorter side becomes `size`: uint8 (size, size, 3), as `center_crop_arr` of ADM."""
-    pixels = np.asarray(_resize_shorter_side(image, size))
-    top, left = (pixels.shape[0] - size) // 2, (pixels.shape[1] - size) // 2
-    return pixels[top : top + size, left : left + size]
-
-
 def available_cores() -> int:
     """The cores that this job may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _resize_shorter_side(image: Image.Image, length: int) -> Image.Image:
-    """Halve with a box filter while twice too large, then resize bicubically."""
-    while min(image.size) >= 2 * length:
-        width, height = image.size
-        image = image.resize((width // 2, height // 2), Image.Resampling.BOX)
-    scale = length / min(image.size)
-    width, height = (round(side * scale) for side in image.size)
-    return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -3,49 +3,89 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ppap.config import Preset
 from ppap.data.downloads import Downloads, only_one
 from ppap.data.image_folder import centred, pictures_under, read_image
+from ppap.data.settings import ReferenceConfig
 from ppap.utils import files, tensor_spec
 from ppap.utils.errors import ConfigError, DataError
 from ppap.utils.progress import Bar
-from ppap.workflow.artefacts import IMAGES, LABELS, MU, SIGMA, check_statistics, reference_images
+from ppap.utils.tensor_spec import REMEDY, Spec, TensorSpec
 
+IMAGES, LABELS, MU, SIGMA = "images", "labels", "mu", "sigma"
+INCEPTION_FEATURES = 2048
 _ARCHIVED = {IMAGES: "arr_0"}
 _NO_REFERENCE = "it is no reference batch of ADM's evaluator"
+_WHOLE = 1 << 62
 
 
-def reference(preset: Preset, downloads: Downloads) -> dict[str, Tensor]:
-    """The reference of FID, precision and recall: `images` uint8 (N, H, W, 3), and `mu` (D,) and `sigma`
-    (D, D) of their Inception features where the publisher prints them."""
-    source = preset.evaluator.compared_with
-    assert source is not None
+def dataset_spec() -> Spec:
+    """Describe the file of a data set: images of any size, and their classes if they have any."""
+    return {
+        IMAGES: TensorSpec(("uint8",), ("images", "height", "width", "channels")),
+        LABELS: TensorSpec(("int64",), ("images",), below=_WHOLE, optional=True),
+    }
+
+
+def reference_spec() -> Spec:
+    """Describe the file of a reference: images, and what their publisher prints of their Inception features."""
+    width = INCEPTION_FEATURES
+    return {
+        IMAGES: TensorSpec(("uint8",), ("images", "height", "width", 3)),
+        MU: TensorSpec(("float64", "float32"), (width,), optional=True),
+        SIGMA: TensorSpec(("float64", "float32"), (width, width), optional=True),
+    }
+
+
+def check_statistics(path: Path, tensors: dict[str, Tensor], remedy: str = REMEDY) -> None:
+    """DataError unless mean and covariance are there both or neither, and a covariance is symmetric."""
+    if (MU in tensors) != (SIGMA in tensors):
+        raise DataError(f"{path}: has one of {MU} and {SIGMA}, which belong together; {remedy}")
+    if SIGMA in tensors and not torch.allclose(tensors[SIGMA], tensors[SIGMA].T, rtol=1e-3):
+        raise DataError(f"{path}: {SIGMA} is not symmetric, so not a covariance; {remedy}")
+
+
+class Sized(Protocol):
+    """The section `dataset` of a preset, as far as a reference reads it."""
+
+    @property
+    def image_size(self) -> int: ...
+
+
+def reference(source: ReferenceConfig, data: Sized, downloads: Downloads) -> dict[str, Tensor]:
+    """Read the reference of FID, precision and recall, downloaded if need be.
+
+    `images` uint8 (N, H, W, 3), and where the publisher prints them `mu` (D,) and `sigma` (D, D) of their Inception
+    features. Images of a folder become as large as the data set's.
+    """
     if source.archive:
         with downloads.file(source.archive) as path:
             return read_archive(path)
     if source.registered:
         return {IMAGES: registered(source.registered, downloads)[IMAGES]}
     assert source.folder is not None
-    return {IMAGES: read_folder(Path(source.folder), preset.dataset.image_size)}
+    return {IMAGES: read_folder(Path(source.folder), data.image_size)}
 
 
 def read_archive(path: Path) -> dict[str, Tensor]:
-    """A reference batch of ADM's evaluator: .npz with arr_0, and mu and sigma or not; other arrays are left."""
+    """Read a reference batch of ADM's evaluator: .npz with arr_0, and mu and sigma or not; other arrays are left."""
     arrays = files.read_arrays(path)
-    spec = {_ARCHIVED.get(name, name): wanted for name, wanted in reference_images().items()}
+    spec = {_ARCHIVED.get(name, name): wanted for name, wanted in reference_spec().items()}
     mine = {name: arrays[name] for name in spec if name in arrays}
     tensor_spec.check(path, mine, spec, _NO_REFERENCE)
-    found = {name: torch.from_numpy(mine[name]).double() for name in (MU, SIGMA) if name in mine}
-    check_statistics(path, found, _NO_REFERENCE)
-    return {IMAGES: torch.from_numpy(mine[_ARCHIVED[IMAGES]])} | found
+    statistics = {
+        name: torch.from_numpy(mine[name]).double() for name in (MU, SIGMA) if name in mine
+    }
+    check_statistics(path, statistics, _NO_REFERENCE)
+    return {IMAGES: torch.from_numpy(mine[_ARCHIVED[IMAGES]])} | statistics
 
 
 def registered(name: str, downloads: Downloads) -> dict[str, Tensor]:
-    """A data set by its name in torch-fidelity: `images` uint8 (N, H, W, 3), and `labels` (N,) if it has any."""
+    """Read a data set by its name in torch-fidelity: `images` uint8 (N, H, W, 3), and `labels` (N,) if it has any."""
     from torch_fidelity.registry import DATASETS_REGISTRY
 
     if name not in DATASETS_REGISTRY:
@@ -54,9 +94,8 @@ def registered(name: str, downloads: Downloads) -> dict[str, Tensor]:
     folder = downloads.folder / "datasets"
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with only_one(
-            folder / f".{name}.lock"
-        ):  # a preset's data set and reference may be the same
+        # a preset's data set and its reference may be the same
+        with only_one(folder / f".{name}.lock"):
             data = DATASETS_REGISTRY[name](str(folder), True)
     except (OSError, RuntimeError) as error:
         raise DataError(
@@ -64,13 +103,13 @@ def registered(name: str, downloads: Downloads) -> dict[str, Tensor]:
             f"in {folder} and run the same command again"
         ) from None
     images = torch.stack([data[i] for i in Bar(range(len(data)), name, unit="image")])
-    found = {IMAGES: images.permute(0, 2, 3, 1).contiguous()}
+    tensors = {IMAGES: images.permute(0, 2, 3, 1).contiguous()}
     labels = getattr(data, "targets", None)
-    return found if labels is None else found | {LABELS: torch.tensor(labels)}
+    return tensors if labels is None else tensors | {LABELS: torch.tensor(labels)}
 
 
 def read_folder(folder: Path, size: int) -> Tensor:
-    """All images under a folder, resized by their shorter side and cropped to the centre: (N, size, size, 3)."""
+    """Read all images under a folder, resized by their shorter side and cropped to the centre: (N, size, size, 3)."""
     paths = pictures_under(folder)
     if not paths:
         raise DataError(f"{folder}: no images there (evaluator.reference.folder)")

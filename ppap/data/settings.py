@@ -1,16 +1,13 @@
-"""Real images, and files that are downloaded."""
+"""Files of others in a preset: any one of them, and the images that samples are compared with."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
 from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, model_validator
 
-from ppap.data.dataset_kinds import DATASETS, DatasetKind
-from ppap.utils.registry import kind_of
 from ppap.utils.settings import Section
 
 
@@ -57,57 +54,6 @@ class Download(Section):
             raise ValueError(f"url '{self.url}' does not end in a file name: give `file`")
         if self.name.startswith(".") or not self.name.isprintable():
             raise ValueError(f"file '{self.name}' is not the name of a file that can be seen")
-        return self
-
-
-class DatasetConfig(Section):
-    """Real images: they train what the preset trains itself and the supervised rows."""
-
-    kind: Annotated[str, *kind_of(DATASETS)] = Field(
-        "digits",
-        description="UCI digits inside scikit-learn, solids drawn here, a folder, or one of torch-fidelity's",
-    )
-    path: str | None = Field(None, description="image_folder: the folder, one folder in it a class")
-    name: str | None = Field(None, description="registered: the data set's name in torch-fidelity")
-    pictures: Annotated[int, Field(gt=0, le=1_000_000)] | None = Field(
-        None, description="shapes: how many are drawn, held-out ones included"
-    )
-    image_size: Annotated[int, Field(gt=0, le=4096)] = Field(8, description="pixels a side")
-    channels: Literal[1, 3] = Field(1, description="1 grey, 3 colour")
-    classes: Annotated[int, Field(gt=0, le=1_000_000)] = 10
-    segments: Annotated[int, Field(gt=1, le=10_000)] | None = Field(
-        None, description="labels of a label map, background included; segmentation needs it"
-    )
-    holdout: Annotated[float, Field(ge=0.02, le=0.9)] = Field(
-        0.2, description="share never trained on"
-    )
-    mirror: bool = Field(False, description="mirroring an image keeps its class")
-    class_names: tuple[str, ...] = Field((), description="for figures; empty: numbers")
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Of an image as networks see it: channels, height, width."""
-        return self.channels, self.image_size, self.image_size
-
-    @property
-    def facts(self) -> DatasetKind:
-        """What holds for all data sets of its kind."""
-        return DATASETS.get(self.kind)
-
-    @model_validator(mode="after")
-    def kind_is_complete(self) -> DatasetConfig:
-        for key, kind in {DATASETS.get(kind).key: kind for kind in DATASETS}.items():
-            if key and (self.facts.key == key) != (getattr(self, key) is not None):
-                raise ValueError(f"`{key}` goes with kind: {kind}, only, and belongs to it")
-        wanted = self.facts.channels or self.channels
-        if self.channels != wanted:
-            raise ValueError(
-                f"channels: images of kind {self.kind} have {wanted}, not {self.channels}"
-            )
-        if self.class_names and len(self.class_names) != self.classes:
-            raise ValueError(
-                f"class_names: {len(self.class_names)} names for {self.classes} classes"
-            )
         return self
 
 

@@ -1,84 +1,31 @@
-"""The diffusion model: its architecture and schedule, and the sources that it can come from."""
+"""The diffusion model: its schedule, and the registry of sources that it can come from."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import Annotated
 
 from pydantic import Field, PrivateAttr, model_validator
 
 from ppap.data.settings import Download
-from ppap.diffusion.networks.architectures import ADMArchitecture, TextArchitecture
+from ppap.diffusion.networks.adm_source import PublishedADM, TrainedADM
+from ppap.diffusion.networks.architectures import ADMArchitecture
+from ppap.diffusion.networks.diffusers_source import Pipeline
 from ppap.diffusion.networks.glide_settings import GlideConfig, UpsamplingConfig
+from ppap.diffusion.networks.glide_source import PublishedGLIDE
+from ppap.diffusion.networks.sources import Source
 from ppap.diffusion.schedules import PredictionName, ScheduleName, VarianceName
 from ppap.training.settings import Training
 from ppap.utils.registry import Registry
 from ppap.utils.settings import Section
 
-
-@dataclass(frozen=True)
-class Source:
-    """Where a diffusion model comes from: facts about the key of `diffusion` that chooses it.
-
-    `code` is MODULE:CLASS in ppap.diffusion.networks, a SourceCode, which builds and loads the network. `reads` are the leaf
-    keys of a preset that this reads, `download_reads` those that a download reads; of each of the `downloads`, keys
-    of `diffusion` that name files of somebody else, a download reads all leaf keys besides. In a cascade, `upsampling`
-    is the key that says how the second stage is drawn, and `upsampler_reads` is what building and loading that reads.
-    """
-
-    code: str
-    reads: tuple[str, ...] = ()
-    download_reads: tuple[str, ...] = ()
-    downloads: tuple[str, ...] = ()
-    has_architecture: bool = True
-    "Whether the preset says how large the network is, under `architecture`."
-    is_trained: bool = False
-    "Whether the workflow trains it."
-    predicts_any: bool = False
-    "Whether its network may predict x0 or v; otherwise it predicts eps."
-    upsampling: str | None = None
-    upsampler_reads: tuple[str, ...] = ()
-
-
-def _leaves(key: str, section: type[Section]) -> tuple[str, ...]:
-    return tuple(f"diffusion.{key}.{leaf}" for leaf in section.model_fields)
-
-
-_ARCHITECTURE = _leaves("architecture", ADMArchitecture)
-_TEXT = _leaves("glide.text", TextArchitecture)
-_BASE = (*_leaves("glide.base_architecture", ADMArchitecture), *_TEXT)
-_UPSAMPLER = (*_leaves("glide.upsampler_architecture", ADMArchitecture), *_TEXT)
-SOURCES = Registry(
+SOURCES: Registry[Source] = Registry(
     "source of the diffusion model",
     {
-        "train": Source("adm_source:TrainedADM", reads=_ARCHITECTURE, is_trained=True),
-        "weights": Source(
-            "adm_source:PublishedADM",
-            reads=_ARCHITECTURE,
-            download_reads=_ARCHITECTURE,
-            downloads=("weights",),
-            predicts_any=True,
-        ),
-        "pipeline": Source(
-            "diffusers_source:Pipeline",
-            download_reads=(
-                *("dataset.image_size", "dataset.channels", "diffusion.noise_schedule"),
-                *("diffusion.timesteps", "diffusion.variance", "diffusion.predicts"),
-                "diffusion.pipeline",
-            ),
-            has_architecture=False,
-            predicts_any=True,
-        ),
-        "glide": Source(
-            "glide_source:PublishedGLIDE",
-            reads=(*_BASE, "diffusion.glide.prompt", "diffusion.glide.prompt_scale"),
-            download_reads=(*_BASE, *_UPSAMPLER),
-            downloads=("glide.base", "glide.upsampler", "glide.vocabulary"),
-            has_architecture=False,
-            upsampling="glide.upsampling",
-            upsampler_reads=(*_UPSAMPLER, "diffusion.glide.prompt"),
-        ),
+        "train": TrainedADM(),
+        "weights": PublishedADM(),
+        "pipeline": Pipeline(),
+        "glide": PublishedGLIDE(),
     },
 )
 
@@ -118,8 +65,8 @@ class DiffusionConfig(Section):
     @property
     def downloads(self) -> dict[str, Download]:
         """The files of somebody else that it is made of, by their keys."""
-        found = {key: attrgetter(key)(self) for key in self.source.downloads}
-        return {key: source for key, source in found.items() if source is not None}
+        named = {key: attrgetter(key)(self) for key in self.source.downloads}
+        return {key: file for key, file in named.items() if file is not None}
 
     @property
     def upsampling(self) -> UpsamplingConfig | None:

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from ppap.config import Preset
 from ppap.config.runs import Run, group
-from ppap.data import datasets
 from ppap.data.gathering import Images, ImagesInMemory, read_ahead
-from ppap.data.shards import samples, sha256_with
+from ppap.data.shards import sha256_with
 from ppap.evaluation import judging
 from ppap.evaluation.evaluator import Evaluator, Extractor
 from ppap.evaluation.evaluators import evaluator_of
@@ -24,9 +23,10 @@ from ppap.utils.errors import DataError
 from ppap.utils.progress import Bar
 from ppap.utils.settings import REFERENCE
 from ppap.utils.tensor_spec import Spec
-from ppap.workflow import artefacts
+from ppap.workflow import artefacts, real_images
 from ppap.workflow.artefacts import IMAGES, MU, SIGMA, TARGET
 from ppap.workflow.layout import Layout
+from ppap.workflow.shards import samples
 
 
 def write_features(layout: Layout, runs: list[Run], against: Sequence[str]) -> None:
@@ -116,7 +116,7 @@ def write_reference(layout: Layout) -> None:
         if judge.has_statistics:
             stored = {name: external[name] for name in (MU, SIGMA) if name in external}
     else:
-        images = datasets.load(layout, "train").images[: preset.evaluator.most_compared]
+        images = real_images.load(layout, "train").images[: preset.evaluator.most_compared]
     said = _extract(preset, ImagesInMemory(images), judge.load(layout))
     files.write_tensors(layout.reference, said | stored, judge.identity(layout))
 

@@ -20,7 +20,7 @@ from ppap.guides.tasks.task import Task
 from ppap.utils.device import device_of
 from ppap.utils.seeds import noise_at
 from ppap.workflow import networks as models
-from ppap.workflow import targets
+from ppap.workflow import real_images, targets
 from ppap.workflow.checkpoints import NotKept
 from ppap.workflow.drawing import guide_at
 from ppap.workflow.layout import Layout
@@ -62,16 +62,16 @@ class HeldOut:
         """Of the classes, by the training images; None where truths are no classes, or not known."""
         if self.preset.task(guide).of_pictures or not self.layout.knows_truth(guide):
             return None
-        images, classes = self._with_truths(datasets.load(self.layout, "train"), guide)
+        images, classes = self._with_truths(real_images.load(self.layout, "train"), guide)
         return EmpiricalPosterior(images, classes, self.preset.dataset.classes)
 
     def _with_truths(self, data: datasets.RealImages, guide: str) -> tuple[Tensor, Tensor]:
-        truths = data.truth_of(self.preset, guide)
+        truths = real_images.truth_of(self.preset, data, guide)
         return datasets.to_tensor(data.images).to(self.device), truths.to(self.device)
 
     @cached_property
     def _real(self) -> datasets.RealImages:
-        return datasets.load(self.layout, "holdout").first(self.preset.figures.images)
+        return real_images.load(self.layout, "holdout").first(self.preset.figures.images)
 
     @cached_property
     def _drawn(self) -> Tensor:

@@ -10,7 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, WithJsonSchema
 
-from ppap.data.settings import DatasetConfig, Download, ReferenceConfig
+from ppap.data.datasets import DatasetConfig
+from ppap.data.settings import Download, ReferenceConfig
 from ppap.guides.libraries.settings import NetworkConfig
 from ppap.utils import user_code
 from ppap.utils.settings import CLASSIFIER, EVALUATOR, REFERENCE, Count, Section

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ppap.data import datasets
 from ppap.data.gathering import Images, read_ahead
-from ppap.data.shards import clean_images, finished_clean_images
 from ppap.guides.guide import Guide
 from ppap.utils import files
 from ppap.utils.device import device_of
@@ -19,6 +18,7 @@ from ppap.utils.progress import Bar
 from ppap.workflow import networks as models
 from ppap.workflow.artefacts import IMAGE, MIRROR, labels_identity
 from ppap.workflow.layout import Layout, one_of
+from ppap.workflow.shards import clean_images, finished_clean_images
 
 
 @torch.inference_mode()

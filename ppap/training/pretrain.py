@@ -19,6 +19,7 @@ from ppap.utils.mixed_precision import autocast
 from ppap.utils.seeds import Stream, mix, name_seed
 from ppap.utils.settings import DIFFUSION
 from ppap.workflow import networks as models
+from ppap.workflow import real_images
 from ppap.workflow.checkpoints import Checkpoint
 from ppap.workflow.layout import Layout
 from ppap.workflow.targets import task_of
@@ -53,7 +54,7 @@ def _train_diffusion(layout: Layout, session: Session) -> tuple[dict[str, str], 
     network = place(models.new_diffusion(layout), preset.runtime)
     schedule = Schedule.create(preset.diffusion.noise_schedule, preset.diffusion.timesteps)
     abar = torch.tensor(schedule.alphas_cumprod, dtype=torch.float32, device=device)
-    images = datasets.to_tensor(datasets.load(layout, "train").images).to(device)
+    images = datasets.to_tensor(real_images.load(layout, "train").images).to(device)
     training = preset.diffusion.training
     assert training is not None
 
@@ -75,9 +76,9 @@ def _train_guide(
     device = device_of(preset.runtime)
     guide = models.new_guide(layout, name)
     models.place_guide(layout, name, guide.train())
-    data = datasets.load(layout, "train")
+    data = real_images.load(layout, "train")
     images = datasets.to_tensor(data.images).to(device)
-    truths = data.truth_of(preset, name).to(device)
+    truths = real_images.truth_of(preset, data, name).to(device)
     training = preset.training(name)
     assert training is not None
 
@@ -113,8 +114,8 @@ def shifted(images: Tensor, largest: int) -> Tensor:
 def holdout_scores(layout: Layout, name: str, guide: Guide) -> dict[str, float]:
     """The scores of the guide's own answers on held-out real images; of a classifier: the share it gets right."""
     preset, task = layout.preset, task_of(layout.preset, name)
-    data = datasets.load(layout, "holdout")
-    device = device_of(preset.runtime)
+    data = real_images.load(layout, "holdout")
+    device = runtime.device(preset.runtime)
     batches = datasets.to_tensor(data.images).split(_HELD_OUT)
     answers = torch.cat([guide(batch.to(device)).cpu() for batch in batches])
-    return task.scored(task.statistics(answers, data.truth_of(preset, name)))
+    return task.scored(task.statistics(answers, real_images.truth_of(preset, data, name)))

@@ -4,50 +4,27 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ppap.config.runs import Run
+from ppap.data.realdata import IMAGES as IMAGES
+from ppap.data.realdata import INCEPTION_FEATURES as INCEPTION_FEATURES
+from ppap.data.realdata import MU as MU
+from ppap.data.realdata import SIGMA as SIGMA
+from ppap.data.realdata import check_statistics as check_statistics
+from ppap.data.realdata import reference_spec
+from ppap.data.shards import IMAGE as IMAGE
+from ppap.data.shards import MIRROR as MIRROR
 from ppap.utils import files
-from ppap.utils.errors import DataError
-from ppap.utils.tensor_spec import REMEDY, Spec, TensorSpec
+from ppap.utils.tensor_spec import Spec, TensorSpec
 from ppap.workflow.layout import Layout
 
-IMAGES, LABELS, MU, SIGMA = "images", "labels", "mu", "sigma"
 FEATURES, LOGITS, PREDICTED, TARGET = "features", "logits", "predicted", "target"
 PICTURE = "picture"
-IMAGE, MIRROR = "image", "mirror"
-INCEPTION_FEATURES = 2048
-_WHOLE = 1 << 62
-
-
-def dataset() -> Spec:
-    """Real images that were downloaded, of any size, and their classes if they have any."""
-    return {
-        IMAGES: TensorSpec(("uint8",), ("images", "height", "width", "channels")),
-        LABELS: TensorSpec(("int64",), ("images",), below=_WHOLE, optional=True),
-    }
-
-
-def reference_images() -> Spec:
-    """Real images to compare with, and what their publisher prints of their Inception features."""
-    width = INCEPTION_FEATURES
-    return {
-        IMAGES: TensorSpec(("uint8",), ("images", "height", "width", 3)),
-        MU: TensorSpec(("float64", "float32"), (width,), optional=True),
-        SIGMA: TensorSpec(("float64", "float32"), (width, width), optional=True),
-    }
-
-
-def labels(count: int, shape: tuple[int | str, ...], mirrored: bool) -> Spec:
-    """A teacher's answers, each of this shape, on some images, and on their mirror images where these are valid."""
-    answers = TensorSpec(("float16", "float32"), (count, *shape))
-    return {IMAGE: answers} | ({MIRROR: answers} if mirrored else {})
+reference_images = reference_spec
 
 
 def targets(count: int) -> Spec:
@@ -61,14 +38,6 @@ def shown_targets(shape: tuple[int, ...]) -> Spec:
         TARGET: TensorSpec(("float32", "int64"), ("targets", *shape)),
         PICTURE: TensorSpec(("uint8",), ("targets", "height", "width", "channels")),
     }
-
-
-def check_statistics(path: Path, tensors: dict[str, Tensor], remedy: str = REMEDY) -> None:
-    """DataError unless mean and covariance are there both or neither, and a covariance is symmetric."""
-    if (MU in tensors) != (SIGMA in tensors):
-        raise DataError(f"{path}: has one of {MU} and {SIGMA}, which belong together; {remedy}")
-    if SIGMA in tensors and not torch.allclose(tensors[SIGMA], tensors[SIGMA].T, rtol=1e-3):
-        raise DataError(f"{path}: {SIGMA} is not symmetric, so not a covariance; {remedy}")
 
 
 # What tells a file from others of its kind stands in its metadata.

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from ppap.diffusion.cascade import FirstStage, SecondStage
-from ppap.diffusion.networks import sources
-from ppap.utils.device import place
+from ppap.utils import runtime
 from ppap.utils.errors import ConfigError
-from ppap.utils.mixed_precision import hold_precision
+from ppap.utils.settings import DIFFUSION
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
 
@@ -26,9 +25,10 @@ def load_second_stage(layout: Layout) -> SecondStage:
         raise ConfigError(
             f"{preset.name}: the diffusion model has no second stage, which upsamples"
         )
-    network = sources.code_of(preset).load_upsampler(layout)
-    hold_precision(network.eval().requires_grad_(False), preset.runtime)
-    place(network, preset.runtime)
+    model = preset.diffusion
+    network = model.source.load_upsampler(model, layout.model(DIFFUSION))
+    runtime.hold_precision(network.eval().requires_grad_(False), preset.runtime)
+    runtime.place(network, preset.runtime)
     return SecondStage(
         upsampling=network.upsampling,
         schedule=spec.schedule(preset.diffusion.timesteps, preset.module_folders),

@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 from ppap.config import Preset
 from ppap.config.runs import expert_steps, has_warm_start, warm_name, warm_steps
-from ppap.data import datasets, streams
-from ppap.data.shards import labelled_images
+from ppap.data import datasets
 from ppap.diffusion.schedules import Schedule
 from ppap.experts.bank import read_start
 from ppap.experts.distillation import Start, Student, learn
@@ -31,8 +30,10 @@ from ppap.utils.errors import ConfigError
 from ppap.utils.mixed_precision import autocast
 from ppap.utils.seeds import name_seed
 from ppap.workflow import networks as models
+from ppap.workflow import real_images
 from ppap.workflow.checkpoints import Checkpoint
 from ppap.workflow.layout import Layout
+from ppap.workflow.shards import labelled_images
 from ppap.workflow.targets import task_of
 
 
@@ -180,10 +181,10 @@ def _lessons(
         else:
             yield of_a_teacher(teaching)
     elif preset.dataset.facts.streamed:
-        batches = streams.training_batches(preset.dataset, batch_size, session.seed, device)
+        batches = datasets.training_batches(preset.dataset, batch_size, session.seed, device)
         yield lambda step: Lesson(*batches(step))
     else:
-        data = datasets.load(layout, "train")
+        data = real_images.load(layout, "train")
         real = datasets.to_tensor(data.images).to(device)
-        truths = data.truth_of(preset, course.guide).to(device)
+        truths = real_images.truth_of(preset, data, course.guide).to(device)
         yield of_truths(real, truths, student.task, batch_size, mirror)

@@ -11,7 +11,6 @@ from ppap.config.runs import external_models
 from ppap.data import realdata
 from ppap.data.downloads import Downloads
 from ppap.data.settings import Download
-from ppap.diffusion.networks import sources
 from ppap.evaluation.inception_network import inception_weights
 from ppap.guides.libraries.library import code_of
 from ppap.utils import files
@@ -40,9 +39,12 @@ def download(layout: Layout, downloads: Downloads, name: str) -> None:
         there = ", ".join(known) or "nothing"
         raise ConfigError(f"{preset.name}: no '{name}' to download (there is {there})")
     if name == DIFFUSION:
-        external = External(*sources.code_of(preset).download(preset, downloads))
+        spec = preset.diffusion
+        external = External(*spec.source.download(spec, preset.dataset, downloads))
     elif name == REFERENCE:
-        external = External(realdata.reference(preset, downloads), {})
+        source = preset.evaluator.compared_with
+        assert source is not None
+        external = External(realdata.reference(source, preset.dataset, downloads), {})
     elif name == DATASET:
         assert preset.dataset.name is not None
         external = External(realdata.registered(preset.dataset.name, downloads), {})

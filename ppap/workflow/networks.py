@@ -7,7 +7,7 @@ from torch import nn
 from ppap.config import Preset
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.model import DiffusionModel
-from ppap.diffusion.networks import sources
+from ppap.diffusion.networks.sources import FLOAT32
 from ppap.diffusion.schedules import Schedule
 from ppap.guides.guide import Guide
 from ppap.guides.libraries.library import Shape, build_network, input_of, options_of
@@ -15,10 +15,10 @@ from ppap.guides.libraries.settings import NetworkConfig
 from ppap.utils import mixed_precision, tensor_spec
 from ppap.utils.device import Runtime, place
 from ppap.utils.errors import ConfigError
+from ppap.utils.runtime import Runtime
+from ppap.utils.settings import DIFFUSION
 from ppap.workflow.layout import Layout
 from ppap.workflow.targets import task_of
-
-FLOAT32 = Runtime(precision="float32")
 
 
 def new_diffusion(layout: Layout) -> nn.Module:
@@ -26,7 +26,8 @@ def new_diffusion(layout: Layout) -> nn.Module:
 
     DataError if only the workflow's file says what it is, and the file is not there.
     """
-    return sources.code_of(layout.preset).build(layout)
+    spec = layout.preset.diffusion
+    return spec.source.build(spec, layout.model(DIFFUSION))
 
 
 def shape_of(preset: Preset, name: str) -> Shape:
@@ -58,7 +59,8 @@ def new_guide(layout: Layout, name: str) -> Guide:
 
 def load_diffusion(layout: Layout, how: Runtime = FLOAT32) -> nn.Module:
     """The pretrained diffusion network, called as network(x_t, t); its layers hold their weights as `how` says."""
-    return sources.code_of(layout.preset).load(layout, how)
+    spec = layout.preset.diffusion
+    return spec.source.load(spec, layout.model(DIFFUSION), how)
 
 
 def load_model(layout: Layout, how: Runtime = FLOAT32) -> DiffusionModel:

@@ -17,8 +17,7 @@ from ppap.guides.guide import Guide
 from ppap.guides.tasks.task import Task
 from ppap.utils import files, tensor_spec
 from ppap.utils.errors import ConfigError, DataError
-from ppap.utils.mixed_precision import autocast
-from ppap.workflow import artefacts, targets
+from ppap.workflow import artefacts, real_images, targets
 from ppap.workflow import networks as models
 from ppap.workflow.artefacts import PICTURE, TARGET
 from ppap.workflow.layout import Layout
@@ -47,7 +46,7 @@ def real_pictures(layout: Layout, run: Run, numbers: Tensor) -> NDArray[np.uint8
     """Real pictures that show the targets with these numbers: of a class a held-out one, each in its turn."""
     if layout.preset.task(run.guide).of_pictures:
         return targets.pictures(layout, run.guide)[numbers].numpy()
-    data = datasets.load(layout, "holdout")
+    data = real_images.load(layout, "holdout")
     chosen = torch.empty_like(numbers)
     for number in numbers.unique().tolist():
         places = (data.classes == number).nonzero().flatten()
@@ -60,8 +59,8 @@ def real_pictures(layout: Layout, run: Run, numbers: Tensor) -> NDArray[np.uint8
 
 def _held_out(layout: Layout, guide: str) -> Shown:
     """The first held-out real pictures, and what is true of them."""
-    data = datasets.load(layout, "holdout").first(layout.preset.guides[guide].targets.count)
-    return data.truth_of(layout.preset, guide), torch.from_numpy(data.images)
+    data = real_images.load(layout, "holdout").first(layout.preset.guides[guide].targets.count)
+    return real_images.truth_of(layout.preset, data, guide), torch.from_numpy(data.images)
 
 
 def _of_folder(layout: Layout, guide: str, folder: Path) -> Shown:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ppap.config.runs import Run
 from ppap.data import datasets
-from ppap.data.shards import ShardedImages, clean_images, drawn_shard
+from ppap.data.shards import ShardedImages
 from ppap.diffusion.batches import Drawing, in_batches
 from ppap.diffusion.cascade import Cascade, CascadeState
 from ppap.diffusion.guidance import NoGuidance
@@ -23,6 +23,7 @@ from ppap.workflow.cascade import load_second_stage
 from ppap.workflow.checkpoints import Checkpoint
 from ppap.workflow.drawing import clean_seeds, sample_seeds
 from ppap.workflow.layout import Layout, one_of
+from ppap.workflow.shards import clean_images, drawn_shard
 
 
 def upsample_clean(layout: Layout, shard: int, checkpoint: Checkpoint) -> None:

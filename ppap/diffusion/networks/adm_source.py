@@ -3,38 +3,45 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ppap.config import Preset
+from ppap.data.datasets import DatasetConfig
+from ppap.data.downloads import Downloads
 from ppap.diffusion.networks.adm import ADM
-from ppap.diffusion.networks.sources import DownloadFolder, SourceCode, Trial, read_weights
+from ppap.diffusion.networks.architectures import ADMArchitecture
+from ppap.diffusion.networks.sources import (
+    DiffusionSettings,
+    Source,
+    Trial,
+    leaves,
+    read_weights,
+    with_weights,
+)
 from ppap.utils import weights
-from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError
 from ppap.utils.mixed_precision import hold_precision
 from ppap.utils.tensor_spec import Spec, of_network, of_published
-from ppap.workflow.layout import Layout
 
 
-class TrainedADM(SourceCode):
+class TrainedADM(Source):
     """An ADM that the workflow trains."""
 
-    def build(self, layout: Layout) -> nn.Module:
-        return _new(layout.preset)
+    reads = leaves("architecture", ADMArchitecture)
+    is_trained = True
 
-    def load(self, layout: Layout, how: Runtime) -> nn.Module:
+    def build(self, settings: DiffusionSettings, file: Path) -> nn.Module:
+        return _new(settings)
+
+    def load(self, settings: DiffusionSettings, file: Path, how: Runtime) -> nn.Module:
         with torch.device("meta"):  # no time for initial weights that nobody needs
-            network = _new(layout.preset)
-        tensors = read_weights(layout, self._described(network))
-        held = hold_precision(network, how).state_dict()
-        copies = {name: value.to(held[name].dtype, copy=True) for name, value in tensors.items()}
-        network.load_state_dict(copies, assign=True)
-        return network
+            network = _new(settings)
+        return with_weights(network, read_weights(file, self._described(network)), how)
 
-    def check(self, preset: Preset, trial: Trial) -> None:
-        trial(partial(_answers, preset), "architecture")
+    def check(self, settings: DiffusionSettings, images: DatasetConfig, trial: Trial) -> None:
+        trial(partial(_answers, settings, images.shape), "architecture")
 
     def _described(self, network: nn.Module) -> Spec:
         return of_network(network)
@@ -43,30 +50,44 @@ class TrainedADM(SourceCode):
 class PublishedADM(TrainedADM):
     """A public checkpoint (float16 or float32), kept in its own precision."""
 
+    download_reads = TrainedADM.reads
+    downloads = ("weights",)
+    is_trained = False
+    predicts_any = True
+
     def download(
-        self, preset: Preset, downloads: DownloadFolder
+        self, settings: DiffusionSettings, images: DatasetConfig, downloads: Downloads
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
-        with torch.device("meta"):
-            network = _new(preset)
-        (source,) = preset.diffusion.downloads.values()
-        with downloads.file(source) as path:
-            tensors = weights.read_weights(path)
-            weights.check_weights(network, tensors, path)
+        assert settings.architecture is not None and settings.weights is not None
+        with downloads.file(settings.weights) as path:
+            _, tensors = read_checkpoint(path, settings.architecture)
             return tensors, weights.provenance(path)
 
     def _described(self, network: nn.Module) -> Spec:
         return of_published(network)
 
 
-def _new(preset: Preset) -> ADM:
-    assert preset.diffusion.architecture is not None
-    return ADM(preset.diffusion.architecture)
+def read_checkpoint(path: Path, architecture: ADMArchitecture) -> tuple[ADM, dict[str, Tensor]]:
+    """Read a checkpoint in the public format: its network, on the meta device, and its weights.
+
+    DataError, naming the first differences, if it is of another architecture.
+    """
+    with torch.device("meta"):
+        network = ADM(architecture)
+    tensors = weights.read_weights(path)
+    weights.check_weights(network, tensors, path)
+    return network, tensors
 
 
-def _answers(preset: Preset) -> None:
+def _new(settings: DiffusionSettings) -> ADM:
+    assert settings.architecture is not None
+    return ADM(settings.architecture)
+
+
+def _answers(settings: DiffusionSettings, shape: tuple[int, int, int]) -> None:
     """ConfigError unless the network answers noise with as many channels as its architecture says."""
-    network, data = _new(preset), preset.dataset
-    out = network(torch.randn(2, *data.shape), torch.zeros(2))
-    wanted = (2, network.arch.out_channels, *data.shape[1:])
+    network = _new(settings)
+    out = network(torch.randn(2, *shape), torch.zeros(2))
+    wanted = (2, network.arch.out_channels, *shape[1:])
     if out.shape != wanted:
         raise ConfigError(f"architecture: answers with {tuple(out.shape)}, not {wanted}")

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ppap.diffusion.classifier_free_guidance import classifier_free
 from ppap.diffusion.denoiser import Network
 from ppap.diffusion.networks.adm import ADM, Text
 from ppap.diffusion.networks.architectures import ADMArchitecture, TextArchitecture
@@ -50,8 +51,8 @@ class Networks(NamedTuple):
 class Prompted(nn.Module):
     """A U-Net with its prompt, called as network(x_t, t).
 
-    Of two texts, a prompt and the empty one, eps is classifier-free guided towards the prompt (GLIDE, section 2.3):
-    eps = eps_empty + scale (eps_prompt - eps_empty); the variance is the prompt's. Of one text it is told that alone.
+    Told two texts, a prompt and the empty one, it guides eps towards the prompt without a classifier; told one text,
+    it predicts by that alone.
     """
 
     def __init__(self, unet: ADM, text: Text, scale: float) -> None:
@@ -65,10 +66,7 @@ class Prompted(nn.Module):
             return self.unet(x, t, text)
         both = self.unet(torch.cat([x, x]), torch.cat([t, t]), text).float()
         prompt, empty = both.chunk(2)
-        channels = x.shape[1]
-        difference = prompt[:, :channels] - empty[:, :channels]
-        eps = empty[:, :channels] + self.scale * difference
-        return torch.cat([eps, prompt[:, channels:]], dim=1)
+        return classifier_free(prompt, empty, x.shape[1], self.scale)
 
 
 class PromptedUpsampler(Upsampler):

@@ -3,81 +3,102 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ppap.config import Preset
+from ppap.data.datasets import DatasetConfig
+from ppap.data.downloads import Downloads
 from ppap.diffusion.denoiser import Network
 from ppap.diffusion.networks import tokens
+from ppap.diffusion.networks.architectures import ADMArchitecture, TextArchitecture
 from ppap.diffusion.networks.glide import Networks, Prompted, PromptedUpsampler
 from ppap.diffusion.networks.glide_settings import GlideConfig
-from ppap.diffusion.networks.sources import DownloadFolder, SourceCode, Trial, read_weights
+from ppap.diffusion.networks.sources import (
+    DiffusionSettings,
+    Source,
+    Trial,
+    leaves,
+    read_weights,
+)
 from ppap.diffusion.networks.tokens import Tokens
 from ppap.utils import files, tensor_spec, weights
 from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError
-from ppap.utils.mixed_precision import hold_precision
-from ppap.utils.settings import DIFFUSION
+from ppap.utils.runtime import Runtime
 from ppap.utils.tensor_spec import TensorSpec
-from ppap.workflow.layout import Layout
 
 # Parts of the workflow's file, and prefixes of its tensors' names.
 _BASE, _UPSAMPLER, _VOCABULARY = "base", "upsampler", "vocabulary"
 _BYTES = {"bytes": TensorSpec(("uint8",), ("length",))}
 
 
-class PublishedGLIDE(SourceCode):
+_TEXT_KEYS = leaves("glide.text", TextArchitecture)
+_BASE_KEYS = (*leaves("glide.base_architecture", ADMArchitecture), *_TEXT_KEYS)
+_UPSAMPLER_KEYS = (*leaves("glide.upsampler_architecture", ADMArchitecture), *_TEXT_KEYS)
+
+
+class PublishedGLIDE(Source):
     """Both stages, kept in the checkpoints' own precision. The prompt is read when one of them is loaded."""
 
-    def build(self, layout: Layout) -> Prompted:
-        return _untrained(layout.preset)
+    reads = (*_BASE_KEYS, "diffusion.glide.prompt", "diffusion.glide.prompt_scale")
+    download_reads = (*_BASE_KEYS, *_UPSAMPLER_KEYS)
+    downloads = ("glide.base", "glide.upsampler", "glide.vocabulary")
+    has_architecture = False
+    upsampling = "glide.upsampling"
+    upsampler_reads = (*_UPSAMPLER_KEYS, "diffusion.glide.prompt")
 
-    def load(self, layout: Layout, how: Runtime) -> nn.Module:
-        glide = _section(layout.preset)
-        networks, prompt = _loaded(layout, _BASE), _prompt(layout)
+    def build(self, settings: DiffusionSettings, file: Path) -> Prompted:
+        return _untrained(_glide(settings))
+
+    def load(self, settings: DiffusionSettings, file: Path, how: Runtime) -> nn.Module:
+        glide = _glide(settings)
+        networks, prompt = _loaded(glide, file, _BASE), _prompt(glide, file)
         empty = tokens.no_tokens(glide.text.context)
         text = networks.told(prompt, empty) if prompt else networks.told(empty)
         return hold_precision(Prompted(networks.unet, text, glide.prompt_scale), how)
 
-    def build_upsampler(self, layout: Layout) -> PromptedUpsampler:
-        return _untrained_upsampler(layout.preset)
+    def build_upsampler(self, settings: DiffusionSettings) -> PromptedUpsampler:
+        return _untrained_upsampler(_glide(settings))
 
-    def load_upsampler(self, layout: Layout) -> PromptedUpsampler:
-        empty = tokens.no_tokens(_section(layout.preset).text.context)
-        networks = _loaded(layout, _UPSAMPLER)
-        return PromptedUpsampler(networks.unet, networks.told(_prompt(layout) or empty))
+    def load_upsampler(self, settings: DiffusionSettings, file: Path) -> PromptedUpsampler:
+        glide = _glide(settings)
+        networks = _loaded(glide, file, _UPSAMPLER)
+        text = networks.told(_prompt(glide, file) or tokens.no_tokens(glide.text.context))
+        return PromptedUpsampler(networks.unet, text)
 
     def download(
-        self, preset: Preset, downloads: DownloadFolder
+        self, settings: DiffusionSettings, images: DatasetConfig, downloads: Downloads
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
-        glide = _section(preset)
+        glide = _glide(settings)
         tensors: dict[str, Tensor] = {}
         about: dict[str, str] = {}
         for part, source in ((_BASE, glide.base), (_UPSAMPLER, glide.upsampler)):
             with torch.device("meta"):
                 spec = _new(glide, part).spec
             with downloads.file(source) as path:
-                found = weights.read_weights(path)
-                tensor_spec.check(f"diffusion.glide.{part}: {path}", found, spec, remedy="")
+                read = weights.read_weights(path)
+                tensor_spec.check(f"diffusion.glide.{part}: {path}", read, spec, remedy="")
                 known = weights.provenance(path)
-            tensors |= {f"{part}.{name}": value for name, value in found.items()}
+            tensors |= {f"{part}.{name}": value for name, value in read.items()}
             about |= {f"{part}_{key}": value for key, value in known.items()}
         if glide.vocabulary is not None:
             with downloads.file(glide.vocabulary) as path:
                 tensors[f"{_VOCABULARY}.bytes"] = tokens.read_vocabulary(path)
         return tensors, about
 
-    def check(self, preset: Preset, trial: Trial) -> None:
-        if _section(preset).prompt:
+    def check(self, settings: DiffusionSettings, images: DatasetConfig, trial: Trial) -> None:
+        glide = _glide(settings)
+        if glide.prompt:
             tokens.need_tiktoken()
-        trial(partial(_base_answers, preset), "glide.base_architecture")
-        trial(partial(_upsampler_answers, preset), "glide.upsampler_architecture")
+        trial(partial(_base_answers, glide, images.shape), "glide.base_architecture")
+        trial(partial(_upsampler_answers, glide, images.shape), "glide.upsampler_architecture")
 
 
-def _section(preset: Preset) -> GlideConfig:
-    assert preset.diffusion.glide is not None
-    return preset.diffusion.glide
+def _glide(settings: DiffusionSettings) -> GlideConfig:
+    assert settings.glide is not None
+    return settings.glide
 
 
 def _new(glide: GlideConfig, part: str) -> Networks:
@@ -87,49 +108,45 @@ def _new(glide: GlideConfig, part: str) -> Networks:
     return Networks.new(arch, glide.text, beside=arch.in_channels)
 
 
-def _untrained(preset: Preset) -> Prompted:
-    """The first stage; of a prompt, it knows that there is one."""
-    glide = _section(preset)
+def _untrained(glide: GlideConfig) -> Prompted:
+    """Build the first stage; of a prompt, it knows that there is one."""
     networks, empty = _new(glide, _BASE), tokens.no_tokens(glide.text.context)
     text = networks.told(empty, empty) if glide.prompt else networks.told(empty)
     return Prompted(networks.unet, text, glide.prompt_scale)
 
 
-def _untrained_upsampler(preset: Preset) -> PromptedUpsampler:
-    glide = _section(preset)
+def _untrained_upsampler(glide: GlideConfig) -> PromptedUpsampler:
     networks = _new(glide, _UPSAMPLER)
     return PromptedUpsampler(networks.unet, networks.told(tokens.no_tokens(glide.text.context)))
 
 
-def _loaded(layout: Layout, part: str) -> Networks:
-    """A stage's networks with their weights in the workflow's file."""
+def _loaded(glide: GlideConfig, file: Path, part: str) -> Networks:
+    """Load a stage's networks with their weights in the workflow's file."""
     with torch.device("meta"):  # no time for initial weights that nobody needs
-        networks = _new(_section(layout.preset), part)
-    networks.load(read_weights(layout, networks.spec, f"{part}."))
+        networks = _new(glide, part)
+    networks.load(read_weights(file, networks.spec, f"{part}."))
     return networks
 
 
-def _prompt(layout: Layout) -> Tokens | None:
-    """The preset's prompt by the vocabulary in the workflow's file; None if it is empty."""
-    glide = _section(layout.preset)
+def _prompt(glide: GlideConfig, file: Path) -> Tokens | None:
+    """Turn the prompt into tokens by the vocabulary in the workflow's file; None if it is empty."""
     if not glide.prompt:
         return None
-    vocabulary = read_weights(layout, _BYTES, f"{_VOCABULARY}.")["bytes"]
-    with files.readable(layout.model(DIFFUSION)):
+    vocabulary = read_weights(file, _BYTES, f"{_VOCABULARY}.")["bytes"]
+    with files.readable(file):
         ranks = tokens.ranks_of(vocabulary.numpy().tobytes())
     return tokens.tokens_of(glide.prompt, ranks, glide.text.context)
 
 
-def _base_answers(preset: Preset) -> None:
-    network = _untrained(preset)
-    _answers(_BASE, network, network.unet.arch.out_channels, preset.dataset.shape)
+def _base_answers(glide: GlideConfig, shape: tuple[int, int, int]) -> None:
+    network = _untrained(glide)
+    _answers(_BASE, network, network.unet.arch.out_channels, shape)
 
 
-def _upsampler_answers(preset: Preset) -> None:
-    network, size = _untrained_upsampler(preset), _section(preset).upsampling.image_size
-    channels = preset.dataset.channels
-    upsampling = network.upsampling(torch.randn(2, *preset.dataset.shape))
-    _answers(_UPSAMPLER, upsampling, network.unet.arch.out_channels, (channels, size, size))
+def _upsampler_answers(glide: GlideConfig, shape: tuple[int, int, int]) -> None:
+    network, size = _untrained_upsampler(glide), glide.upsampling.image_size
+    upsampling = network.upsampling(torch.randn(2, *shape))
+    _answers(_UPSAMPLER, upsampling, network.unet.arch.out_channels, (shape[0], size, size))
 
 
 def _answers(part: str, network: Network, channels: int, shape: tuple[int, int, int]) -> None:

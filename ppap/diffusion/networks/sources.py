@@ -1,37 +1,51 @@
-"""The code of the sources that a diffusion model can come from, loaded when a preset chooses one."""
+"""The interface of the sources that a diffusion model can come from (`ppap.diffusion.settings.SOURCES`)."""
 
 from __future__ import annotations
 
-import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
 
-from ppap.config import Preset
+from ppap.data.datasets import DatasetConfig
+from ppap.data.downloads import Downloads
 from ppap.data.settings import Download
 from ppap.diffusion.denoiser import Network
-from ppap.utils import tensor_spec
-from ppap.utils.device import Runtime
+from ppap.diffusion.networks.architectures import ADMArchitecture
+from ppap.diffusion.networks.glide_settings import GlideConfig
+from ppap.diffusion.schedules import PredictionName, ScheduleName, VarianceName
+from ppap.utils import runtime, tensor_spec
 from ppap.utils.errors import ConfigError
-from ppap.utils.settings import DIFFUSION
+from ppap.utils.runtime import Runtime
+from ppap.utils.settings import DIFFUSION, Section
 from ppap.utils.tensor_spec import Spec
-from ppap.workflow.layout import Layout
 
+FLOAT32 = Runtime(precision="float32")
 Trial = Callable[[Callable[[], None], str], None]
 """Tries what builds and calls a network, without memory for its weights; its errors begin with the text."""
 
 
-class DownloadFolder(Protocol):
-    """A folder for downloads, which yields the files of others, checked."""
+class DiffusionSettings(Protocol):
+    """The section `diffusion` of a preset (`ppap.diffusion.settings.DiffusionConfig`), as far as sources read it."""
 
     @property
-    def folder(self) -> Path: ...
-
-    def file(self, source: Download) -> AbstractContextManager[Path]: ...
+    def architecture(self) -> ADMArchitecture | None: ...
+    @property
+    def weights(self) -> Download | None: ...
+    @property
+    def pipeline(self) -> str | None: ...
+    @property
+    def glide(self) -> GlideConfig | None: ...
+    @property
+    def noise_schedule(self) -> ScheduleName: ...
+    @property
+    def timesteps(self) -> int: ...
+    @property
+    def variance(self) -> VarianceName: ...
+    @property
+    def predicts(self) -> PredictionName: ...
 
 
 class Upsampler(nn.Module, ABC):
@@ -42,48 +56,76 @@ class Upsampler(nn.Module, ABC):
         """The network(x_t, t) of these images (B, C, h, w) in [-1, 1]."""
 
 
-class SourceCode(ABC):
-    """The code of a source (see `ppap.diffusion.settings.SOURCES`). Its networks are called as network(x_t, t)."""
+class Source(ABC):
+    """One source of a diffusion model, whose network is called as network(x_t, t).
+
+    A preset chooses it by a key of `diffusion`, whose section is the `settings` here. `file` is the workflow's file
+    of the network's weights. Facts are class attributes; keys in them are leaf keys of a preset.
+    """
+
+    reads: ClassVar[tuple[str, ...]] = ()
+    "The keys that building and loading the network reads."
+    download_reads: ClassVar[tuple[str, ...]] = ()
+    "The keys that a download reads, besides all of each of the `downloads`."
+    downloads: ClassVar[tuple[str, ...]] = ()
+    "The keys of `diffusion` that name files of somebody else."
+    has_architecture: ClassVar[bool] = True
+    "The preset says how large the network is, under `architecture`."
+    is_trained: ClassVar[bool] = False
+    "The workflow trains it."
+    predicts_any: ClassVar[bool] = False
+    "Its network may predict x0 or v; otherwise it predicts eps."
+    upsampling: ClassVar[str | None] = None
+    "In a cascade, the key of `diffusion` that says how the second stage is drawn."
+    upsampler_reads: ClassVar[tuple[str, ...]] = ()
+    "The keys that building and loading the second stage reads."
 
     @abstractmethod
-    def build(self, layout: Layout) -> nn.Module:
-        """The network with untrained weights; DataError if it takes the workflow's file to know it, which is not there."""
+    def build(self, settings: DiffusionSettings, file: Path) -> nn.Module:
+        """Build the network with untrained weights; DataError if only `file` says what it is, and is not there."""
 
     @abstractmethod
-    def load(self, layout: Layout, how: Runtime) -> nn.Module:
-        """The network with the weights in the workflow's file, held as `runtime.hold_precision` has them."""
+    def load(self, settings: DiffusionSettings, file: Path, how: Runtime) -> nn.Module:
+        """Load the network, its weights held as `runtime.hold_precision` has them."""
 
-    def build_upsampler(self, layout: Layout) -> Upsampler:
-        """The second stage of a cascade, untrained; ConfigError if the diffusion model is none."""
-        raise ConfigError(f"{layout.preset.name}: the diffusion model has no second stage")
+    def build_upsampler(self, settings: DiffusionSettings) -> Upsampler:
+        """Build the second stage of a cascade, untrained; ConfigError if the diffusion model is none."""
+        raise ConfigError("the diffusion model has no second stage")
 
-    def load_upsampler(self, layout: Layout) -> Upsampler:
-        """The second stage of a cascade, in float32; ConfigError if the diffusion model is none."""
-        return self.build_upsampler(layout)
+    def load_upsampler(self, settings: DiffusionSettings, file: Path) -> Upsampler:
+        """Load the second stage of a cascade in float32; ConfigError if the diffusion model is none."""
+        return self.build_upsampler(settings)
 
     def download(
-        self, preset: Preset, downloads: DownloadFolder
+        self, settings: DiffusionSettings, images: DatasetConfig, downloads: Downloads
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """The weights of somebody else, and metadata about them.
+        """Download somebody else's weights for images of this size, and return them with metadata about them.
 
         DataError if they cannot be had, or are not what they should be; ConfigError if they do not fit the preset.
         """
-        raise ConfigError(f"{preset.name}: the diffusion model is trained here, not downloaded")
+        raise ConfigError("the diffusion model is trained here, not downloaded")
 
     def check(  # noqa: B027, a source may have nothing to check
-        self, preset: Preset, trial: Trial
+        self, settings: DiffusionSettings, images: DatasetConfig, trial: Trial
     ) -> None:
         """ConfigError if the network cannot be used, as far as it is known before any download."""
 
 
-def code_of(preset: Preset) -> SourceCode:
-    """The code of the source that the preset chooses."""
-    code: SourceCode = pkgutil.resolve_name(
-        f"ppap.diffusion.networks.{preset.diffusion.source.code}"
-    )()
-    return code
+def read_weights(file: Path, spec: Spec, prefix: str = "") -> dict[str, Tensor]:
+    """Read the weights in the workflow's file, or those with a prefix; DataError unless they are as described."""
+    return tensor_spec.read(file, spec, {"model": DIFFUSION}, prefix)
 
 
-def read_weights(layout: Layout, spec: Spec, prefix: str = "") -> dict[str, Tensor]:
-    """The weights in the workflow's file, or those with a prefix; DataError unless they are as described."""
-    return tensor_spec.read(layout.model(DIFFUSION), spec, {"model": DIFFUSION}, prefix)
+def with_weights(
+    network: nn.Module, tensors: Mapping[str, Tensor], how: Runtime = FLOAT32
+) -> nn.Module:
+    """Give a network on the meta device its weights, held as `runtime.hold_precision` has them."""
+    held = runtime.hold_precision(network, how).state_dict()
+    copies = {name: value.to(held[name].dtype, copy=True) for name, value in tensors.items()}
+    network.load_state_dict(copies, assign=True)
+    return network
+
+
+def leaves(key: str, section: type[Section]) -> tuple[str, ...]:
+    """The leaf keys of a section below `diffusion`."""
+    return tuple(f"{DIFFUSION}.{key}.{leaf}" for leaf in section.model_fields)

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from ppap.data.downloads import Downloads
 from ppap.data.settings import Download
-from ppap.diffusion.networks.sources import DownloadFolder
 from ppap.guides.libraries.kinds import library_of
 from ppap.guides.libraries.settings import NetworkConfig
 from ppap.guides.tasks.kinds import CLASSIFICATION, DEPTH, SEGMENTATION
@@ -98,7 +98,7 @@ class LibraryCode(ABC):
             published(known, spec.model, key, shape)
 
     def download(
-        self, spec: NetworkConfig, shape: Shape, key: str, downloads: DownloadFolder
+        self, spec: NetworkConfig, shape: Shape, key: str, downloads: Downloads
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
         """The published weights, and metadata about them.
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ppap.data import hub
-from ppap.diffusion.networks.sources import DownloadFolder
+from ppap.data.downloads import Downloads
 from ppap.guides.libraries import transformers_files
 from ppap.guides.libraries.library import Input, LibraryCode, Shape
 from ppap.guides.libraries.settings import NetworkConfig
@@ -69,7 +69,7 @@ class TransformersCode(LibraryCode):
             _fits(spec, shape, transformers_files.read(Path(name)))
 
     def download(
-        self, spec: NetworkConfig, shape: Shape, key: str, downloads: DownloadFolder
+        self, spec: NetworkConfig, shape: Shape, key: str, downloads: Downloads
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
         """As in LibraryCode, from a folder or from the hub, whose downloads are resumed and checked."""
         name = _name(spec)

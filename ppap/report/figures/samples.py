@@ -42,10 +42,10 @@ class Samples(FigureKind):
         """All columns start from the same x_T in all rows; above them what is asked for."""
         import torch
 
-        from ppap.data.shards import samples
         from ppap.report import pictures, style
         from ppap.report.titles import method_title, sampler_title
         from ppap.workflow import targets
+        from ppap.workflow.shards import samples
 
         preset = layout.preset
         runs = drawn_runs(preset, guide)

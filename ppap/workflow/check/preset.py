@@ -11,9 +11,9 @@ from pathlib import Path
 
 from ppap.config import Preset, runs
 from ppap.config.contents import networks, sources
-from ppap.diffusion.networks import sources as diffusion_sources
+from ppap.data.image_folder import class_folders
 from ppap.evaluation.evaluators import evaluator_of
-from ppap.utils.errors import ConfigError, ModelError, PPAPError, UserCodeError
+from ppap.utils.errors import ConfigError, DataError, ModelError, PPAPError, UserCodeError
 from ppap.utils.settings import DATASET, DIFFUSION, EVALUATOR, REFERENCE
 from ppap.workflow.check.classifiers import check_classifier
 from ppap.workflow.check.tasks import check_task
@@ -54,7 +54,7 @@ def _problem(key: str, check: Check) -> PPAPError | None:
 
 
 def _diffusion(preset: Preset) -> None:
-    diffusion_sources.code_of(preset).check(preset, try_network)
+    preset.diffusion.source.check(preset.diffusion, preset.dataset, try_network)
 
 
 def _evaluator(preset: Preset) -> None:
@@ -100,14 +100,15 @@ def _missing(preset: Preset) -> Iterator[ConfigError]:
     judge, data = preset.evaluator, preset.dataset
     if judge.compared_with and judge.compared_with.folder:
         wanted[f"{EVALUATOR}.{REFERENCE}.folder"] = Path(judge.compared_with.folder)
-    if data.path and runs.needs_data(preset):
-        wanted[f"{DATASET}.path"] = Path(data.path)
     for guide in runs.shown_guides(preset):
         if folder := preset.guides[guide].targets.folder:
             wanted[f"guides.{guide}.targets.folder"] = Path(folder)
     for key, path in wanted.items():
         if not path.exists():
-            hint = "; `supervised: false` leaves out the rows that need it" * (
-                key == "dataset.path"
-            )
-            yield ConfigError(f"{key}: {path}: is not there{hint}")
+            yield ConfigError(f"{key}: {path}: is not there")
+    if data.path and runs.needs_data(preset):
+        try:
+            class_folders(Path(data.path), data.classes)
+        except DataError as error:
+            hint = "`supervised: false` leaves out the rows that need it"
+            yield ConfigError(f"{DATASET}.path: {error}; {hint}")

@@ -12,9 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ppap.config.runs import Run, expert_steps, warm_steps
-from ppap.data import datasets
 from ppap.diffusion.denoiser import Network
-from ppap.diffusion.networks import sources
 from ppap.evaluation import judging
 from ppap.evaluation.evaluator import Evaluator
 from ppap.evaluation.evaluators import evaluator_of
@@ -23,7 +21,7 @@ from ppap.guides.guide import Guide
 from ppap.training.settings import Training
 from ppap.utils import tensor_spec
 from ppap.utils.settings import DATASET, DIFFUSION, REFERENCE
-from ppap.workflow import artefacts
+from ppap.workflow import artefacts, real_images
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
 from ppap.workflow.plan import flops
@@ -132,7 +130,7 @@ class Costs:
         else:
             path = self.layout.model(DATASET)
             if not self.preset.dataset.facts.downloaded or path.exists():
-                return self._extracted(len(datasets.load(self.layout, "train").images))
+                return self._extracted(len(real_images.load(self.layout, "train").images))
         if not path.exists():
             return Cost(0, None)
         about = {"model": REFERENCE}
@@ -162,7 +160,8 @@ class Costs:
     @cached_property
     def upsampler(self) -> NetworkCost:
         """The second stage of a cascade, of one finished image."""
-        network = flops.on_meta(lambda: sources.code_of(self.preset).build_upsampler(self.layout))
+        model = self.preset.diffusion
+        network = flops.on_meta(lambda: model.source.build_upsampler(model))
         small = flops.on_meta(lambda: torch.zeros(1, *self.image))
         shape = (1, *self.preset.finished_shape)
         call = _at_some_timestep(network.upsampling(small))

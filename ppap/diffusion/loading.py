@@ -1,4 +1,4 @@
-"""Diffusion models: checkpoints in ADM's format, pipelines of diffusers; `DiffusionModel` itself takes a U-Net of one's own."""
+"""Diffusion models from files of others: checkpoints in ADM's format, and pipelines of diffusers."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
+from pydantic import ValidationError
 
-from ppap.config import section
 from ppap.diffusion.model import DiffusionModel
-from ppap.diffusion.networks.adm import ADM
+from ppap.diffusion.networks.adm_source import read_checkpoint
 from ppap.diffusion.networks.architectures import ADMArchitecture
+from ppap.diffusion.networks.diffusers_source import LATENT, PREDICTIONS, Published, UNet
+from ppap.diffusion.networks.sources import with_weights
 from ppap.diffusion.schedules import Schedule, ScheduleName, VarianceName
-from ppap.utils import weights
 from ppap.utils.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,52 +29,50 @@ def load_adm(
     timesteps: int = 1000,
     variance: VarianceName | None = None,
 ) -> DiffusionModel:
-    """A checkpoint in the public ADM format (Dhariwal & Nichol 2021; .pt or .safetensors), in float32 on the CPU.
+    """Load a checkpoint in the public ADM format (Dhariwal & Nichol 2021; .pt or .safetensors), in float32 on the CPU.
 
     `architecture` is as in presets (`diffusion.architecture`); config/imagenet256.yaml has that of the public model of
     256 pixels. `variance` is "learned_range" where the network learns it, else "fixed_small", unless given. ConfigError
     for an architecture that cannot be; DataError if the file holds other weights. It is never unpickled.
     """
-    known = (
-        architecture
-        if isinstance(architecture, ADMArchitecture)
-        else section(ADMArchitecture, dict(architecture))
-    )
-    with torch.device("meta"):
-        network = ADM(known)
-    found = weights.read_weights(Path(path))
-    weights.check_weights(network, found, path)
-    _assign(network, found)
+    if not isinstance(architecture, ADMArchitecture):
+        try:
+            architecture = ADMArchitecture.model_validate(dict(architecture))
+        except ValidationError as error:
+            wrong = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise ConfigError(f"architecture: {'; '.join(wrong)}") from None
+    network, tensors = read_checkpoint(Path(path), architecture)
+    with_weights(network, tensors).eval().requires_grad_(False)
     return DiffusionModel(
         network,
-        (known.in_channels, image_size, image_size),
+        (architecture.in_channels, image_size, image_size),
         Schedule.create(schedule, timesteps),
-        variance or ("learned_range" if known.learn_sigma else "fixed_small"),
+        variance or ("learned_range" if architecture.learn_sigma else "fixed_small"),
     )
 
 
 def load_pipeline(
     pipeline: str | Path | DiffusionPipeline, *, folder: str | Path = "downloads"
 ) -> DiffusionModel:
-    """An unconditional pipeline of diffusers: by its name on the Hugging Face hub, its folder, or itself.
+    """Load an unconditional pipeline of diffusers: by its name on the Hugging Face hub, its folder, or itself.
 
     Its betas, its prediction (eps, x0 or v) and its variance are those of its scheduler. A name is downloaded to
     `folder`; numbers alone are read, and no code of the pipeline's. ConfigError if it has no unconditional U-Net of
     pixels, or its scheduler no betas; DataError if it cannot be had or read.
     """
-    from ppap.diffusion.networks.diffusers_source import Published, UNet
-
-    if not isinstance(pipeline, str | Path):
+    if isinstance(pipeline, str | Path):
+        published = Published.read(str(pipeline), Path(folder) / "huggingface")
+        with_weights(published.network, published.weights())
+        network, scheduler = published.network, published.scheduler
+    else:
         loaded: Any = pipeline
-        return _of_unet(UNet(loaded.unet).eval().requires_grad_(False), loaded.scheduler)
-    published = Published.read(str(pipeline), Path(folder) / "huggingface")
-    _assign(published.network, published.weights())
-    return _of_unet(published.network, published.scheduler)
+        if any(hasattr(loaded, part) for part in LATENT):
+            raise ConfigError(f"{type(loaded).__name__}: draws no pixels, but latents")
+        network, scheduler = UNet(loaded.unet), loaded.scheduler
+    return _of_unet(network.eval().requires_grad_(False), scheduler)
 
 
-def _of_unet(network: Any, scheduler: Any) -> DiffusionModel:
-    from ppap.diffusion.networks.diffusers_source import PREDICTIONS
-
+def _of_unet(network: UNet, scheduler: Any) -> DiffusionModel:
     unet, about = network.unet.config, scheduler.config
     predicts = PREDICTIONS.get(about.get("prediction_type", "epsilon"))
     if predicts is None or not hasattr(scheduler, "betas"):
@@ -83,21 +80,18 @@ def _of_unet(network: Any, scheduler: Any) -> DiffusionModel:
             f"scheduler {type(scheduler).__name__}: predicts {about.get('prediction_type')}; one with betas was "
             "expected, which predicts eps, x0 or v"
         )
+    if getattr(network.unet, "class_embedding", None) is not None:
+        raise ConfigError("the pipeline's U-Net asks for a class; only unconditional ones draw")
     channels, size = unet.in_channels, unet.sample_size
     height, width = (size, size) if isinstance(size, int) else size
-    fixed = "fixed_large" if "large" in str(about.get("variance_type")) else "fixed_small"
+    fixed: VarianceName = (
+        "fixed_large" if "large" in str(about.get("variance_type")) else "fixed_small"
+    )
     learned = unet.out_channels == 2 * channels
     return DiffusionModel(
         network,
         (channels, height, width),
         Schedule.of_betas(scheduler.betas.double().numpy()),
-        "learned_range" if learned else fixed,  # type: ignore[arg-type]
+        "learned_range" if learned else fixed,
         predicts,
     )
-
-
-def _assign(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Give a network on the meta device its weights, in float32, and freeze it."""
-    copies = {name: value.to(torch.float32, copy=True) for name, value in tensors.items()}
-    network.load_state_dict(copies, assign=True)
-    network.eval().requires_grad_(False)

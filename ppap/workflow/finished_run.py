@@ -1,4 +1,4 @@
-"""Finished runs of the workflow, for use in Python."""
+"""A finished run of the workflow, for use in Python."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ppap import config as presets
 from ppap.config import Preset
 from ppap.config.contents import known
 from ppap.config.runs import Run, stored_as
-from ppap.data import datasets, shards
-from ppap.data.datasets import Split
+from ppap.data.datasets import RealImages, Split
 from ppap.diffusion.model import DiffusionModel
 from ppap.experts.bank import ExpertBank, bank_of
 from ppap.guides.guide import Guide
 from ppap.utils import files
 from ppap.utils.errors import ConfigError
 from ppap.workflow import networks as models
+from ppap.workflow import real_images, shards
 from ppap.workflow.layout import Layout
 
 
@@ -41,23 +41,23 @@ class FinishedRun:
         return self.layout.preset
 
     def diffusion(self) -> DiffusionModel:
-        """The diffusion model, on the preset's device."""
+        """Load the diffusion model, on the preset's device."""
         return models.load_model(self.layout)
 
     def guide(self, name: str) -> Guide:
-        """The off-the-shelf guide of this name."""
+        """Load the off-the-shelf guide of this name."""
         known(self.preset, "guides", name)
         return models.load_guide(self.layout, name)
 
     def experts(self, guide: str, method: str) -> ExpertBank:
-        """The experts of a guide and a method."""
+        """Load the experts of a guide and a method."""
         known(self.preset, "methods", method)
         if not self.preset.guidance(method).experts:
             raise ConfigError(f"methods.{method}: has no experts")
         return bank_of(self.layout, guide, method, self.guide(guide))
 
     def judge(self, guide: str) -> Guide:
-        """The independent network that judges samples of this guide: of its task, trained otherwise."""
+        """Load the independent network that judges samples of this guide: of its task, trained otherwise."""
         known(self.preset, "guides", guide)
         networks = [self.preset.judge(guide), *self.preset.evaluator.networks]
         name = next((name for name in networks if name is not None), None)
@@ -68,33 +68,31 @@ class FinishedRun:
         return models.load_guide(self.layout, name)
 
     def samples(self, sampler: str, guide: str, method: str) -> tuple[NDArray[np.uint8], Tensor]:
-        """All samples of a row, uint8 (N, H, W, C), and the numbers (N,) of their targets; those of the first seed first."""
+        """Read all samples of a row, uint8 (N, H, W, C), and the numbers (N,) of their targets, seed after seed."""
         known(self.preset, "samplers", sampler)
         known(self.preset, "methods", method)
-        found, numbers = shards.samples(
-            self.layout, stored_as(self.preset, Run(sampler, guide, method))
-        )
-        return found.take(torch.arange(len(found))), numbers
+        run = stored_as(self.preset, Run(sampler, guide, method))
+        images, numbers = shards.samples(self.layout, run)
+        return images.take(torch.arange(len(images))), numbers
 
     def table(self, name: str = "main") -> pd.DataFrame:
-        """A finished table, a row for each run: measured values, and beside them the paper's (`paper_fid`, ...)."""
+        """Read a finished table, a row for each run: measured values, and beside them the paper's (`paper_fid`, ...)."""
         known(self.preset, "tables", name)
         path = self.layout.table(name, "csv")
         with files.readable(path):
             return pd.read_csv(path)
 
-    def real_images(self, split: Split = "holdout") -> datasets.RealImages:
-        """Real pictures, `images` uint8 (N, H, W, C), and what is true of them, `truths` by task: those never trained
-        on, or of "train"."""
-        return datasets.load(self.layout, split)
+    def real_images(self, split: Split = "holdout") -> RealImages:
+        """Read real images, uint8 (N, H, W, C), and what is true of them by task: those never trained on, or of "train"."""
+        return real_images.load(self.layout, split)
 
     def clean_images(self) -> NDArray[np.uint8]:
-        """What the diffusion model drew without guidance, and experts learn from: uint8 (N, H, W, C)."""
-        found = shards.clean_images(self.layout)
-        return found.take(torch.arange(len(found)))
+        """Read what the diffusion model drew without guidance, and experts learn from: uint8 (N, H, W, C)."""
+        images = shards.clean_images(self.layout)
+        return images.take(torch.arange(len(images)))
 
 
 def open_run(preset: str | Path, results: str | Path = "results") -> FinishedRun:
-    """What the workflow made of a preset, by its name (config/NAME.yaml) or its file, in the folder `results`."""
+    """Open what the workflow made of a preset, by its name (config/NAME.yaml) or its file, in the folder `results`."""
     loaded = presets.load(presets.find(str(preset)))
     return FinishedRun(Layout(loaded, Path(results)))

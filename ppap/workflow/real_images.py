@@ -1,0 +1,22 @@
+"""The preset's real images, read from where the workflow keeps them."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ppap.config import Preset
+from ppap.data import datasets
+from ppap.data.datasets import RealImages, Split
+from ppap.utils.settings import DATASET
+from ppap.workflow.layout import Layout
+from ppap.workflow.targets import task_of
+
+
+def load(layout: Layout, split: Split) -> RealImages:
+    """Load the training or the held-out part of the preset's data set (`datasets.load`)."""
+    return datasets.load(layout.preset.dataset, split, layout.model(DATASET))
+
+
+def truth_of(preset: Preset, data: RealImages, model: str) -> Tensor:
+    """Return what is true of real images for the task of a guide, a judge or the evaluator: (N, ...)."""
+    return data.truth_of(task_of(preset, model), preset.task_name(model))
