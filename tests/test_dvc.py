@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ppap.workflow.stages import STAGES, by_stage
-from ppap.workflow.steps import STEPS
 
 from ppap import config as presets
 from ppap.workflow.layout import Layout
-from tests.conftest import ROOT, SMOKE, SMOKE_TASKS, ppap
+from ppap.workflow.stages import STAGES, by_stage
+from ppap.workflow.steps import STEPS
+from tests.conftest import ROOT, SMOKE, SMOKE_TASKS
 from tests.repository import Repository
 
 # `finished` is a repository in which `dvc repro` has built the smoke preset (tests/conftest.py).

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ppap.diffusion.cascade import FirstStage, SecondStage
-from ppap.utils import runtime
+from ppap.utils.device import place
 from ppap.utils.errors import ConfigError
+from ppap.utils.mixed_precision import hold_precision
 from ppap.utils.settings import DIFFUSION
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
@@ -27,8 +28,8 @@ def load_second_stage(layout: Layout) -> SecondStage:
         )
     model = preset.diffusion
     network = model.source.load_upsampler(model, layout.model(DIFFUSION))
-    runtime.hold_precision(network.eval().requires_grad_(False), preset.runtime)
-    runtime.place(network, preset.runtime)
+    hold_precision(network.eval().requires_grad_(False), preset.runtime)
+    place(network, preset.runtime)
     return SecondStage(
         upsampling=network.upsampling,
         schedule=spec.schedule(preset.diffusion.timesteps, preset.module_folders),

@@ -15,7 +15,6 @@ from ppap.guides.libraries.settings import NetworkConfig
 from ppap.utils import mixed_precision, tensor_spec
 from ppap.utils.device import Runtime, place
 from ppap.utils.errors import ConfigError
-from ppap.utils.runtime import Runtime
 from ppap.utils.settings import DIFFUSION
 from ppap.workflow.layout import Layout
 from ppap.workflow.targets import task_of

@@ -22,7 +22,6 @@ from ppap.diffusion.networks.sources import (
 )
 from ppap.utils import weights
 from ppap.utils.errors import ConfigError
-from ppap.utils.mixed_precision import hold_precision
 from ppap.utils.tensor_spec import Spec, of_network, of_published
 
 

@@ -24,7 +24,6 @@ from ppap.diffusion.schedules import PredictionName, ScheduleName, betas
 from ppap.utils import files, weights
 from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError, DataError
-from ppap.utils.runtime import Runtime
 from ppap.utils.tensor_spec import of_published
 
 PREDICTIONS: dict[str, PredictionName] = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}

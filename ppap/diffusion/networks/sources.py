@@ -16,9 +16,10 @@ from ppap.diffusion.denoiser import Network
 from ppap.diffusion.networks.architectures import ADMArchitecture
 from ppap.diffusion.networks.glide_settings import GlideConfig
 from ppap.diffusion.schedules import PredictionName, ScheduleName, VarianceName
-from ppap.utils import runtime, tensor_spec
+from ppap.utils import tensor_spec
+from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError
-from ppap.utils.runtime import Runtime
+from ppap.utils.mixed_precision import hold_precision
 from ppap.utils.settings import DIFFUSION, Section
 from ppap.utils.tensor_spec import Spec
 
@@ -120,7 +121,7 @@ def with_weights(
     network: nn.Module, tensors: Mapping[str, Tensor], how: Runtime = FLOAT32
 ) -> nn.Module:
     """Give a network on the meta device its weights, held as `runtime.hold_precision` has them."""
-    held = runtime.hold_precision(network, how).state_dict()
+    held = hold_precision(network, how).state_dict()
     copies = {name: value.to(held[name].dtype, copy=True) for name, value in tensors.items()}
     network.load_state_dict(copies, assign=True)
     return network
