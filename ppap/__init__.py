@@ -13,7 +13,6 @@ from ppap.utils.errors import PPAPError
 if TYPE_CHECKING:
     from ppap.api.diffusion import load_adm, load_pipeline
     from ppap.api.experts import load_experts, train_experts
-    from ppap.api.guides import load_guide, wrap_guide
     from ppap.api.pipelines import guided
     from ppap.api.runs import FinishedRun, open_run
     from ppap.api.sampling import SamplingStep, sample, sampling_steps
@@ -24,24 +23,25 @@ if TYPE_CHECKING:
     from ppap.experts.settings import AdapterConfig
     from ppap.guides.goal import Goal
     from ppap.guides.guide import Guide
+    from ppap.guides.loading import load_guide, wrap_guide
     from ppap.training.settings import Training
 
 __version__ = "0.2.0"
 
 _PLACES = {
-    "AdapterConfig": "preset",
+    "AdapterConfig": "experts.settings",
     "DiffusionModel": "diffusion.model",
     "ExpertBank": "experts.bank",
     "FinishedRun": "api.runs",
-    "Goal": "sampling.goals",
-    "Guide": "networks.guide",
+    "Goal": "guides.goal",
+    "Guide": "guides.guide",
     "SamplingStep": "api.sampling",
     "Schedule": "diffusion.schedules",
-    "Training": "preset",
+    "Training": "training.settings",
     "guided": "api.pipelines",
     "load_adm": "api.diffusion",
     "load_experts": "api.experts",
-    "load_guide": "api.guides",
+    "load_guide": "guides.loading",
     "load_pipeline": "api.diffusion",
     "open_run": "api.runs",
     "sample": "api.sampling",
@@ -49,7 +49,7 @@ _PLACES = {
     "to_tensor": "data.datasets",
     "to_uint8": "data.datasets",
     "train_experts": "api.experts",
-    "wrap_guide": "api.guides",
+    "wrap_guide": "guides.loading",
 }
 
 __all__ = [

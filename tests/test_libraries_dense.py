@@ -45,7 +45,7 @@ from ppap.utils import files
 from ppap.utils.errors import ConfigError, DataError, PPAPError
 from ppap.workflow import external
 from ppap.workflow import networks as models
-from ppap.workflow.check.preset import problems
+from ppap.workflow.check import problems
 from ppap.workflow.layout import Layout
 from tests.conftest import ppap
 from tests.recorder import keys_read

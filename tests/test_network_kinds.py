@@ -17,7 +17,7 @@ from ppap.guides.libraries import library
 from ppap.guides.libraries.kinds import LIBRARIES, Library
 from ppap.guides.libraries.library import LibraryCode, Pretrained
 from ppap.workflow import networks as models
-from ppap.workflow.check.preset import problems
+from ppap.workflow.check import problems
 from ppap.workflow.layout import Layout
 from tests.conftest import ROOT, ppap
 

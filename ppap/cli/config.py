@@ -46,7 +46,7 @@ def config_check(
         layout = open_preset(preset)
     except presets.PresetError as error:
         _refuse([ConfigError(problem) for problem in error.problems])
-    from ppap.workflow.check.preset import problems
+    from ppap.workflow.check import problems
 
     source = presets.find(preset)
     _refuse([_of_file(source, problem) for problem in problems(layout, files)])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ppap.guides.tasks.kinds import CLASSIFICATION
 from ppap.utils.registry import Registry
+from ppap.utils.settings import CLASSIFICATION
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ppap.config import Preset
-from ppap.guides.tasks.kinds import CLASSIFICATION
 from ppap.utils import tensor_spec
 from ppap.utils.errors import ConfigError
 from ppap.utils.seeds import Stream, mix
-from ppap.utils.settings import DATASET
+from ppap.utils.settings import CLASSIFICATION, DATASET
 from ppap.workflow import artefacts
 from ppap.workflow.artefacts import IMAGES, LABELS
 from ppap.workflow.layout import Layout
