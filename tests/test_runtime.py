@@ -23,7 +23,8 @@ from ppap.experts.bank import Expert, ExpertBank
 from ppap.experts.header import ExpertHeader
 from ppap.experts.lora import lora_shapes
 from ppap.guides.guide import Guide
-from ppap.guides.libraries.library import Shape, build_network
+from ppap.guides.libraries.library import Shape
+from ppap.guides.libraries.registry import build_network
 from ppap.utils import files, runtime
 from ppap.utils.runtime import Runtime
 from ppap.workflow import networks as models

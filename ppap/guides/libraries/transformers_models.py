@@ -137,11 +137,11 @@ def _transformers() -> Any:
 
 def _settings(spec: NetworkConfig, file: Path) -> dict[str, Any] | None:
     """Read what makes the model: the workflow's file has the last word, then the preset, then the model's folder."""
-    metadata = _metadata(spec, file)
+    stated, metadata = spec.options, _metadata(spec, file)
     if _SETTINGS in metadata:
         return dict(json.loads(metadata[_SETTINGS]))
-    if spec.options or not Path(spec.name).is_dir():
-        return spec.options or None
+    if stated or not Path(spec.name).is_dir():
+        return stated or None
     settings = _read_settings(Path(spec.name))
     return settings if spec.published else _without_labels(settings)
 
@@ -226,8 +226,8 @@ def _published_config(spec: NetworkConfig, shape: Shape, settings: dict[str, Any
             _plain(_config(_without_labels(each), shape, spec.model).to_dict(), spec.model)
             for each in (spec.options, settings)
         )
-        for key in sorted(ours | theirs):
-            if ours.get(key) != theirs.get(key):
+        for key in sorted(ours.keys() & theirs.keys()):  # others are of no effect
+            if ours[key] != theirs[key]:
                 raise ConfigError(
                     f"options.{key}: is another one in the configuration of {spec.model}"
                 )
@@ -353,7 +353,7 @@ def _normalisation(known: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[f
     white = _WHITE * (float(known["rescale_factor"]) if known.get("do_rescale", True) else 1.0)
     if abs(white - 1) < 1e-6:
         white = 1.0  # 1/255 has no end
-    if not known.get("do_normalize", True):
+    if not known.get("do_normalize", "image_mean" in known):
         return (0.0,), (1 / white,)
     mean, std = (
         [known[key]] if isinstance(known[key], float) else known[key]
