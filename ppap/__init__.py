@@ -12,7 +12,6 @@ from ppap.utils.errors import PPAPError
 
 if TYPE_CHECKING:
     from ppap.api.experts import load_experts, train_experts
-    from ppap.api.guides import load_guide, wrap_guide
     from ppap.api.pipelines import guided
     from ppap.api.sampling import SamplingStep, sample, sampling_steps
     from ppap.data.images import to_tensor, to_uint8
@@ -23,33 +22,34 @@ if TYPE_CHECKING:
     from ppap.experts.settings import AdapterConfig
     from ppap.guides.goal import Goal
     from ppap.guides.guide import Guide
+    from ppap.guides.loading import load_guide, wrap_guide
     from ppap.training.settings import Training
     from ppap.workflow.finished_run import FinishedRun, open_run
 
 __version__ = "0.2.0"
 
 _PLACES = {
-    "AdapterConfig": "preset",
+    "AdapterConfig": "experts.settings",
     "DiffusionModel": "diffusion.model",
     "ExpertBank": "experts.bank",
-    "FinishedRun": "workflow.finished_run",
-    "Goal": "sampling.goals",
-    "Guide": "networks.guide",
+    "FinishedRun": "api.runs",
+    "Goal": "guides.goal",
+    "Guide": "guides.guide",
     "SamplingStep": "api.sampling",
     "Schedule": "diffusion.schedules",
-    "Training": "preset",
+    "Training": "training.settings",
     "guided": "api.pipelines",
     "load_adm": "diffusion.loading",
     "load_experts": "api.experts",
-    "load_guide": "api.guides",
-    "load_pipeline": "diffusion.loading",
-    "open_run": "workflow.finished_run",
+    "load_guide": "guides.loading",
+    "load_pipeline": "api.diffusion",
+    "open_run": "api.runs",
     "sample": "api.sampling",
     "sampling_steps": "api.sampling",
     "to_tensor": "data.images",
     "to_uint8": "data.images",
     "train_experts": "api.experts",
-    "wrap_guide": "api.guides",
+    "wrap_guide": "guides.loading",
 }
 
 __all__ = [

@@ -22,7 +22,7 @@ from ppap.utils.errors import ConfigError, DataError
 from ppap.workflow import external
 from ppap.workflow import networks as models
 from ppap.workflow.cascade import load_first_stage, load_second_stage
-from ppap.workflow.check.preset import problems
+from ppap.workflow.check import problems
 from ppap.workflow.layout import Layout
 from tests.conftest import ppap
 from tests.glide import (

@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 
 from ppap import config as presets
 from ppap.guides.guide import Guide
-from ppap.guides.libraries.library import input_of, pretrained
+from ppap.guides.libraries.library import Pretrained
 from ppap.guides.libraries.settings import NetworkConfig
 from ppap.utils import files
 from ppap.utils.errors import ConfigError
@@ -35,10 +35,10 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     ],
 )
 def test_size_and_normalisation_are_the_librarys(model, size, mean) -> None:
-    found = input_of(NetworkConfig(model=model), NOWHERE)
-    assert (found.size, found.mean) == (size, mean)
+    seen = NetworkConfig(model=model).input(NOWHERE)
+    assert (seen.size, seen.mean) == (size, mean)
     spec = NetworkConfig(model=model, input_size=64, mean=(0.1,))
-    assert input_of(spec, NOWHERE).size == 64
+    assert spec.input(NOWHERE) == (64, (0.1,), seen.std)
 
 
 def test_class_names_are_the_librarys() -> None:
@@ -72,6 +72,11 @@ def test_weights_that_do_not_exist_are_refused(model: str, message: str) -> None
     with pytest.raises(ConfigError) as error:
         pretrained(model)
     assert message in str(error.value)
+
+
+def pretrained(model: str) -> Pretrained:
+    spec = NetworkConfig(model=model)
+    return spec.library.pretrained(spec.name)
 
 
 def deit(tmp_path: Path) -> tuple[Path, nn.Module]:

@@ -1,5 +1,6 @@
 """Depth estimators, segmenters and classifiers of transformers and torchvision, against these libraries themselves."""
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -11,16 +12,20 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision import models as zoo
 from transformers import (
+    AutoConfig,
+    AutoModelForDepthEstimation,
     DPTConfig,
     DPTForDepthEstimation,
     DPTForSemanticSegmentation,
     DPTImageProcessor,
+    GLPNImageProcessor,
     SegformerConfig,
     SegformerForSemanticSegmentation,
     SegformerImageProcessor,
     ViTConfig,
     ViTForImageClassification,
     ViTImageProcessor,
+    ZoeDepthImageProcessor,
 )
 
 from ppap import config as presets
@@ -30,22 +35,15 @@ from ppap.data.downloads import Downloads
 from ppap.experts import lora as adapters
 from ppap.experts.settings import AdapterConfig
 from ppap.guides.guide import Guide
-from ppap.guides.libraries.library import (
-    Shape,
-    build_network,
-    code_of,
-    input_of,
-    is_known,
-    load_pretrained,
-    options_of,
-    pretrained,
-)
+from ppap.guides.libraries.library import Shape
+from ppap.guides.libraries.registry import build_network
 from ppap.guides.libraries.settings import NetworkConfig
+from ppap.guides.libraries.torchvision_models import TorchvisionModels
 from ppap.utils import files
 from ppap.utils.errors import ConfigError, DataError, PPAPError
 from ppap.workflow import external
 from ppap.workflow import networks as models
-from ppap.workflow.check.preset import problems
+from ppap.workflow.check import problems
 from ppap.workflow.layout import Layout
 from tests.conftest import ppap
 from tests.recorder import keys_read
@@ -110,7 +108,7 @@ def change(path: Path, **values) -> None:
 def fetched(spec: NetworkConfig, shape: Shape, folder: Path) -> Path:
     """The workflow's file, as `ppap download` writes it."""
     downloads = Downloads(folder / "downloads", folder / "lock.json")
-    tensors, about = code_of(spec.model)[0].download(spec, shape, "guides.x", downloads)
+    tensors, about = spec.library.download(spec, shape, "guides.x", downloads)
     file = folder / "workflow.safetensors"
     files.write_tensors(file, tensors, about)
     return file
@@ -118,9 +116,9 @@ def fetched(spec: NetworkConfig, shape: Shape, folder: Path) -> Path:
 
 def guide_of(spec: NetworkConfig, shape: Shape, file: Path) -> Guide:
     """As the workflow makes a guide of its file, but without a check of its answers."""
-    network = build_network(spec.model, options_of(spec, file), shape)
+    network = build_network(spec.model, spec.library.options(spec, file), shape)
     network.load_state_dict(files.read_tensors(file))
-    return Guide(network.eval(), *input_of(spec, file))
+    return Guide(network.eval(), *spec.input(file))
 
 
 def spec_of(folder: Path, **keys) -> NetworkConfig:
@@ -204,12 +202,6 @@ def pickled(folder: Path) -> None:
     torch.save({"weight": Evil()}, folder / "pytorch_model.bin")
 
 
-def outside(folder: Path) -> None:
-    (folder / "model.safetensors").rename(folder.parent / "weights.safetensors")
-    index = {"weight_map": {"head.head.0.bias": "../weights.safetensors"}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-
-
 def not_finite(folder: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
     tensors["head.head.0.bias"][0] = torch.nan
@@ -225,12 +217,11 @@ def processor(**values):
 
 
 WRONG = {
-    "truncated": (truncated, "model.safetensors: truncated"),
-    "pickled object": (pickled, "it asks to run"),
-    "no weights": (lambda f: (f / "model.safetensors").unlink(), "cannot be read: no model.safetensors"),
-    "weights outside": (outside, "no index of files beside it"),
+    "truncated": (truncated, "not the weights of a DPTForDepthEstimation"),
+    "pickled object": (pickled, "not the weights of a DPTForDepthEstimation"),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "not the weights of a DPTForDepthEstimation"),
     "not finite": (not_finite, r"head\.head\.0\.bias is not finite"),
-    "other width": (config(fusion_hidden_size=4), "has another shape"),
+    "other width": (config(fusion_hidden_size=4), "not the weights of a DPTForDepthEstimation"),
     "no config": (lambda f: (f / "config.json").unlink(), "config.json"),
     "no mapping": (lambda f: (f / "config.json").write_text("[]"), "a list, not an object"),
     "no processor": (lambda f: (f / "preprocessor_config.json").unlink(), "state input_size, mean and std"),
@@ -242,11 +233,11 @@ WRONG = {
     "another's weights": (config(backbone="google/bit-50"), "asks for more than its own weights"),
     "quantised": (config(quantization_config={"bits": 4}), "asks for more than its own weights"),
     "nonsense": (config(hidden_size="wide"), "its settings make no dpt"),
-    "not a square": (processor(size={"height": 32, "width": 48}), "not a square"),
+    "not a square": (processor(size={"height": 32, "width": 48}), "state input_size"),
     "padding": (processor(do_pad=True, size_divisor=24), "do_pad: not done to the images"),
     "colours": (processor(do_flip_channel_order=True), "do_flip_channel_order: not done"),
-    "own processor": (processor(image_processor_type="Mine"), "no image processor 'Mine' of its own"),
-    "deviation 0": (processor(rescale_factor=0), "no settings of an image processor"),
+    "own processor": (processor(image_processor_type="Mine", auto_map={"AutoImageProcessor": "evil.P"}), "makes no image processor"),
+    "deviation 0": (processor(rescale_factor=0), "makes no image processor"),
     "any size": (processor(do_resize=False), "takes images of any size; state input_size"),
 }  # fmt: skip
 
@@ -297,7 +288,6 @@ def test_code_of_its_publisher_is_never_imported(tmp_path: Path) -> None:
         ({"size": {"shortest_edge": 40}, "do_center_crop": True, "crop_size": 32}, 32, 0.5, 0.5),
         ({"ensure_multiple_of": 32, "size": {"height": 40, "width": 40}}, 32, 0.5, 0.5),
         ({"keep_aspect_ratio": True}, SIZE, 0.5, 0.5),
-        ({"do_pad": True, "size_divisor": 16}, SIZE, 0.5, 0.5),
         ({"do_normalize": False}, SIZE, 0.0, 1.0),
         ({"do_rescale": False}, SIZE, 0.5 / 255, 0.5 / 255),
         ({"do_rescale": False, "do_normalize": False}, SIZE, 0.0, 1 / 255),
@@ -313,7 +303,7 @@ def test_input_is_what_its_processor_says(settings, size, mean, std, tmp_path: P
         **{"image_mean": [0.5] * 3, "image_std": [0.5] * 3, **settings},
     )
     spec = spec_of(tmp_path / "model")
-    found = input_of(spec, tmp_path / "none")
+    found = spec.input(tmp_path / "none")
     assert found.size == size
     assert found.mean == pytest.approx([mean] * len(found.mean))
     assert found.std == pytest.approx([std] * len(found.std))
@@ -331,42 +321,73 @@ def test_a_preset_may_state_the_configuration_before_any_download(tmp_path: Path
     theirs, _ = saved(tmp_path / "model")
     shape, none = Shape(3, 1, "depth"), tmp_path / "none"
     hub = NetworkConfig(model="transformers:Intel/dpt-hybrid-midas")
-    assert not is_known(hub, none)
     with pytest.raises(
         DataError, match="only it says what 'transformers:Intel/dpt-hybrid-midas' is"
     ):
-        options_of(hub, none)
+        hub.library.options(hub, none)
     stated = {"options": HYBRID, "input_size": SIZE, "mean": (0.5,), "std": (0.5,)}
     hub = NetworkConfig(model="transformers:Intel/dpt-hybrid-midas", **stated)
-    assert is_known(hub, none) and input_of(hub, none).size == SIZE
-    network = build_network(hub.model, options_of(hub, none), shape)
+    assert hub.input(none).size == SIZE
+    network = build_network(hub.model, hub.library.options(hub, none), shape)
     assert {n: v.shape for n, v in network.state_dict().items()} == {
         n: v.shape for n, v in theirs.state_dict().items()
     }
-    change(
-        tmp_path / "model" / "preprocessor_config.json", image_mean=[0.5] * 3, image_std=[0.5] * 3
-    )
     change(tmp_path / "model" / "config.json", embedding_type="vit_hybrid")  # as in old files
     fetched(spec_of(tmp_path / "model", **stated), shape, tmp_path)
-    for key, value, message in (
-        ("options", HYBRID | {"fusion_hidden_size": 4}, "options.fusion_hidden_size: 4, but 8 in"),
-        ("options", HYBRID | {"backbone_config": BIT | {"num_groups": 2}}, "options.backbone_config.num_groups: 2, but 4"),
-        ("options", VIT, "options."),
-        ("input_size", 48, "input_size: 48, but 32 in the processor"),
-        ("std", (0.5, 0.5, 0.4), "std: "),
-    ):  # fmt: skip
-        with pytest.raises(ConfigError, match=message):
-            fetched(spec_of(tmp_path / "model", **stated | {key: value}), shape, tmp_path)
+    for key, options in (
+        ("fusion_hidden_size", HYBRID | {"fusion_hidden_size": 4}),
+        ("backbone_config", HYBRID | {"backbone_config": BIT | {"num_groups": 2}}),
+        ("", VIT),
+    ):
+        with pytest.raises(ConfigError, match=f"options.{key}|transformers has no vit"):
+            fetched(spec_of(tmp_path / "model", **stated | {"options": options}), shape, tmp_path)
 
 
-def test_metres_become_their_inverse() -> None:
-    glpn = {"model_type": "glpn", "hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1],
-            "num_attention_heads": [1, 1, 1, 1], "decoder_hidden_size": 8}  # fmt: skip
-    network = build_network("transformers:x/y", glpn, Shape(3, 1, "depth")).eval()
-    x = torch.randn(1, 3, SIZE, SIZE)
-    inverse = network(x)
-    network._forward_hooks.clear()
-    torch.testing.assert_close(inverse, 1 / network(x).predicted_depth)
+def test_a_file_of_an_older_version_is_read(tmp_path: Path) -> None:
+    """Its metadata hold the publisher's settings and input, which had a size of 0 where it was any."""
+    theirs, _ = saved(tmp_path / "model")
+    spec, shape = spec_of(tmp_path / "model", input_size=SIZE), Shape(3, 1, "depth")
+    file = fetched(spec, shape, tmp_path)
+    about = files.read_metadata(file)
+    about["input"] = json.dumps({"size": 0, "mean": [0.25] * 3, "std": [0.5] * 3})
+    files.write_tensors(file, theirs.state_dict(), about)
+    (tmp_path / "model").rename(tmp_path / "gone")  # jobs after the download need no folder
+    guide = guide_of(spec, shape, file)
+    x = torch.rand(1, 3, SIZE, SIZE)
+    wanted = theirs((x - 0.25) / 0.5).predicted_depth
+    torch.testing.assert_close(guide(x * 2 - 1), wanted, rtol=1e-4, atol=1e-4)
+
+
+GLPN = {"model_type": "glpn", "hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1],
+        "num_attention_heads": [1, 1, 1, 1], "decoder_hidden_size": 8}  # fmt: skip
+BEIT = {"model_type": "beit", "hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2,
+        "intermediate_size": 16, "image_size": SIZE, "patch_size": 16, "out_indices": [1, 2, 3, 4],
+        "reshape_hidden_states": False, "use_relative_position_bias": True}  # fmt: skip
+ZOE = {"model_type": "zoedepth", "backbone_config": BEIT, "neck_hidden_sizes": [8, 8, 8, 8],
+       "fusion_hidden_size": 8, "bottleneck_features": 8, "num_relative_features": 8,
+       "bin_embedding_dim": 8, "backbone_hidden_size": 16, "num_attractors": [4, 2, 2, 1]}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [GLPN, ZOE])
+def test_metres_become_their_inverse_in_an_input_that_the_preset_states(
+    kind, tmp_path: Path
+) -> None:
+    """Their processors say no square, so the preset says all of the input."""
+    torch.manual_seed(0)
+    plain = {key: value for key, value in kind.items() if key != "model_type"}
+    settings = AutoConfig.for_model(kind["model_type"], **plain)
+    theirs = AutoModelForDepthEstimation.from_config(settings).eval()
+    theirs.save_pretrained(tmp_path / "model")
+    own = GLPNImageProcessor if kind is GLPN else ZoeDepthImageProcessor
+    own().save_pretrained(tmp_path / "model")
+    shape = Shape(3, 1, "depth")
+    with pytest.raises(ConfigError, match=r"state input_size|do_pad: not done"):
+        fetched(spec_of(tmp_path / "model"), shape, tmp_path)
+    spec = spec_of(tmp_path / "model", input_size=SIZE, mean=(0.5,), std=(0.5,))
+    guide = guide_of(spec, shape, fetched(spec, shape, tmp_path))
+    x = torch.rand(1, 3, SIZE, SIZE) * 2 - 1
+    wanted = 1 / theirs(x).predicted_depth.clamp(min=1e-3)
+    torch.testing.assert_close(guide(x), wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_a_download_from_the_hub_asks_for_one_form_of_weights(monkeypatch, tmp_path: Path) -> None:
@@ -388,7 +409,9 @@ def test_a_download_from_the_hub_asks_for_one_form_of_weights(monkeypatch, tmp_p
     assert cache == tmp_path / "downloads" / "huggingface"
     assert "model.safetensors" in wanted and "pytorch_model.bin" not in wanted
     other = NetworkConfig(model="transformers:Intel/dpt-large")
-    assert is_known(spec, file) and not is_known(other, file)
+    assert spec.library.options(spec, file)["model_type"] == "dpt"
+    with pytest.raises(DataError, match="or of another model"):
+        other.library.options(other, file)
 
     def offline(*args, **kwargs):
         raise OSError("no network")
@@ -459,9 +482,9 @@ def test_a_model_of_the_hub_is_checked_as_far_as_it_is_known(vit_preset, tmp_pat
 
 
 def test_without_transformers_one_line_says_so(vit_preset, monkeypatch) -> None:
-    path, find_spec = vit_preset(), presets.sections.libraries.importlib.util.find_spec
+    path, find_spec = vit_preset(), importlib.util.find_spec
     monkeypatch.setattr(
-        "ppap.guides.libraries.kinds.importlib.util.find_spec",
+        "ppap.guides.libraries.registry.importlib.util.find_spec",
         lambda name: None if name == "transformers" else find_spec(name),
     )
     done = ppap("config", "check", path, check=False)
@@ -481,13 +504,17 @@ def test_weights_of_transformers_are_no_single_file(vit_preset) -> None:
 @pytest.mark.parametrize("name", zoo.list_models(module=zoo.segmentation))
 def test_segmenters_of_torchvision_are_known(name: str) -> None:
     assert NetworkConfig(model=f"torchvision:{name}").published
-    known = pretrained(f"torchvision:{name}")
-    assert (known.input_size, known.task, known.classes) == (520, "segmentation", 21)
+    known = TorchvisionModels().pretrained(name)
+    assert (known.input.size, known.task, known.classes) == (520, "segmentation", 21)
     assert known.class_names[:2] == ("__background__", "aeroplane")
-    assert known.mean == (0.485, 0.456, 0.406) and known.source.url.endswith(".pth")
+    assert known.input.mean == (0.485, 0.456, 0.406) and known.source.url.endswith(".pth")
     with torch.device("meta"):
         network = build_network(f"torchvision:{name}", {}, Shape(3, 21, "segmentation")).eval()
         assert network(torch.empty(2, 3, 64, 64)).shape == (2, 21, 64, 64)
+
+
+def load(spec: NetworkConfig, weights: Path) -> nn.Module:
+    return spec.library.load(spec.name, Shape(3, 21, "segmentation"), {}, weights)
 
 
 @pytest.mark.parametrize(
@@ -504,7 +531,7 @@ def test_weights_of_a_segmenter(name: str, auxiliary: bool, tmp_path: Path) -> N
     )
     torch.save(theirs.eval().state_dict(), tmp_path / "weights.pth")
     spec = NetworkConfig(model=f"torchvision:{name}/COCO_WITH_VOC_LABELS_V1")
-    network = load_pretrained(spec, Shape(3, 21, "segmentation"), tmp_path / "weights.pth").eval()
+    network = load(spec, tmp_path / "weights.pth").eval()
     x = torch.randn(1, 3, 64, 64)
     torch.testing.assert_close(network(x), theirs(x)["out"])
     assert set(network.state_dict()) == {
@@ -515,7 +542,7 @@ def test_weights_of_a_segmenter(name: str, auxiliary: bool, tmp_path: Path) -> N
         del state["aux_classifier.0.weight"]
         torch.save(state, tmp_path / "weights.pth")
         with pytest.raises(DataError, match=r"lacks aux_classifier\.0\.weight"):
-            load_pretrained(spec, Shape(3, 21, "segmentation"), tmp_path / "weights.pth")
+            load(spec, tmp_path / "weights.pth")
 
 
 @pytest.mark.parametrize(

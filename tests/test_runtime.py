@@ -23,10 +23,10 @@ from ppap.experts.bank import Expert, ExpertBank
 from ppap.experts.header import ExpertHeader
 from ppap.experts.lora import lora_shapes
 from ppap.guides.guide import Guide
-from ppap.guides.libraries.library import Shape, build_network
-from ppap.utils import files, mixed_precision
-from ppap.utils.device import Runtime
-from ppap.utils.mixed_precision import autocast, hold_precision
+from ppap.guides.libraries.library import Shape
+from ppap.guides.libraries.registry import build_network
+from ppap.utils import files, runtime
+from ppap.utils.runtime import Runtime
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
 from tests.conftest import SMOKE, ppap

@@ -16,7 +16,8 @@ from ppap import config as presets
 from ppap.config import runs
 from ppap.data.shards import ShardedImages, ShardedTargets
 from ppap.experts import lora as adapters
-from ppap.guides.libraries.library import Shape, build_network
+from ppap.guides.libraries.library import Shape
+from ppap.guides.libraries.registry import build_network
 from ppap.guides.libraries.settings import NetworkConfig
 from ppap.utils import files
 from ppap.workflow import artefacts

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ppap.data.datasets import DatasetConfig
 from ppap.experts.settings import ExpertsConfig
-from ppap.guides.tasks.kinds import TASKS
+from ppap.guides.tasks.registry import TASKS
 from ppap.guides.tasks.segmentation import VOID
 from ppap.guides.tasks.task import Task
 
@@ -29,7 +29,7 @@ SEEDS = st.integers(0, 2**31)
 
 
 def task_of(name: str) -> Task:
-    return TASKS.get(name).build(DATA)
+    return TASKS.get(name)(DATA)
 
 
 CLASS, DEPTH, LABELS = (task_of(name) for name in ("classification", "depth", "segmentation"))

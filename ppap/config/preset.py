@@ -28,11 +28,21 @@ from ppap.diffusion.settings import DiffusionConfig
 from ppap.evaluation.settings import EvaluatorConfig
 from ppap.experts.settings import ExpertsConfig
 from ppap.guides.libraries.settings import NetworkConfig
-from ppap.guides.tasks.kinds import CLASSIFICATION, TASKS, TaskKind
+from ppap.guides.tasks.registry import TASKS
+from ppap.guides.tasks.task import Task
 from ppap.training.settings import Training
 from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError
-from ppap.utils.settings import CLASSIFIER, DIFFUSION, EVALUATOR, Name, Section, Seed
+from ppap.utils.runtime import Runtime
+from ppap.utils.settings import (
+    CLASSIFICATION,
+    CLASSIFIER,
+    DIFFUSION,
+    EVALUATOR,
+    Name,
+    Section,
+    Seed,
+)
 
 FOLDER = "folder"
 """Where a preset's file lies, in the context of its validation; the working folder if it is not given."""
@@ -128,8 +138,8 @@ class Preset(Section):
         spec = self.guides.get(model) or self.judges.get(model)
         return spec.task if spec else CLASSIFICATION
 
-    def task(self, model: str) -> TaskKind:
-        """The kind of that task; ConfigError if it is of the user's own and cannot be used."""
+    def task(self, model: str) -> type[Task]:
+        """Look up the class of that task; ConfigError if it is of the user's own and is none."""
         return TASKS.get(self.task_name(model), self.module_folders)
 
     def judge(self, guide: str) -> str | None:

@@ -6,8 +6,7 @@ from torch import Tensor, nn
 
 from ppap.evaluation.evaluator import Evaluator, Extractor, answers
 from ppap.guides.guide import Guide, features_and_logits
-from ppap.guides.libraries.library import reason
-from ppap.utils.errors import ConfigError
+from ppap.utils.errors import ConfigError, reason
 from ppap.utils.settings import EVALUATOR
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout

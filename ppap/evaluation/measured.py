@@ -126,7 +126,7 @@ def scores_of(preset: Preset, *runs: Run) -> list[Score]:
     """What samples of these runs are judged by, each score once."""
     guides = (run.guide for run in runs if run.guide != UNGUIDED)
     tasks = dict.fromkeys(preset.task(guide) for guide in guides)
-    return list(dict.fromkeys(score for task in tasks for score in task.load().scores))
+    return list(dict.fromkeys(score for task in tasks for score in task.scores))
 
 
 def measured_of(layout: Layout, row: Run) -> Metrics:

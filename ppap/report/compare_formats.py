@@ -8,12 +8,12 @@ from typing import Any
 from tabulate import tabulate
 
 from ppap.config.runs import Run
-from ppap.guides.tasks.kinds import TASKS
+from ppap.guides.tasks.registry import TASKS
 from ppap.report.compare import LIMIT, Comparison, Difference
 from ppap.report.tables import HEADINGS
 from ppap.report.titles import method_title, sampler_title
 
-_SCORES = [score for task in TASKS for score in TASKS.get(task).load().scores]
+_SCORES = [score for task in TASKS for score in TASKS.get(task).scores]
 _TITLES = {metric: heading[:-2] for metric, heading in HEADINGS.items()} | {
     score.name: score.title[:-2] for score in _SCORES
 }

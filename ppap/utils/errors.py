@@ -23,3 +23,8 @@ class DataError(PPAPError):
 
 class NumericalError(PPAPError):
     """NaN or infinity in a loss or a sample."""
+
+
+def reason(error: BaseException) -> str:
+    """Say on one line, not a long one, what an exception is."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

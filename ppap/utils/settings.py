@@ -18,6 +18,8 @@ UNGUIDED = "unguided"
 # Names of files under results/PRESET/models, beside those of the guides, and of those under results/PRESET/judges.
 DIFFUSION, EVALUATOR, CLASSIFIER = "diffusion", "evaluator", "classifier"
 REFERENCE, DATASET = "reference", "dataset"
+# Names of tasks.
+CLASSIFICATION, DEPTH, SEGMENTATION = "classification", "depth", "segmentation"
 JUDGES = (EVALUATOR, CLASSIFIER, REFERENCE)
 RESERVED = (UNGUIDED, DIFFUSION, EVALUATOR, CLASSIFIER, REFERENCE, DATASET)
 

@@ -12,7 +12,6 @@ from ppap.data import realdata
 from ppap.data.downloads import Downloads
 from ppap.data.settings import Download
 from ppap.evaluation.inception_network import inception_weights
-from ppap.guides.libraries.library import code_of
 from ppap.utils import files
 from ppap.utils.errors import ConfigError
 from ppap.utils.settings import DATASET, DIFFUSION, EVALUATOR, REFERENCE
@@ -77,6 +76,5 @@ def _classifier(layout: Layout, downloads: Downloads, name: str) -> External:
         network = models.new_network(layout, name)
         check_weights(network, network.state_dict(), f"model '{spec.model}'")
         return External(network.state_dict(), {})
-    code, _ = code_of(spec.model)
     shape = models.shape_of(preset, name)
-    return External(*code.download(spec, shape, preset.key(name), downloads))
+    return External(*spec.library.download(spec, shape, preset.key(name), downloads))

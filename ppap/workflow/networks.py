@@ -10,7 +10,8 @@ from ppap.diffusion.model import DiffusionModel
 from ppap.diffusion.networks.sources import FLOAT32
 from ppap.diffusion.schedules import Schedule
 from ppap.guides.guide import Guide
-from ppap.guides.libraries.library import Shape, build_network, input_of, options_of
+from ppap.guides.libraries.library import Shape
+from ppap.guides.libraries.registry import build_network
 from ppap.guides.libraries.settings import NetworkConfig
 from ppap.utils import mixed_precision, tensor_spec
 from ppap.utils.device import Runtime, place
@@ -40,7 +41,7 @@ def new_network(layout: Layout, name: str) -> nn.Module:
     """The network of a guide, or of the evaluator, as its library builds it: untrained, but for the user's own."""
     preset = layout.preset
     spec = _spec(preset, name)
-    options = options_of(spec, layout.model(name))
+    options = spec.library.options(spec, layout.model(name))
     return build_network(spec.model, options, shape_of(preset, name), preset.module_folders)
 
 
@@ -48,7 +49,7 @@ def as_guide(layout: Layout, name: str, network: nn.Module) -> Guide:
     """A network of the preset behind its resizing and normalisation."""
     spec = _spec(layout.preset, name)
     task = task_of(layout.preset, name)
-    return Guide(network, *input_of(spec, layout.model(name)), spec.model, task)
+    return Guide(network, *spec.input(layout.model(name)), spec.model, task)
 
 
 def new_guide(layout: Layout, name: str) -> Guide:

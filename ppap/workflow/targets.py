@@ -23,7 +23,7 @@ from ppap.workflow.layout import Layout
 
 def task_of(preset: Preset, model: str) -> Task:
     """The task of a guide or a judge, on the preset's images."""
-    return preset.task(model).build(preset.dataset)
+    return preset.task(model)(preset.dataset)
 
 
 def numbers(layout: Layout, guide: str) -> Tensor:

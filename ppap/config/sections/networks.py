@@ -8,10 +8,10 @@ from pydantic import Field
 
 from ppap.experts.settings import AdapterConfig
 from ppap.guides.libraries.settings import NetworkConfig
-from ppap.guides.tasks.kinds import CLASSIFICATION, TASKS
+from ppap.guides.tasks.registry import TASKS
 from ppap.training.settings import Training
 from ppap.utils.registry import kind_of
-from ppap.utils.settings import Count, Name, Scale, Section
+from ppap.utils.settings import CLASSIFICATION, Count, Name, Scale, Section
 
 # For pixels in [0, 1]; beyond these bounds single precision makes nothing or infinity of an image.
 

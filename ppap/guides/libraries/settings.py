@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, PrivateAttr, model_validator
 
 from ppap.data.settings import Download
-from ppap.guides.libraries.kinds import WRITTEN, Library, ModelName, library_of
+from ppap.guides.libraries.library import Input, Library
+from ppap.guides.libraries.registry import WRITTEN, ModelName, library_of
 from ppap.training.settings import Training
+from ppap.utils.errors import ConfigError
 from ppap.utils.settings import Section
 
 Mean = Annotated[float, Field(ge=-1000, le=1000)]
-
-
 Deviation = Annotated[float, Field(ge=0.001, le=1000)]
-
-
-_LARGEST_OPTION = 1_000_000  # libraries make lists as long as they are told
+_LARGEST_OPTION = 100_000  # libraries make lists as long as they are told
 
 
 def _numbers(values: Any) -> Iterator[int]:
-    """All whole numbers in the arguments of a model."""
+    """Go through all whole numbers in the arguments of a model."""
     if isinstance(values, int):
         yield values
     elif isinstance(values, dict | list):
@@ -69,9 +68,33 @@ class NetworkConfig(Section):
         return library_of(self.model)
 
     @property
+    def name(self) -> str:
+        """What stands after LIBRARY: in `model`."""
+        return self.model.partition(":")[2]
+
+    @property
     def published(self) -> bool:
         """Whether its weights are a file of somebody else's: its library's own, or `weights`."""
         return self._published
+
+    def input(self, file: Path) -> Input:
+        """Read its input: what is said here, else what goes with its weights, which the workflow keeps in `file`."""
+        if not self.published:
+            return Input(self.input_size or 0, self.mean or (0.5,), self.std or (0.5,))
+        return self.completed(lambda: self.library.published_input(self, file))
+
+    def completed(self, published: Callable[[], Input]) -> Input:
+        """Fill in what is not said here of the input from that of published weights, asked for if it is needed.
+
+        ConfigError if neither says a size.
+        """
+        if self.input_size and self.mean and self.std:
+            return Input(self.input_size, self.mean, self.std)
+        known = published()
+        size = self.input_size or known.size
+        if not size:
+            raise ConfigError(f"model '{self.model}': takes images of any size; state input_size")
+        return Input(size, self.mean or known.mean, self.std or known.std)
 
     @model_validator(mode="after")
     def weights_have_a_source(self) -> NetworkConfig:

@@ -7,35 +7,42 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import timm
-from huggingface_hub import hf_hub_url
-from timm.data.imagenet_info import ImageNetInfo
-from timm.models import PretrainedCfg, get_pretrained_cfg
 from torch import nn
 
 from ppap.data.settings import Download
-from ppap.guides.libraries.library import LibraryCode, Pretrained, Shape, reason, refuse_task
-from ppap.guides.tasks.kinds import CLASSIFICATION
-from ppap.utils.errors import ConfigError, DataError
+from ppap.guides.libraries.library import Input, Library, Pretrained, Shape, refuse_task
+from ppap.utils.errors import ConfigError, DataError, reason
+from ppap.utils.settings import CLASSIFICATION
 from ppap.utils.weights import check_numbers, read_weights
 
 _IMAGENET = 1000
-_NOT_THE_MODELS = inspect.signature(timm.create_model).parameters.keys() - {"kwargs"}
 
 
-class TimmCode(LibraryCode):
-    """Models of timm."""
+class TimmModels(Library):
+    """Classifiers of timm."""
+
+    written = "timm:NAME"
+    ours = frozenset(
+        [
+            *("in_chans", "num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay"),
+            *("checkpoint_path", "cache_dir", "features_only"),
+        ]
+    )
 
     def build(
         self, name: str, shape: Shape, options: dict[str, Any], folders: Sequence[Path]
     ) -> nn.Module:
-        _check(name, options)
-        refuse_task(f"timm:{name}", shape.task, CLASSIFICATION)
+        import timm
+
+        _check(name, options, shape.task)
         return timm.create_model(
             name, in_chans=shape.channels, num_classes=shape.classes, **options
         )
 
     def pretrained(self, name: str) -> Pretrained:
+        from timm.data.imagenet_info import ImageNetInfo
+        from timm.models import get_pretrained_cfg
+
         _check(name, {})
         try:
             known = get_pretrained_cfg(name)
@@ -44,18 +51,17 @@ class TimmCode(LibraryCode):
         if known is None:
             raise ConfigError(f"timm:{name}: timm does not say what its input is")
         names = ImageNetInfo().label_descriptions() if known.num_classes == _IMAGENET else ()
-        size = known.input_size[-1]
-        return Pretrained(
-            _source(known), size, known.mean, known.std, tuple(names), known.num_classes
-        )
+        seen = Input(known.input_size[-1], known.mean, known.std)
+        return Pretrained(_source(known), seen, tuple(names), known.num_classes)
 
     def load(self, name: str, shape: Shape, options: dict[str, Any], weights: Path) -> nn.Module:
-        """As in LibraryCode, converted as timm does.
+        """Load as in `Library`, converted as timm does.
 
         timm is given tensors, never a file: not every version of it reads files without running them.
         """
-        _check(name, options)
-        refuse_task(f"timm:{name}", shape.task, CLASSIFICATION)
+        import timm
+
+        _check(name, options, shape.task)
         state = read_weights(weights)
         # with its classes, or timm would make up another head
         overlay = {"state_dict": dict(state), "num_classes": shape.classes, "custom_load": False}
@@ -73,7 +79,10 @@ class TimmCode(LibraryCode):
         return network
 
 
-def _source(known: PretrainedCfg) -> Download | None:
+def _source(known: Any) -> Download | None:
+    """Say where the weights of one of timm's configurations lie, if there are any."""
+    from huggingface_hub import hf_hub_url
+
     if known.hf_hub_id:
         file = known.hf_hub_filename or "model.safetensors"
         named = f"{known.hf_hub_id.replace('/', '--')}--{file}"
@@ -81,9 +90,13 @@ def _source(known: PretrainedCfg) -> Download | None:
     return Download(url=str(known.url)) if known.url else None
 
 
-def _check(name: str, options: dict[str, Any]) -> None:
-    """ConfigError unless this is one of timm's models, with no options but its own."""
+def _check(name: str, options: dict[str, Any], task: str = CLASSIFICATION) -> None:
+    """Raise ConfigError unless this is one of timm's models, with no options but its own, and for this task."""
+    import timm
+
     if not timm.is_model(name.partition(".")[0]):
         raise ConfigError(f"timm has no model '{name}'")
-    if taken := _NOT_THE_MODELS & options.keys():
+    not_the_models = inspect.signature(timm.create_model).parameters.keys() - {"kwargs"}
+    if taken := not_the_models & options.keys():
         raise ConfigError(f"timm:{name}: options: '{min(taken)}' is no argument of the model")
+    refuse_task(f"timm:{name}", task, CLASSIFICATION)

@@ -1,155 +1,364 @@
 """Models of transformers: depth estimators, segmenters and classifiers of the Hugging Face hub, or of folders.
 
 What such a model is, its publisher's config.json says: the download writes that beside the weights, and a preset
-may state it before, as `options`. Code that a publisher keeps with a model is never asked for.
+may state it before, as `options`. Of a publisher's folder only settings and tensors are read: code that is kept with
+a model is never asked for, nor are settings that would have transformers fetch more (backbones, kernels).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from ppap.data import hub
-from ppap.data.downloads import Downloads
-from ppap.guides.libraries import transformers_files
-from ppap.guides.libraries.library import Input, LibraryCode, Shape
-from ppap.guides.libraries.settings import NetworkConfig
-from ppap.guides.libraries.transformers_config import class_of, config_of, refuse_other
-from ppap.guides.libraries.transformers_files import Published
-from ppap.guides.libraries.transformers_input import input_from, refuse_other_input
-from ppap.guides.libraries.transformers_weights import loaded
+from ppap.guides.libraries.library import Input, Library, Shape
 from ppap.utils import files
-from ppap.utils.errors import ConfigError, DataError
+from ppap.utils.errors import ConfigError, DataError, PPAPError, reason
+from ppap.utils.settings import CLASSIFICATION, DEPTH, SEGMENTATION
+from ppap.utils.weights import check_weights
 
+if TYPE_CHECKING:
+    from ppap.diffusion.networks.sources import DownloadFolder
+    from ppap.guides.libraries.settings import NetworkConfig
+
+_CONFIG, _PROCESSOR = "config.json", "preprocessor_config.json"
+_WEIGHTS = (
+    ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"),
+    ("pytorch_model.bin",),
+)
 _SETTINGS, _INPUT = "settings", "input"  # in the metadata of the workflow's file
-_METRIC = {"glpn", "zoedepth"}  # say metres, of which ours is the inverse
+_CLASSES = {
+    CLASSIFICATION: "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING",
+    DEPTH: "MODEL_FOR_DEPTH_ESTIMATION_MAPPING",
+    SEGMENTATION: "MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING",
+}
+# how a model is run, saved or found, not what it is
+_NO_ARCHITECTURE = {
+    *("auto_map", "dtype", "torch_dtype", "transformers_version", "name_or_path", "use_cache"),
+    *("return_dict", "output_hidden_states", "output_attentions", "attn_implementation"),
+}
+_LABELS = {"id2label", "label2id", "num_labels", "num_channels", "architectures", "problem_type"}
+_ELSEWHERE = {"backbone", "use_timm_backbone", "use_pretrained_backbone", "quantization_config"}
+_TWO_LABELS = {"0": "LABEL_0", "1": "LABEL_1"}  # transformers' own, where a publisher names none
+_METRIC = {"glpn", "zoedepth"}  # answer in metres, of which ours is the inverse
 _NEAREST = 1e-3  # metres
+# what a guide does as processors do it, or what is about other things than its image
+_DONE = {
+    *("do_resize", "do_rescale", "do_normalize", "do_center_crop", "do_convert_rgb"),
+    *("do_reduce_labels", "keep_aspect_ratio"),
+}
+_NOT_DONE = {"rescale_offset", "include_top", "offset"}
+_WHITE = 255  # of the pixels that processors see
 
 
-class TransformersCode(LibraryCode):
+class TransformersModels(Library):
     """Models of transformers, which answer with the plain tensor of their task."""
+
+    written = "transformers:NAME_OR_FOLDER"
+    ours = frozenset(
+        [
+            *("num_labels", "id2label", "label2id", "num_channels", "architectures"),
+            *("auto_map", "dtype", "torch_dtype", "quantization_config"),
+        ]
+    )
+    gives_features = False
+    needs = "transformers"
+    one_file = False
+    download_reads = ("input_size", "mean", "std")
 
     def build(
         self, name: str, shape: Shape, options: dict[str, Any], folders: Sequence[Path]
     ) -> nn.Module:
-        what = f"transformers:{name}"
-        config = config_of(options, shape, what)
-        return _answering(class_of(options, shape.task, what)(config), shape.task)
-
-    def known(self, spec: NetworkConfig, file: Path) -> bool:
-        return bool(spec.options) or _found(spec, file) is not None
+        config = _config(options, shape, f"transformers:{name}")
+        return _answering(_class_of(config, shape.task, name)(config), shape.task)
 
     def options(self, spec: NetworkConfig, file: Path) -> dict[str, Any]:
-        found = _found(spec, file)
-        if found is None:
-            if not spec.options:
-                raise DataError(
-                    f"{file}: is not there yet, or of another model, and only it says what '{spec.model}' is: "
-                    "download it, or state its configuration (model_type and so on) as `options`"
-                )
-            return spec.options
-        if spec.options:
-            refuse_other(spec.options, found.settings, spec.model)
-        return found.settings
+        settings = _settings(spec, file)
+        if settings is None:
+            raise DataError(
+                f"{file}: is not there yet, or of another model, and only it says what '{spec.model}' is: "
+                "download it, or state its configuration (model_type and so on) as `options`"
+            )
+        return settings
 
-    def input(self, spec: NetworkConfig, file: Path) -> Input:
-        found = _found(spec, file)
-        return _input(spec, found.input if found else None)
+    def published_input(self, spec: NetworkConfig, file: Path) -> Input:
+        said = _metadata(spec, file).get(_INPUT)
+        if said:
+            size, mean, std = json.loads(said).values()
+            return Input(size, tuple(mean), tuple(std))
+        return _input_of(Path(spec.name), spec.model)
 
     def check(self, spec: NetworkConfig, shape: Shape, key: str) -> None:
-        """As in LibraryCode: a folder is read at once; of the hub, nothing is known before the download."""
-        name = _name(spec)
-        if Path(name).is_dir():
-            _fits(spec, shape, transformers_files.read(Path(name)))
+        """Check as in `Library`: a folder is read at once; of the hub, nothing is known before the download."""
+        folder = Path(spec.name)
+        if folder.is_dir():
+            _published_config(spec, shape, _read_settings(folder))
+            spec.completed(lambda: _input_of(folder, spec.model))
 
     def download(
         self, spec: NetworkConfig, shape: Shape, key: str, downloads: Downloads
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """As in LibraryCode, from a folder or from the hub, whose downloads are resumed and checked."""
-        name = _name(spec)
-        folder = transformers_files.folder_of(name, downloads.folder / "huggingface")
-        found = transformers_files.read(folder)
-        seen = _fits(spec, shape, found)
-        kind = class_of(found.settings, shape.task, spec.model)
-        config = config_of(found.settings, shape, spec.model)
-        network = loaded(kind, config, transformers_files.weights(folder), folder, seen.size)
-        about = hub.source_of(name, folder) | {_SETTINGS: json.dumps(found.settings)}
-        if found.input:
-            about[_INPUT] = json.dumps(found.input._asdict())
-        if names := found.label_names:
+        """Download as in `Library`, from a folder or from the hub, whose downloads are resumed and checked."""
+        cache = downloads.folder / "huggingface"
+        folder = hub.folder_of(
+            spec.name, cache, (_CONFIG, _PROCESSOR), _WEIGHTS, f"model '{spec.model}'"
+        )
+        settings = _read_settings(folder)
+        config = _published_config(spec, shape, settings)
+        seen = spec.completed(lambda: _input_of(folder, spec.model))
+        network = _loaded(config, shape.task, folder, seen.size)
+        about = hub.source_of(spec.name, folder) | {
+            _SETTINGS: json.dumps(settings),
+            _INPUT: json.dumps(seen._asdict()),
+        }
+        names = [str(config.id2label[number]) for number in sorted(config.id2label)]
+        if not all(name.startswith("LABEL_") for name in names):
             about["class_names"] = json.dumps(names)
         return network.state_dict(), about
 
 
-def _name(spec: NetworkConfig) -> str:
-    return spec.model.partition(":")[2]
+# -- what a model is ---------------------------------------------------------------------------------
 
 
-def _found(spec: NetworkConfig, file: Path) -> Published | None:
-    """What the publisher says of a model, as far as it lies here: in the workflow's file, or in a folder.
+def _transformers() -> Any:
+    """Import transformers, and have it say nothing but errors."""
+    import transformers
 
-    A network that is trained here is what the preset says; a folder's, as long as that says nothing.
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    return transformers
+
+
+def _settings(spec: NetworkConfig, file: Path) -> dict[str, Any] | None:
+    """Read what makes the model: the workflow's file has the last word, then the preset, then the model's folder."""
+    stated, metadata = spec.options, _metadata(spec, file)
+    if _SETTINGS in metadata:
+        return dict(json.loads(metadata[_SETTINGS]))
+    if stated or not Path(spec.name).is_dir():
+        return stated or None
+    settings = _read_settings(Path(spec.name))
+    return settings if spec.published else _without_labels(settings)
+
+
+def _metadata(spec: NetworkConfig, file: Path) -> dict[str, str]:
+    """Read what the workflow's file says of published weights; nothing if it is not there, or of another model."""
+    if not (spec.published and file.is_file()):
+        return {}
+    metadata = files.read_metadata(file)
+    return metadata if metadata.get("source") == spec.name else {}
+
+
+def _read_settings(folder: Path) -> dict[str, Any]:
+    """Read what of a publisher's config.json says what the model is; its labels are always among that."""
+    settings = _plain(files.read_json(folder / _CONFIG), f"transformers:{folder}")
+    return {"id2label": _TWO_LABELS, **settings}
+
+
+def _without_labels(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out labels, channels and class, which are another network's of the same architecture."""
+    return {key: value for key, value in settings.items() if key not in _LABELS}
+
+
+def _plain(settings: Any, model: str) -> Any:
+    """Leave out of settings, nested ones too, what is private or does not say what a model is.
+
+    ConfigError if they ask for what is not the model's own.
     """
-    folder = Path(_name(spec))
-    if spec.published and file.is_file():
-        metadata = files.read_metadata(file)
-        if _SETTINGS in metadata and metadata.get("source") == _name(spec):
-            said = metadata.get(_INPUT)
-            return Published(json.loads(metadata[_SETTINGS]), input_from(said) if said else None)
-    if folder.is_dir() and (spec.published or not spec.options):
-        found = transformers_files.read(folder)
-        return found if spec.published else Published(found.architecture, None)
-    return None
+    if isinstance(settings, list | tuple):
+        return [_plain(value, model) for value in settings]
+    if not isinstance(settings, Mapping):
+        return settings
+    for key, value in settings.items():
+        if key in _ELSEWHERE and value:
+            raise ConfigError(f"model '{model}': {key} asks for more than its own weights")
+    if str(settings.get("model_type")).startswith("timm"):
+        raise ConfigError(f"model '{model}': is one of timm; name it as timm:NAME")
+    return {
+        key: _plain(value, model)
+        for key, value in settings.items()
+        if key not in _NO_ARCHITECTURE and not str(key).startswith("_")
+    }
 
 
-def _fits(spec: NetworkConfig, shape: Shape, found: Published) -> Input:
-    """The input of a published model; ConfigError unless model and input are what the preset needs and says."""
-    class_of(found.settings, shape.task, spec.model)
-    config_of(found.settings, shape, spec.model)
+def _config(settings: Mapping[str, Any], shape: Shape, model: str) -> Any:
+    """Make the configuration for images and answers of this shape; ConfigError if these settings make none.
+
+    Settings of a publisher have labels, as many as the shape has classes; those of a preset get them.
+    """
+    transformers = _transformers()
+    plain = _plain(settings, model)
+    kind = str(plain.pop("model_type", None))
+    if kind not in transformers.CONFIG_MAPPING:
+        raise ConfigError(
+            f"model '{model}': transformers {transformers.__version__} has no model_type '{kind}' of its own"
+        )
+    if "id2label" not in plain:
+        plain |= {"num_labels": shape.classes, "num_channels": shape.channels}
+    try:
+        config = transformers.AutoConfig.for_model(kind, **plain)
+    except Exception as error:  # whatever a stranger's settings lead to
+        raise ConfigError(
+            f"model '{model}': its settings make no {kind} ({reason(error)})"
+        ) from error
+    if getattr(config, "num_channels", shape.channels) != shape.channels:
+        raise ConfigError(
+            f"model '{model}': takes {config.num_channels} channels, the images have {shape.channels}"
+        )
+    if shape.task != DEPTH and config.num_labels != shape.classes:
+        raise ConfigError(
+            f"model '{model}': knows {config.num_labels} classes, the preset has {shape.classes}"
+        )
+    return config
+
+
+def _published_config(spec: NetworkConfig, shape: Shape, settings: dict[str, Any]) -> Any:
+    """Make a publisher's configuration; ConfigError unless it is for the task, and as the preset states it."""
+    config = _config(settings, shape, spec.model)
+    _class_of(config, shape.task, spec.name)
     if spec.options:
-        refuse_other(spec.options, found.settings, spec.model)
-    return _input(spec, found.input)
+        ours, theirs = (
+            _plain(_config(_without_labels(each), shape, spec.model).to_dict(), spec.model)
+            for each in (spec.options, settings)
+        )
+        for key in sorted(ours.keys() & theirs.keys()):  # others are of no effect
+            if ours[key] != theirs[key]:
+                raise ConfigError(
+                    f"options.{key}: is another one in the configuration of {spec.model}"
+                )
+    return config
 
 
-def _input(spec: NetworkConfig, found: Input | None) -> Input:
-    """What the preset says, else the publisher; where the preset states all of a model, both must say the same."""
-    if found is None:
-        if not (spec.input_size and spec.mean and spec.std):
-            raise ConfigError(
-                f"model '{spec.model}': nothing says what its input is (no preprocessor_config.json): "
-                "state input_size, mean and std"
-            )
-        return Input(spec.input_size, spec.mean, spec.std)
-    if spec.options:
-        refuse_other_input(spec, found)
-    size = spec.input_size or found.size
-    if not size:
-        raise ConfigError(f"model '{spec.model}': takes images of any size; state input_size")
-    return Input(size, spec.mean or found.mean, spec.std or found.std)
+def _class_of(config: Any, task: str, name: str) -> Any:
+    """Choose the class of transformers that does the task; ConfigError if the model is none such."""
+    known = getattr(_transformers(), _CLASSES.get(task, ""), {})
+    classes = known.get(type(config), ())
+    able = classes if isinstance(classes, tuple) else (classes,)
+    if not able:
+        raise ConfigError(
+            f"model 'transformers:{name}': transformers has no {config.model_type} for {task}"
+        )
+    stated = config.architectures or [able[0].__name__]
+    for kind in able:
+        if kind.__name__ in stated:
+            return kind
+    raise ConfigError(f"model 'transformers:{name}': is a {stated[0]}, which is not for {task}")
 
 
-def _answering(network: Any, task: str) -> nn.Module:
-    """The network, made to return the plain tensor of the task, under its own parameters' names."""
-    config = network.config
-    if task != "depth":
-        network.register_forward_hook(partial(_one, "logits"))
-    elif config.model_type in _METRIC or getattr(config, "depth_estimation_type", "") == "metric":
-        network.register_forward_hook(_inverse)
-    else:
-        network.register_forward_hook(partial(_one, "predicted_depth"))
+# -- its weights, and its answers ---------------------------------------------------------------------
+
+
+def _loaded(config: Any, task: str, folder: Path, size: int) -> nn.Module:
+    """Load a model's weights from its folder, in float32, under the names that the installed transformers has.
+
+    DataError unless they are the model's: all but parameters that its answer to images of this size does not
+    come from, as of MiDaS the first fusion's, which publishers leave out; these are 0.
+    """
+    kind = _class_of(config, task, str(folder))
+    try:
+        network, about = kind.from_pretrained(
+            folder, config=config, dtype=torch.float32, weights_only=True, trust_remote_code=False,
+            local_files_only=True, output_loading_info=True,
+        )  # fmt: skip
+    except Exception as error:  # each model converts the names in its own way
+        raise DataError(
+            f"{folder}: not the weights of a {kind.__name__} ({reason(error)})"
+        ) from error
+    network = _answering(network.eval(), task)
+    missing, parameters = sorted(about["missing_keys"]), dict(network.named_parameters())
+    if missing and not _unused(network, [parameters.get(name) for name in missing], size):
+        raise DataError(f"{folder}: lacks {', '.join(missing[:3])}")
+    check_weights(network, network.state_dict(), folder)
     return network
 
 
-def _one(name: str, network: nn.Module, images: tuple[Tensor, ...], answers: Any) -> Tensor:
-    return answers[name]
+@torch.no_grad()
+def _unused(network: Any, missing: list[nn.Parameter | None], size: int) -> bool:
+    """Make parameters 0, and say whether the answer to an image does not come from them: NaN would show in it."""
+    parameters = [parameter for parameter in missing if parameter is not None]
+    for parameter in parameters:
+        parameter.fill_(torch.nan)
+    answers = network(torch.zeros(1, getattr(network.config, "num_channels", 3), size, size))
+    for parameter in parameters:
+        parameter.zero_()
+    return len(parameters) == len(missing) and bool(answers.isfinite().all())
 
 
-def _inverse(network: nn.Module, images: tuple[Tensor, ...], answers: Any) -> Tensor:
-    """The inverse of a depth in metres: as MiDaS's, larger is nearer."""
-    return torch.reciprocal(answers["predicted_depth"].clamp(min=_NEAREST))
+def _answering(network: Any, task: str) -> nn.Module:
+    """Make a network return the plain tensor of the task, under its own parameters' names."""
+    kind, metric = network.config.model_type, getattr(network.config, "depth_estimation_type", "")
+    if task != DEPTH:
+        hook = partial(_answer, "logits", False)
+    else:
+        hook = partial(_answer, "predicted_depth", kind in _METRIC or metric == "metric")
+    network.register_forward_hook(hook)
+    return network
+
+
+def _answer(
+    name: str, inverse: bool, network: nn.Module, images: tuple[Tensor, ...], answers: Any
+) -> Tensor:
+    """Take a tensor from an answer; of a depth in metres its inverse: as MiDaS's, larger is nearer."""
+    answer: Tensor = answers[name]
+    return torch.reciprocal(answer.clamp(min=_NEAREST)) if inverse else answer
+
+
+# -- its input ----------------------------------------------------------------------------------------
+
+
+def _input_of(folder: Path, model: str) -> Input:
+    """Read the input that a folder's image processor makes of a square image; of any size: 0.
+
+    ConfigError if there is none, or it does what a guide does not; DataError if its settings make none.
+    """
+    path = folder / _PROCESSOR
+    if not path.is_file():
+        raise ConfigError(
+            f"model '{model}': nothing says what its input is (no {_PROCESSOR}): "
+            "state input_size, mean and std"
+        )
+    try:
+        processors = _transformers().AutoImageProcessor
+        known = processors.from_pretrained(folder, trust_remote_code=False).to_dict()
+        more = {key for key in known if key.startswith("do_")} - _DONE | _NOT_DONE
+        for key in sorted(more & {key for key, value in known.items() if value}):
+            raise ConfigError(f"{path}: {key}: not done to the images of a guide")
+        return Input(_size(known), *_normalisation(known))
+    except PPAPError:
+        raise
+    except Exception as error:  # whatever a stranger's settings lead to
+        raise DataError(f"{path}: makes no image processor ({reason(error)})") from error
+
+
+def _size(known: Mapping[str, Any]) -> int:
+    """Pixels a side of what a processor makes of a square image; 0 if it does not say a square."""
+    if known.get("do_center_crop") and known.get("crop_size"):
+        said = known["crop_size"]
+    else:
+        said = known.get("size") if known.get("do_resize", True) else None
+    sides = {side for side in dict(said or {}).values() if side}
+    if len(sides) != 1:
+        return 0
+    multiple = known.get("ensure_multiple_of") or 1
+    return round(int(sides.pop()) / multiple) * multiple
+
+
+def _normalisation(known: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation, for pixels in [0, 1], of what a processor does to those in [0, 255]."""
+    white = _WHITE * (float(known["rescale_factor"]) if known.get("do_rescale", True) else 1.0)
+    if abs(white - 1) < 1e-6:
+        white = 1.0  # 1/255 has no end
+    if not known.get("do_normalize", "image_mean" in known):
+        return (0.0,), (1 / white,)
+    mean, std = (
+        [known[key]] if isinstance(known[key], float) else known[key]
+        for key in ("image_mean", "image_std")
+    )
+    return tuple(float(value) / white for value in mean), tuple(
+        float(value) / white for value in std
+    )

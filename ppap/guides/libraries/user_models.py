@@ -9,32 +9,35 @@ from typing import Any
 
 from torch import nn
 
-from ppap.guides.libraries.library import LibraryCode, Shape
+from ppap.guides.libraries.library import Library, Shape
 from ppap.utils import user_code
-from ppap.utils.errors import ModelError
+from ppap.utils.errors import ConfigError
 
 
-class UserCode(LibraryCode):
+class UserModels(Library):
     """Functions MODULE.FUNCTION, which return a network with its weights."""
+
+    written = "user:MODULE.FUNCTION"
+    publishes_weights = False
+    of_user = True
+
+    def knows(self, name: str) -> bool:
+        return user_code.is_well_named(f"{user_code.PREFIX}{name}")
 
     def build(
         self, name: str, shape: Shape, options: dict[str, Any], folders: Sequence[Path]
     ) -> nn.Module:
-        """What the function in one of the folders returns for `options`.
+        """Call the function with `options`, and with `channels`, `classes` and `task` if it has such arguments.
 
-        It is given `channels`, `classes` and `task` if it has arguments of these names. ConfigError if there is no such
-        function; ModelError if it returns no network.
+        ConfigError if no folder has such a function, or it returns no network; its own exceptions come as they are.
         """
-        model, given = f"{user_code.PREFIX}{name}", shape._asdict()
+        model = f"{user_code.PREFIX}{name}"
         with user_code.on_path(folders):
             function = user_code.find(model, "model", "function", folders)
-            wanted = inspect.signature(function).parameters
-            network = function(**{k: v for k, v in given.items() if k in wanted}, **options)
+            arguments = inspect.signature(function).parameters
+            given = {k: v for k, v in shape._asdict().items() if k in arguments}
+            network = function(**given, **options)
         if not isinstance(network, nn.Module):
-            found = (
-                f"the class {network.__name__}"
-                if isinstance(network, type)
-                else repr(type(network).__name__)
-            )
-            raise ModelError(f"model '{model}': returns {found}; a torch.nn.Module was expected")
+            kind = type(network).__name__
+            raise ConfigError(f"model '{model}': returns a {kind}; a torch.nn.Module was expected")
         return network

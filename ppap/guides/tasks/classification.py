@@ -31,6 +31,8 @@ class Classification(Task):
     believed = "p(target class | x_t)"
     maximised = "log p({target} | x_t)"
     of_pictures = False
+    outputs = "classes"
+    distils_with = ("tau", "reduction")
 
     @property
     def shape(self) -> tuple[int, ...]:

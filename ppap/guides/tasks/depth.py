@@ -38,6 +38,7 @@ class Depth(Task):
     said = "a number for each pixel"
     believed = "correlation with the target depth"
     maximised = "the correlation of depth with the target"
+    reads = ("image_size",)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -71,13 +72,13 @@ class Depth(Task):
         return objective
 
     def read_target(self, path: Path) -> Tensor | None:
-        found = read_map(path)
-        if found is None:
+        values = read_map(path)
+        if values is None:
             return None
-        target = resized(found.float(), self.data.image_size)
+        target = resized(values.float(), self.data.image_size)
         if not target.isfinite().all():
             raise DataError(f"{path}: has numbers that are beyond single precision")
-        if found.min() == found.max() or target.min() == target.max():
+        if values.min() == values.max() or target.min() == target.max():
             raise DataError(f"{path}: is the same depth everywhere, which is no target")
         return target
 

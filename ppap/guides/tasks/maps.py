@@ -27,10 +27,10 @@ def resized(maps: Tensor, size: int) -> Tensor:
     maps = maps.float()  # to resize in bfloat16, with antialiasing, is not implemented on CPUs
     channels = maps if maps.ndim == 4 else maps[:, None]
     antialias = maps.shape[-1] > size
-    found = F.interpolate(
+    values = F.interpolate(
         channels, (size, size), mode="bilinear", align_corners=False, antialias=antialias
     )
-    return found if maps.ndim == 4 else found[:, 0]
+    return values if maps.ndim == 4 else values[:, 0]
 
 
 def resized_labels(labels: Tensor, size: int) -> Tensor:
@@ -46,23 +46,23 @@ def read_map(path: Path) -> Tensor | None:
     """
     if path.suffix.lower() in _LOSSY:
         return None
-    found = _array(path) if path.suffix.lower() == ".npy" else _grey(path)
-    if found is None:
+    values = _array(path) if path.suffix.lower() == ".npy" else _grey(path)
+    if values is None:
         return None
-    if found.ndim != 2 or not found.size or not _are_numbers(found):
+    if values.ndim != 2 or not values.size or not _are_numbers(values):
         raise DataError(
-            f"{path}: holds {found.dtype} {found.shape}; a map of numbers (height, width) was expected"
+            f"{path}: holds {values.dtype} {values.shape}; a map of numbers (height, width) was expected"
         )
-    side = min(found.shape)
-    top, left = ((n - side) // 2 for n in found.shape)
-    middle = torch.from_numpy(found[top : top + side, left : left + side].astype(np.float64))
+    side = min(values.shape)
+    top, left = ((n - side) // 2 for n in values.shape)
+    middle = torch.from_numpy(values[top : top + side, left : left + side].astype(np.float64))
     if not middle.isfinite().all():
         raise DataError(f"{path}: has numbers that are not finite")
     return middle[None]
 
 
-def _are_numbers(found: NDArray[Any]) -> bool:
-    return any(np.issubdtype(found.dtype, kind) for kind in (np.integer, np.floating, np.bool_))
+def _are_numbers(values: NDArray[Any]) -> bool:
+    return any(np.issubdtype(values.dtype, kind) for kind in (np.integer, np.floating, np.bool_))
 
 
 def _array(path: Path) -> NDArray[Any]:

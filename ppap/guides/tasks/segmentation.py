@@ -40,6 +40,9 @@ class Segmentation(Task):
     said = "a number for each label and pixel"
     believed = "share of pixels with the target label"
     maximised = "log p(target labels | x_t)"
+    outputs = "segments"
+    reads = ("image_size",)
+    distils_with = ("tau",)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -79,14 +82,14 @@ class Segmentation(Task):
         return answers.argmax(dim=1)
 
     def read_target(self, path: Path) -> Tensor | None:
-        found = read_map(path)
-        if found is None:
+        values = read_map(path)
+        if values is None:
             return None
-        labels, segments = found.long(), self.shape[0]
+        labels, segments = values.long(), self.shape[0]
         known, void_in_file = (labels >= 0) & (labels < segments), max(_VOID_IN_FILES, segments)
         void = labels == void_in_file
-        if (labels != found).any() or not (known | void).all():
-            odd = found[(labels != found) | ~(known | void)]
+        if (labels != values).any() or not (known | void).all():
+            odd = values[(labels != values) | ~(known | void)]
             raise DataError(
                 f"{path}: holds {float(odd[0]):g}; labels are whole numbers from 0 to {segments - 1}, "
                 f"and {void_in_file} for none"
@@ -105,12 +108,12 @@ class Segmentation(Task):
     def statistics(self, answers: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Pixels of each label: in both maps, and in either; pixels that are right, and that are judged."""
         labels, judged = torch.arange(self.shape[0], device=targets.device), targets != VOID
-        found = torch.where(judged, answers.argmax(dim=1), VOID)
-        mine, theirs = ((x[..., None] == labels).flatten(1, 2) for x in (found, targets))
+        predicted = torch.where(judged, answers.argmax(dim=1), VOID)
+        mine, theirs = ((x[..., None] == labels).flatten(1, 2) for x in (predicted, targets))
         pixels = {
             "intersection": (mine & theirs).sum(1),
             "union": (mine | theirs).sum(1),
-            "right": ((found == targets) & judged).sum(dim=(1, 2)),
+            "right": ((predicted == targets) & judged).sum(dim=(1, 2)),
             "judged": judged.sum(dim=(1, 2)),
         }
         return {name: count.int() for name, count in pixels.items()}

@@ -5,12 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from torch import Tensor
 
 from ppap.diffusion.guidance import Objective
-from ppap.guides.tasks.kinds import Data
 from ppap.utils.errors import ConfigError
 
 
@@ -29,6 +28,19 @@ class Score(NamedTuple):
     "What it is called where what is true of a picture is the target; the title if that does as well."
 
 
+class Data(Protocol):
+    """A data set's section of a preset, as far as tasks read it."""
+
+    @property
+    def classes(self) -> int: ...
+
+    @property
+    def segments(self) -> int | None: ...
+
+    @property
+    def image_size(self) -> int: ...
+
+
 class Settings(Protocol):
     """The section `experts` of a preset, as far as distillation reads it."""
 
@@ -43,15 +55,23 @@ class Task(ABC):
     """One task on the images of a data set.
 
     Answers of a guide are tensors (B, *shape); truths (of real pictures) and targets (of samples) are what
-    `supervised` and `objective` take. The facts in `ppap.guides.tasks.kinds.TaskKind` are class attributes.
+    `supervised` and `objective` take. What the rest of the package knows of a task are its class attributes.
     """
 
-    scores: tuple[Score, ...]
+    scores: ClassVar[tuple[Score, ...]]
     """What the judge's statistics come to."""
-    said: str
+    said: ClassVar[str]
     """What a guide answers, in errors: "a number for each class"."""
     of_pictures: ClassVar[bool] = True
+    """Samples are guided to what pictures show, such as their depth; otherwise to classes, by number."""
     own_truth: ClassVar[bool] = False
+    """What is true of a real picture is computed from the picture; otherwise the data set says it."""
+    outputs: ClassVar[Literal["classes", "segments"] | None] = None
+    """The key of `dataset` that says how many numbers the network gives, an image or a pixel; None: one."""
+    reads: ClassVar[tuple[str, ...]] = ()
+    """Keys of `dataset` that decide the shape of an answer, beside `outputs`."""
+    distils_with: ClassVar[tuple[str, ...]] = ()
+    """Keys of `experts` that its distillation reads."""
 
     def __init__(self, data: Data) -> None:
         self.data = data
@@ -116,9 +136,9 @@ class Task(ABC):
     def belief(self, answers: Tensor, targets: Tensor) -> Tensor:
         """How far a guide believes that its targets are met, at most 1: (B,)."""
 
-    believed: str
+    believed: ClassVar[str]
     """What `belief` is, on a figure's axis."""
-    maximised: str = "the objective"
+    maximised: ClassVar[str] = "the objective"
     """What `objective` is, in a figure's title; `{target}` stands for the target class."""
 
     # -- judging ---------------------------------------------------------------------------------

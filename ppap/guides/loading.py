@@ -1,0 +1,158 @@
+"""Guides without a preset: networks of one's own, and models of the libraries, with their task."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from ppap.data.downloads import Downloads
+from ppap.data.settings import Download
+from ppap.guides.guide import Guide
+from ppap.guides.libraries.library import Shape
+from ppap.guides.libraries.registry import build_network
+from ppap.guides.libraries.settings import NetworkConfig
+from ppap.guides.tasks.registry import TASKS
+from ppap.guides.tasks.task import Task
+from ppap.utils import files
+from ppap.utils.errors import ConfigError
+from ppap.utils.settings import CLASSIFICATION
+
+
+@dataclass(frozen=True)
+class _Images:
+    """What a task is told of images."""
+
+    classes: int
+    segments: int | None
+    image_size: int
+
+
+def wrap_guide(
+    network: nn.Module,
+    task: str | type[Task] | Task = CLASSIFICATION,
+    *,
+    outputs: int | None = None,
+    image_size: int,
+    input_size: int | None = None,
+    mean: Sequence[float] = (0.5,),
+    std: Sequence[float] = (0.5,),
+    name: str = "guide",
+    folders: Sequence[str | Path] = (),
+) -> Guide:
+    """Make a guide of a network of one's own, frozen and in eval mode, on its own device.
+
+    The network is called with images (B, C, H, W) of `input_size` pixels a side (left out: of `image_size`, that of
+    the samples), normalised by `mean` and `std`, which are for pixels in [0, 1]. It answers as its `task` has it:
+    "classification" with logits (B, outputs), "depth" with (B, h, w), larger where nearer, "segmentation" with
+    logits (B, outputs, h, w); or a subclass of `ppap.guides.tasks.task.Task`, an instance of one, or
+    "user:MODULE.CLASS", whose module lies in one of the `folders`. ConfigError if there is no such task.
+    """
+    if not isinstance(network, nn.Module):
+        raise ConfigError(
+            f"network: a {type(network).__name__}; a torch.nn.Module was expected, in which its weights are"
+        )
+    made = _task(task, outputs, image_size, folders)
+    guide = Guide(network, input_size or image_size, mean, std, name, made)
+    where = next((p.device for p in network.parameters()), torch.device("cpu"))
+    return guide.to(where).eval().requires_grad_(False)
+
+
+def load_guide(
+    model: str,
+    task: str | type[Task] | Task = CLASSIFICATION,
+    *,
+    outputs: int | None = None,
+    image_size: int,
+    channels: int = 3,
+    options: Mapping[str, Any] | None = None,
+    input_size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    weights: str | Path | None = None,
+    folder: str | Path = "downloads",
+    folders: Sequence[str | Path] = (),
+) -> Guide:
+    """Load a library's model with its published weights as a guide, frozen and in eval mode, on the CPU.
+
+    `model` is LIBRARY:NAME as in presets ("timm:resnet50.a1_in1k", "torchvision:...", "transformers:...") or
+    "user:MODULE.FUNCTION", whose module lies in one of the `folders`; `task` is as for `wrap_guide`, `outputs` the
+    number of its classes or labels, `image_size` that of the samples. Input size and normalisation go with the
+    weights unless given. `weights` is a file in the library's format in their place. What is downloaded is kept in
+    `folder`, with a lock file that remembers its SHA-256. ConfigError if there is no such model, or it is for another
+    task; DataError if the weights cannot be had, or are others.
+    """
+    spec = _spec(
+        model=model,
+        options=dict(options or {}),
+        input_size=input_size,
+        mean=None if mean is None else tuple(mean),
+        std=None if std is None else tuple(std),
+        weights=None if weights is None else Download(url=Path(weights).absolute().as_uri()),
+    )
+    made = _task(task, outputs, image_size, folders)
+    shape = Shape(channels, outputs or 1, _name_of(made))
+    path = Path(folder) / "guides" / f"{_file_name(spec, shape)}.safetensors"
+    if spec.published and not path.exists():
+        downloads = Downloads(Path(folder), Path(folder) / "downloads.lock")
+        tensors, metadata = spec.library.download(spec, shape, "load_guide", downloads)
+        files.write_tensors(path, tensors, metadata)
+    network = build_network(model, spec.library.options(spec, path), shape, _paths(folders))
+    if spec.published:
+        network.load_state_dict(files.read_tensors(path))
+    return Guide(network, *spec.input(path), model, made).eval().requires_grad_(False)
+
+
+def _spec(**about: Any) -> NetworkConfig:
+    try:
+        return NetworkConfig(**about)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key, message = ".".join(map(str, first["loc"])), first["msg"]
+        message = message.removeprefix("Value error, ")
+        raise ConfigError(f"{key}: {message}" if key else message) from None
+
+
+def _task(
+    task: str | type[Task] | Task,
+    outputs: int | None,
+    image_size: int,
+    folders: Sequence[str | Path],
+) -> Task:
+    if isinstance(task, Task):
+        return task
+    kind = TASKS.get(task, _paths(folders)) if isinstance(task, str) else task
+    if kind.outputs and outputs is None:
+        raise ConfigError(f"outputs: a task {kind.__name__} needs the number of {kind.outputs}")
+    return kind(_Images(outputs or 1, outputs, image_size))
+
+
+def _name_of(task: Task) -> str:
+    """The name of a task of ours; of the user's own, that of its class."""
+    return next((name for name in TASKS if TASKS.get(name) is type(task)), type(task).__name__)
+
+
+def _paths(folders: Sequence[str | Path]) -> list[Path]:
+    return [Path(folder).absolute() for folder in folders]
+
+
+def _file_name(spec: NetworkConfig, shape: Shape) -> str:
+    """Name the workflow's form of these weights: another name for all that changes what is read."""
+    places = [spec.weights.local if spec.weights else None, Path(spec.name)]
+    told = [spec.model_dump(mode="json"), list(shape), [_content(p) for p in places if p]]
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    plain = "".join(c if c.isalnum() or c in "._-" else "_" for c in spec.model)
+    return f"{plain}-{digest[:12]}"
+
+
+def _content(path: Path) -> list[str]:
+    """Hash the files of a model's own folder, or a file of weights: it may be another one next time."""
+    inside = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [f"{each} {files.sha256(each)}" for each in inside if each.is_file()]

@@ -1,0 +1,309 @@
+"""The full check of a preset before any job starts: all that it names is built, and tried on noise.
+
+Networks are tried on the meta device, which has shapes and no memory; a user's own, and those that do not work
+there, on the CPU. Nothing is downloaded: weights that are not there yet are not looked at. What code of the user's
+own raises comes as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatchcase
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ppap.config import GuideConfig, Preset, runs
+from ppap.config.contents import networks, sources
+from ppap.diffusion.denoiser import Denoiser
+from ppap.diffusion.guidance import NoGuidance
+from ppap.diffusion.networks import sources as diffusion_sources
+from ppap.diffusion.samplers import State
+from ppap.evaluation.evaluators import evaluator_of
+from ppap.experts import lora as adapters
+from ppap.guides.guide import Guide
+from ppap.guides.libraries.library import building
+from ppap.guides.libraries.settings import NetworkConfig
+from ppap.utils.errors import ConfigError, DataError, PPAPError, reason
+from ppap.utils.settings import DATASET, DIFFUSION, EVALUATOR, REFERENCE
+from ppap.utils.user_code import is_named
+from ppap.workflow import networks as models
+from ppap.workflow.layout import Layout
+from ppap.workflow.targets import task_of
+
+Check = Callable[[], None]
+_IMAGES = 2  # in a batch on trial
+
+
+def problems(layout: Layout, files: bool = False) -> list[PPAPError]:
+    """List what is wrong, an error each that begins with its key; with `files`, also what is missing on this machine."""
+    preset = layout.preset
+    checks: list[tuple[str, Check]] = [
+        (DIFFUSION, lambda: diffusion_sources.code_of(preset).check(preset, try_network)),
+        *((preset.key(name), partial(_network, layout, name)) for name, _ in networks(preset)),
+        *((f"guides.{name}.task", partial(_own_task, preset, name)) for name in preset.guides),
+        *((f"methods.{name}", partial(_own_guidance, preset, name)) for name in preset.methods),
+        *((f"samplers.{name}", partial(_own_sampler, preset, name)) for name in preset.samplers),
+        (EVALUATOR, lambda: evaluator_of(preset).check()),
+        (DATASET, partial(_registered, preset)),
+        ("guides", partial(_stands_for, preset)),
+    ]
+    wrong = [problem for key, check in checks if (problem := _problem(key, check))]
+    return wrong + (list(_missing(preset)) if files else [])
+
+
+def _problem(key: str, check: Check) -> PPAPError | None:
+    """Say in one line what a check refuses, with the key in front."""
+    try:
+        with _quietly():
+            check()
+    except PPAPError as error:
+        text = " ".join(str(error).split())
+        if text.startswith(f"{key}."):
+            return ConfigError(text)
+        return ConfigError(f"{key}.{text}" if text.startswith("adapter.") else f"{key}: {text}")
+    return None
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep the warnings of libraries back, and draw no other random numbers than without the check."""
+    with warnings.catch_warnings(action="ignore"), torch.random.fork_rng(devices=[]):
+        before = logging.root.manager.disable
+        logging.disable(logging.ERROR)
+        try:
+            yield
+        finally:
+            logging.disable(before)
+
+
+# -- networks ----------------------------------------------------------------------------------------
+
+
+def try_network(trial: Check, what: str) -> None:
+    """Try a network on the meta device, and on the CPU if it does not work there; ConfigError if on neither."""
+    try:
+        with torch.device("meta"):
+            trial()
+    except PPAPError:
+        raise
+    except Exception:
+        try:
+            with torch.device("cpu"):
+                trial()
+        except PPAPError:
+            raise
+        except Exception as error:  # of a library's code
+            raise ConfigError(f"{what} cannot be used ({reason(error)})") from error
+
+
+def _network(layout: Layout, name: str) -> None:
+    """A guide, a judge or the evaluator: there is such a model, and it does what the jobs ask of it."""
+    preset = layout.preset
+    spec = preset.network(name)
+    assert spec is not None
+    if spec.published:
+        with building(spec.model):
+            spec.library.check(spec, models.shape_of(preset, name), preset.key(name))
+    try:
+        spec.library.options(spec, layout.model(name))
+    except DataError:
+        return  # its download says what it is
+    trial = partial(_try_network, layout, name, spec)
+    if spec.library.of_user:
+        trial()
+    else:
+        try_network(trial, f"model '{spec.model}'")
+
+
+def _try_network(layout: Layout, name: str, spec: NetworkConfig) -> None:
+    preset = layout.preset
+    guide = models.new_guide(layout, name).eval().requires_grad_(False)
+    _guides(guide, _noise(preset))
+    if name in preset.evaluator.networks:
+        evaluator_of(preset).check_network(name, guide, _noise(preset))
+    guide.requires_grad_(True)
+    trainings = [spec.train] if spec.train else []
+    if isinstance(spec, GuideConfig):
+        trainings.append(spec.experts)
+        if any(m.trainable == "adapter" and not m.imported for m in preset.methods.values()):
+            _adapt(guide, spec)
+    if trainings:
+        sizes = (training.batch_size for training in trainings)
+        _learns(guide, _noise(preset, min(_IMAGES, *sizes)))
+
+
+def _noise(preset: Preset, count: int = _IMAGES) -> Tensor:
+    return torch.rand(count, *preset.dataset.shape) * 2 - 1
+
+
+def _guides(guide: Guide, images: Tensor) -> None:
+    """Refuse an answer that is not finite, or has no gradient for the images."""
+    answer = guide(images.requires_grad_())
+    if not answer.is_meta and not torch.isfinite(answer).all():
+        raise ConfigError(f"model '{guide.name}': its answer to noise is not finite")
+    if _gradients(answer, [images]) == [None]:
+        raise ConfigError(
+            f"model '{guide.name}': its answer has no gradient for the images; it must come from them, "
+            "without detach() and no_grad()"
+        )
+
+
+def _adapt(guide: Guide, spec: GuideConfig) -> None:
+    """Attach the adapter; ConfigError unless its patterns fit the network, and leave something to train."""
+    names = [name for name, _ in guide.network.named_parameters()]
+    for key in {"train", "freeze"} & spec.adapter.model_fields_set:
+        for pattern in getattr(spec.adapter, key):
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise ConfigError(f"adapter.{key}: '{pattern}' matches no parameter")
+    adapters.attach(guide.network, spec.adapter)
+    if not adapters.trainable_parameters(guide.network):
+        raise ConfigError(
+            "adapter.freeze: leaves nothing to train of what `layers` and `train` name"
+        )
+
+
+def _learns(guide: Guide, images: Tensor) -> None:
+    """Refuse a network of which a step of training would reach no parameter; one image may be too few for it."""
+    trained = [p for p in guide.network.parameters() if p.requires_grad]
+    if not trained:
+        raise ConfigError(f"model '{guide.name}': has no parameters to train")
+    if not any(g is not None for g in _gradients(guide.train()(images), trained)):
+        raise ConfigError(f"model '{guide.name}': its answer has no gradient for what is trained")
+
+
+def _gradients(answer: Tensor, inputs: Sequence[Tensor]) -> list[Tensor | None]:
+    if not answer.requires_grad:
+        return [None] * len(inputs)
+    return list(torch.autograd.grad(answer.sum(), inputs, allow_unused=True))
+
+
+# -- kinds of the user's own -------------------------------------------------------------------------
+
+
+def _own_task(preset: Preset, guide: str) -> None:
+    """Try a task of the user's own on answers that are noise: what experts minimise and guidance raises, the scores."""
+    if not is_named(preset.task_name(guide)):
+        return
+    task = task_of(preset, guide)
+    teacher, student = torch.randn(2, _IMAGES, *task.shape)
+    student.requires_grad_()
+    _rises("distillation", task.distillation(student, teacher, preset.experts), student, ())
+    try:
+        targets = task.target_of(teacher)
+    except NotImplementedError:  # a task whose targets are never what a guide says of a picture
+        return
+    _rises("supervised", task.supervised(student, targets), student, ())
+    _rises("the objective", task.objective(targets)(student), student, (_IMAGES,))
+    _has_shape("belief", task.belief(teacher, targets), (_IMAGES,))
+    scores = task.scored(task.statistics(teacher, targets))
+    names = [score.name for score in task.scores]
+    if sorted(scores) != sorted(names):
+        raise ConfigError(f"scored gives {', '.join(scores)}; {', '.join(names)} was expected")
+
+
+def _rises(what: str, value: Tensor, answers: Tensor, shape: tuple[int, ...]) -> None:
+    """Refuse what is not of this shape, not finite, or has no gradient for the answers."""
+    _has_shape(what, value, shape)
+    if not torch.isfinite(value).all():
+        raise ConfigError(f"{what} is not finite for answers that are noise")
+    if _gradients(value, [answers]) == [None]:
+        raise ConfigError(f"{what} has no gradient for the answers")
+
+
+def _has_shape(what: str, value: Tensor, shape: tuple[int, ...]) -> None:
+    if not isinstance(value, Tensor) or value.shape != shape:
+        shown = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise ConfigError(f"{what} gives {shown}; a tensor {shape} was expected")
+
+
+def _own_guidance(preset: Preset, method: str) -> None:
+    """Try guidance of the user's own in one step, with a guide that sees the mean of an image."""
+    if not is_named(preset.methods[method].guidance):
+        return
+    denoiser, state = _sampling(preset, next(iter(preset.samplers)))
+    guidance = preset.guidance(method).build(
+        lambda images, timestep: images.flatten(1).mean(1, keepdim=True), lambda a: a[:, 0], 1.0
+    )
+    prediction, gradient = guidance(denoiser, state.x, state.steps_left - 1)
+    for part, value in {**prediction._asdict(), "gradient": gradient}.items():
+        if value is not None:
+            _has_shape(f"guidance: its {part}", value, tuple(state.x.shape))
+
+
+def _own_sampler(preset: Preset, name: str) -> None:
+    """Try a sampler of the user's own in two steps without guidance."""
+    if not is_named(preset.samplers[name].kind):
+        return
+    denoiser, start = _sampling(preset, name)
+    sampler = preset.sampler(name).build(preset.samplers[name])
+    states = list(sampler(denoiser, NoGuidance(), start, lambda step: torch.randn_like(start.x)))
+    if [state.steps_left for state in states] != list(range(start.steps_left))[::-1]:
+        raise ConfigError("kind: yields a State after each step, the last with 0 steps left")
+    for state in states:
+        _has_shape("kind: x", state.x, tuple(start.x.shape))
+
+
+def _sampling(preset: Preset, sampler: str) -> tuple[Denoiser, State]:
+    """A denoiser that sees no noise in anything, and a state with two steps left."""
+    schedule = preset.schedule(sampler)
+    denoiser = Denoiser(lambda x, t: torch.zeros_like(x), schedule, "fixed_small")
+    return denoiser, State(min(2, len(schedule)), torch.randn(_IMAGES, *preset.dataset.shape))
+
+
+# -- names and files ---------------------------------------------------------------------------------
+
+
+def _registered(preset: Preset) -> None:
+    compared = preset.evaluator.compared_with
+    wanted = {
+        "dataset.name": preset.dataset.name,
+        f"{EVALUATOR}.{REFERENCE}.registered": compared.registered if compared else None,
+    }
+    if not any(wanted.values()):
+        return
+    from torch_fidelity.registry import DATASETS_REGISTRY
+
+    for key, name in wanted.items():
+        if name and name not in DATASETS_REGISTRY:
+            there = ", ".join(DATASETS_REGISTRY)
+            raise ConfigError(f"{key}: torch-fidelity has no data set '{name}' (it has {there})")
+
+
+def _stands_for(preset: Preset) -> None:
+    named = {name: spec.stands_for for name, spec in preset.guides.items() if spec.stands_for}
+    if not named:
+        return
+    from ppap.report.paper import printed
+    from ppap.report.tables import TITLES
+
+    there = dict.fromkeys(row.architecture for table in TITLES for row in printed(table))
+    for name, architecture in named.items():
+        if architecture not in there:
+            raise ConfigError(
+                f"guides.{name}.stands_for: the paper has no '{architecture}' (it has {', '.join(there)})"
+            )
+
+
+def _missing(preset: Preset) -> Iterator[ConfigError]:
+    """Look for the folders and files that the preset names by their path."""
+    wanted = {f"{key}.url": source.local for key, source in sources(preset) if source.local}
+    judge, data = preset.evaluator, preset.dataset
+    if judge.compared_with and judge.compared_with.folder:
+        wanted[f"{EVALUATOR}.{REFERENCE}.folder"] = Path(judge.compared_with.folder)
+    if data.path and runs.needs_data(preset):
+        wanted[f"{DATASET}.path"] = Path(data.path)
+    for guide in runs.shown_guides(preset):
+        if folder := preset.guides[guide].targets.folder:
+            wanted[f"guides.{guide}.targets.folder"] = Path(folder)
+    for key, path in wanted.items():
+        if not path.exists():
+            hint = "; `supervised: false` leaves out the rows that need it" * (
+                key == "dataset.path"
+            )
+            yield ConfigError(f"{key}: {path}: is not there{hint}")
