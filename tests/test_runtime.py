@@ -25,7 +25,8 @@ from ppap.experts.lora import lora_shapes
 from ppap.guides.guide import Guide
 from ppap.guides.libraries.library import Shape
 from ppap.guides.libraries.registry import build_network
-from ppap.utils import files, runtime
+from ppap.utils import files
+from ppap.utils.mixed_precision import autocast, hold_precision
 from ppap.utils.runtime import Runtime
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
@@ -214,7 +215,7 @@ def test_an_option_changes_samples_and_training_by_rounding_only(
 def test_auto_is_bfloat16_where_the_processor_has_it(monkeypatch, capabilities, precision) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: MappingProxyType(capabilities))
     chosen = Runtime(device="cpu", precision="auto")
-    assert mixed_precision.precision(chosen) == precision
+    assert precision(chosen) == precision
     with autocast(chosen):
         product = torch.ones(2, 2) @ torch.ones(2, 2)
     assert product.dtype == precision

@@ -37,10 +37,8 @@ def check(
     earnest, and tried on noise. Nothing is downloaded. `snakemake` does the same, with --files, before its
     first job.
     """
-    try:
-        layout = open_preset(preset)
-    except presets.PresetError as error:
-        _refuse([ConfigError(problem) for problem in error.problems])
+    from ppap import config as presets
+    from ppap.config import runs
     from ppap.workflow.check import problems
 
     source = presets.find(preset)

@@ -33,7 +33,6 @@ from ppap.guides.tasks.task import Task
 from ppap.training.settings import Training
 from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError
-from ppap.utils.runtime import Runtime
 from ppap.utils.settings import (
     CLASSIFICATION,
     CLASSIFIER,

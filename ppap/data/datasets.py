@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from ppap.config import Preset
+from ppap.data import shapes
+from ppap.data.image_folder import LabelledBatch, TrainingBatches, list_files
+from ppap.data.images import to_tensor as to_tensor
+from ppap.data.images import to_uint8 as to_uint8
+from ppap.data.realdata import IMAGES, LABELS, dataset_spec
 from ppap.utils import tensor_spec
 from ppap.utils.errors import ConfigError, DataError
 from ppap.utils.registry import Registry, kind_of
 from ppap.utils.seeds import Stream, mix
-from ppap.utils.settings import CLASSIFICATION, DATASET
-from ppap.workflow import artefacts
-from ppap.workflow.artefacts import IMAGES, LABELS
-from ppap.workflow.layout import Layout
-from ppap.workflow.targets import task_of
+from ppap.utils.settings import DATASET, Section
 
 CLASSIFICATION, DEPTH, SEGMENTATION = "classification", "depth", "segmentation"
 Split = Literal["train", "holdout"]

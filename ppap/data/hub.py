@@ -7,7 +7,7 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
-from ppap.utils.errors import DataError, reason
+from ppap.utils.errors import DataError
 
 Formats = Sequence[Sequence[str]]
 """Files that hold weights in one format each; the first that is there is taken."""

@@ -115,7 +115,7 @@ def holdout_scores(layout: Layout, name: str, guide: Guide) -> dict[str, float]:
     """The scores of the guide's own answers on held-out real images; of a classifier: the share it gets right."""
     preset, task = layout.preset, task_of(layout.preset, name)
     data = real_images.load(layout, "holdout")
-    device = runtime.device(preset.runtime)
+    device = device_of(preset.runtime)
     batches = datasets.to_tensor(data.images).split(_HELD_OUT)
     answers = torch.cat([guide(batch.to(device)).cpu() for batch in batches])
     return task.scored(task.statistics(answers, real_images.truth_of(preset, data, name)))

@@ -22,7 +22,6 @@ from ppap.config import GuideConfig, Preset, runs
 from ppap.config.contents import networks, sources
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import NoGuidance
-from ppap.diffusion.networks import sources as diffusion_sources
 from ppap.diffusion.samplers import State
 from ppap.evaluation.evaluators import evaluator_of
 from ppap.experts import lora as adapters
@@ -44,7 +43,12 @@ def problems(layout: Layout, files: bool = False) -> list[PPAPError]:
     """List what is wrong, an error each that begins with its key; with `files`, also what is missing on this machine."""
     preset = layout.preset
     checks: list[tuple[str, Check]] = [
-        (DIFFUSION, lambda: diffusion_sources.code_of(preset).check(preset, try_network)),
+        (
+            DIFFUSION,
+            partial(
+                preset.diffusion.source.check, preset.diffusion, preset.dataset, try_network
+            ),
+        ),
         *((preset.key(name), partial(_network, layout, name)) for name, _ in networks(preset)),
         *((f"guides.{name}.task", partial(_own_task, preset, name)) for name in preset.guides),
         *((f"methods.{name}", partial(_own_guidance, preset, name)) for name in preset.methods),

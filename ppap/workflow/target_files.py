@@ -17,6 +17,7 @@ from ppap.guides.guide import Guide
 from ppap.guides.tasks.task import Task
 from ppap.utils import files, tensor_spec
 from ppap.utils.errors import ConfigError, DataError
+from ppap.utils.mixed_precision import autocast
 from ppap.workflow import artefacts, real_images, targets
 from ppap.workflow import networks as models
 from ppap.workflow.artefacts import PICTURE, TARGET

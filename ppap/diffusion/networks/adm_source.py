@@ -21,6 +21,7 @@ from ppap.diffusion.networks.sources import (
     with_weights,
 )
 from ppap.utils import weights
+from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError
 from ppap.utils.tensor_spec import Spec, of_network, of_published
 

@@ -24,6 +24,7 @@ from ppap.diffusion.schedules import PredictionName, ScheduleName, betas
 from ppap.utils import files, weights
 from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError, DataError
+from ppap.utils.mixed_precision import hold_precision
 from ppap.utils.tensor_spec import of_published
 
 PREDICTIONS: dict[str, PredictionName] = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
@@ -74,7 +75,7 @@ class Pipeline(Source):
     def load(self, settings: DiffusionSettings, file: Path, how: Runtime) -> nn.Module:
         network = self.build(settings, file)
         network.load_state_dict(read_weights(file, of_published(network)))
-        return runtime.hold_precision(network, how)
+        return hold_precision(network, how)
 
     def download(
         self, settings: DiffusionSettings, images: DatasetConfig, downloads: Downloads

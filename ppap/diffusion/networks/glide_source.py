@@ -26,6 +26,7 @@ from ppap.diffusion.networks.tokens import Tokens
 from ppap.utils import files, tensor_spec, weights
 from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError
+from ppap.utils.mixed_precision import hold_precision
 from ppap.utils.tensor_spec import TensorSpec
 
 # Parts of the workflow's file, and prefixes of its tensors' names.

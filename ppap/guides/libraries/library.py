@@ -18,7 +18,6 @@ from ppap.utils.settings import CLASSIFICATION, DEPTH, SEGMENTATION
 from ppap.utils.weights import provenance
 
 if TYPE_CHECKING:
-    from ppap.diffusion.networks.sources import DownloadFolder
     from ppap.guides.libraries.settings import NetworkConfig
 
 

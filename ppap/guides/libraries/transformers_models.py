@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ppap.data import hub
+from ppap.data.downloads import Downloads
 from ppap.guides.libraries.library import Input, Library, Shape
 from ppap.utils import files
 from ppap.utils.errors import ConfigError, DataError, PPAPError, reason
@@ -24,7 +25,6 @@ from ppap.utils.settings import CLASSIFICATION, DEPTH, SEGMENTATION
 from ppap.utils.weights import check_weights
 
 if TYPE_CHECKING:
-    from ppap.diffusion.networks.sources import DownloadFolder
     from ppap.guides.libraries.settings import NetworkConfig
 
 _CONFIG, _PROCESSOR = "config.json", "preprocessor_config.json"
