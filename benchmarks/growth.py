@@ -134,14 +134,14 @@ def shards(folder: Path, size: int) -> Growth:
 def learn_from(folder: Path, paths: list[Path]) -> None:
     """A teacher's answers on these shards, and an expert that learns them in five steps a shard."""
     import torch
+    from ppap.experts.lessons import AnswersInMemory, Teaching, of_a_teacher_ahead
 
     from ppap.data.shards import ShardedImages
     from ppap.experts.distillation import Student, learn
-    from ppap.experts.lessons import AnswersInMemory, Teaching, of_a_teacher_ahead
     from ppap.experts.teacher import answers_on
     from ppap.training.loop import Session
+    from ppap.utils.checkpoint import Unkept
     from ppap.workflow import networks as models
-    from ppap.workflow.checkpoints import NotKept
     from ppap.workflow.targets import task_of
 
     layout, device = layout_of(folder, small(1)), torch.device("cpu")
@@ -154,7 +154,7 @@ def learn_from(folder: Path, paths: list[Path]) -> None:
     training = spec.experts.model_copy(update={"steps": 5 * len(paths), "batch_size": 64})
     timesteps, task = range(len(schedule)), task_of(preset, GUIDE)
     student = Student(task, schedule, timesteps, training, spec.adapter, True, preset.experts)
-    session = Session("expert", 0, NotKept())
+    session = Session("expert", 0, Unkept())
     with of_a_teacher_ahead(teaching, session.seed_at, training.steps) as lesson:
         learn(guide, student, lesson, session, device)
 

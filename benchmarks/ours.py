@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 
 import torch
+from ppap.experts.lessons import Lesson
 
 from benchmarks import networks
 from benchmarks.setting import SCALE, Setting
@@ -18,11 +19,10 @@ from ppap.diffusion.guidance_kinds import GUIDANCE
 from ppap.diffusion.samplers import State, ddim
 from ppap.diffusion.trajectory import noise_state, trajectory
 from ppap.experts.distillation import Student, learn
-from ppap.experts.lessons import Lesson
 from ppap.guides.tasks.classification import class_log_probability
 from ppap.training.loop import Session
+from ppap.utils.checkpoint import Unkept
 from ppap.workflow import networks as models
-from ppap.workflow.checkpoints import NotKept
 from ppap.workflow.layout import Layout
 
 
@@ -114,6 +114,6 @@ def training(setting: Setting, guide: str) -> Work:
             settings=preset.experts,
         )
         with contextlib.redirect_stderr(io.StringIO()):  # its bar
-            learn(network, student, lesson, Session("benchmark", 0, NotKept()), setting.device)
+            learn(network, student, lesson, Session("benchmark", 0, Unkept()), setting.device)
 
     return run

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from ppap.experts.lessons import Lesson
 from torch import Tensor
 
 from benchmarks.timing import Stopwatch, Work
 from ppap.config import Preset
 from ppap.diffusion.trajectory import Seeds
-from ppap.experts.lessons import Lesson
 from ppap.utils import runtime
 from ppap.utils.runtime import Runtime
 

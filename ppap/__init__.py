@@ -12,7 +12,6 @@ from ppap.utils.errors import PPAPError
 
 if TYPE_CHECKING:
     from ppap.api.diffusion import load_adm, load_pipeline
-    from ppap.api.experts import load_experts, train_experts
     from ppap.api.guides import load_guide, wrap_guide
     from ppap.api.pipelines import guided
     from ppap.api.runs import FinishedRun, open_run
@@ -20,7 +19,8 @@ if TYPE_CHECKING:
     from ppap.data.datasets import to_tensor, to_uint8
     from ppap.diffusion.model import DiffusionModel
     from ppap.diffusion.schedules import Schedule
-    from ppap.experts.bank import ExpertBank
+    from ppap.experts.bank import ExpertBank, load_experts
+    from ppap.experts.ensemble import train_experts
     from ppap.experts.settings import AdapterConfig
     from ppap.guides.goal import Goal
     from ppap.guides.guide import Guide
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 _PLACES = {
-    "AdapterConfig": "preset",
+    "AdapterConfig": "experts.settings",
     "DiffusionModel": "diffusion.model",
     "ExpertBank": "experts.bank",
     "FinishedRun": "api.runs",
-    "Goal": "sampling.goals",
-    "Guide": "networks.guide",
+    "Goal": "guides.goal",
+    "Guide": "guides.guide",
     "SamplingStep": "api.sampling",
     "Schedule": "diffusion.schedules",
-    "Training": "preset",
+    "Training": "training.settings",
     "guided": "api.pipelines",
     "load_adm": "api.diffusion",
-    "load_experts": "api.experts",
+    "load_experts": "experts.bank",
     "load_guide": "api.guides",
     "load_pipeline": "api.diffusion",
     "open_run": "api.runs",
@@ -48,7 +48,7 @@ _PLACES = {
     "sampling_steps": "api.sampling",
     "to_tensor": "data.datasets",
     "to_uint8": "data.datasets",
-    "train_experts": "api.experts",
+    "train_experts": "experts.ensemble",
     "wrap_guide": "api.guides",
 }
 

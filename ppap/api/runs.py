@@ -18,11 +18,12 @@ from ppap.config.runs import Run, stored_as
 from ppap.data import datasets, shards
 from ppap.data.datasets import Split
 from ppap.diffusion.model import DiffusionModel
-from ppap.experts.bank import ExpertBank, bank_of
+from ppap.experts.bank import ExpertBank
 from ppap.guides.guide import Guide
 from ppap.utils import files
 from ppap.utils.errors import ConfigError
 from ppap.workflow import networks as models
+from ppap.workflow.experts import bank_of
 from ppap.workflow.layout import Layout
 
 

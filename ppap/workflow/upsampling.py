@@ -17,8 +17,8 @@ from ppap.diffusion.guidance import NoGuidance
 from ppap.diffusion.samplers import State
 from ppap.diffusion.trajectory import Seeds
 from ppap.utils import files, runtime
+from ppap.utils.checkpoint import Checkpoint
 from ppap.workflow.cascade import load_second_stage
-from ppap.workflow.checkpoints import Checkpoint
 from ppap.workflow.drawing import clean_seeds, sample_seeds
 from ppap.workflow.layout import Layout, one_of
 
