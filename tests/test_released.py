@@ -19,7 +19,8 @@ from ppap.config.runs import Run
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import NoisyInputGuidance
 from ppap.diffusion.networks.adm import ADM
-from ppap.experts.bank import ExpertBank, read_expert
+from ppap.experts.bank import ExpertBank
+from ppap.experts.expert import read_expert
 from ppap.guides.tasks.classification import class_log_probability
 from ppap.utils import files
 from ppap.utils.checkpoint import Checkpoint
