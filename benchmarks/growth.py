@@ -136,27 +136,28 @@ def learn_from(folder: Path, paths: list[Path]) -> None:
     import torch
 
     from ppap.data.shards import ShardedImages
-    from ppap.experts.distillation import Student, learn
-    from ppap.experts.lessons import AnswersInMemory, Teaching, of_a_teacher_ahead
+    from ppap.experts.distillation import train_expert
+    from ppap.experts.examples import AnsweredImages
     from ppap.experts.teacher import answers_on
-    from ppap.training.loop import Session
+    from ppap.training.loop import TrainingRun
     from ppap.workflow import networks as models
-    from ppap.workflow.checkpoints import NotKept
-    from ppap.workflow.targets import task_of
 
-    layout, device = layout_of(folder, small(1)), torch.device("cpu")
+    layout = layout_of(folder, small(1))
     preset, guide = layout.preset, models.load_guide(layout, GUIDE)
     images = ShardedImages(paths, [SHARD] * len(paths), (PIXELS, PIXELS, 1))
     batches = torch.arange(len(images)).split(100)
-    answers = answers_on(images, batches, guide, False, torch.float16, device)
-    teaching = Teaching(images, AnswersInMemory(answers), 64, False, device)
+    answers = answers_on(guide, images, batches, mirror=False, dtype=torch.float16)
     spec, schedule = preset.guides[GUIDE], preset.schedule(SAMPLER)
-    training = spec.experts.model_copy(update={"steps": 5 * len(paths), "batch_size": 64})
-    timesteps, task = range(len(schedule)), task_of(preset, GUIDE)
-    student = Student(task, schedule, timesteps, training, spec.adapter, True, preset.experts)
-    session = Session("expert", 0, NotKept())
-    with of_a_teacher_ahead(teaching, session.seed_at, training.steps) as lesson:
-        learn(guide, student, lesson, session, device)
+    train_expert(
+        guide,
+        AnsweredImages(images, answers, mirror=False),
+        schedule=schedule,
+        timesteps=range(len(schedule)),
+        training=spec.experts.model_copy(update={"steps": 5 * len(paths), "batch_size": 64}),
+        adapter=spec.adapter,
+        settings=preset.experts,
+        run=TrainingRun("expert", 0),
+    )
 
 
 def jobs(folder: Path, size: int) -> Growth:

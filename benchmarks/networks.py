@@ -14,7 +14,8 @@ from ppap.diffusion.guidance import GuideAt
 from ppap.diffusion.noise_ranges import noise_ranges
 from ppap.diffusion.schedules import Schedule, ddim_timesteps
 from ppap.experts import lora as adapters
-from ppap.experts.bank import Expert, ExpertBank
+from ppap.experts.bank import ExpertBank
+from ppap.experts.expert import Expert
 from ppap.experts.header import ExpertHeader
 from ppap.experts.settings import AdapterConfig
 from ppap.guides.guide import Guide

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 
@@ -17,12 +18,11 @@ from ppap.diffusion.guidance import Guidance
 from ppap.diffusion.guidance_kinds import GUIDANCE
 from ppap.diffusion.samplers import State, ddim
 from ppap.diffusion.trajectory import noise_state, trajectory
-from ppap.experts.distillation import Student, learn
-from ppap.experts.lessons import Lesson
+from ppap.experts.distillation import train_expert
+from ppap.experts.examples import Batch, Batches
 from ppap.guides.tasks.classification import class_log_probability
-from ppap.training.loop import Session
+from ppap.training.loop import TrainingRun
 from ppap.workflow import networks as models
-from ppap.workflow.checkpoints import NotKept
 from ppap.workflow.layout import Layout
 
 
@@ -96,24 +96,33 @@ def training(setting: Setting, guide: str) -> Work:
     preset, spec = setting.preset, setting.preset.guides[guide]
     network = networks.new_guide(preset, guide)
     models.place_guide(Layout(preset), guide, network)
-    batch = setting.lesson()
+    batch = setting.examples()
+
+    class Timed(NamedTuple):
+        """The same examples at each step, which the watch sees begin."""
+
+        watch: Stopwatch
+        from_teacher: bool = True
+
+        def batches(self, batch_size: int, run: TrainingRun, device: torch.device) -> Batches:
+            def at(step: int) -> Batch:
+                self.watch.tick()
+                return batch
+
+            return at
 
     def run(watch: Stopwatch) -> None:
-        def lesson(step: int) -> Lesson:
-            watch.tick()
-            return batch
-
         length = {"steps": watch.needed, "checkpoint_every": watch.needed}
-        student = Student(
-            task=network.own_task,
-            schedule=networks.full_schedule(preset),
-            timesteps=range(preset.diffusion.timesteps // networks.EXPERTS),
-            training=spec.experts.model_copy(update=length),
-            adapter=spec.adapter,
-            taught=True,
-            settings=preset.experts,
-        )
         with contextlib.redirect_stderr(io.StringIO()):  # its bar
-            learn(network, student, lesson, Session("benchmark", 0, NotKept()), setting.device)
+            train_expert(
+                network,
+                Timed(watch),
+                schedule=networks.full_schedule(preset),
+                timesteps=range(preset.diffusion.timesteps // networks.EXPERTS),
+                training=spec.experts.model_copy(update=length),
+                adapter=spec.adapter,
+                settings=preset.experts,
+                run=TrainingRun("benchmark", 0),
+            )
 
     return run

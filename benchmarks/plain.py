@@ -189,7 +189,7 @@ def training(setting: Setting, guide: str) -> Work:
     )
     signal = networks.full_schedule(preset).alphas_cumprod
     abar = torch.tensor(signal, dtype=torch.float32, device=setting.device)
-    x0, answers = setting.lesson()
+    x0, answers = setting.examples()
 
     def steps() -> Iterator[None]:
         while True:

@@ -10,9 +10,9 @@ from torch import Tensor
 from benchmarks.timing import Stopwatch, Work
 from ppap.config import Preset
 from ppap.diffusion.trajectory import Seeds
-from ppap.experts.lessons import Lesson
-from ppap.utils.device import Runtime, device_of
-from ppap.utils.mixed_precision import autocast
+from ppap.experts.examples import Batch
+from ppap.utils import runtime
+from ppap.utils.runtime import Runtime
 
 SCALE = 7.5
 """Of guidance, as in the paper."""
@@ -41,11 +41,11 @@ class Setting(NamedTuple):
         """The targets of guidance."""
         return torch.arange(self.batch, device=self.device) % self.preset.dataset.classes
 
-    def lesson(self) -> Lesson:
+    def examples(self) -> Batch:
         """A batch of random images, and random answers of a teacher, on the device."""
         data = self.preset.dataset
         images = torch.rand(self.batch, *data.shape, device=self.device) * 2 - 1
-        return Lesson(images, torch.randn(self.batch, data.classes, device=self.device))
+        return Batch(images, torch.randn(self.batch, data.classes, device=self.device))
 
 
 def timed(setting: Setting, work: Work, warm: int, steps: int, laps: int = 1) -> float:

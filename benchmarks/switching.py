@@ -19,7 +19,8 @@ from benchmarks import networks
 from benchmarks.timing import now, where
 from ppap import config as presets
 from ppap.experts import lora as adapters
-from ppap.experts.bank import Expert, ExpertBank
+from ppap.experts.bank import ExpertBank
+from ppap.experts.expert import Expert
 from ppap.guides.guide import Guide
 
 CPU = torch.device("cpu")

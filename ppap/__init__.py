@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 from ppap.utils.errors import PPAPError
 
 if TYPE_CHECKING:
-    from ppap.api.experts import load_experts, train_experts
+    from ppap.api.diffusion import load_adm, load_pipeline
+    from ppap.api.guides import load_guide, wrap_guide
     from ppap.api.pipelines import guided
     from ppap.api.sampling import SamplingStep, sample, sampling_steps
     from ppap.data.images import to_tensor, to_uint8
     from ppap.diffusion.loading import load_adm, load_pipeline
     from ppap.diffusion.model import DiffusionModel
     from ppap.diffusion.schedules import Schedule
-    from ppap.experts.bank import ExpertBank
+    from ppap.experts.bank import ExpertBank, load_experts
+    from ppap.experts.ensemble import train_experts
     from ppap.experts.settings import AdapterConfig
     from ppap.guides.goal import Goal
     from ppap.guides.guide import Guide
@@ -39,17 +41,17 @@ _PLACES = {
     "Schedule": "diffusion.schedules",
     "Training": "training.settings",
     "guided": "api.pipelines",
-    "load_adm": "diffusion.loading",
-    "load_experts": "api.experts",
-    "load_guide": "guides.loading",
+    "load_adm": "api.diffusion",
+    "load_experts": "experts.bank",
+    "load_guide": "api.guides",
     "load_pipeline": "api.diffusion",
     "open_run": "api.runs",
     "sample": "api.sampling",
     "sampling_steps": "api.sampling",
-    "to_tensor": "data.images",
-    "to_uint8": "data.images",
-    "train_experts": "api.experts",
-    "wrap_guide": "guides.loading",
+    "to_tensor": "data.datasets",
+    "to_uint8": "data.datasets",
+    "train_experts": "experts.ensemble",
+    "wrap_guide": "api.guides",
 }
 
 __all__ = [

@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ppap.experts import lora as adapters
-from ppap.experts.bank import ExpertBank, check_experts, read_expert
+from ppap.experts.bank import ExpertBank
+from ppap.experts.expert import check_experts, read_expert
 from ppap.experts.header import ExpertHeader, Purpose
 from ppap.experts.settings import AdapterConfig
 from ppap.guides.guide import Guide
@@ -112,6 +113,28 @@ def test_a_pattern_that_matches_nothing_is_refused() -> None:
         adapters.attach(timm.create_model("resnet18"), AdapterConfig(layers=("blocks.*",)))
 
 
+@pytest.mark.parametrize("norm", [nn.utils.parametrizations.spectral_norm, nn.utils.weight_norm])
+def test_a_weight_that_a_norm_computes_is_refused_unless_it_is_frozen(norm) -> None:
+    network = nn.Sequential(norm(nn.Linear(4, 4)), nn.Linear(4, 2))
+    with pytest.raises(ConfigError, match="the weight of '0' is no parameter of its own"):
+        adapters.attach(network, AdapterConfig(layers=("*",), freeze=()))
+    base = {k: v.clone() for k, v in network.state_dict().items()}
+    adapters.attach(
+        network,
+        AdapterConfig(layers=("*",), train=("*original", "*weight_g"), freeze=("0.weight",)),
+    )
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            nn.init.normal_(parameter)
+    changed = adapters.delta(network, base)
+    own = next(name for name in base if name.startswith("0") and name in changed)
+    assert set(changed) == {own, "1.weight.lora_A", "1.weight.lora_B"}
+    x = torch.randn(3, 4)
+    merged = nn.Sequential(norm(nn.Linear(4, 4)), nn.Linear(4, 2))
+    merged.load_state_dict(base | adapters.merge(base, changed, 0.5))
+    torch.testing.assert_close(merged.eval()(x), network.eval()(x))
+
+
 PURPOSE = {
     "guide": "timm:resnet18", "guide_sha256": "abc", "timesteps": 30, "noise_schedule": "linear",
     "method": "ppap_3", "supervision": "teacher", "trainable": "adapter", "rank": 2, "lora_scale": 4.0,
@@ -157,6 +180,21 @@ def test_the_bank_gives_each_timestep_its_expert_in_any_order(bank, tmp_path: Pa
         torch.testing.assert_close(experts(x, timestep), student.eval()(x), rtol=1e-4, atol=1e-4)
     with pytest.raises(DataError, match="no expert covers timestep 30"):
         experts(x, 30)
+
+
+@pytest.mark.parametrize("before", [[], [25, 5]])
+def test_a_banks_guide_may_be_cast_afterwards(bank, before: list[int]) -> None:
+    """To cast or move it replaces buffers: each expert still runs on its own batch-norm statistics."""
+    guide, _, paths = bank
+    experts = [read_expert(path) for path in paths]
+    x = torch.randn(2, 3, 32, 32)
+    plain, cast = ExpertBank(deepcopy(guide), experts), ExpertBank(deepcopy(guide), experts)
+    for timestep in before:
+        cast(x, timestep)
+    cast.guide.double()
+    for timestep in (25, 5, 15):
+        found = cast(x.double(), timestep)
+        torch.testing.assert_close(found.float(), plain(x, timestep), rtol=1e-4, atol=1e-4)
 
 
 def test_an_expert_file_holds_only_what_differs(bank) -> None:

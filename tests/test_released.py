@@ -19,13 +19,14 @@ from ppap.config.runs import Run
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import NoisyInputGuidance
 from ppap.diffusion.networks.adm import ADM
-from ppap.experts.bank import ExpertBank, read_expert
+from ppap.experts.bank import ExpertBank
+from ppap.experts.expert import read_expert
 from ppap.guides.tasks.classification import class_log_probability
 from ppap.utils import files
+from ppap.utils.checkpoint import Checkpoint
 from ppap.workflow import drawing as sampling
 from ppap.workflow import networks as models
 from ppap.workflow import targets
-from ppap.workflow.checkpoints import Checkpoint
 from ppap.workflow.layout import Layout
 from tests.conftest import ppap
 from tests.repository import snakemake

@@ -19,7 +19,8 @@ from ppap import config as presets
 from ppap.diffusion.networks import diffusers_source
 from ppap.diffusion.networks.adm import ADM
 from ppap.diffusion.networks.architectures import ADMArchitecture
-from ppap.experts.bank import Expert, ExpertBank
+from ppap.experts.bank import ExpertBank
+from ppap.experts.expert import Expert
 from ppap.experts.header import ExpertHeader
 from ppap.experts.lora import lora_shapes
 from ppap.guides.guide import Guide

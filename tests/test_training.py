@@ -1,5 +1,6 @@
 """Training: killed and resumed equals undisturbed, and a loss that is not finite stops it."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ppap.guides.tasks import classification, segmentation
-from ppap.training.loop import Session, train
+from ppap.training.loop import TrainingRun, train
 from ppap.training.settings import Training
+from ppap.utils.checkpoint import Checkpoint
 from ppap.utils.errors import NumericalError
-from ppap.workflow.checkpoints import Checkpoint
 
 
-def linear_job(tmp_path: Path, mark: str = "m") -> tuple[nn.Module, Training, Session]:
+def linear_job(tmp_path: Path, mark: str = "m") -> tuple[nn.Module, Training, TrainingRun]:
     torch.manual_seed(0)
     training = Training(
         steps=40, batch_size=8, learning_rate=1e-2, warmup=0.1, ema=0.9, checkpoint_every=7
@@ -24,7 +25,7 @@ def linear_job(tmp_path: Path, mark: str = "m") -> tuple[nn.Module, Training, Se
     return (
         nn.Linear(4, 1),
         training,
-        Session("linear", 5, Checkpoint(tmp_path / "linear.ckpt", mark)),
+        TrainingRun("linear", 5, Checkpoint(tmp_path / "linear.ckpt", mark)),
     )
 
 
@@ -43,6 +44,32 @@ def noisy_loss(network: nn.Module, fail_at: int = -1):
         return F.mse_loss(network(torch.randn(8, 4)), torch.randn(8, 1))
 
     return loss
+
+
+def test_averaged_weights_follow_their_formula() -> None:
+    """The average of weights w_0, w_1, ... is a_k = d a_(k-1) + (1 - d) w_k, where d = min(decay, (1 + k) / (10 + k))."""
+    network = nn.Linear(4, 1, bias=False)
+    training = Training(steps=30, batch_size=8, learning_rate=1e-2, ema=0.5)
+    seen = [network.weight.detach().clone()]
+
+    def loss(step: int) -> torch.Tensor:
+        if step:
+            seen.append(network.weight.detach().clone())
+        return network(torch.randn(8, 4)).square().mean()
+
+    plain = Training(**training.model_dump() | {"ema": 0.0})
+    train(
+        other := deepcopy(network),
+        lambda step: other(torch.randn(8, 4)).square().mean(),
+        plain,
+        TrainingRun("plain", 5),
+    )
+    train(network, loss, training, TrainingRun("averaged", 5))
+    expected = seen[0]
+    for k, weight in enumerate([*seen[1:], other.weight.detach()]):
+        decay = min(0.5, (1 + k) / (10 + k))
+        expected = decay * expected + (1 - decay) * weight
+    torch.testing.assert_close(network.weight.detach(), expected)
 
 
 @given(fail_at=st.integers(1, 40))

@@ -19,8 +19,8 @@ from ppap.diffusion.sampler_kinds import SAMPLERS
 from ppap.diffusion.samplers import Sampler
 from ppap.diffusion.trajectory import Seeds, noise_state, trajectory
 from ppap.guides.goal import Goal, wishes
+from ppap.utils.checkpoint import Unkept
 from ppap.utils.errors import ConfigError
-from ppap.workflow.checkpoints import NotKept
 
 
 class SamplingStep(NamedTuple):
@@ -69,7 +69,7 @@ def sample(
         targets=torch.arange(count),
         shape=model.shape,
         batch_size=batch_size,
-        checkpoint=NotKept(),
+        checkpoint=Unkept(),
         checkpoint_every=steps,
     )
     return draw(drawing, chosen.denoiser, chosen.sampler, guidance, model.device)

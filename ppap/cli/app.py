@@ -72,15 +72,14 @@ def import_experts(
     One file for each expert of the method, from the least noise to the most, or in any order with a
     --range for each. Needs the off-the-shelf guide's weights; writes all experts or none.
     """
-    from ppap.config.contents import known
-    from ppap.experts.released import import_experts as run_step
-    from ppap.experts.released import sources
+    from ppap.workflow.importing import write_released
 
     layout = open_preset(preset)
     known(layout.preset, "guides", guide)
     known(layout.preset, "methods", method)
-    files = sources(layout.preset, method, released, ranges or [])
-    for path in run_step(layout, guide, method, files, network_input, overwrite):
+    for path in write_released(
+        layout, guide, method, released, ranges or [], network_input, overwrite
+    ):
         print(path)
 
 

@@ -18,9 +18,9 @@ from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import Guidance
 from ppap.diffusion.samplers import Sampler, State
 from ppap.diffusion.trajectory import Seeds, noise_state, trajectory
+from ppap.utils.checkpoint import Checkpoint, Unkept
 from ppap.utils.overlap import behind
 from ppap.utils.progress import Bar
-from ppap.workflow.checkpoints import Checkpoint, NotKept
 
 GuidanceFor = Callable[[Tensor], Guidance]
 """The numbers (B,) of a batch's targets to its guidance."""
@@ -35,7 +35,7 @@ class Drawing:
     targets: Tensor
     shape: tuple[int, int, int]
     batch_size: int | Fitting
-    checkpoint: Checkpoint | NotKept
+    checkpoint: Checkpoint | Unkept
     checkpoint_every: int
 
 

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from ppap.config import Preset
 from ppap.config.runs import Run, group
-from ppap.data.gathering import Images, ImagesInMemory, read_ahead
-from ppap.data.shards import sha256_with
+from ppap.data import datasets, loading
+from ppap.data.loading import Images, ImagesInMemory
+from ppap.data.shards import samples, sha256_with
 from ppap.evaluation import judging
 from ppap.evaluation.evaluator import Evaluator, Extractor
 from ppap.evaluation.evaluators import evaluator_of
@@ -125,11 +126,11 @@ def write_reference(layout: Layout) -> None:
 def _extract(preset: Preset, images: Images, extract: Extractor) -> dict[str, Tensor]:
     device = device_of(preset.runtime)
     parts: dict[str, list[Tensor]] = {}
-    batches = torch.arange(len(images)).split(preset.sampling.judged_at_once)
-    with read_ahead(images, batches, device) as gathered:
-        for batch in Bar(gathered, "features", len(batches), unit="batch"):
-            for name, value in extract(batch.permute(0, 3, 1, 2)).items():
-                parts.setdefault(name, []).append(value.cpu())
+    indices = torch.arange(len(images)).split(preset.sampling.judged_at_once)
+    batches = loading.batches(images, indices, device)
+    for batch in Bar(batches, "features", len(indices), unit="batch"):
+        for name, value in extract(batch.permute(0, 3, 1, 2)).items():
+            parts.setdefault(name, []).append(value.cpu())
     return {name: torch.cat(values) for name, values in parts.items()}
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ppap.config import Preset
-from ppap.data import datasets
-from ppap.data.gathering import Images, read_ahead
+from ppap.data import datasets, loading
+from ppap.data.loading import Images
 from ppap.evaluation.evaluator import Evaluator
 from ppap.guides.tasks.classification import hits
 from ppap.guides.tasks.task import Task
@@ -60,11 +60,10 @@ def _of_pictures(layout: Layout, guide: str, images: Images) -> dict[str, Tensor
     judge, device = models.load_guide(layout, name), device_of(preset.runtime)
     task, take = targets.task_of(preset, guide), targets.taker(layout, guide)
     numbers, parts = targets.numbers(layout, guide), []
-    batches = torch.arange(len(images)).split(preset.sampling.judged_at_once)
-    with read_ahead(images, batches, device) as gathered:
-        for chosen, batch in zip(batches, gathered, strict=True):
-            wanted = take(numbers[chosen].to(device))
-            parts.append(task.statistics(judge(datasets.to_tensor(batch)).float(), wanted))
+    indices = torch.arange(len(images)).split(preset.sampling.judged_at_once)
+    for chosen, batch in zip(indices, loading.batches(images, indices, device), strict=True):
+        wanted = take(numbers[chosen].to(device))
+        parts.append(task.statistics(judge(datasets.to_tensor(batch)).float(), wanted))
     return {stat: torch.cat([part[stat].cpu() for part in parts]) for stat in parts[0]}
 
 

@@ -17,11 +17,11 @@ from ppap.diffusion.denoiser import add_noise
 from ppap.diffusion.guidance import GuideAt, NoGuidance
 from ppap.evaluation.empirical_posterior import EmpiricalPosterior
 from ppap.guides.tasks.task import Task
-from ppap.utils.device import device_of
+from ppap.utils import runtime
+from ppap.utils.checkpoint import Unkept
 from ppap.utils.seeds import noise_at
 from ppap.workflow import networks as models
-from ppap.workflow import real_images, targets
-from ppap.workflow.checkpoints import NotKept
+from ppap.workflow import targets
 from ppap.workflow.drawing import guide_at
 from ppap.workflow.layout import Layout
 
@@ -86,7 +86,7 @@ class HeldOut:
             targets=torch.zeros(count, dtype=torch.int64),
             shape=preset.dataset.shape,
             batch_size=batch_size(preset),
-            checkpoint=NotKept(),
+            checkpoint=Unkept(),
             checkpoint_every=len(denoiser.schedule),
         )
         drawn = draw(drawing, denoiser, sampler, lambda numbers: NoGuidance(), self.device)

@@ -1,10 +1,7 @@
-"""A student's training: the off-the-shelf model, adapted to one noise range (paper, section 4)."""
+"""The training of an expert: the off-the-shelf model, adapted to one noise range (paper, section 4)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -13,101 +10,88 @@ from torch import Tensor
 from ppap.diffusion.denoiser import add_noise
 from ppap.diffusion.schedules import Schedule
 from ppap.experts import lora as adapters
-from ppap.experts.lessons import LessonAt
+from ppap.experts.examples import Batch, Examples
+from ppap.experts.expert import Expert, read_delta
 from ppap.experts.settings import AdapterConfig
 from ppap.guides.guide import Guide
-from ppap.guides.tasks.task import Settings, Task
-from ppap.training.loop import Session, train
+from ppap.guides.tasks.task import Settings
+from ppap.training.loop import TrainingRun, train
 from ppap.training.settings import Training
 from ppap.utils.seeds import Stream, mix
 
 
-@dataclass(frozen=True)
-class Student:
-    """What a guide is to become: an expert for these timesteps of a schedule.
-
-    It trains the parameters that `adapter` says, or all of them if there is none, on answers that are `taught`, a
-    teacher's, or true.
-    """
-
-    task: Task
-    schedule: Schedule
-    timesteps: range
-    training: Training
-    adapter: AdapterConfig | None
-    taught: bool
-    settings: Settings
-
-
-class Start(NamedTuple):
-    """Another expert's delta, from which a training starts, and its file or name."""
-
-    changed: dict[str, Tensor]
-    source: Path
-
-
-class Learned(NamedTuple):
-    """What a training came to: what it changed of the guide, and facts for the expert's header."""
+class TrainedExpert(NamedTuple):
+    """What the training has changed of the guide, and facts for the expert's header."""
 
     delta: dict[str, Tensor]
     facts: dict[str, float]
 
 
-def learn(
+def expert_loss(
     guide: Guide,
-    student: Student,
-    lesson: LessonAt,
-    session: Session,
-    device: torch.device,
-    start: Start | None = None,
-) -> Learned:
-    """Train the guide in place, on the device, in the precision of the autocast around it.
+    batch: Batch,
+    abar: Tensor,
+    timesteps: range,
+    settings: Settings,
+    from_teacher: bool,
+) -> Tensor:
+    """Return the loss of one step: of the guide's answers on x_t, each at a random t of these timesteps.
 
-    NumericalError, naming the step, if a loss is not finite.
+    It is the task's distance to the teacher's answers on x_0 (paper, section 4.2), or to what is true. `abar` are
+    the schedule's alphas_cumprod (T,).
     """
-    network = guide.network
+    x0, answers = batch
+    t = torch.randint(timesteps.start, timesteps.stop, (len(x0),), device=x0.device)
+    student = guide(add_noise(x0, torch.randn_like(x0), abar[t]))
+    if from_teacher:
+        return guide.own_task.distillation(student, answers, settings)
+    return guide.own_task.supervised(student, answers)
+
+
+def train_expert(
+    guide: Guide,
+    examples: Examples,
+    *,
+    schedule: Schedule,
+    timesteps: range,
+    training: Training,
+    adapter: AdapterConfig | None,
+    settings: Settings,
+    run: TrainingRun,
+    initialisation: Expert | None = None,
+) -> TrainedExpert:
+    """Train a guide in place to be the expert of these timesteps, by examples.
+
+    It trains the parameters that `adapter` says, all if that is None, from those of another expert if that is its
+    `initialisation`; where the guide's weights are, in the precision of the autocast around the call. ConfigError if
+    the adapter does not fit the network, DataError if the initialisation does not; NumericalError, naming the step,
+    if a loss is not finite.
+    """
+    network, device = guide.network, guide.device
     base = {name: value.clone() for name, value in network.state_dict().items()}
     size = sum(p.numel() for p in network.parameters())
-    torch.manual_seed(mix(session.seed, Stream.INITIAL_WEIGHTS))
-    training = _make_student(guide, student)
-    if start is not None:
-        adapters.load_delta(network, start.changed, start.source)
-    guide.to(device).train()
-    summary = train(network, _loss(guide, student, lesson, device), training, session)
+    torch.manual_seed(mix(run.seed, Stream.INITIAL_WEIGHTS))
+    if adapter is None:
+        network.requires_grad_(True)
+    else:
+        adapters.attach(network, adapter)
+        if adapter.learning_rate is not None:
+            training = training.model_copy(update={"learning_rate": adapter.learning_rate})
+    if initialisation is not None:
+        adapters.load_delta(network, read_delta(initialisation, base), initialisation.path)
+    guide.to(device).train()  # adapters are made on the CPU
+    abar = torch.tensor(schedule.alphas_cumprod, dtype=torch.float32, device=device)
+    batches = examples.batches(training.batch_size, run, device)
+
+    def loss_at(step: int) -> Tensor:
+        return expert_loss(guide, batches(step), abar, timesteps, settings, examples.from_teacher)
+
+    summary = train(network, loss_at, training, run)
     facts = {
-        "range_start": student.timesteps.start,
-        "range_stop": student.timesteps.stop,
+        "range_start": timesteps.start,
+        "range_stop": timesteps.stop,
         "trainable_parameters": adapters.trainable_parameters(network),
         "guide_parameters": size,
         **summary,
     }
-    return Learned(adapters.delta(network, base), facts)
-
-
-def _make_student(guide: Guide, student: Student) -> Training:
-    """Choose the parameters that are trained; return how."""
-    adapter, training = student.adapter, student.training
-    if adapter is None:
-        guide.network.requires_grad_(True)
-        return training
-    adapters.attach(guide.network, adapter)
-    rate = adapter.learning_rate
-    return training if rate is None else training.model_copy(update={"learning_rate": rate})
-
-
-def _loss(
-    guide: Guide, student: Student, lesson: LessonAt, device: torch.device
-) -> Callable[[int], Tensor]:
-    task, schedule = student.task, student.schedule
-    abar = torch.tensor(schedule.alphas_cumprod, dtype=torch.float32, device=device)
-    first, end = student.timesteps.start, student.timesteps.stop
-
-    def loss_at(step: int) -> Tensor:
-        x0, answers = lesson(step)
-        t = torch.randint(first, end, (len(x0),), device=device)
-        said = guide(add_noise(x0, torch.randn_like(x0), abar[t]))
-        if student.taught:
-            return task.distillation(said, answers, student.settings)
-        return task.supervised(said, answers)
-
-    return loss_at
+    return TrainedExpert(adapters.delta(network, base), facts)

@@ -1,12 +1,14 @@
-"""A bank of experts as a folder: a safetensors file for each, and a card that says what they are."""
+"""Experts as a folder: a safetensors file for each, and a card that says what they are."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ppap.experts.bank import Expert, ExpertBank, read_delta, read_expert
+from torch import Tensor
+
+from ppap.experts.expert import Expert, read_delta, read_expert
 from ppap.utils import files
 from ppap.utils.errors import DataError
 from ppap.utils.files import Writer
@@ -15,22 +17,24 @@ CARD = "README.md"
 _EXPERTS = "expert_*.safetensors"
 
 
-def write_bank(bank: ExpertBank, folder: Path) -> None:
-    """Write all experts and the card, or nothing; DataError if the folder holds experts that would be left over."""
-    names = [f"expert_{number}.safetensors" for number in range(1, len(bank.experts) + 1)]
+def write_experts(experts: Sequence[Expert], state: Mapping[str, Tensor], folder: Path) -> None:
+    """Write all experts of a guide whose plain state this is, and the card, or nothing.
+
+    DataError if the folder holds experts that would be left over.
+    """
+    names = [f"expert_{number}.safetensors" for number in range(1, len(experts) + 1)]
     left = sorted({path.name for path in folder.glob(_EXPERTS)} - {*names})
     if left:
         raise DataError(f"{folder / left[0]}: is of a larger bank; give an empty folder")
-    state = bank.off_the_shelf()
     writers: dict[Path, Writer] = {
         folder / name: files.tensors_writer(read_delta(expert, state), expert.header.metadata())
-        for name, expert in zip(names, bank.experts, strict=True)
+        for name, expert in zip(names, experts, strict=True)
     }
-    files.write_all(writers | {folder / CARD: files.bytes_writer(card(bank, names).encode())})
+    files.write_all(writers | {folder / CARD: files.bytes_writer(card(experts, names).encode())})
 
 
-def read_bank(folder: Path) -> list[Expert]:
-    """The experts of a folder, from the least noise to the most; DataError unless they own each timestep once."""
+def read_experts(folder: Path) -> list[Expert]:
+    """Read the experts of a folder, from the least noise to the most; DataError unless they own each timestep once."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
     experts = sorted(map(read_expert, folder.glob(_EXPERTS)), key=lambda e: e.timesteps.start)
@@ -53,9 +57,9 @@ def read_bank(folder: Path) -> list[Expert]:
     return experts
 
 
-def card(bank: ExpertBank, names: list[str]) -> str:
-    """What the folder holds, for readers, in Markdown."""
-    header = bank.experts[0].header
+def card(experts: Sequence[Expert], names: Sequence[str]) -> str:
+    """Say in Markdown what a folder of experts holds, in files with these names."""
+    header = experts[0].header
     learned = {
         "teacher": "the guide's own answers on drawn images (data-free distillation)",
         "labels": "what is true of real images",
@@ -64,7 +68,7 @@ def card(bank: ExpertBank, names: list[str]) -> str:
     facts: Mapping[str, object] = {
         "Guide": f"`{header.guide}`",
         "Task": header.task or "not recorded",
-        "Experts": len(bank.experts),
+        "Experts": len(experts),
         "Timesteps of training": header.timesteps,
         "Noise schedule": header.noise_schedule,
         "Learned from": learned,
@@ -78,7 +82,7 @@ def card(bank: ExpertBank, names: list[str]) -> str:
     ]
     lines += ["| | |", "|:--|:--|", *(f"| {name} | {value} |" for name, value in facts.items())]
     lines += ["", "| File | Timesteps | Steps | Final loss |", "|:--|:--|--:|--:|"]
-    for name, expert in zip(names, bank.experts, strict=True):
+    for name, expert in zip(names, experts, strict=True):
         own = expert.header
         loss = "" if own.final_loss is None else f"{own.final_loss:.4g}"
         steps = own.steps or ""

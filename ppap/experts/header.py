@@ -16,7 +16,6 @@ from pydantic import (
     model_validator,
 )
 
-from ppap.config import Preset
 from ppap.utils import files
 from ppap.utils.errors import DataError
 from ppap.utils.tensor_spec import REMEDY
@@ -28,7 +27,7 @@ UNNORMALISED: NetworkInput = "unnormalised"
 
 
 class Purpose(BaseModel):
-    """What an expert is made for. Version 0.1 did not write the fields that may be None."""
+    """The purpose of an expert: what it is made for. Version 0.1 did not write the fields that may be None."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -44,7 +43,7 @@ class Purpose(BaseModel):
 
 
 class ExpertHeader(Purpose):
-    """The metadata of an expert file. `covers` are the timesteps that the expert owns."""
+    """The metadata of an expert file."""
 
     range_start: NonNegativeInt
     range_stop: PositiveInt
@@ -73,48 +72,20 @@ class ExpertHeader(Purpose):
 
     @property
     def covers(self) -> range:
+        """The timesteps that the expert owns."""
         return range(self.range_start, self.range_stop)
 
     def metadata(self) -> dict[str, str]:
-        """As `files.write_tensors` takes it."""
+        """Return it as `files.write_tensors` takes it."""
         known = self.model_dump(exclude_none=True)
         return {key: f"{v:.6g}" if key == "final_loss" else str(v) for key, v in known.items()}
 
 
 def read_header(path: Path) -> ExpertHeader:
-    """The header of an expert file; DataError if it is not one."""
+    """Read the header of an expert file; DataError if it is not one."""
     try:
         return ExpertHeader.model_validate(files.read_metadata(path))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "range"
         raise DataError(f"{path}: not an expert ({key}: {first['msg']}); {REMEDY}") from None
-
-
-def purpose_of(preset: Preset, guide: str, method: str, weights: Path | None = None) -> Purpose:
-    """What an expert of this guide and method is made for; whatever the weights if none are given."""
-    spec = preset.methods[method]
-    return purpose(preset, guide, method, str(spec.supervision), str(spec.trainable), weights)
-
-
-def purpose(
-    preset: Preset,
-    guide: str,
-    method: str,
-    supervision: str,
-    trainable: str,
-    weights: Path | None = None,
-) -> Purpose:
-    """As `purpose_of`, for a method or a shared start that learns these parameters from this supervision."""
-    adapter, adapted = preset.guides[guide].adapter, trainable == "adapter"
-    return Purpose(
-        guide=preset.guides[guide].model,
-        guide_sha256=None if weights is None else files.sha256(weights),
-        timesteps=preset.diffusion.timesteps,
-        noise_schedule=preset.diffusion.noise_schedule,
-        method=method,
-        supervision=supervision,
-        trainable=trainable,
-        rank=adapter.rank if adapted else None,
-        lora_scale=adapter.alpha / adapter.rank if adapted else None,
-    )

@@ -37,7 +37,7 @@ class LoRA(nn.Module):
 
 
 def lora_shapes(weight: torch.Size, rank: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Shapes of A and B for the weight of a linear layer (out, in) or a convolution (out, in / groups, h, w).
+    """Return the shapes of A and B for the weight of a linear layer (out, in) or a convolution (out, in / groups, h, w).
 
     A is (rank k, in w / groups) and B (out h, rank k), where k = min(h, w) and 1 for a linear layer: for a
     k x k convolution as in the authors' code.
@@ -49,7 +49,7 @@ def lora_shapes(weight: torch.Size, rank: int) -> tuple[tuple[int, int], tuple[i
 
 
 def rank_of(changed: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> int:
-    """The rank of the adapters in a delta; 1 if there are none."""
+    """Return the rank of the adapters in a delta; 1 if there are none."""
     for name, value in changed.items():
         weight = name.removesuffix(".lora_A")
         if weight != name and weight in state and value.dim():
@@ -58,7 +58,7 @@ def rank_of(changed: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> int:
 
 
 def lora_update(a: Tensor, b: Tensor, scale: float, shape: torch.Size) -> Tensor:
-    """The low-rank update as a weight of this shape."""
+    """Return the low-rank update as a weight of this shape."""
     return scale * (b @ a).view(shape)
 
 
@@ -66,7 +66,7 @@ def attach(network: nn.Module, adapter: AdapterConfig) -> None:
     """Freeze the network but for LoRA on the adapter's layers and the parameters it trains besides.
 
     What `freeze` matches is never trained, whatever `layers` and `train` say. ConfigError if a pattern
-    of `layers` matches no convolution or linear layer.
+    of `layers` matches no convolution or linear layer, or one whose weight is computed, as by a spectral norm.
     """
     network.requires_grad_(False)
     for name, parameter in network.named_parameters():
@@ -78,24 +78,29 @@ def attach(network: nn.Module, adapter: AdapterConfig) -> None:
             raise ConfigError(f"adapter.layers: '{pattern}' matches no convolution or linear layer")
     for name, (layer, weight) in layers.items():
         if _matches(name, adapter.layers) and not _matches(f"{name}.{weight}", adapter.freeze):
-            original = getattr(layer, weight).requires_grad_(False)
-            lora = LoRA(original, adapter.rank, adapter.alpha / adapter.rank)
+            original = layer._parameters.get(weight)
+            if original is None:
+                raise ConfigError(
+                    f"adapter.layers: the {weight} of '{name}' is no parameter of its own (a spectral or weight norm "
+                    "computes it), which LoRA cannot adapt; name other layers, or add it to `freeze`"
+                )
+            lora = LoRA(original.requires_grad_(False), adapter.rank, adapter.alpha / adapter.rank)
             parametrize.register_parametrization(layer, weight, lora)
 
 
 def trainable_parameters(network: nn.Module) -> int:
-    """How many numbers are trained."""
+    """Count the numbers that are trained."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
 def delta(network: nn.Module, base: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What the network has and the off-the-shelf state `base` has not, by plain parameter names.
+    """Collect what the network has and the off-the-shelf state `base` has not, by plain parameter names.
 
     LoRA factors are NAME.lora_A and NAME.lora_B, where NAME is the adapted weight.
     """
     changed = {}
     for name, value in network.state_dict().items():
-        plain = _plain_name(name)
+        plain = name if name in base else _plain_name(name)
         if plain.endswith(_FACTORS) or not (
             plain.endswith("num_batches_tracked") or torch.equal(value, base[plain])
         ):
@@ -104,21 +109,21 @@ def delta(network: nn.Module, base: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def delta_spec(names: Collection[str], state: Mapping[str, Tensor], rank: int) -> Spec:
-    """The description of a delta with these names, for a network whose plain state this is.
+    """Describe a delta with these names, for a network whose plain state this is.
 
     Of low-rank factors both belong to it; what the network does not have does not.
     """
-    found = set(names)
+    given = set(names)
     spec = {}
     for name in changed_names(names):
         if name not in state:
             continue
         dtype, shape = str(state[name].dtype).removeprefix("torch."), state[name].shape
         factors = [name + factor for factor in _FACTORS]
-        if found & set(factors) and len(shape) > 1:  # of a convolution or linear layer
+        if given & set(factors) and len(shape) > 1:  # of a convolution or linear layer
             for factor, of_factor in zip(factors, lora_shapes(shape, rank), strict=True):
                 spec[factor] = TensorSpec((dtype,), of_factor)
-        if name in found:
+        if name in given:
             spec[name] = TensorSpec((dtype,), tuple(shape))
     return spec
 
@@ -136,13 +141,13 @@ def load_delta(network: nn.Module, changed: dict[str, Tensor], source: object) -
 
 
 def changed_names(changed: Iterable[str]) -> list[str]:
-    """The plain parameters and buffers that a delta changes."""
+    """List the plain parameters and buffers that a delta changes."""
     plain = (name.removesuffix(".lora_A").removesuffix(".lora_B") for name in changed)
     return list(dict.fromkeys(plain))
 
 
 def merge(base: dict[str, Tensor], changed: dict[str, Tensor], scale: float) -> dict[str, Tensor]:
-    """The plain weights of an expert: off-the-shelf values plus low-rank updates, or the expert's own."""
+    """Return the plain weights of an expert: off-the-shelf values plus low-rank updates, or the expert's own."""
     merged = {}
     for name in changed_names(changed):
         weight = changed.get(name, base[name]).to(base[name])
@@ -154,18 +159,18 @@ def merge(base: dict[str, Tensor], changed: dict[str, Tensor], scale: float) -> 
 
 
 def _adaptable(module: nn.Module) -> str | None:
-    """What LoRA adapts of a module, if anything. PyTorch's own attention has q, k and v in one parameter."""
+    """Name what LoRA adapts of a module, if anything. PyTorch's own attention has q, k and v in one parameter."""
     if isinstance(module, nn.MultiheadAttention):
         return None if module.in_proj_weight is None else "in_proj_weight"
     return "weight" if isinstance(module, nn.Conv2d | nn.Linear) else None
 
 
 def _plain_name(name: str) -> str:
-    """A name of a network with adapters attached, as it is without: NAME, or NAME.lora_A and NAME.lora_B."""
-    found = _PARAMETRIZED.fullmatch(name)
-    if found is None:
+    """Turn a name of a network with adapters attached into the one without: NAME, or NAME.lora_A and NAME.lora_B."""
+    parametrized = _PARAMETRIZED.fullmatch(name)
+    if parametrized is None:
         return name
-    module, parameter, part = found.groups()
+    module, parameter, part = parametrized.groups()
     plain = f"{module}.{parameter}"
     return plain if part == "original" else plain + part.removeprefix("0")
 

@@ -9,28 +9,24 @@ from __future__ import annotations
 
 import itertools
 import logging
-import re
 from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor
 
-from ppap.config import MethodConfig, Preset
 from ppap.experts import lora as adapters
+from ppap.experts.expert import Expert
 from ppap.experts.header import (
     NORMALISED,
     UNNORMALISED,
     ExpertHeader,
     NetworkInput,
     Purpose,
-    purpose_of,
 )
 from ppap.guides.guide import Guide
-from ppap.utils import files, tensor_spec
+from ppap.utils import files
 from ppap.utils.errors import ConfigError, DataError
 from ppap.utils.weights import check_numbers, load_weights, read_weights
-from ppap.workflow import networks as models
-from ppap.workflow.layout import Layout
 
 log = logging.getLogger(__name__)
 _ALPHA = 8.0  # of every expert they trained
@@ -40,7 +36,7 @@ _FACTORS = ("lora_A", "lora_B")
 
 
 class ReleasedExpert(NamedTuple):
-    """A released file under the guide's own names: plain weights, LoRA factors, how they are used."""
+    """A released file under the guide's own names: plain weights, LoRA factors, and how they are used."""
 
     weights: dict[str, Tensor]
     factors: dict[str, Tensor]
@@ -56,51 +52,35 @@ class Source(NamedTuple):
 
 
 def import_experts(
-    layout: Layout,
-    guide_name: str,
-    method_name: str,
-    found: list[Source],
+    guide: Guide,
+    purpose: Purpose,
+    sources: list[Source],
+    ranges: list[range],
     sees: str | None = None,
-    overwrite: bool = False,
-) -> list[Path]:
-    """Write the experts of a guide and method from released files; returns the files written.
+) -> list[Expert]:
+    """Turn released files into a guide's experts for this purpose, which own these ranges of timesteps.
 
-    `sees` overrides what the networks are fed ("normalised" or "unnormalised" images). All files are written
-    or none. ConfigError or DataError if the files are not released experts of this guide and method,
-    their ranges are not the method's, or they would replace trained experts (unless `overwrite`).
+    The guide holds its off-the-shelf weights. `sees` overrides what the networks are fed ("normalised" or
+    "unnormalised" images). ConfigError or DataError if the files are not released experts of this guide and
+    purpose, or their ranges are others.
     """
-    preset = layout.preset
-    method = preset.methods[method_name]
-    ordered = sorted(found, key=lambda source: source.timesteps.start)
-    _check_ranges(ordered, preset.ranges(method), method_name)
-    targets = layout.experts(guide_name, method_name)
-    _check_targets(targets, overwrite)
-    guide = models.new_guide(layout, guide_name)
-    weights = layout.model(guide_name)
-    about = {"model": guide_name}
-    off_the_shelf = tensor_spec.read(weights, tensor_spec.of_network(guide.network), about)
-    wanted = purpose_of(preset, guide_name, method_name, weights)
-    contents = {}
-    for target, source in zip(targets, ordered, strict=True):
+    ordered = sorted(sources, key=lambda source: source.timesteps.start)
+    _check_ranges(ordered, ranges, purpose.method)
+    base = {name: value.clone() for name, value in guide.network.state_dict().items()}
+    experts = []
+    for source in ordered:
         released = read_released(source.path)
-        _check_method(released, method, method_name, source.path)
-        load_weights(guide.network, off_the_shelf, weights)
-        changed = _delta(guide, released, source.path)
-        header = _header(wanted, guide, changed, released, source)
+        _check_trainable(released, purpose, source.path)
+        changed = _delta(guide, base, released, source.path)
+        header = _header(purpose, guide, base, changed, released, source)
         if sees:
             header = header.model_copy(update={"input": sees})
-        contents[target] = (changed, header.metadata())
-    files.write_all({path: files.tensors_writer(*content) for path, content in contents.items()})
-    if not method.imported:
-        log.warning(
-            "methods.%s: without `imported: true` the workflow trains experts in their place",
-            method_name,
-        )
-    return targets
+        experts.append(Expert(source.path, header, changed))
+    return experts
 
 
 def read_released(path: Path) -> ReleasedExpert:
-    """A released file; DataError if it is not one."""
+    """Read a released file; DataError if it is not one."""
     state = read_weights(path)
     prefix = next((p for p in _PREFIXES if all(name.startswith(p) for name in state)), "")
     state = {name.removeprefix(prefix): value for name, value in state.items()}
@@ -125,33 +105,12 @@ def read_released(path: Path) -> ReleasedExpert:
     )
 
 
-def sources(preset: Preset, method: str, paths: list[Path], ranges: list[str]) -> list[Source]:
-    """The files with their timesteps: `ranges` ("0-200"), or the method's in order; ConfigError if not as many."""
-    wanted = preset.ranges(preset.methods[method])
-    if not preset.guidance(method).experts:
-        raise ConfigError(f"methods.{method}: has no experts")
-    if len(paths) != len(wanted):
-        raise ConfigError(f"{len(paths)} files for the {len(wanted)} experts of {method}")
-    if ranges and len(ranges) != len(paths):
-        raise ConfigError(f"--range: {len(ranges)} for {len(paths)} files")
-    timesteps = [_parse_range(text) for text in ranges] or wanted
-    return [Source(*pair) for pair in zip(paths, timesteps, strict=True)]
-
-
-def _parse_range(text: str) -> range:
-    match = re.fullmatch("([0-9]{1,9})-([0-9]{1,9})", text)
-    found = range(*map(int, match.groups())) if match else range(0)
-    if not found:
-        raise ConfigError(f"--range {text}: write FIRST-END, as in 0-200 (END is not included)")
-    return found
-
-
 def _lora_scale(
     weights: dict[str, Tensor], factors: dict[str, Tensor], adapted: set[str], path: Path
 ) -> float:
-    """What B A is multiplied with.
+    """Return the scale of the update B A.
 
-    alpha / rank for convolutions. Their linear layers leave the factor out wherever they run unmerged,
+    It is alpha / rank for convolutions. Their linear layers leave the factor out wherever they run unmerged,
     which is always: nn.Module.eval() does not call the eval() of submodules that would merge them.
     """
     ranks = {_rank(layer, weights, factors, path) for layer in sorted(adapted)}
@@ -162,7 +121,7 @@ def _lora_scale(
 
 
 def _rank(layer: str, weights: dict[str, Tensor], factors: dict[str, Tensor], path: Path) -> int:
-    """An adapter's rank; DataError unless both factors are there and fit the weight."""
+    """Return an adapter's rank; DataError unless both factors are there and fit the weight."""
     weight = weights.get(f"{layer}.weight")
     a, b = (factors.get(f"{layer}.weight.{factor}") for factor in _FACTORS)
     if weight is None or a is None or b is None:
@@ -178,12 +137,14 @@ def _rank(layer: str, weights: dict[str, Tensor], factors: dict[str, Tensor], pa
     return rank
 
 
-def _delta(guide: Guide, released: ReleasedExpert, path: Path) -> dict[str, Tensor]:
-    """What the expert changes of the guide, whose network holds the off-the-shelf weights."""
-    base = {name: value.clone() for name, value in guide.network.state_dict().items()}
+def _delta(
+    guide: Guide, base: dict[str, Tensor], released: ReleasedExpert, path: Path
+) -> dict[str, Tensor]:
+    """Return what the expert changes of the off-the-shelf weights `base`, which the guide holds again afterwards."""
     load_weights(guide.network, released.weights, path)
     check_numbers(guide.network, released.factors, path)
     changed = adapters.delta(guide.network, base)
+    guide.network.load_state_dict(base)
     replaced = [n for n in changed if f"{n}.lora_A" in released.factors]
     if replaced:
         log.warning(
@@ -198,14 +159,15 @@ def _delta(guide: Guide, released: ReleasedExpert, path: Path) -> dict[str, Tens
 def _header(
     wanted: Purpose,
     guide: Guide,
+    base: dict[str, Tensor],
     changed: dict[str, Tensor],
     released: ReleasedExpert,
     source: Source,
 ) -> ExpertHeader:
-    """An expert's header. What it trained is what it changes, batch-norm statistics aside."""
+    """Write an expert's header. What it trained is what it changes, batch-norm statistics aside."""
     statistics = dict(guide.network.named_buffers())
     trained = sum(value.numel() for name, value in changed.items() if name not in statistics)
-    rank = adapters.rank_of(changed, guide.network.state_dict()) if released.factors else None
+    rank = adapters.rank_of(changed, base) if released.factors else None
     own = {"rank": rank, "lora_scale": released.lora_scale}
     return ExpertHeader(
         **{**wanted.model_dump(), **own},
@@ -218,29 +180,25 @@ def _header(
     )
 
 
-def _check_method(released: ReleasedExpert, method: MethodConfig, name: str, path: Path) -> None:
-    if (method.trainable == "adapter") != bool(released.factors):
-        found = "adapters" if released.factors else "no adapters"
-        raise DataError(f"{path}: has {found}, but methods.{name}.trainable is {method.trainable}")
+def _check_trainable(released: ReleasedExpert, purpose: Purpose, path: Path) -> None:
+    if (purpose.trainable == "adapter") != bool(released.factors):
+        has = "adapters" if released.factors else "no adapters"
+        raise DataError(
+            f"{path}: has {has}, but methods.{purpose.method}.trainable is {purpose.trainable}"
+        )
 
 
-def _check_ranges(found: list[Source], wanted: list[range], method: str) -> None:
+def _check_ranges(sources: list[Source], wanted: list[range], method: str | None) -> None:
     """ConfigError unless the files' timesteps (sorted) are the method's ranges."""
-    for one, other in itertools.pairwise(found):
+    for one, other in itertools.pairwise(sources):
         end, start = one.timesteps.stop, other.timesteps.start
         if end > start:
             raise ConfigError(f"{one.path} and {other.path} both cover timestep {start}")
         if end < start:
             raise ConfigError(f"no file covers timestep {end}")
-    for source, mine in zip(found, wanted, strict=True):
+    for source, mine in zip(sources, wanted, strict=True):
         if source.timesteps != mine:
             given = f"{source.timesteps.start}-{source.timesteps.stop}"
             raise ConfigError(
                 f"{source.path}: range {given}, but the preset's for {method} is {mine.start}-{mine.stop}"
             )
-
-
-def _check_targets(targets: list[Path], overwrite: bool) -> None:
-    for path in targets:
-        if path.exists() and not overwrite and "released_sha256" not in files.read_metadata(path):
-            raise DataError(f"{path}: a trained expert; --overwrite replaces it")

@@ -10,14 +10,14 @@ import pandas as pd
 from ppap.config import Preset
 from ppap.config.runs import Run, expert_steps, table_runs
 from ppap.evaluation.measured import measured_of, scores_of
-from ppap.experts.bank import check_experts, read_expert
-from ppap.experts.header import purpose_of
+from ppap.experts.expert import check_experts, read_expert
 from ppap.guides.tasks.task import Score
 from ppap.report import table_formats
 from ppap.report.paper import PRINTED, PrintedRow, printed
 from ppap.report.titles import method_title, sampler_title
 from ppap.utils import files
 from ppap.workflow.layout import Layout
+from ppap.workflow.purposes import purpose_of
 
 TITLES = {
     "main": "Guidance methods (main table of the paper)",

@@ -16,15 +16,14 @@ from ppap.diffusion.batches import Drawing, GuidanceFor, draw
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import GuideAt, NoGuidance, Objective
 from ppap.diffusion.trajectory import Seeds
-from ppap.experts.bank import ExpertBank, bank_of
+from ppap.experts.bank import ExpertBank
 from ppap.guides.guide import Guide
-from ppap.utils import files
-from ppap.utils.device import device_of
-from ppap.utils.mixed_precision import autocast
+from ppap.utils import files, runtime
+from ppap.utils.checkpoint import Checkpoint
 from ppap.workflow import networks as models
 from ppap.workflow import targets
 from ppap.workflow.artefacts import TARGET, samples_identity
-from ppap.workflow.checkpoints import Checkpoint
+from ppap.workflow.experts import bank_of
 from ppap.workflow.layout import Layout, one_of
 from ppap.workflow.target_files import real_pictures
 

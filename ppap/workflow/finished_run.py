@@ -17,12 +17,12 @@ from ppap.config.contents import known
 from ppap.config.runs import Run, stored_as
 from ppap.data.datasets import RealImages, Split
 from ppap.diffusion.model import DiffusionModel
-from ppap.experts.bank import ExpertBank, bank_of
+from ppap.experts.bank import ExpertBank
 from ppap.guides.guide import Guide
 from ppap.utils import files
 from ppap.utils.errors import ConfigError
 from ppap.workflow import networks as models
-from ppap.workflow import real_images, shards
+from ppap.workflow.experts import bank_of
 from ppap.workflow.layout import Layout
 
 

@@ -206,8 +206,8 @@ class Layout:
         each = self.preset.clean_images.label_shards
         return range(len(self.clean_sizes))[part * each :][:each]
 
-    def lesson(self, guide: str, supervision: str) -> list[Path]:
-        """What experts learn from: real images, or clean ones with the teacher's labels."""
+    def examples(self, guide: str, supervision: str) -> list[Path]:
+        """List what experts learn from: real images, or clean ones with the teacher's labels."""
         if supervision == "labels":
             return self.dataset
         labels = [self.labels(guide, part) for part in range(len(self.label_sizes))]
@@ -218,8 +218,8 @@ class Layout:
         """Made once: at the paper's scale each of many experts has thousands of them."""
         return [self.clean(shard) for shard in range(len(self.clean_sizes))]
 
-    def start(self, guide: str, method: str, expert: int) -> Path | None:
-        """The expert that this one starts from, if any: the shared start, or the one before it."""
+    def initialisation(self, guide: str, method: str, expert: int) -> Path | None:
+        """Name the expert that this one starts from, if any: the shared start, or the one before it."""
         spec = self.preset.methods[method]
         if has_warm_start(self.preset, spec):
             return self.warm(guide, warm_name(str(spec.supervision), str(spec.trainable)))

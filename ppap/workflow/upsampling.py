@@ -16,11 +16,9 @@ from ppap.diffusion.cascade import Cascade, CascadeState
 from ppap.diffusion.guidance import NoGuidance
 from ppap.diffusion.samplers import State
 from ppap.diffusion.trajectory import Seeds
-from ppap.utils import files
-from ppap.utils.device import device_of
-from ppap.utils.mixed_precision import autocast
+from ppap.utils import files, runtime
+from ppap.utils.checkpoint import Checkpoint
 from ppap.workflow.cascade import load_second_stage
-from ppap.workflow.checkpoints import Checkpoint
 from ppap.workflow.drawing import clean_seeds, sample_seeds
 from ppap.workflow.layout import Layout, one_of
 from ppap.workflow.shards import clean_images, drawn_shard

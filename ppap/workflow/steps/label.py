@@ -7,9 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import torch
+from torch import Tensor
+
 from ppap.config import Preset, reads
 from ppap.config.runs import taught_guides
-from ppap.workflow.layout import Layout
+from ppap.data.shards import clean_images, finished_clean_images
+from ppap.experts.teacher import answers_on
+from ppap.utils import files, runtime
+from ppap.workflow import networks
+from ppap.workflow.artefacts import IMAGE, MIRROR, labels_identity
+from ppap.workflow.layout import Layout, one_of
 from ppap.workflow.step import Step
 
 if TYPE_CHECKING:
@@ -18,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Label(Step):
-    """Of one part of the clean images, which is several shards, by one guide."""
+    """Label one part of the clean images, which is several shards, by one guide."""
 
     message = "Labelling clean images with {wildcards.guide}, part {wildcards.part}"
     options = ("part",)
@@ -54,6 +62,33 @@ class Label(Step):
         return costs.labels(self.guide, self.part)
 
     def run(self, layout: Layout) -> None:
-        from ppap.experts.teacher import label
+        """Write the answers on the images, and on the mirror images where these are valid.
 
-        label(layout, self.guide, self.part)
+        In half precision, unless the preset says float32; NumericalError if an answer does not fit.
+        """
+        preset, out = layout.preset, layout.labels(self.guide, self.part)
+        one_of(layout.label_sizes, self.part, "part")
+        files.check_writable(out)
+        guide = networks.load_guide(layout, self.guide)
+        networks.hold_precision(layout, self.guide, guide)
+        shards = layout.shards_of_part(self.part)
+        about = labels_identity(layout, self.guide, clean_images(layout, shards).firsts)
+        images = finished_clean_images(layout, shards)
+        with runtime.autocast(preset.runtime):
+            answers = answers_on(
+                guide,
+                images,
+                self._batches(preset, len(images)),
+                mirror=preset.dataset.mirror,
+                dtype=torch.float32 if preset.runtime.precision == "float32" else torch.float16,
+                name=self.guide,
+            )
+        named = {IMAGE: answers.plain, MIRROR: answers.mirror}
+        tensors = {name: part for name, part in named.items() if part is not None}
+        files.write_tensors(out, tensors, about)
+
+    def _batches(self, preset: Preset, count: int) -> list[Tensor]:
+        """Divide the images shard by shard, so that an answer does not depend on how many shards a part has."""
+        clean = preset.clean_images
+        shards = torch.arange(count).split(clean.shard_size)
+        return [batch for shard in shards for batch in shard.split(clean.batch_size)]

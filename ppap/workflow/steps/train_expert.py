@@ -8,8 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from ppap.config import Preset, reads
-from ppap.config.runs import banks, has_warm_start
+from ppap.config.runs import banks, expert_steps, has_warm_start, warm_name
+from ppap.experts.expert import Expert, check_experts, read_expert
+from ppap.experts.header import Purpose
+from ppap.utils.errors import ConfigError
+from ppap.workflow.experts import train_and_write
 from ppap.workflow.layout import Layout
+from ppap.workflow.purposes import purpose_of
 from ppap.workflow.step import Step
 
 if TYPE_CHECKING:
@@ -18,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainExpert(Step):
-    """Of one expert of a guide and method; they are numbered from 1, which has the least noise."""
+    """Train one expert of a guide and method; they are numbered from 1, which has the least noise."""
 
     message = "Training expert {wildcards.expert} of {wildcards.guide}, {wildcards.method}"
     resources = "train_expert"
@@ -42,9 +47,9 @@ class TrainExpert(Step):
 
     def inputs(self, layout: Layout) -> list[Path]:
         supervision = layout.preset.methods[self.method].supervision
-        lesson = layout.lesson(self.guide, str(supervision))
-        start = layout.start(self.guide, self.method, self.expert)
-        return [layout.model(self.guide), *lesson, *([start] if start else [])]
+        examples = layout.examples(self.guide, str(supervision))
+        start = layout.initialisation(self.guide, self.method, self.expert)
+        return [layout.model(self.guide), *examples, *([start] if start else [])]
 
     def keys(self, preset: Preset) -> list[str]:
         method = preset.methods[self.method]
@@ -62,7 +67,53 @@ class TrainExpert(Step):
         return costs.expert(self.guide, self.method)
 
     def run(self, layout: Layout) -> None:
-        from ppap.workflow.expert_training import train_expert
+        """Train the expert, from its initialisation if it has one; write what it changes of the guide.
 
-        mark = self.fingerprint(layout.preset)
-        train_expert(layout, self.guide, self.method, self.expert, self.checkpoint(layout), mark)
+        ConfigError if the preset's method has no such expert to train.
+        """
+        preset = layout.preset
+        timesteps = self._timesteps(preset)
+        made_for = purpose_of(preset, self.guide, self.method, layout.model(self.guide))
+        _, steps = expert_steps(preset, self.guide, preset.methods[self.method])
+        if steps < 1:
+            raise ConfigError(
+                f"guides.{self.guide}.experts.steps: too few for each expert to have one"
+            )
+        train_and_write(
+            self,
+            layout,
+            self.guide,
+            name=f"{self.guide}.{self.method}.{self.expert}",
+            purpose=made_for,
+            timesteps=timesteps,
+            steps=steps,
+            initialisation=self._initialisation(layout, made_for),
+        )
+
+    def _timesteps(self, preset: Preset) -> range:
+        """Return the timesteps that the expert owns; ConfigError if there is none such to train."""
+        spec = preset.methods[self.method]
+        if not preset.guidance(self.method).experts:
+            raise ConfigError(f"methods.{self.method}: has no experts to train")
+        if spec.imported:
+            raise ConfigError(f"methods.{self.method}: its experts are imported, not trained")
+        ranges = preset.ranges(spec)
+        if not 1 <= self.expert <= len(ranges):
+            raise ConfigError(
+                f"methods.{self.method}: no expert '{self.expert}': there are {len(ranges)}, counted from 1"
+            )
+        return ranges[self.expert - 1]
+
+    def _initialisation(self, layout: Layout, made_for: Purpose) -> Expert | None:
+        """Read what the expert starts from: what all of the method share, or the expert before it."""
+        path = layout.initialisation(self.guide, self.method, self.expert)
+        if path is None:
+            return None
+        preset, spec, expert = layout.preset, layout.preset.methods[self.method], read_expert(path)
+        if has_warm_start(preset, spec):
+            name = warm_name(str(spec.supervision), str(spec.trainable))
+            shared = made_for.model_copy(update={"method": name})
+            check_experts([expert], shared, [range(preset.diffusion.timesteps)])
+        else:
+            check_experts([expert], made_for, [preset.ranges(spec)[self.expert - 2]])
+        return expert

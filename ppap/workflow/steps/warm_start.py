@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from ppap.config import Preset, reads
-from ppap.config.runs import banks, has_warm_start, warm_name
+from ppap.config.runs import banks, has_warm_start, warm_name, warm_steps
+from ppap.workflow.experts import train_and_write
 from ppap.workflow.layout import Layout
+from ppap.workflow.purposes import purpose
 from ppap.workflow.step import Step
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WarmStart(Step):
-    """Of all methods that learn the same parameters from the same supervision."""
+    """Train the shared start of all methods that learn the same parameters from the same supervision."""
 
     message = (
         "Training the shared start of {wildcards.guide}'s experts "
@@ -35,31 +37,37 @@ class WarmStart(Step):
     def jobs(cls, layout: Layout) -> Iterable[Self]:
         preset = layout.preset
         pairs = ((guide, preset.methods[name]) for guide, name in banks(preset))
-        found = [
+        starts = (
             cls(guide, str(method.supervision), str(method.trainable))
             for guide, method in pairs
             if has_warm_start(preset, method)
-        ]
-        return list(dict.fromkeys(found))
+        )
+        return list(dict.fromkeys(starts))
 
     def outputs(self, layout: Layout) -> list[Path]:
         return [layout.warm(self.guide, warm_name(self.supervision, self.trainable))]
 
     def inputs(self, layout: Layout) -> list[Path]:
-        return [layout.model(self.guide), *layout.lesson(self.guide, self.supervision)]
+        return [layout.model(self.guide), *layout.examples(self.guide, self.supervision)]
 
     def keys(self, preset: Preset) -> list[str]:
-        lesson = reads.lesson_keys(preset, self.guide, self.supervision)
-        student = reads.student_keys(preset, self.guide, self.trainable)
-        return [*lesson, *student, "experts.warm_share"]
+        examples = reads.lesson_keys(preset, self.guide, self.supervision)
+        training = reads.student_keys(preset, self.guide, self.trainable)
+        return [*examples, *training, "experts.warm_share"]
 
     def cost(self, costs: Costs) -> Cost:
         return costs.warm_start(self.guide, self.trainable)
 
     def run(self, layout: Layout) -> None:
-        from ppap.workflow.expert_training import train_warm_start
-
-        mark = self.fingerprint(layout.preset)
-        train_warm_start(
-            layout, self.guide, self.supervision, self.trainable, self.checkpoint(layout), mark
+        """Train the shared start; write what it changes of the guide."""
+        preset, name = layout.preset, warm_name(self.supervision, self.trainable)
+        weights = layout.model(self.guide)
+        train_and_write(
+            self,
+            layout,
+            self.guide,
+            name=f"{self.guide}.{name}",
+            purpose=purpose(preset, self.guide, name, self.supervision, self.trainable, weights),
+            timesteps=range(preset.diffusion.timesteps),
+            steps=warm_steps(preset, self.guide),
         )

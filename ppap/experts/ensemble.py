@@ -1,0 +1,143 @@
+"""The training of an expert ensemble from images in memory."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ppap.data.loading import ImagesInMemory
+from ppap.diffusion.model import DiffusionModel
+from ppap.diffusion.noise_ranges import Allocation, noise_ranges
+from ppap.diffusion.schedules import Schedule
+from ppap.experts.bank import ExpertBank, state_hash
+from ppap.experts.distillation import train_expert
+from ppap.experts.examples import AnsweredImages, Examples, LabelledImages
+from ppap.experts.expert import Expert
+from ppap.experts.header import ExpertHeader
+from ppap.experts.settings import AdapterConfig, ExpertsConfig
+from ppap.experts.teacher import answers_on
+from ppap.guides.guide import Guide
+from ppap.training.loop import TrainingRun
+from ppap.training.settings import Training
+from ppap.utils.errors import ConfigError
+from ppap.utils.seeds import name_seed
+
+ALL_LAYERS = AdapterConfig(layers=("*",))
+"""LoRA on every convolution and linear layer but the heads (`fc`, `head`, `classifier`), and all biases."""
+
+
+def train_experts(
+    guide: Guide,
+    model: DiffusionModel,
+    images: NDArray[np.uint8],
+    *,
+    experts: int = 5,
+    training: Training,
+    adapter: AdapterConfig | None = ALL_LAYERS,
+    truths: Tensor | None = None,
+    allocation: Allocation = "uniform",
+    warm_share: float = 0.5,
+    mirror: bool = False,
+    tau: float = 0.25,
+    seed: int = 0,
+) -> ExpertBank:
+    """Train a bank of noise-aware experts of a guide, without data: from images that the diffusion model draws.
+
+    The guide's own answers on `images`, uint8 (N, H, W, C), are what each expert learns to give on x_t (paper,
+    section 4.2), x_t being noised by the schedule of `model`. The timesteps are divided among the experts
+    (section 4.1). `training` is what all of them take together: a share of its steps, `warm_share`, goes to an
+    initialisation that they have in common. `adapter` says which few parameters they train; None: all. With `truths`
+    (N, ...), which are classes, depth maps or label maps, they learn these instead: the supervised baselines.
+    `mirror`: mirror images are as valid. The guide itself stays as it is. Training runs where the guide's weights
+    are, in the precision of the autocast around the call. ConfigError for settings that cannot be; NumericalError if
+    a loss is not finite.
+    """
+    ranges = noise_ranges(model.schedule, experts, allocation)
+    purpose = _purpose(guide, model.schedule, adapter, truths is None)
+    _check_images(images, truths)
+    examples = _examples(guide, images, truths, training.batch_size, mirror)
+    shared_steps, own_steps = _shares(training.steps, experts, warm_share)
+
+    def trained(
+        name: str, path: Path, timesteps: range, steps: int, first: Expert | None
+    ) -> Expert:
+        delta, facts = train_expert(
+            copy.deepcopy(guide),
+            examples,
+            schedule=model.schedule,
+            timesteps=timesteps,
+            training=training.model_copy(update={"steps": steps}),
+            adapter=adapter,
+            settings=ExpertsConfig(tau=tau),
+            run=TrainingRun(name, name_seed(seed, name)),
+            initialisation=first,
+        )
+        return Expert(path, ExpertHeader(**purpose | facts), delta)
+
+    shared = None
+    if shared_steps:
+        name, everywhere = "shared start", range(model.schedule.train_timesteps)
+        shared = trained(name, Path(name), everywhere, shared_steps, None)
+    bank = []
+    for number, timesteps in enumerate(ranges, 1):
+        name, path = f"expert {number} of {experts}", Path(f"expert_{number}.safetensors")
+        bank.append(trained(name, path, timesteps, own_steps, shared))
+    return ExpertBank(copy.deepcopy(guide), bank)
+
+
+def _check_images(images: NDArray[np.uint8], truths: Tensor | None) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
+        raise ConfigError(
+            f"images: {images.dtype} {images.shape}; uint8 (N, height, width, channels) was expected"
+        )
+    if truths is not None and len(truths) != len(images):
+        raise ConfigError(f"truths: {len(truths)} for {len(images)} images")
+
+
+def _examples(
+    guide: Guide,
+    images: NDArray[np.uint8],
+    truths: Tensor | None,
+    batch_size: int,
+    mirror: bool,
+) -> Examples:
+    if truths is not None:
+        return LabelledImages(images, truths, guide.own_task, mirror)
+    held = ImagesInMemory(images)
+    answers = answers_on(guide, held, torch.arange(len(held)).split(batch_size), mirror=mirror)
+    return AnsweredImages(held, answers, mirror)
+
+
+def _shares(steps: int, experts: int, warm_share: float) -> tuple[int, int]:
+    """Divide the steps: those of the shared initialisation, and those of each expert."""
+    if not 0 <= warm_share < 1:
+        raise ConfigError(f"warm_share: {warm_share}; a number from 0, and below 1, was expected")
+    warm = round(warm_share * steps) if experts > 1 else 0
+    each = (steps - warm) // experts
+    if each < 1:
+        raise ConfigError(f"training.steps: {steps} are too few for {experts} experts")
+    return warm, each
+
+
+def _purpose(
+    guide: Guide, schedule: Schedule, adapter: AdapterConfig | None, taught: bool
+) -> dict[str, object]:
+    """Return what the experts are made for, as their headers say it."""
+    betas = hashlib.sha256(np.round(schedule.betas, 9).tobytes()).hexdigest()[:12]
+    return {
+        "guide": guide.name,
+        "guide_state": state_hash(guide),
+        "task": type(guide.own_task).__name__,
+        "timesteps": schedule.train_timesteps,
+        "noise_schedule": f"betas {betas}",
+        "supervision": "teacher" if taught else "labels",
+        "trainable": "all" if adapter is None else "adapter",
+        "rank": adapter.rank if adapter else None,
+        "lora_scale": adapter.alpha / adapter.rank if adapter else 1.0,
+    }

@@ -1,0 +1,137 @@
+"""Examples that experts learn from: images, with a teacher's answers on them or with what is true of them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ppap.data import augmentation, datasets, loading, streams
+from ppap.data.loading import Images
+from ppap.data.settings import DatasetConfig
+from ppap.guides.tasks.task import Task
+from ppap.training.loop import TrainingRun
+
+
+class Batch(NamedTuple):
+    """Clean images x0 (B, C, H, W) in [-1, 1], and the answers (B, ...) that an expert is to give on x_t."""
+
+    x0: Tensor
+    answers: Tensor
+
+
+Batches = Callable[[int], Batch]
+"""The batch of each training step; its random numbers are the first that torch's global generator gives there."""
+
+
+class Examples(Protocol):
+    """Images with answers, from which random batches are drawn."""
+
+    @property
+    def from_teacher(self) -> bool:
+        """Whether the answers are a teacher's; else they are true."""
+
+    def batches(self, batch_size: int, run: TrainingRun, device: torch.device) -> Batches:
+        """Draw the batches of a training run, on the device."""
+
+
+class Answers(Protocol):
+    """A teacher's answers (N, ...) on images, and on the mirror images."""
+
+    def take(self, indices: Tensor, mirrored: Tensor) -> Tensor:
+        """Return float32 answers (B, ...) on these images, on the mirror image where `mirrored` (B,) is true."""
+
+
+@dataclass(frozen=True)
+class AnsweredImages:
+    """Images with a teacher's answers on them; with `mirror`, each is mirrored half of the time.
+
+    Large batches are read by worker processes, ahead of the training. These draw their choices from generators with
+    the seeds of the steps, and the training draws them once more, so that its random numbers do not depend on that.
+    """
+
+    images: Images
+    answers: Answers
+    mirror: bool
+    from_teacher = True
+
+    def batches(self, batch_size: int, run: TrainingRun, device: torch.device) -> Batches:
+        count, mirror = len(self.images), self.mirror
+        large = loading.is_large(self.images, batch_size)
+
+        def choices(first: int) -> Iterator[_Choice]:
+            for step in itertools.count(first):
+                generator = torch.Generator().manual_seed(run.seed_at(step))
+                yield _choose(count, batch_size, mirror, generator)
+
+        parts: Iterator[list[Tensor]] | None = None  # from the step on that is asked for first
+
+        def batch(step: int) -> Batch:
+            nonlocal parts
+            parts = parts or loading.load(self._read, choices(step), device, large)
+            _choose(count, batch_size, mirror)
+            images, mirrored, answers = (p.to(device, non_blocking=True) for p in next(parts))
+            return Batch(augmentation.mirrored(datasets.to_tensor(images), mirrored), answers)
+
+        return batch
+
+    def _read(self, choice: _Choice) -> list[Tensor]:
+        images = torch.from_numpy(self.images.take(choice.indices))
+        return [images, choice.mirrored, self.answers.take(*choice)]
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Real images, uint8 (N, H, W, C), with what is true of them (N, ...) as `task` has it."""
+
+    images: NDArray[np.uint8]
+    truths: Tensor
+    task: Task
+    mirror: bool
+    from_teacher = False
+
+    def batches(self, batch_size: int, run: TrainingRun, device: torch.device) -> Batches:
+        images = datasets.to_tensor(self.images).to(device)
+        truths = self.truths.to(device)
+
+        def batch(step: int) -> Batch:
+            indices, mirrored = _choose(len(images), batch_size, self.mirror)
+            x0, true = images[indices], truths[indices]
+            answers = augmentation.where(mirrored, self.task.mirrored(true), true)
+            return Batch(augmentation.mirrored(x0, mirrored), answers)
+
+        return batch
+
+
+@dataclass(frozen=True)
+class StreamedImages:
+    """Labelled images of a data set that is too large for memory."""
+
+    dataset: DatasetConfig
+    from_teacher = False
+
+    def batches(self, batch_size: int, run: TrainingRun, device: torch.device) -> Batches:
+        read = streams.training_batches(self.dataset, batch_size, run.seed, device)
+        return lambda step: Batch(*read(step))
+
+
+class _Choice(NamedTuple):
+    """The images of a batch, and which of them are mirrored: (B,) each."""
+
+    indices: Tensor
+    mirrored: Tensor
+
+
+def _choose(
+    count: int, batch_size: int, mirror: bool, generator: torch.Generator | None = None
+) -> _Choice:
+    """Draw a batch from this generator, by default torch's global one."""
+    indices = torch.randint(count, (batch_size,), generator=generator)
+    coin = torch.rand(batch_size, generator=generator)
+    return _Choice(indices, coin < (0.5 if mirror else 0.0))

@@ -1,0 +1,183 @@
+"""Batches: read by worker processes or on demand, they are the same; an expert's examples, and a teacher's answers."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ppap.data import augmentation, loading
+from ppap.data.datasets import to_tensor
+from ppap.data.loading import ImagesInMemory
+from ppap.experts.examples import AnsweredImages, Batches, LabelledImages
+from ppap.experts.teacher import TeacherAnswers, answers_on
+from ppap.guides.guide import Guide
+from ppap.guides.tasks.classification import Classification
+from ppap.training.loop import TrainingRun, train
+from ppap.training.settings import Training
+from ppap.utils.checkpoint import Checkpoint, Unkept
+from ppap.utils.errors import DataError
+from tests.conftest import SMOKE, ppap
+
+CPU = torch.device("cpu")
+COUNT, STEPS = 64, 12
+TRAINING = Training(steps=STEPS, batch_size=8, learning_rate=1e-2, checkpoint_every=5)
+
+
+@pytest.fixture(params=["workers", "on demand"])
+def reading(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to read batches, which tests' small ones would not choose by their size."""
+    monkeypatch.setattr(loading, "LARGE", 1 if request.param == "workers" else 1 << 40)
+
+
+class Images(ImagesInMemory):
+    """Images on a disk; one of them it cannot read."""
+
+    def __init__(self, broken: int = -1) -> None:
+        super().__init__(np.random.default_rng(0).integers(0, 256, (COUNT, 4, 4, 1), np.uint8))
+        self.broken = broken
+
+    def take(self, indices: Tensor) -> np.ndarray:
+        if self.broken in indices.tolist():
+            raise DataError("0003.npy: cannot be read: Input/output error")
+        return super().take(indices)
+
+
+def examples(images: Images | None = None) -> AnsweredImages:
+    plain, mirror = torch.randn(2, COUNT, 3, generator=torch.Generator().manual_seed(1))
+    return AnsweredImages(images or Images(), TeacherAnswers(plain, mirror), mirror=True)
+
+
+@pytest.mark.usefixtures("reading")
+def test_images_come_in_the_order_that_is_asked_for_and_no_random_number_is_drawn() -> None:
+    images, order = Images(), torch.randperm(COUNT).split(7)
+    before = torch.get_rng_state()
+    found = list(loading.batches(images, order, CPU))
+    assert torch.equal(torch.get_rng_state(), before)
+    wanted = torch.from_numpy(images.images)
+    assert len(found) == 10
+    for batch, indices in zip(found, order, strict=True):
+        assert torch.equal(batch, wanted[indices])
+
+
+@pytest.mark.usefixtures("reading")
+def test_what_cannot_be_read_is_said_in_its_turn_in_one_line() -> None:
+    read = loading.batches(Images(broken=20), torch.arange(COUNT).split(8), CPU)
+    assert [len(next(read)), len(next(read))] == [8, 8]
+    with pytest.raises(DataError, match=r"^0003\.npy: cannot be read: Input/output error$"):
+        next(read)
+
+
+def drawn(run: TrainingRun, step: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The random numbers of a step: the images of a batch, which are mirrored, and what is drawn after these."""
+    torch.manual_seed(run.seed_at(step))
+    return torch.randint(COUNT, (8,)), torch.rand(8) < 0.5, torch.randn(3)
+
+
+@pytest.mark.usefixtures("reading")
+@pytest.mark.parametrize("first", [0, 5])
+def test_a_steps_batch_and_its_other_random_numbers_depend_on_its_seed_alone(first: int) -> None:
+    run, of = TrainingRun("expert", 5), examples()
+    batches = of.batches(8, run, CPU)
+    x0 = to_tensor(of.images.images)
+    for step in range(first, STEPS):
+        indices, mirrored, after = drawn(run, step)
+        torch.manual_seed(run.seed_at(step))
+        batch = batches(step)
+        assert torch.equal(torch.randn(3), after)
+        for i, flipped, image, answer in zip(indices, mirrored, *batch, strict=True):
+            assert torch.equal(image, x0[i].flip(-1) if flipped else x0[i])
+            assert torch.equal(answer, (of.answers.mirror if flipped else of.answers.plain)[i])
+
+
+def test_truths_are_drawn_in_the_same_way_and_mirrored_with_their_images() -> None:
+    class Columns(Classification):
+        def mirrored(self, truths: Tensor) -> Tensor:
+            return truths.flip(-1)
+
+    images, run = Images().images, TrainingRun("expert", 5)
+    truths = torch.arange(COUNT * 2).view(COUNT, 2)
+    task = Columns.__new__(Columns)
+    batches = LabelledImages(images, truths, task, mirror=True).batches(8, run, CPU)
+    indices, mirrored, _ = drawn(run, 3)
+    torch.manual_seed(run.seed_at(3))
+    x0, answers = batches(3)
+    for i, flipped, image, answer in zip(indices, mirrored, x0, answers, strict=True):
+        assert torch.equal(
+            image, to_tensor(images)[i].flip(-1) if flipped else to_tensor(images)[i]
+        )
+        assert torch.equal(answer, truths[i].flip(-1) if flipped else truths[i])
+
+
+def trained(batches: Batches, run: TrainingRun, killed_at: int = -1) -> list[Tensor]:
+    """The weights of a network that learns from noised images, as experts do."""
+    torch.manual_seed(0)
+    network = nn.Linear(16, 3)
+
+    def loss_at(step: int) -> Tensor:
+        if step == killed_at:
+            raise KeyboardInterrupt
+        x0, answers = batches(step)
+        t = torch.randint(10, (len(x0), 1))
+        return F.mse_loss(network((x0.flatten(1) + t * torch.randn(8, 16)) / 10), answers)
+
+    train(network, loss_at, TRAINING, run)
+    return [value.clone() for value in network.state_dict().values()]
+
+
+@pytest.mark.usefixtures("reading")
+@pytest.mark.parametrize("killed_at", [3, 6, 11])
+def test_a_training_that_is_killed_ends_with_the_same_weights(
+    killed_at: int, tmp_path: Path
+) -> None:
+    run = TrainingRun("expert", 5, Checkpoint(tmp_path / "expert.ckpt", "m"))
+    undisturbed = run._replace(checkpoint=Unkept())
+    expected = trained(examples().batches(8, undisturbed, CPU), undisturbed)
+    with pytest.raises(KeyboardInterrupt):
+        trained(examples().batches(8, run, CPU), run, killed_at)
+    assert run.checkpoint.path.exists() == (killed_at > 5)
+    assert all(map(torch.equal, trained(examples().batches(8, run, CPU), run), expected))
+
+
+def test_an_expert_has_the_same_bytes_whether_or_not_its_batches_are_read_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (("pretrain", SMOKE, "diffusion"), ("pretrain", SMOKE, "resnet"),
+                 ("generate", SMOKE, "--shard", 0), ("generate", SMOKE, "--shard", 1)):  # fmt: skip
+        ppap(*step, cwd=tmp_path)
+    made = []
+    for large in (1 << 20, 1):
+        monkeypatch.setattr(loading, "LARGE", large)
+        results = tmp_path / "results" / "smoke"
+        ppap("label", SMOKE, "resnet", cwd=tmp_path)
+        ppap("warm-start", SMOKE, "resnet", "teacher", "adapter", cwd=tmp_path)
+        ppap("train-expert", SMOKE, "resnet", "ppap_5", 1, cwd=tmp_path)
+        paths = [*(results / "labels").rglob("*"), *(results / "experts").rglob("*")]
+        made.append({path.name: path.read_bytes() for path in sorted(paths) if path.is_file()})
+        shutil.rmtree(results / "labels")
+        shutil.rmtree(results / "experts")
+    assert len(made[0]) == 3 and made[0] == made[1]
+
+
+@pytest.mark.usefixtures("reading")
+def test_a_teacher_answers_on_images_and_on_their_mirror_images() -> None:
+    guide = Guide(nn.Flatten(), 4, (0.5,), (0.5,))
+    images = Images()
+    answers = answers_on(guide, images, torch.arange(COUNT).split(9), mirror=True)
+    x0 = to_tensor(images.images)
+    assert torch.equal(answers.plain, x0.flatten(1))
+    assert torch.equal(answers.mirror, x0.flip(-1).flatten(1))
+
+
+def test_shifted_images_are_parts_of_the_same_image_with_its_edge_repeated() -> None:
+    images = torch.randn(32, 2, 5, 5)
+    torch.manual_seed(0)
+    moved = augmentation.shifted(images, 2)
+    padded = F.pad(images, [2] * 4, mode="replicate")
+    windows = padded.unfold(2, 5, 1).unfold(3, 5, 1)  # (B, C, rows, columns, 5, 5)
+    equal = (windows == moved[:, :, None, None]).all(-1).all(-1).all(1).flatten(1)
+    assert equal.any(1).all() and equal.float().argmax(1).unique().numel() > 10
+    assert augmentation.shifted(images, 0) is images
