@@ -11,8 +11,8 @@ from benchmarks.timing import Stopwatch, Work
 from ppap.config import Preset
 from ppap.diffusion.trajectory import Seeds
 from ppap.experts.examples import Batch
-from ppap.utils import runtime
-from ppap.utils.runtime import Runtime
+from ppap.utils.device import Runtime, device_of
+from ppap.utils.mixed_precision import autocast
 
 SCALE = 7.5
 """Of guidance, as in the paper."""

@@ -27,8 +27,8 @@ from ppap.guides.guide import Guide
 from ppap.guides.libraries.library import Shape
 from ppap.guides.libraries.registry import build_network
 from ppap.utils import files
+from ppap.utils.device import Runtime
 from ppap.utils.mixed_precision import autocast, hold_precision
-from ppap.utils.runtime import Runtime
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
 from tests.conftest import SMOKE, ppap

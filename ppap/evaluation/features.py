@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ppap.config import Preset
 from ppap.config.runs import Run, group
-from ppap.data import datasets, loading
+from ppap.data import loading
 from ppap.data.loading import Images, ImagesInMemory
 from ppap.data.shards import samples, sha256_with
 from ppap.evaluation import judging

@@ -17,8 +17,8 @@ from ppap.diffusion.denoiser import add_noise
 from ppap.diffusion.guidance import GuideAt, NoGuidance
 from ppap.evaluation.empirical_posterior import EmpiricalPosterior
 from ppap.guides.tasks.task import Task
-from ppap.utils import runtime
 from ppap.utils.checkpoint import Unkept
+from ppap.utils.device import device_of
 from ppap.utils.seeds import noise_at
 from ppap.workflow import networks as models
 from ppap.workflow import targets

@@ -12,7 +12,6 @@ from ppap.data import augmentation, datasets, loading
 from ppap.data.loading import Images
 from ppap.guides.guide import Guide
 from ppap.utils.errors import NumericalError
-from ppap.utils.mixed_precision import autocast
 from ppap.utils.progress import Bar
 
 

@@ -45,9 +45,7 @@ def problems(layout: Layout, files: bool = False) -> list[PPAPError]:
     checks: list[tuple[str, Check]] = [
         (
             DIFFUSION,
-            partial(
-                preset.diffusion.source.check, preset.diffusion, preset.dataset, try_network
-            ),
+            partial(preset.diffusion.source.check, preset.diffusion, preset.dataset, try_network),
         ),
         *((preset.key(name), partial(_network, layout, name)) for name, _ in networks(preset)),
         *((f"guides.{name}.task", partial(_own_task, preset, name)) for name in preset.guides),

@@ -18,8 +18,10 @@ from ppap.diffusion.guidance import GuideAt, NoGuidance, Objective
 from ppap.diffusion.trajectory import Seeds
 from ppap.experts.bank import ExpertBank
 from ppap.guides.guide import Guide
-from ppap.utils import files, runtime
+from ppap.utils import files
 from ppap.utils.checkpoint import Checkpoint
+from ppap.utils.device import device_of
+from ppap.utils.mixed_precision import autocast
 from ppap.workflow import networks as models
 from ppap.workflow import targets
 from ppap.workflow.artefacts import TARGET, samples_identity

@@ -12,7 +12,8 @@ from ppap.experts.expert import Expert, check_experts, read_expert
 from ppap.experts.header import ExpertHeader, Purpose
 from ppap.guides.guide import Guide
 from ppap.training.loop import TrainingRun
-from ppap.utils import files, runtime
+from ppap.utils import files
+from ppap.utils.mixed_precision import autocast
 from ppap.utils.seeds import name_seed
 from ppap.workflow import networks
 from ppap.workflow.layout import Layout
@@ -47,7 +48,7 @@ def train_and_write(
     checkpoint = job.checkpoint(layout)
     files.check_writable(out, checkpoint.path)
     network = networks.load_guide(layout, guide)
-    with runtime.autocast(preset.runtime):
+    with autocast(preset.runtime):
         delta, facts = train_expert(
             network,
             _examples(layout, guide, str(purpose.supervision)),

@@ -16,8 +16,10 @@ from ppap.diffusion.cascade import Cascade, CascadeState
 from ppap.diffusion.guidance import NoGuidance
 from ppap.diffusion.samplers import State
 from ppap.diffusion.trajectory import Seeds
-from ppap.utils import files, runtime
+from ppap.utils import files
 from ppap.utils.checkpoint import Checkpoint
+from ppap.utils.device import device_of
+from ppap.utils.mixed_precision import autocast
 from ppap.workflow.cascade import load_second_stage
 from ppap.workflow.drawing import clean_seeds, sample_seeds
 from ppap.workflow.layout import Layout, one_of

@@ -14,7 +14,8 @@ from ppap.config import Preset, reads
 from ppap.config.runs import taught_guides
 from ppap.data.shards import clean_images, finished_clean_images
 from ppap.experts.teacher import answers_on
-from ppap.utils import files, runtime
+from ppap.utils import files
+from ppap.utils.mixed_precision import autocast
 from ppap.workflow import networks
 from ppap.workflow.artefacts import IMAGE, MIRROR, labels_identity
 from ppap.workflow.layout import Layout, one_of
@@ -74,7 +75,7 @@ class Label(Step):
         shards = layout.shards_of_part(self.part)
         about = labels_identity(layout, self.guide, clean_images(layout, shards).firsts)
         images = finished_clean_images(layout, shards)
-        with runtime.autocast(preset.runtime):
+        with autocast(preset.runtime):
             answers = answers_on(
                 guide,
                 images,

@@ -19,8 +19,10 @@ from ppap.diffusion.training import train_diffusion
 from ppap.guides.training import holdout_scores, train_guide
 from ppap.training.loop import TrainingRun
 from ppap.training.settings import Training
-from ppap.utils import files, runtime
+from ppap.utils import files
+from ppap.utils.device import device_of, place
 from ppap.utils.errors import ConfigError
+from ppap.utils.mixed_precision import autocast
 from ppap.utils.seeds import Stream, mix, name_seed
 from ppap.utils.settings import DIFFUSION
 from ppap.workflow import networks
@@ -73,7 +75,7 @@ class Pretrain(Step):
         files.check_writable(out, checkpoint.path)
         torch.manual_seed(mix(seed, Stream.INITIAL_WEIGHTS))
         train = _diffusion if self.model == DIFFUSION else _guide
-        with runtime.autocast(preset.runtime):
+        with autocast(preset.runtime):
             network, facts = train(layout, training, TrainingRun(self.model, seed, checkpoint))
         about = {"model": self.model, "config": self.fingerprint(preset)}
         files.write_tensors(out, network.state_dict(), facts | about)
@@ -84,10 +86,10 @@ def _diffusion(
     layout: Layout, training: Training, run: TrainingRun
 ) -> tuple[nn.Module, dict[str, str]]:
     preset, spec = layout.preset, layout.preset.diffusion
-    network = runtime.place(networks.new_diffusion(layout), preset.runtime)
+    network = place(networks.new_diffusion(layout), preset.runtime)
     schedule = Schedule.create(spec.noise_schedule, spec.timesteps)
     data = datasets.load(layout, "train")
-    images = datasets.to_tensor(data.images).to(runtime.device(preset.runtime))
+    images = datasets.to_tensor(data.images).to(device_of(preset.runtime))
     return network, _texts(train_diffusion(network, images, schedule, training, run))
 
 
