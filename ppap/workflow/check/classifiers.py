@@ -9,12 +9,15 @@ import torch
 from torch import Tensor
 
 from ppap.config import GuideConfig, Preset
-from ppap.evaluation.evaluators import evaluator_of
+from ppap.evaluation.evaluator import check_answers
 from ppap.experts import lora as adapters
 from ppap.guides.guide import Guide
 from ppap.guides.libraries.library import Shape, code_of, is_known
 from ppap.guides.libraries.settings import NetworkConfig
 from ppap.utils.errors import ConfigError, PPAPError
+from ppap.utils.runtime import Runtime
+from ppap.utils.settings import EVALUATOR
+from ppap.workflow import evaluator
 from ppap.workflow import networks as models
 from ppap.workflow.check.trial import short, try_network
 from ppap.workflow.layout import Layout
@@ -35,6 +38,13 @@ def check_classifier(layout: Layout, name: str) -> None:
     try_network(trial, f"model '{spec.model}'", spec.library.of_user)
 
 
+def check_evaluator(layout: Layout) -> None:
+    """An evaluator without files judges two images of noise; others are tried by their networks."""
+    if not layout.preset.evaluator.judged_by:
+        shape = (_IMAGES, *layout.preset.dataset.shape)
+        evaluator.untrained_extractor(layout)(torch.randint(256, shape, dtype=torch.uint8))
+
+
 def _weights_exist(spec: NetworkConfig, key: str, shape: Shape) -> None:
     try:
         code_of(spec.model)[0].check(spec, shape, key)
@@ -48,8 +58,8 @@ def _try_classifier(layout: Layout, name: str, spec: NetworkConfig) -> None:
     preset = layout.preset
     guide = models.new_guide(layout, name)
     _guides(preset, spec, guide.eval().requires_grad_(False))
-    if name in preset.evaluator.networks:
-        evaluator_of(preset).check_network(name, guide, _images(preset))
+    if name == EVALUATOR:
+        _gives_features(preset, guide)
     for batch in _whole_batches(preset, spec):
         _learns(preset, spec, guide.requires_grad_(True), batch)
     if isinstance(spec, GuideConfig) and "adapter" in _trained_parts(preset):
@@ -83,6 +93,14 @@ def _guides(preset: Preset, spec: NetworkConfig, guide: Guide) -> None:
         )
     if not gradient.is_meta and not torch.isfinite(gradient).all():
         raise ConfigError(f"model '{spec.model}': the gradient of its answer is not finite")
+
+
+def _gives_features(preset: Preset, guide: Guide) -> None:
+    """Its penultimate features are one vector an image, and so are its logits, a number for each class."""
+    extract = preset.evaluator.extractor({EVALUATOR: guide}, Runtime(device="cpu"))
+    answers = extract((_images(preset) * 127.5 + 127.5).byte())
+    spec = preset.evaluator.describe(_IMAGES, preset.dataset.classes)
+    check_answers(f"model '{guide.name}'", answers, spec)
 
 
 def _adapts(preset: Preset, spec: GuideConfig, guide: Guide) -> None:

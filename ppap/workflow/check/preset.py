@@ -12,10 +12,9 @@ from pathlib import Path
 from ppap.config import Preset, runs
 from ppap.config.contents import networks, sources
 from ppap.diffusion.networks import sources as diffusion_sources
-from ppap.evaluation.evaluators import evaluator_of
 from ppap.utils.errors import ConfigError, ModelError, PPAPError, UserCodeError
 from ppap.utils.settings import DATASET, DIFFUSION, EVALUATOR, REFERENCE
-from ppap.workflow.check.classifiers import check_classifier
+from ppap.workflow.check.classifiers import check_classifier, check_evaluator
 from ppap.workflow.check.tasks import check_task
 from ppap.workflow.check.trial import quietly, try_network
 from ppap.workflow.layout import Layout
@@ -31,7 +30,7 @@ def problems(layout: Layout, files: bool = False) -> list[PPAPError]:
         (preset.key(name), partial(check_classifier, layout, name)) for name, _ in networks(preset)
     ]
     checks += [(f"guides.{name}.task", partial(check_task, preset, name)) for name in preset.guides]
-    checks += [(EVALUATOR, partial(_evaluator, preset))]
+    checks += [(EVALUATOR, partial(check_evaluator, layout))]
     checks += [(DATASET, partial(_registered, preset)), ("guides", partial(_stands_for, preset))]
     found = [problem for key, check in checks if (problem := _problem(key, check))]
     return found + (list(_missing(preset)) if files else [])
@@ -55,11 +54,6 @@ def _problem(key: str, check: Check) -> PPAPError | None:
 
 def _diffusion(preset: Preset) -> None:
     diffusion_sources.code_of(preset).check(preset, try_network)
-
-
-def _evaluator(preset: Preset) -> None:
-    """The evaluator as a whole; the classifiers in it are tried as guides are."""
-    evaluator_of(preset).check()
 
 
 def _registered(preset: Preset) -> None:
