@@ -38,6 +38,7 @@ def _draw_panel(axis: Axes, scored: Sequence[Scored], score: Score) -> None:
         )  # fmt: skip
     for method, look in style.looks(frame["method"].dropna()).items():
         mine = frame[frame["method"] == method]
-        style.line(axis, mine["timestep"], mine["score"], look, method_title(method), False)
+        if len(mine):
+            style.line(axis, mine["timestep"], mine["score"], look, method_title(method), False)
     named = score._replace(title=score.of_truth or score.title)
     axis.set(xlabel=style.TIME, ylabel=axis_title(named))
