@@ -149,6 +149,14 @@ def test_a_preset_is_compared_with_what_is_published_of_it(tmp_path: Path) -> No
     assert "5 of 5 rows" in closing("digits", "published/digits", cwd=tmp_path)
 
 
+def test_a_folder_is_compared_by_its_name_without_a_preset(tmp_path: Path) -> None:
+    write(tmp_path / "results" / "mine")
+    write(tmp_path / "published" / "theirs")
+    assert "5 of 5 rows agree" in closing("mine", "theirs", cwd=tmp_path)
+    write(tmp_path / "published" / "mine")
+    assert "5 of 5 rows agree with the published table" in closing("mine", cwd=tmp_path)
+
+
 def test_nothing_published_is_an_error_unless_it_may_be(tmp_path: Path) -> None:
     write(tmp_path / "results" / "smoke")
     done = ppap("compare", SMOKE, cwd=tmp_path, check=False)

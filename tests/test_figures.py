@@ -19,10 +19,9 @@ from ppap import config as presets
 from ppap.config import Preset, runs
 from ppap.config.runs import heard_runs
 from ppap.data import datasets
-from ppap.evaluation import metrics, noisy_inputs
+from ppap.evaluation import metrics
 from ppap.evaluation.empirical_posterior import EmpiricalPosterior
 from ppap.report import pictures, style
-from ppap.report.figures import FIGURES, figure_names, figure_of
 from ppap.report.figures.gradients import nearest
 from ppap.report.figures.samples import columns
 from ppap.report.paper import PrintedRow, printed
@@ -30,6 +29,8 @@ from ppap.report.titles import METHODS, sampler_title
 from ppap.utils import files
 from ppap.workflow import networks as models
 from ppap.workflow import targets
+from ppap.workflow.figures import figure_names, figure_of, kinds
+from ppap.workflow.figures.noisy_inputs import draw_unguided, scores
 from ppap.workflow.layout import Layout
 from ppap.workflow.steps import all_jobs
 from ppap.workflow.steps.figure import Figure
@@ -103,9 +104,8 @@ def visible(figure: Plot) -> list[tuple[str, object]]:
 
 def test_noisy_inputs_are_scored_by_what_the_guide_says_of_x_t(done: Layout) -> None:
     """Of all but no noise, the off-the-shelf guide's accuracy is that on the clean images."""
-    preset, held_out = done.preset, noisy_inputs.HeldOut(done)
-    guide = runs.main_guides(preset)[0]
-    found = list(noisy_inputs.scores(held_out, guide, heard_runs(preset, guide)))
+    preset, guide = done.preset, runs.main_guides(done.preset)[0]
+    found = list(scores(done, guide, None if done.knows_truth(guide) else draw_unguided(done)))
     kept = preset.schedule(preset.figures.sampler).timesteps
     data = datasets.load(done, "holdout").first(preset.figures.images)
     network = models.load_guide(done, guide)
@@ -129,15 +129,10 @@ def test_an_unknown_figure_is_refused(done: Layout, tmp_path: Path) -> None:
 # -- kinds -------------------------------------------------------------------------------------------
 
 
-def test_every_module_of_the_room_is_a_kind_and_its_name() -> None:
-    room = ROOT / "ppap" / "report" / "figures"
-    assert set(FIGURES) == {path.stem for path in room.glob("*.py")} - {"__init__", "kind"}
-
-
 def test_each_kind_has_a_caption() -> None:
     captions = (ROOT / "workflow" / "report" / "figure.rst").read_text()
     assert set(re.findall(r'"(\w+?)_?"\) %}|== "(\w+)"', captions)) == {
-        (name, "") if kind.of_guide else ("", name) for name, kind in FIGURES.items()
+        (name, "") if kind.of_guide else ("", name) for name, kind in kinds().items()
     }
 
 
@@ -279,7 +274,7 @@ def test_samples_show_classes_from_all_over_whose_names_do_not_touch(imagenet) -
             path = layout.samples(run, 0)
             files.write_tensors(path.with_suffix(".safetensors"), {"target": numbers})
             files.write_array(path, np.zeros((500, 32, 32, 3), np.uint8))
-    figure = FIGURES["samples"].draw(layout, "resnet50")
+    figure = kinds()["samples"].draw(layout, "resnet50")
     title, *headings = figure.texts[:11]
     known = ["".join(name.split()) for name in config.dataset.class_names]
     classes = [known.index("".join(text.get_text().split())) for text in headings]
@@ -311,7 +306,7 @@ def test_the_papers_values_have_readable_axes_and_so_have_nearly_equal_ones(
             about = {"sampler": sampler, "guide": guide} | counts | {"methods": methods}
             files.write_json(layout.metrics(sampler, guide), about)
     for name in ("metrics", "parameters"):
-        figure = FIGURES[name].draw(layout, "")
+        figure = kinds()[name].draw(layout, "")
         for axis in figure.axes:
             assert not overlap(ticks(axis), figure)
             if axis.get_xlabel() not in ("Target class (%) ↑", "trained parameters, all experts"):

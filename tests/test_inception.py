@@ -13,9 +13,9 @@ from PIL import Image
 from ppap import config as presets
 from ppap.data import realdata
 from ppap.evaluation import metrics
-from ppap.evaluation.evaluators import evaluator_of
 from ppap.utils import files
 from ppap.utils.settings import EVALUATOR, REFERENCE
+from ppap.workflow.evaluator import load_extractor
 from ppap.workflow.layout import Layout
 from tests.conftest import ROOT, ppap
 
@@ -72,7 +72,7 @@ def test_metrics_are_those_of_torch_fidelity(preset: Path, weights: Path, tmp_pa
     ppap("reference-features", preset, cwd=tmp_path)
     config = presets.load(preset)
     layout = Layout(config, tmp_path / "results")
-    extract = evaluator_of(config).load(layout)
+    extract = load_extractor(layout)
     samples = extract(torch.from_numpy(drawn).permute(0, 3, 1, 2))
     assert samples["features"].shape == (8, 2048) and samples["logits"].shape == (8, 1008)
     samples["target"] = torch.zeros(8)

@@ -9,6 +9,7 @@ import pytest
 from ppap import config as presets
 from ppap.guides.tasks.classification import Classification
 from ppap.report import table_formats, tables
+from ppap.workflow.table_rows import about
 from tests.conftest import DIGITS, ROOT
 
 
@@ -45,7 +46,7 @@ def readable() -> pd.DataFrame:
 
 
 def test_html_has_the_cells_title_and_note_of_the_markdown(readable: pd.DataFrame) -> None:
-    note = tables.note(presets.load(DIGITS), "main", Classification.scores, True)
+    note = tables.note(about(presets.load(DIGITS), "main"), Classification.scores, True)
     markdown = table_formats.markdown(readable, "A title", note)
     lines = [line.strip("|").split("|") for line in markdown.splitlines() if line[:1] == "|"]
     wanted = [[cell.strip() for cell in line] for line in (lines[0], *lines[2:])]
@@ -55,7 +56,7 @@ def test_html_has_the_cells_title_and_note_of_the_markdown(readable: pd.DataFram
 
 
 def test_the_note_says_which_values_can_be_compared_with_print() -> None:
-    notes = {name: tables.note(presets.load(ROOT / "config" / f"{name}.yaml"), "main", (), True)
+    notes = {name: tables.note(about(presets.load(ROOT / "config" / f"{name}.yaml"), "main"), (), True)
              for name in ("digits", "cifar10", "imagenet256")}  # fmt: skip
     other = {
         name: "another data set and another feature extractor" in n for name, n in notes.items()

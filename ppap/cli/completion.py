@@ -9,6 +9,12 @@ from typing import Any
 
 import typer
 
+from ppap import config as presets
+from ppap.config import yaml_values
+from ppap.utils.errors import ConfigError
+from ppap.utils.settings import UNGUIDED
+from ppap.workflow.figures import figure_names as names_of_figures
+
 Completer = Callable[[typer.Context, str], list[str]]
 
 

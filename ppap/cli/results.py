@@ -9,8 +9,12 @@ from typing import Annotated
 import typer
 
 from ppap.cli import completion
-from ppap.cli.arguments import PresetName, open_preset
+from ppap.cli.arguments import PresetName, Started, open_preset
+from ppap.config.runs import all_runs
 from ppap.utils.errors import DataError
+from ppap.workflow.steps.figure import Figure
+from ppap.workflow.steps.metrics import Metrics
+from ppap.workflow.steps.table import Table
 
 
 class Format(enum.StrEnum):
@@ -26,9 +30,19 @@ def publish(preset: PresetName) -> None:
     incomplete; a second time there is nothing to do.
     """
     from ppap.report import publish as publishing
+    from ppap.workflow import table_rows
 
     layout = open_preset(preset)
-    changed = publishing.publish(layout)
+    jobs = (job for step in (Table, Figure, Metrics) for job in step.jobs(layout))
+    changed = publishing.publish(
+        made=[path for job in jobs for path in job.outputs(layout)],
+        root=layout.root,
+        runs={run: layout.metrics(run.sampler, run.guide) for run in all_runs(layout.preset)},
+        tables={
+            layout.table(name, "json"): table_rows.table(layout, name)
+            for name in layout.preset.tables
+        },
+    )
     print("\n".join(map(str, changed)) if changed else f"{publishing.PUBLISHED}: nothing to renew")
 
 
@@ -36,14 +50,14 @@ def compare(
     first: Annotated[
         str,
         typer.Argument(
-            help="a preset, or a folder that holds metrics/ or tables/",
+            help="a name in results/, a preset, or a folder that holds metrics/ or tables/",
             autocompletion=completion.preset_names,
         ),
     ],
     second: Annotated[
         str,
         typer.Argument(
-            help="another; what is published of the first if left out",
+            help="another, or a name in published/; left out: what is published of the first",
             autocompletion=completion.preset_names,
         ),
     ] = "",
@@ -64,33 +78,32 @@ def compare(
     from ppap.report import compare_formats as formats
     from ppap.report.publish import PUBLISHED
 
-    folder = _folder(first)
+    folder = _folder(first, Started.results)
     published = PUBLISHED / folder.name
     if second:
-        other = comparing.read(_folder(second))
+        other = comparing.read(_folder(second, Started.results, PUBLISHED))
     elif published.is_dir():
         other = comparing.read(published, "the published table")
     elif if_published:
         return
     else:
         raise DataError(f"{published}: nothing is published of {first}; name a second one")
-    found = comparing.compare(comparing.read(folder), other)
+    comparison = comparing.compare(comparing.read(folder), other)
     show = {
         Format.text: formats.as_text,
         Format.json: formats.as_json,
         Format.markdown: formats.as_markdown,
     }
-    print(show[shown_as](found))
-    if strict and not found.agrees:
+    print(show[shown_as](comparison))
+    if strict and not comparison.agrees:
         raise typer.Exit(1)
 
 
-def _folder(name: str) -> Path:
-    """The folder of results that a user names: a preset's, or a path."""
-    from ppap import config as presets
-
-    if Path(name).is_dir():
-        return Path(name)
+def _folder(name: str, *places: Path) -> Path:
+    """Find the folder of results that a user names: a path, a name in one of these places, or a preset's."""
+    for folder in (Path(name), *(place / name for place in places)):
+        if folder.is_dir():
+            return folder
     if not presets.find(name).is_file():
         raise DataError(f"{name}: neither a folder of results nor a preset")
     return open_preset(name).root

@@ -19,7 +19,9 @@ from ppap.data.settings import Download, ReferenceConfig
 from ppap.diffusion.networks.architectures import ADMArchitecture, TextArchitecture
 from ppap.diffusion.networks.glide_settings import GlideConfig, UpsamplingConfig
 from ppap.diffusion.settings import DiffusionConfig
-from ppap.evaluation.settings import ClassifierEvaluator, InceptionEvaluator, UserEvaluator
+from ppap.evaluation.classifier import ClassifierEvaluator
+from ppap.evaluation.inception import InceptionEvaluator
+from ppap.evaluation.own import UserEvaluator
 from ppap.experts.settings import AdapterConfig, ExpertsConfig
 from ppap.guides.libraries.settings import NetworkConfig
 from ppap.training.settings import Training

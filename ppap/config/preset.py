@@ -25,7 +25,7 @@ from ppap.diffusion.noise_ranges import noise_ranges
 from ppap.diffusion.sampler_kinds import SAMPLERS, SamplerKind
 from ppap.diffusion.schedules import Schedule
 from ppap.diffusion.settings import DiffusionConfig
-from ppap.evaluation.settings import EvaluatorConfig
+from ppap.evaluation.evaluators import EvaluatorConfig
 from ppap.experts.settings import ExpertsConfig
 from ppap.guides.libraries.settings import NetworkConfig
 from ppap.guides.tasks.registry import TASKS

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from ppap.config import yaml_values
 from ppap.config.preset import FOLDER, Preset
-from ppap.evaluation.settings import TAG
+from ppap.evaluation.evaluators import TAG
 from ppap.utils.errors import ConfigError
 from ppap.utils.settings import Section
 

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ppap.config import MethodConfig, Preset
+from ppap.evaluation.measured import Run as Run
 from ppap.utils.settings import DATASET, DIFFUSION, UNGUIDED
 
 WARM = "warm"
-
-
-class Run(NamedTuple):
-    """One guided sample set. A run without guidance has the guide `unguided`."""
-
-    sampler: str
-    guide: str
-    method: str
 
 
 def table_runs(preset: Preset, table: str) -> list[Run]:

@@ -2,54 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+from pydantic import Field
 from torch import Tensor, nn
 
-from ppap.evaluation.evaluator import Evaluator, Extractor, answers
-from ppap.guides.guide import Guide, features_and_logits
-from ppap.utils.errors import ConfigError, reason
-from ppap.utils.settings import EVALUATOR
-from ppap.workflow import networks as models
-from ppap.workflow.layout import Layout
+from ppap.data.settings import DatasetConfig
+from ppap.evaluation.evaluator import COMPARED, Evaluator, Extractor
+from ppap.guides.libraries.settings import NetworkConfig
+from ppap.utils.runtime import Runtime
+from ppap.utils.settings import EVALUATOR, Count
+from ppap.utils.tensor_names import FEATURES, LOGITS
+
+if TYPE_CHECKING:
+    from ppap.guides.guide import Guide
 
 
-class Classifier(Evaluator):
-    """A timm classifier, trained here or taken from its library."""
+class ClassifierEvaluator(Evaluator, NetworkConfig):
+    """An independent classifier; its features give FID, IS, precision and recall."""
 
-    def load(self, layout: Layout) -> Extractor:
-        return _extractor(models.load_guide(layout, EVALUATOR))
+    kind: Literal["classifier"] = "classifier"
+    neighbours: Count = Field(3, description="k of precision and recall")
+    compared: Count = Field(10_000, description=COMPARED)
 
-    def untrained(self, layout: Layout) -> Extractor:
-        return _extractor(_new(layout))
+    @property
+    def most_compared(self) -> int:
+        return self.compared
 
-    def stored(self, layout: Layout) -> dict[str, nn.Module]:
-        return {EVALUATOR: _new(layout)}
+    @property
+    def networks(self) -> dict[str, NetworkConfig]:
+        return {EVALUATOR: self}
 
-    def check_network(self, name: str, guide: Guide, images: Tensor) -> None:
-        """It says its penultimate features (B, D), and its logits from them."""
-        classes = self.preset.dataset.classes
-        try:
-            features, logits = features_and_logits(guide.network, guide.prepare(images))
-        except Exception as error:
-            raise ConfigError(
-                f"model '{guide.name}': does not give its features as timm's classifiers do "
-                f"({reason(error)})"
-            ) from error
-        if features.ndim != 2 or logits.shape != (len(images), classes):
-            raise ConfigError(
-                f"model '{guide.name}': features {tuple(features.shape)} and logits "
-                f"{tuple(logits.shape)}; expected were ({len(images)}, D) and ({len(images)}, {classes})"
-            )
+    def problems(self, data: DatasetConfig) -> Iterator[str]:
+        yield from super().problems(data)
+        if not self.library.gives_features:
+            yield f"model: '{self.model}': its library's models do not give their features"
 
+    def extractor(
+        self,
+        networks: Mapping[str, nn.Module],
+        runtime: Runtime,
+        classes: int | None = None,
+        folders: Sequence[Path] = (),
+    ) -> Extractor:
+        from ppap.guides.guide import features_and_logits
 
-def _new(layout: Layout) -> Guide:
-    return models.new_guide(layout, EVALUATOR).eval()
+        guide = cast("Guide", networks[EVALUATOR])
 
+        def answer(images: Tensor) -> dict[str, Tensor]:
+            seen = guide.prepare(images.float() / 127.5 - 1)
+            features, logits = features_and_logits(guide.network, seen)
+            return {FEATURES: features.float(), LOGITS: logits.float()}
 
-def _extractor(guide: Guide) -> Extractor:
-    def extract(images: Tensor) -> dict[str, Tensor]:
-        features, logits = features_and_logits(
-            guide.network, guide.prepare(images.float() / 127.5 - 1)
-        )
-        return answers(features.float(), logits.float())
-
-    return extract
+        return Extractor(answer)

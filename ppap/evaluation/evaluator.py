@@ -1,84 +1,167 @@
-"""The interface of evaluators: from images to features and logits, and what that takes."""
+"""The interface of evaluators: a section of the preset that turns images into features and logits."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
-from ppap.config import Preset
-from ppap.guides.guide import Guide
-from ppap.utils import files
+from ppap.data.settings import DatasetConfig, Download, ReferenceConfig
+from ppap.guides.libraries.settings import NetworkConfig
+from ppap.utils import files, tensor_spec
+from ppap.utils.errors import ConfigError
+from ppap.utils.runtime import Runtime
+from ppap.utils.settings import REFERENCE
+from ppap.utils.tensor_names import FEATURES, LOGITS, PREDICTED
 from ppap.utils.tensor_spec import TensorSpec
-from ppap.workflow.artefacts import FEATURES, LOGITS, PREDICTED
-from ppap.workflow.layout import Layout
 
-Extractor = Callable[[Tensor], dict[str, Tensor]]
-"""uint8 (B, C, H, W) to features (B, D), logits (B, K), and classes (B,) if the evaluator predicts them besides."""
+if TYPE_CHECKING:
+    from ppap.data.downloads import Downloads
+
+COMPARED = "the data set's images that samples are compared with, at most"
 
 
-class Evaluator(ABC):
-    """A preset's evaluator. What is known of it without torch is in `preset.evaluator`."""
+@dataclass(frozen=True)
+class Extractor:
+    """An evaluator ready for work: uint8 images (B, C, H, W) to its answers by name.
 
+    These are `features` (B, D) and `logits` (B, K), in float32, and `predicted` (B,) if the evaluator predicts the
+    data set's classes apart from its logits.
+    """
+
+    answer: Callable[[Tensor], dict[str, Tensor]]
     says_classes: bool = True
-    """Its logits are of the data set's classes, so their largest is the class that it sees."""
-    has_statistics: ClassVar[bool] = False
-    """Mean and covariance that come with reference images are of its features."""
-    tried_on: ClassVar[str] = "meta"
-    """The device on which it can be tried without files."""
+    """Whether its logits are of the data set's classes, so that the largest is the class that it sees."""
 
-    def __init__(self, preset: Preset) -> None:
-        self.preset = preset
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        return self.answer(images)
 
-    @abstractmethod
-    def load(self, layout: Layout) -> Extractor:
-        """It from its files, on the preset's device."""
+    def classes(self, answers: Mapping[str, Tensor]) -> Tensor | None:
+        """Return the class that it sees in each image (N,); None if it does not speak of classes."""
+        if PREDICTED in answers:
+            return answers[PREDICTED]
+        return answers[LOGITS].argmax(dim=1) if self.says_classes else None
 
-    @abstractmethod
-    def untrained(self, layout: Layout) -> Extractor:
-        """It without its files, on the current device (see `tried_on`)."""
 
-    def stored(self, layout: Layout) -> dict[str, nn.Module]:
-        """The networks in its files, by name, untrained."""
+class Evaluator:
+    """A kind of evaluator. The defaults are those of one without files, which compares with the data set's images."""
+
+    as_in_print: ClassVar[bool] = False  # its features are those whose FID papers report
+    has_statistics: ClassVar[bool] = False  # mean and covariance with reference images are of them
+    counts_classes: ClassVar[bool] = False  # it asks for the number of classes, networks aside
+    tried_on: ClassVar[str] = "meta"  # the device on which it is tried without its files
+
+    # -- files -----------------------------------------------------------------------------------
+
+    @property
+    def compared_with(self) -> ReferenceConfig | None:
+        """The images, downloaded as `reference`, that samples are compared with; None: the data set's own."""
+        return None
+
+    @property
+    def most_compared(self) -> int | None:
+        """How many of the data set's own images samples are compared with, at most; None: all."""
+        return None
+
+    @property
+    def networks(self) -> dict[str, NetworkConfig]:
+        """The classifiers among its files, by name: they are trained, or taken from a library, as guides are."""
         return {}
 
-    def identity(self, layout: Layout) -> dict[str, str]:
-        """What tells its features from those of another evaluator."""
-        paths = {name: layout.model(name) for name in self.preset.evaluator.judged_by}
+    @property
+    def judged_by(self) -> tuple[str, ...]:
+        """The files that decide what it says of an image."""
+        return tuple(self.networks)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All of its files: those that judge, and the images that samples are compared with."""
+        return (*self.judged_by, *((REFERENCE,) if self.compared_with else ()))
+
+    @property
+    def downloads(self) -> dict[str, Download | None]:
+        """Files of somebody else's that its section names by key, but for those of `networks`."""
+        return {"reference.archive": self.compared_with.archive} if self.compared_with else {}
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Keys of its section that decide what it says of an image, beside `kind` and those of its `networks`."""
+        return ()
+
+    def identity(self, paths: Mapping[str, Path], folders: Sequence[Path]) -> dict[str, str]:
+        """Tell its features from another evaluator's: hashes of its files, which lie at `paths` by name."""
         return {f"{name}_sha256": files.sha256(path) for name, path in paths.items()}
 
-    def describe(self, count: int | str) -> dict[str, TensorSpec]:
-        """What it says of `count` images."""
-        return self._described(count, "features", self.preset.dataset.classes)
+    def problems(self, data: DatasetConfig) -> Iterator[str]:
+        """Say why it cannot judge images of this data set; each problem begins with a key of its section."""
+        if self.compared_with and data.channels != 3:
+            yield f"reference: has images of 3 channels, not {data.channels}"
+        if not self.compared_with and data.facts.streamed:
+            yield (
+                f"kind: compares samples with the data set's images, but those of kind {data.kind} "
+                "are not read as a whole"
+            )
 
-    def check_network(  # noqa: B027, most have nothing to check
-        self, name: str, guide: Guide, images: Tensor
-    ) -> None:
-        """ConfigError unless one of its classifiers does on these images, in [-1, 1], what is asked of it besides."""
+    # -- work ------------------------------------------------------------------------------------
 
-    def check(self) -> None:  # noqa: B027
-        """ConfigError if it cannot be used, as far as that shows without its files; its classifiers come apart."""
+    def download(self, downloads: Downloads) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Fetch the weights of its own network, and metadata about them; DataError if they are others."""
+        raise ConfigError("evaluator: has no weights to download")
 
-    def _described(
+    def untrained(self) -> dict[str, nn.Module]:
+        """Build its networks that are no classifiers of `networks`, by name, with untrained weights."""
+        return {}
+
+    def load(self, paths: Mapping[str, Path]) -> dict[str, nn.Module]:
+        """Load those networks from their files; DataError if one is not what it should be."""
+        return {}
+
+    def extractor(
         self,
-        count: int | str,
-        features: int | str,
-        logits: int | str,
-        predicts: bool | None = False,
-    ) -> dict[str, TensorSpec]:
-        """A description of these widths; predicted classes are there, or not, or (None) perhaps."""
-        found = {
-            FEATURES: TensorSpec(("float32",), (count, features)),
-            LOGITS: TensorSpec(("float32",), (count, logits)),
-        }
-        if predicts is not False:
-            below, optional = self.preset.dataset.classes, predicts is None
-            found[PREDICTED] = TensorSpec(("int64",), (count,), below=below, optional=optional)
-        return found
+        networks: Mapping[str, nn.Module],
+        runtime: Runtime,
+        classes: int | None = None,
+        folders: Sequence[Path] = (),
+    ) -> Extractor:
+        """Put it together of its networks by name: those of `load`, and a Guide for each of `networks`.
+
+        `classes` is the data set's number of classes, for one that `counts_classes`; `folders` are those of modules
+        of the user's own.
+        """
+        raise NotImplementedError
+
+    def describe(self, count: int | str, classes: int) -> dict[str, TensorSpec]:
+        """Describe what it says of `count` images of a data set with so many classes."""
+        return describe(count, "features", classes)
 
 
-def answers(features: Tensor, logits: Tensor) -> dict[str, Tensor]:
-    """An evaluator's answers by their names in files."""
-    return {FEATURES: features, LOGITS: logits}
+def describe(count: int | str, features: int | str, logits: int | str) -> dict[str, TensorSpec]:
+    """Describe features and logits of these widths; a name instead of a width stands for any."""
+    return {
+        FEATURES: TensorSpec(("float32",), (count, features)),
+        LOGITS: TensorSpec(("float32",), (count, logits)),
+    }
+
+
+def predicted(
+    count: int | str, classes: int | None, optional: bool = False
+) -> dict[str, TensorSpec]:
+    """Describe the classes that an evaluator predicts beside its logits."""
+    return {PREDICTED: TensorSpec(("int64",), (count,), below=classes, optional=optional)}
+
+
+def check_answers(name: str, answers: Mapping[str, Tensor], spec: tensor_spec.Spec) -> None:
+    """ConfigError, naming the evaluator, unless its answers are finite and as they are described."""
+    problems = tensor_spec.differences(answers, spec) or [
+        f"{part} is not finite"
+        for part, value in answers.items()
+        if not value.is_meta and not value.isfinite().all()
+    ]
+    if problems:
+        raise ConfigError(
+            f"{name}: {'; '.join(problems)}; features (B, D) and logits (B, K) were expected, and "
+            "perhaps predicted classes (B,)"
+        )

@@ -1,25 +1,32 @@
-"""The registry of evaluators, by their kinds in presets."""
+"""The kinds of evaluators: the preset's section `evaluator` is one of them, told apart by its key `kind`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from typing import Annotated, Any
 
-from ppap.config import Preset
-from ppap.evaluation.classifier import Classifier
-from ppap.evaluation.evaluator import Evaluator
-from ppap.evaluation.inception import Inception
-from ppap.evaluation.user_evaluator import OfUser
-from ppap.utils.registry import Registry
-from ppap.utils.settings import EVALUATOR
+from pydantic import Discriminator, Tag
 
-EVALUATORS: Registry[Callable[[Preset], Evaluator]] = Registry(
-    EVALUATOR,
-    {"classifier": Classifier, "inception": Inception},
-    of_user=lambda name, found: partial(OfUser, name, found),
-)
+from ppap.evaluation.classifier import ClassifierEvaluator
+from ppap.evaluation.inception import InceptionEvaluator
+from ppap.evaluation.own import UserEvaluator
+from ppap.utils import user_code
+
+TAG = "kind="
+_USER = f"{user_code.PREFIX}MODULE.CLASS"
 
 
-def evaluator_of(preset: Preset) -> Evaluator:
-    """The preset's evaluator; ConfigError if it is of the user's own and cannot be used."""
-    return EVALUATORS.get(preset.evaluator.kind, preset.module_folders)(preset)
+def _kind(evaluator: Any) -> str:
+    if isinstance(evaluator, dict):
+        kind = evaluator.get("kind")
+    else:
+        kind = getattr(evaluator, "kind", None)
+    own = isinstance(kind, str) and user_code.is_named(kind)
+    return f"{TAG}{_USER if own else kind or 'classifier'}"
+
+
+EvaluatorConfig = Annotated[
+    Annotated[ClassifierEvaluator, Tag(f"{TAG}classifier")]
+    | Annotated[InceptionEvaluator, Tag(f"{TAG}inception")]
+    | Annotated[UserEvaluator, Tag(f"{TAG}{_USER}")],
+    Discriminator(_kind),
+]

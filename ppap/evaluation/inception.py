@@ -2,61 +2,109 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from ppap.evaluation.evaluator import Evaluator, Extractor, answers
-from ppap.evaluation.inception_network import LOGITS, new_inception, untrained_inception
-from ppap.guides.guide import Guide
+from ppap.data.image_files import INCEPTION_FEATURES
+from ppap.data.settings import DatasetConfig, Download, ReferenceConfig
+from ppap.evaluation.evaluator import Evaluator, Extractor, describe, predicted
+from ppap.guides.libraries.settings import NetworkConfig
+from ppap.utils import runtime as runtimes
 from ppap.utils import tensor_spec
-from ppap.utils.device import device_of
-from ppap.utils.mixed_precision import autocast
-from ppap.utils.settings import CLASSIFIER, EVALUATOR
+from ppap.utils.runtime import Runtime
+from ppap.utils.settings import CLASSIFIER, EVALUATOR, Count, Section
+from ppap.utils.tensor_names import FEATURES, LOGITS, PREDICTED
 from ppap.utils.tensor_spec import TensorSpec
-from ppap.workflow import networks as models
-from ppap.workflow.artefacts import INCEPTION_FEATURES, PREDICTED
-from ppap.workflow.layout import Layout
+from ppap.utils.weights import provenance
+
+if TYPE_CHECKING:
+    from ppap.data.downloads import Downloads
+
+CLASSES = 1008  # of its logits, which are its own
 
 
-class Inception(Evaluator):
-    """Pooled features, as in the original FID, and logits without bias for the Inception Score.
+class InceptionEvaluator(Evaluator, Section):
+    """torch-fidelity's Inception v3 of the original FID, for RGB images."""
 
-    The logits are of Inception's own classes; what the images' classes are, only the classifier says.
-    """
+    kind: Literal["inception"]
+    weights: Download = Field(description="torch-fidelity's weights file")
+    reference: ReferenceConfig
+    classifier: NetworkConfig | None = Field(
+        None, description="sees the target class or not; left out: that column stays empty"
+    )
+    neighbours: Count = Field(3, description="k of precision and recall")
 
-    says_classes = False
-    has_statistics = True
+    as_in_print: ClassVar[bool] = True
+    has_statistics: ClassVar[bool] = True
 
-    def load(self, layout: Layout) -> Extractor:
-        path = layout.model(EVALUATOR)
+    @property
+    def compared_with(self) -> ReferenceConfig:
+        return self.reference
+
+    @property
+    def networks(self) -> dict[str, NetworkConfig]:
+        return {CLASSIFIER: self.classifier} if self.classifier else {}
+
+    @property
+    def judged_by(self) -> tuple[str, ...]:
+        return (EVALUATOR, *self.networks)
+
+    @property
+    def downloads(self) -> dict[str, Download | None]:
+        return {"weights": self.weights, **super().downloads}
+
+    def problems(self, data: DatasetConfig) -> Iterator[str]:
+        if data.channels != 3:
+            yield f"kind: inception sees 3 channels, not {data.channels}"
+
+    def download(self, downloads: Downloads) -> tuple[dict[str, Tensor], dict[str, str]]:
+        from ppap.evaluation.inception_network import inception_weights
+
+        with downloads.file(self.weights) as path:
+            return inception_weights(path), provenance(path)
+
+    def untrained(self) -> dict[str, nn.Module]:
+        from ppap.evaluation.inception_network import untrained_inception
+
+        return {EVALUATOR: untrained_inception()}
+
+    def load(self, paths: Mapping[str, Path]) -> dict[str, nn.Module]:
+        from ppap.evaluation.inception_network import new_inception
+
+        path = paths[EVALUATOR]
         with torch.device("meta"):
-            spec = tensor_spec.of_network(untrained_inception())
-        network = new_inception(tensor_spec.read(path, spec, {"model": EVALUATOR}), path)
-        network.to(device_of(self.preset.runtime))
-        classified = CLASSIFIER in self.preset.evaluator.networks
-        return self._extractor(
-            network, models.load_guide(layout, CLASSIFIER) if classified else None
-        )
+            spec = tensor_spec.of_network(self.untrained()[EVALUATOR])
+        weights = tensor_spec.read(path, spec, {"model": EVALUATOR})
+        return {EVALUATOR: new_inception(weights, path)}
 
-    def untrained(self, layout: Layout) -> Extractor:
-        stored = self.stored(layout)
-        return self._extractor(stored[EVALUATOR], stored.get(CLASSIFIER))
+    def extractor(
+        self,
+        networks: Mapping[str, nn.Module],
+        runtime: Runtime,
+        classes: int | None = None,
+        folders: Sequence[Path] = (),
+    ) -> Extractor:
+        """Extract pooled features, as in the original FID, and logits without bias for the Inception Score.
 
-    def stored(self, layout: Layout) -> dict[str, nn.Module]:
-        beside = self.preset.evaluator.networks
-        classifiers = {name: models.new_guide(layout, name).eval() for name in beside}
-        return {EVALUATOR: untrained_inception(), **classifiers}
+        The logits are of Inception's own classes; the images' classes are those that the classifier predicts.
+        """
+        inception, classifier = networks[EVALUATOR], networks.get(CLASSIFIER)
 
-    def describe(self, count: int | str) -> dict[str, TensorSpec]:
-        predicts = CLASSIFIER in self.preset.evaluator.networks
-        return self._described(count, INCEPTION_FEATURES, LOGITS, predicts)
+        def answer(images: Tensor) -> dict[str, Tensor]:
+            answers = dict(zip((FEATURES, LOGITS), inception(images), strict=True))
+            if classifier is None:
+                return answers
+            with runtimes.autocast(runtime):
+                seen = classifier(images.float() / 127.5 - 1).argmax(dim=1)
+            return answers | {PREDICTED: seen}
 
-    def _extractor(self, inception: nn.Module, judge: Guide | nn.Module | None) -> Extractor:
-        def extract(images: Tensor) -> dict[str, Tensor]:
-            if judge is None:
-                return answers(*inception(images))
-            with autocast(self.preset.runtime):
-                predicted = judge(images.float() / 127.5 - 1).argmax(dim=1)
-            return answers(*inception(images)) | {PREDICTED: predicted}
+        return Extractor(answer, says_classes=False)
 
-        return extract
+    def describe(self, count: int | str, classes: int) -> dict[str, TensorSpec]:
+        beside = predicted(count, classes) if self.classifier else {}
+        return describe(count, INCEPTION_FEATURES, CLASSES) | beside

@@ -12,7 +12,6 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 
 from ppap.utils.weights import check_weights, read_weights
 
-LOGITS = 1008  # of its classes, which are its own
 _NAME, _LAYERS = "inception-v3-compat", ["2048", "logits_unbiased"]
 
 

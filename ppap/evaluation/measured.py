@@ -5,22 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError, model_validator
 
-from ppap.config import Preset
-from ppap.config.runs import Run, stored_as
-from ppap.guides.tasks.task import Score
 from ppap.utils import files
 from ppap.utils.errors import DataError
-from ppap.utils.settings import UNGUIDED
 from ppap.utils.tensor_spec import REMEDY
-from ppap.workflow.layout import Layout
 
 SHARES = ("precision", "recall", "target_rate", "pixel_accuracy", "miou")
 ALWAYS = {"fid", "is", "precision", "recall"}
+
+
+class Run(NamedTuple):
+    """One guided sample set. A run without guidance has the guide `unguided`."""
+
+    sampler: str
+    guide: str
+    method: str
 
 
 class _Strict(BaseModel):
@@ -85,61 +88,17 @@ class Measured(_Strict):
                 yield from (f"{method} lacks the {name} of {guide}" for name in missing)
 
 
-def write_measured(layout: Layout, sampler: str, guide: str, found: dict[str, Any]) -> None:
-    """Write the metrics; DataError, with the old ones left in place, if one of them is not finite."""
-    path = layout.metrics(sampler, guide)
+def write(path: Path, content: dict[str, Any]) -> None:
+    """Write a file of metrics; DataError, with the old one left in place, if one of them is not finite."""
     try:
-        Measured.model_validate(found)
+        Measured.model_validate(content)
     except ValidationError as error:
         raise DataError(f"{path}: not written: {_first(error)}") from None
-    files.write_json(path, found)
+    files.write_json(path, content)
 
 
-def read_measured(layout: Layout, sampler: str, guide: str) -> Measured:
-    """The metrics of a sampler and guide; DataError unless they are whole, and of the preset's samples."""
-    preset = layout.preset
-    path = layout.metrics(sampler, guide)
-    found = load(path)
-    sampling = preset.sampling
-    for key, value in {
-        "sampler": sampler,
-        "guide": guide,
-        "samples_per_seed": sampling.samples,
-        "seeds": list(sampling.seeds),
-    }.items():
-        if getattr(found, key) != value:
-            raise DataError(f"{path}: of {key} {getattr(found, key)}, not {value}; {REMEDY}")
-    unknown = sorted(found.methods.keys() - preset.methods.keys())
-    if unknown:
-        raise DataError(f"{path}: the preset has no method '{unknown[0]}'; {REMEDY}")
-    for problem in found.lost:
-        raise DataError(f"{path}: {problem}; {REMEDY}")
-    for method, metrics in found.methods.items():
-        run = Run(sampler, guide, method)
-        odd = sorted(metrics.keys() - ALWAYS - {s.name for s in scores_of(preset, run)})
-        if odd:
-            raise DataError(f"{path}: {method} has an unknown {odd[0]}; {REMEDY}")
-    return found
-
-
-def scores_of(preset: Preset, *runs: Run) -> list[Score]:
-    """What samples of these runs are judged by, each score once."""
-    guides = (run.guide for run in runs if run.guide != UNGUIDED)
-    tasks = dict.fromkeys(preset.task(guide) for guide in guides)
-    return list(dict.fromkeys(score for task in tasks for score in task.scores))
-
-
-def measured_of(layout: Layout, row: Run) -> Metrics:
-    """The metrics of a table's row, with its guide's scores; none if they were not computed."""
-    run = stored_as(layout.preset, row)
-    if not layout.metrics(run.sampler, run.guide).exists():
-        return {}
-    found = read_measured(layout, run.sampler, run.guide)
-    return found.methods.get(run.method, {}) | found.shared.get(row.guide, {}).get(run.method, {})
-
-
-def load(path: Path) -> Measured:
-    """A file of metrics; DataError unless it is whole."""
+def read(path: Path) -> Measured:
+    """Read a file of metrics; DataError unless it is whole."""
     try:
         return Measured.model_validate(files.read_json(path))
     except ValidationError as error:

@@ -21,8 +21,8 @@ from typing import Annotated, Any, NamedTuple
 import pandas as pd
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
-from ppap.config.runs import Run
 from ppap.evaluation import measured
+from ppap.evaluation.measured import Run
 from ppap.report.paper import PRINTED
 from ppap.report.tables import metrics_in
 from ppap.report.titles import METHODS
@@ -64,7 +64,7 @@ class Results:
 
 
 def read(folder: Path, name: str = "") -> Results:
-    """The rows in a folder's metrics/, or else in its tables/; DataError if there are none."""
+    """Read the rows in a folder's metrics/, or else in its tables/; DataError if there are none."""
     rows, samples = _from_metrics(folder)
     rows = rows or _from_tables(folder)
     if not rows:
@@ -73,11 +73,11 @@ def read(folder: Path, name: str = "") -> Results:
 
 
 def _from_metrics(folder: Path) -> tuple[dict[Run, Row], frozenset[int]]:
-    """The rows, and how many samples a seed they were computed from."""
+    """Read the rows, and how many samples a seed they were computed from."""
     rows: dict[Run, Row] = {}
     samples = set()
     for path in sorted(folder.glob("metrics/*/*.json")):
-        file = measured.load(path)
+        file = measured.read(path)
         samples.add(file.samples_per_seed)
         for method, metrics in file.methods.items():
             values = {name: Value(mean=m.mean, std=m.std) for name, m in metrics.items()}
@@ -102,7 +102,7 @@ def _from_tables(folder: Path) -> dict[Run, Row]:
 
 
 def _row(record: Mapping[Any, Any], metrics: Iterable[str]) -> Row:
-    """A row of a table's CSV; an empty cell is NaN there."""
+    """Read a row of a table's CSV; an empty cell is NaN there."""
     known = {key: value for key, value in record.items() if pd.notna(value)}
     values = {
         metric: Value.model_validate({"mean": known[metric], "std": known.get(f"{metric}_std")})
@@ -143,13 +143,13 @@ class Comparison:
     @property
     def differing(self) -> dict[Run, list[Difference]]:
         """The rows that differ by more than their error bars allow, with the metrics that do."""
-        found = {run: [d for d in row if not d.agrees] for run, row in self.rows.items()}
-        return {run: row for run, row in found.items() if row}
+        each = {run: [d for d in row if not d.agrees] for run, row in self.rows.items()}
+        return {run: row for run, row in each.items() if row}
 
     @property
     def largest(self) -> tuple[Run, Difference]:
         every = ((run, difference) for run, row in self.rows.items() for difference in row)
-        return max(every, key=lambda found: abs(found[1].spreads))
+        return max(every, key=lambda pair: abs(pair[1].spreads))
 
     @property
     def agrees(self) -> bool:
@@ -180,18 +180,18 @@ def compare(first: Results, second: Results) -> Comparison:
 
 
 def relative_spreads(*sides: Results) -> dict[str, float]:
-    """By metric the median of std / mean over all rows, LEAST at least; nothing if no row has a spread."""
-    found: dict[str, list[float]] = {}
+    """Compute by metric the median of std / mean over all rows, LEAST at least; nothing if no row has a spread."""
+    relative: dict[str, list[float]] = {}
     for side in sides:
         for row in side.rows.values():
             for metric, value in row.items():
                 if value.std is not None and value.mean:
-                    found.setdefault(metric, []).append(value.std / abs(value.mean))
-    return {metric: max(statistics.median(values), LEAST) for metric, values in found.items()}
+                    relative.setdefault(metric, []).append(value.std / abs(value.mean))
+    return {metric: max(statistics.median(values), LEAST) for metric, values in relative.items()}
 
 
 def differences(first: Row, second: Row, relative: Mapping[str, float]) -> list[Difference]:
-    """Metric by metric the difference of two rows, given the relative spreads of the results they are from."""
+    """Compute metric by metric the difference of two rows, given the relative spreads of the results they are from."""
     known = [*PRINTED, *sorted(first.keys() - {*PRINTED})]
     return [
         Difference(
@@ -206,13 +206,13 @@ def differences(first: Row, second: Row, relative: Mapping[str, float]) -> list[
 
 
 def _spreads(first: Value, second: Value, relative: float) -> float:
-    """The difference over the spread of both; zero between two zeros."""
+    """Divide the difference by the spread of both; zero between two zeros."""
     unit = math.hypot(*(max(v.std or 0, relative * abs(v.mean)) for v in (first, second)))
     return (first.mean - second.mean) / unit if unit else 0.0
 
 
 def _order(run: Run) -> tuple[object, ...]:
-    """Guide by guide, sampler by sampler, the methods as in the tables."""
+    """Sort guide by guide, sampler by sampler, the methods as in the tables."""
     methods = list(METHODS)
     place = methods.index(run.method) if run.method in methods else len(methods)
     return run.guide != UNGUIDED, run.guide, run.sampler, place, run.method

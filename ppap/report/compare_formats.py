@@ -7,8 +7,8 @@ from typing import Any
 
 from tabulate import tabulate
 
-from ppap.config.runs import Run
-from ppap.guides.tasks.registry import TASKS
+from ppap.evaluation.measured import Run
+from ppap.guides.tasks.kinds import TASKS
 from ppap.report.compare import LIMIT, Comparison, Difference
 from ppap.report.tables import HEADINGS
 from ppap.report.titles import method_title, sampler_title
@@ -39,7 +39,7 @@ def as_json(comparison: Comparison) -> str:
     missing = {
         name: [run._asdict() for run in runs] for name, runs in comparison.missing.items() if runs
     }
-    found = {
+    content = {
         "first": comparison.first,
         "second": comparison.second,
         "limit": LIMIT,
@@ -49,11 +49,11 @@ def as_json(comparison: Comparison) -> str:
         "notes": comparison.notes,
         "summary": closing(comparison),
     }
-    return json.dumps(found, indent=2)
+    return json.dumps(content, indent=2)
 
 
 def closing(comparison: Comparison) -> str:
-    """How many rows agree, and the largest difference, in one line."""
+    """Say how many rows agree, and the largest difference, in one line."""
     run, largest = comparison.largest
     rows = len(comparison.rows)
     difference = (
@@ -73,7 +73,7 @@ def _heading(comparison: Comparison) -> str:
 
 
 def _table(comparison: Comparison) -> list[dict[str, str]]:
-    """Row by row the differences in spreads; `!` marks those beyond the limit."""
+    """Show row by row the differences in spreads; `!` marks those beyond the limit."""
     rows = []
     metrics = dict.fromkeys(d.metric for row in comparison.rows.values() for d in row)
     for run, differences in comparison.rows.items():
@@ -91,7 +91,7 @@ def _table(comparison: Comparison) -> list[dict[str, str]]:
 
 
 def _findings(comparison: Comparison) -> list[str]:
-    """What deserves a line of its own: notes, missing rows, rows that differ, and the closing line."""
+    """List what deserves a line of its own: notes, missing rows, rows that differ, and the closing line."""
     lines = list(comparison.notes)
     for name, runs in comparison.missing.items():
         lines += [f"missing in {name}: {_named(run)}" for run in runs]
@@ -109,7 +109,7 @@ def _values(difference: Difference) -> str:
 
 
 def _title(metric: str) -> str:
-    """What a metric is called; the scores of a task of the user's own by their names in files."""
+    """Name a metric for people; the scores of a task of the user's own by their names in files."""
     return _TITLES.get(metric, metric)
 
 

@@ -13,33 +13,33 @@ that name its file. The first may ask for the rows of one guide and one sampler,
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
 
-from ppap.config.runs import all_runs
+from ppap.evaluation.measured import Run
 from ppap.report import compare, table_formats
-from ppap.report.tables import nested, table
+from ppap.report.tables import nested
 from ppap.utils import files
 from ppap.utils.errors import DataError
-from ppap.workflow.layout import Layout
-from ppap.workflow.steps.figure import Figure
-from ppap.workflow.steps.metrics import Metrics
-from ppap.workflow.steps.table import Table
 
 PUBLISHED = Path("published")
 README = Path("README.md")
 
 
-def publish(layout: Layout) -> list[Path]:
-    """Copy a preset's results to published/PRESET, and renew README's tables; the files that this changed.
+def publish(
+    made: Sequence[Path], root: Path, runs: Mapping[Run, Path], tables: Mapping[Path, pd.DataFrame]
+) -> list[Path]:
+    """Copy results below `root` to published/NAME, and renew README's tables; return the files that this changed.
 
-    DataError, and nothing changed, if results are missing, or tables are not what the metrics give.
+    `runs` are to be in the files of metrics given; `tables` are what the metrics give, by their JSON files. DataError,
+    and nothing changed, if results are missing or differ from that.
     """
-    preset = layout.preset
-    target = Layout(preset, PUBLISHED).root
-    new = _results(layout, target)
+    target = PUBLISHED / root.name
+    _check(made, root, runs, tables)
+    new = {target / path.relative_to(root): path.read_bytes() for path in made}
     if README.exists():
         new[README] = _with_tables(README.read_text(encoding="utf-8"), target, new).encode()
     changed = [path for path, data in new.items() if not _holds(path, data)]
@@ -50,38 +50,33 @@ def publish(layout: Layout) -> list[Path]:
     return [*changed, *gone]
 
 
-def _results(layout: Layout, target: Path) -> dict[Path, bytes]:
-    """What is published: the contents of tables, figures and metrics, by the path they get."""
-    preset = layout.preset
-    jobs = (job for step in (Table, Figure, Metrics) for job in step.jobs(layout))
-    made = [path for job in jobs for path in job.outputs(layout)]
+def _check(
+    made: Sequence[Path], root: Path, runs: Mapping[Run, Path], tables: Mapping[Path, pd.DataFrame]
+) -> None:
     missing = [path for path in made if not path.is_file()]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise DataError(f"{missing[0]}{more}: not computed yet; nothing was published")
-    computed = compare.read(layout.root).rows
-    for run in all_runs(preset):
+    computed = compare.read(root).rows
+    for run, path in runs.items():
         if run not in computed:
-            path = layout.metrics(run.sampler, run.guide)
             raise DataError(f"{path}: nothing about {run.method}; nothing was published")
-    for name in preset.tables:
-        path = layout.table(name, "json")
-        if files.read_json(path) != nested(table(layout, name)):
+    for path, frame in tables.items():
+        if files.read_json(path) != nested(frame):
             raise DataError(f"{path}: older than the metrics; make the tables anew, then publish")
-    return {target / path.relative_to(layout.root): path.read_bytes() for path in made}
 
 
 def _with_tables(text: str, target: Path, new: dict[Path, bytes]) -> str:
-    """README with the preset's tables, each without its title, between the markers that name them."""
+    """Put the preset's tables into README, each without its title, between the markers that name them."""
 
-    def block(found: re.Match[str]) -> str:
-        path = Path(found["path"])
+    def block(marker: re.Match[str]) -> str:
+        path = Path(marker["path"])
         if path not in new:
             raise DataError(f"{README}: {path} is shown, but is none of the preset's tables")
         _, _, body = new[path].decode().partition("\n\n")
-        if found["columns"]:
-            body = _excerpt(path, new, found["guide"], found["sampler"], found["columns"])
-        return f"{found['begin']}\n\n{body.strip()}\n\n{found['end']}"
+        if marker["columns"]:
+            body = _excerpt(path, new, marker["guide"], marker["sampler"], marker["columns"])
+        return f"{marker['begin']}\n\n{body.strip()}\n\n{marker['end']}"
 
     folder = re.escape(f"{target.as_posix()}/")
     wanted = r"(?: (?P<guide>\S+) (?P<sampler>\S+) (?P<columns>[^\n]+?))?"
@@ -94,7 +89,7 @@ def _with_tables(text: str, target: Path, new: dict[Path, bytes]) -> str:
 
 
 def _excerpt(path: Path, new: dict[Path, bytes], guide: str, sampler: str, columns: str) -> str:
-    """The rows of a published table with this guide and sampler, in Markdown; `columns` as in the marker."""
+    """Show the rows of a published table with this guide and sampler, in Markdown; `columns` as in the marker."""
     rows = pd.read_csv(BytesIO(new[path.with_suffix(".csv")]))
     wanted = (rows["guide"] == guide) & (rows["sampler"] == sampler)
     cells = table_formats.markdown_cells(new[path].decode())

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from ppap.config import Preset
-from ppap.config.runs import Run, expert_steps, table_runs
-from ppap.evaluation.measured import measured_of, scores_of
-from ppap.experts.expert import check_experts, read_expert
+from ppap.evaluation.measured import Run, Spread
 from ppap.guides.tasks.task import Score
 from ppap.report import table_formats
 from ppap.report.paper import PRINTED, PrintedRow, printed
 from ppap.report.titles import method_title, sampler_title
 from ppap.utils import files
-from ppap.workflow.layout import Layout
-from ppap.workflow.purposes import purpose_of
 
 TITLES = {
     "main": "Guidance methods (main table of the paper)",
@@ -26,84 +22,90 @@ TITLES = {
     "scales": "Guidance methods at several guidance scales",
 }
 HEADINGS = {"fid": "FID ↓", "is": "IS ↑", "precision": "Precision ↑", "recall": "Recall ↑"}
-NO_EFFORT = dict.fromkeys(("trainable_parameters", "trainable_share", "supervision", "steps"))
 COUNTS = ("trainable_parameters", "steps")  # whole numbers, or none
 
 
-def write_table(layout: Layout, name: str) -> None:
-    """Write results/PRESET/tables/NAME.{csv,md,tex,html,json}, all or none. What was not computed stays empty."""
-    preset = layout.preset
-    frame = table(layout, name)
-    scores = scores_of(preset, *table_runs(preset, name))
-    readable, title, about = (
-        for_people(frame, scores),
-        TITLES[name],
-        note(preset, name, scores, _is_printed(frame)),
-    )
-    texts = {
-        "csv": frame.to_csv(index=False, float_format="%.6g"),
-        "md": table_formats.markdown(readable, title, about),
-        "tex": table_formats.latex(readable, title, name),
-        "html": table_formats.html(readable, title, about),
-        "json": files.json_text(nested(frame)),
-    }
-    files.write_texts({layout.table(name, suffix): text for suffix, text in texts.items()})
+class Effort(NamedTuple):
+    """The cost of a row's experts; nothing where there are none."""
+
+    trainable_parameters: int | None = None
+    trainable_share: float | None = None
+    """The parameters as a share of the guide's own."""
+    supervision: str | None = None
+    steps: int | None = None
 
 
-def table(layout: Layout, name: str) -> pd.DataFrame:
-    """One row a run, one column a quantity; `paper_*` columns hold what the paper prints for its own model."""
-    preset = layout.preset
-    known = printed(name)
-    rows, scores = [], scores_of(preset, *table_runs(preset, name))
-    for run in table_runs(preset, name):
-        spec = preset.guides[run.guide]
-        row: dict[str, Any] = {
-            "guide": run.guide,
-            "stands_for": spec.stands_for,
-            "sampler": run.sampler,
-            "method": run.method,
-            **(effort(layout, run) if preset.computed(run.method) else NO_EFFORT),
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: its names, the paper's architecture that its guide stands for, cost, and metrics by name."""
+
+    run: Run
+    stands_for: str | None
+    effort: Effort
+    metrics: Mapping[str, Spread]
+
+
+class Scales(NamedTuple):
+    """The guidance scale of a sampler, and of guides that have their own with it."""
+
+    sampler: str
+    common: float
+    own: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class About:
+    """The facts that a table's note tells of its preset."""
+
+    preset: str
+    seeds: int
+    samples: int
+    scales: Sequence[Scales]
+    as_in_print: bool
+    """Images and evaluator are the paper's: ImageNet 256x256, Inception's features."""
+
+
+def table(name: str, rows: Iterable[Row], scores: Sequence[Score]) -> pd.DataFrame:
+    """Build a table, a row a run, a column a quantity; `paper_*` columns hold what the paper prints for its own model.
+
+    Values that were not measured are missing.
+    """
+    known, records = printed(name), []
+    for row in rows:
+        sampler, guide, method = row.run
+        record: dict[str, Any] = {
+            "guide": guide,
+            "stands_for": row.stands_for,
+            "sampler": sampler,
+            "method": method,
+            **row.effort._asdict(),
         }
-        measured = measured_of(layout, run)
-        paper = known.get(PrintedRow(spec.stands_for or "", run.sampler, run.method), {})
+        paper = known.get(PrintedRow(row.stands_for or "", sampler, method), {})
         for metric in (*PRINTED, *(score.name for score in scores)):
-            row[metric] = measured[metric].mean if metric in measured else None
-            row[f"{metric}_std"] = measured[metric].std if metric in measured else None
+            measured = row.metrics.get(metric)
+            record[metric] = measured.mean if measured else None
+            record[f"{metric}_std"] = measured.std if measured else None
             if metric in PRINTED:
-                row[f"paper_{metric}"] = paper.get(metric)
-        rows.append(row)
-    return pd.DataFrame(rows).astype(dict.fromkeys(COUNTS, "Int64"))
+                record[f"paper_{metric}"] = paper.get(metric)
+        records.append(record)
+    return pd.DataFrame(records).astype(dict.fromkeys(COUNTS, "Int64"))
 
 
-def scaled_table(layout: Layout) -> pd.DataFrame:
-    """The table `scales` with each row's guidance scale, in the order of the scales."""
-    frame, preset = table(layout, "scales"), layout.preset
-    pairs = zip(frame["sampler"], frame["guide"], strict=True)
-    frame["scale"] = [preset.scale(sampler, guide) for sampler, guide in pairs]
-    return frame.sort_values("scale", kind="stable")
-
-
-def effort(layout: Layout, run: Run) -> dict[str, Any]:
-    """What a row's experts cost: parameters trained (and as a share of the guide's), supervision, steps."""
-    preset = layout.preset
-    method = preset.methods[run.method]
-    bank = layout.experts(run.guide, run.method) if preset.guidance(run.method).experts else []
-    if not bank or not all(path.exists() for path in bank):
-        return NO_EFFORT
-    experts = [read_expert(path) for path in bank]
-    check_experts(experts, purpose_of(preset, run.guide, run.method), preset.ranges(method))
-    trained = sum(expert.header.trainable_parameters for expert in experts)
-    warm, each = expert_steps(preset, run.guide, method)
+def texts(name: str, frame: pd.DataFrame, scores: Sequence[Score], about: About) -> dict[str, str]:
+    """Write a table in all formats, by the suffixes of their files."""
+    readable, title = for_people(frame, scores), TITLES[name]
+    below = note(about, scores, _is_printed(frame))
     return {
-        "trainable_parameters": trained,
-        "trainable_share": trained / experts[0].header.guide_parameters,
-        "supervision": "labels" if method.supervision == "labels" else "data-free",
-        "steps": None if method.imported else warm + each * len(bank),
+        "csv": frame.to_csv(index=False, float_format="%.6g"),
+        "md": table_formats.markdown(readable, title, below),
+        "tex": table_formats.latex(readable, title, name),
+        "html": table_formats.html(readable, title, below),
+        "json": files.json_text(nested(frame)),
     }
 
 
 def for_people(frame: pd.DataFrame, scores: Sequence[Score]) -> pd.DataFrame:
-    """The table as text: mean ± spread, empty where nothing was computed."""
+    """Write the table as text: mean ± spread, empty where nothing was computed."""
     out = pd.DataFrame()
     out["Guide"] = [
         f"{g} ({s})" if s else g for g, s in zip(frame["guide"], frame["stands_for"], strict=True)
@@ -132,19 +134,18 @@ def for_people(frame: pd.DataFrame, scores: Sequence[Score]) -> pd.DataFrame:
     return out
 
 
-def note(preset: Preset, table: str, scores: Sequence[Score], in_print: bool) -> str:
-    """What the columns mean."""
-    sampling = preset.sampling
-    several = f"Mean ± standard deviation over {len(sampling.seeds)} sampling seeds of {sampling.samples:,} samples each"
-    one = f"One sampling seed, {sampling.samples:,} samples"
+def note(about: About, scores: Sequence[Score], in_print: bool) -> str:
+    """Explain the columns."""
+    several = f"Mean ± standard deviation over {about.seeds} sampling seeds of {about.samples:,} samples each"
+    one = f"One sampling seed, {about.samples:,} samples"
     other = " (another data set and another feature extractor: compare the order of rows, not the values)"
     printed = (
         "“In print”: what the paper reports for the architecture in brackets, on ImageNet 256x256"
-        f"{'' if _judged_as_in_print(preset) else other}. "
+        f"{'' if about.as_in_print else other}. "
     )
     return (
-        f"Preset `{preset.name}`. {several if len(sampling.seeds) > 1 else one}. "
-        f"Guidance scale: {_scales(preset, table)}. {printed if in_print else ''}"
+        f"Preset `{about.preset}`. {several if about.seeds > 1 else one}. "
+        f"Guidance scale: {', '.join(map(_scale, about.scales))}. {printed if in_print else ''}"
         "Trained parameters: of all experts together, and as a share of the guide's own. "
         "Steps: training steps of the row in all, shared start included. "
         f"{''.join(f'{score.meaning} ' for score in scores)}"
@@ -152,36 +153,23 @@ def note(preset: Preset, table: str, scores: Sequence[Score], in_print: bool) ->
     )
 
 
-def _scales(preset: Preset, table: str) -> str:
-    """The guidance scale of each of a table's samplers, and of its guides that have their own."""
-    runs, found = table_runs(preset, table), []
-    guides = dict.fromkeys(run.guide for run in runs)
-    for name in dict.fromkeys(run.sampler for run in runs):
-        own = {guide: preset.guides[guide].scales for guide in guides}
-        apart = ", ".join(f"{g} {scales[name]:g}" for g, scales in own.items() if name in scales)
-        common = f"{sampler_title(name)} {preset.samplers[name].scale:g}"
-        found.append(common + (f" ({apart})" if apart else ""))
-    return ", ".join(found)
+def _scale(scales: Scales) -> str:
+    apart = ", ".join(f"{guide} {scale:g}" for guide, scale in scales.own.items())
+    return f"{sampler_title(scales.sampler)} {scales.common:g}{f' ({apart})' if apart else ''}"
 
 
 def _is_printed(frame: pd.DataFrame) -> bool:
-    """Whether the paper prints anything of these rows."""
+    """Tell whether the paper prints anything of these rows."""
     return any(bool(frame[f"paper_{metric}"].notna().any()) for metric in PRINTED)
 
 
-def _judged_as_in_print(preset: Preset) -> bool:
-    """Whether the images and what judges them are the paper's: ImageNet 256x256, Inception's features."""
-    data = preset.dataset
-    return (data.image_size, data.classes) == (256, 1000) and preset.evaluator.as_in_print
-
-
 def metrics_in(frame: pd.DataFrame) -> list[str]:
-    """The metrics that a table has: each has its spread in a column beside it."""
+    """Name the metrics that a table has: each has its spread in a column beside it."""
     return [name for name in frame.columns if f"{name}_std" in frame]
 
 
 def nested(frame: pd.DataFrame) -> dict[str, Any]:
-    """The measured values as {guide: {sampler: {method: {metric: mean}}}}, for `dvc metrics`."""
+    """Nest the measured values as {guide: {sampler: {method: {metric: mean}}}}, for `dvc metrics`."""
     tree: dict[str, Any] = {}
     metrics = metrics_in(frame)
     for row in frame.to_dict("records"):

@@ -10,21 +10,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ppap.config.runs import Run
-from ppap.data.realdata import IMAGES as IMAGES
-from ppap.data.realdata import INCEPTION_FEATURES as INCEPTION_FEATURES
-from ppap.data.realdata import MU as MU
-from ppap.data.realdata import SIGMA as SIGMA
-from ppap.data.realdata import check_statistics as check_statistics
-from ppap.data.realdata import reference_spec
-from ppap.data.shards import IMAGE as IMAGE
-from ppap.data.shards import MIRROR as MIRROR
+from ppap.data.image_files import check_statistics, dataset, reference_images
 from ppap.utils import files
+from ppap.utils.tensor_names import IMAGE, IMAGES, LABELS, MIRROR, MU, PICTURE, SIGMA, TARGET
 from ppap.utils.tensor_spec import Spec, TensorSpec
 from ppap.workflow.layout import Layout
 
-FEATURES, LOGITS, PREDICTED, TARGET = "features", "logits", "predicted", "target"
-PICTURE = "picture"
-reference_images = reference_spec
+# re-exported for modules that import them from here until they import them from where they are
+__all__ = [
+    "IMAGE",
+    "IMAGES",
+    "LABELS",
+    "MIRROR",
+    "MU",
+    "PICTURE",
+    "SIGMA",
+    "TARGET",
+    "check_statistics",
+    "dataset",
+    "reference_images",
+]
+
+
+def labels(count: int, shape: tuple[int | str, ...], mirrored: bool) -> Spec:
+    """A teacher's answers, each of this shape, on some images, and on their mirror images where these are valid."""
+    answers = TensorSpec(("float16", "float32"), (count, *shape))
+    return {IMAGE: answers} | ({MIRROR: answers} if mirrored else {})
 
 
 def targets(count: int) -> Spec:

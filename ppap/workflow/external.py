@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor
@@ -10,12 +9,12 @@ from torch import Tensor
 from ppap.config.runs import external_models
 from ppap.data import realdata
 from ppap.data.downloads import Downloads
-from ppap.data.settings import Download
-from ppap.evaluation.inception_network import inception_weights
+from ppap.diffusion.networks import sources
+from ppap.guides.libraries.library import code_of
 from ppap.utils import files
 from ppap.utils.errors import ConfigError
 from ppap.utils.settings import DATASET, DIFFUSION, EVALUATOR, REFERENCE
-from ppap.utils.weights import check_weights, provenance
+from ppap.utils.weights import check_weights
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
 
@@ -48,23 +47,11 @@ def download(layout: Layout, downloads: Downloads, name: str) -> None:
         assert preset.dataset.name is not None
         external = External(realdata.registered(preset.dataset.name, downloads), {})
     elif name == EVALUATOR and preset.network(name) is None:
-        external = _EVALUATORS[preset.evaluator.kind](preset.evaluator.downloads, downloads)
+        external = External(*preset.evaluator.download(downloads))
     else:
         external = _classifier(layout, downloads, name)
     about = external.metadata | {"model": name}
     files.write_tensors(layout.model(name), external.tensors, about)
-
-
-def _inception(named: Mapping[str, Download | None], downloads: Downloads) -> External:
-    """torch-fidelity's Inception v3."""
-    weights = named["weights"]
-    assert weights is not None
-    with downloads.file(weights) as path:
-        return External(inception_weights(path), provenance(path))
-
-
-# networks of evaluators that are no guide's kind of classifier
-_EVALUATORS = {"inception": _inception}
 
 
 def _classifier(layout: Layout, downloads: Downloads, name: str) -> External:

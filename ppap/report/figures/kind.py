@@ -1,55 +1,5 @@
-"""The interface of figures: what is known of one without drawing it, and the drawing."""
+"""Stands in for `ppap.workflow.figures.kind` until all figures' gathering is there."""
 
-from __future__ import annotations
+from ppap.workflow.figures.kind import FigureKind, heard
 
-from abc import ABC, abstractmethod
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
-
-from ppap.config import Preset
-from ppap.config.runs import Run, heard_runs, main_guides
-from ppap.workflow.layout import Layout
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from ppap.workflow.plan.costs import Cost, Costs
-
-
-class FigureKind(ABC):
-    """A kind of figure. What `draw` alone needs is imported there: the workflow is parsed without torch."""
-
-    name: ClassVar[str]
-    of_guide: ClassVar[bool] = False
-    """There is one for each guide of the main table, NAME_GUIDE; otherwise one for all."""
-    table: ClassVar[str] = "main"
-    """The table whose rows it shows; without that table there is no such figure."""
-
-    def guides(self, preset: Preset) -> list[str]:
-        """The guides that have a figure of their own; one "" where there is one for all."""
-        return main_guides(preset) if self.of_guide else [""]
-
-    def title(self, guide: str) -> str:
-        """The figure's name, which is its files' too."""
-        return f"{self.name}_{guide}" if guide else self.name
-
-    @abstractmethod
-    def inputs(self, layout: Layout, guide: str) -> list[Path]:
-        """The files of results that it reads."""
-
-    @abstractmethod
-    def keys(self, preset: Preset, guide: str) -> list[str]:
-        """The leaves of the preset that it reads, but for the free ones."""
-
-    def cost(self, costs: Costs, guide: str) -> Cost:
-        """What it computes; most take seconds."""
-        return costs.nothing()
-
-    @abstractmethod
-    def draw(self, layout: Layout, guide: str) -> Figure:
-        """The figure, of its final size, in the style of `ppap.report.style`."""
-
-
-def heard(preset: Preset) -> list[Run]:
-    """The runs whose guides see x_t itself, of all guides of the main table."""
-    return [run for guide in main_guides(preset) for run in heard_runs(preset, guide)]
+__all__ = ["FigureKind", "heard"]

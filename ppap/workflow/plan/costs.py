@@ -12,16 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from ppap.config.runs import Run, expert_steps, warm_steps
+from ppap.data import datasets
+from ppap.data.image_files import reference_images
 from ppap.diffusion.denoiser import Network
-from ppap.evaluation import judging
-from ppap.evaluation.evaluator import Evaluator
-from ppap.evaluation.evaluators import evaluator_of
+from ppap.diffusion.networks import sources
+from ppap.evaluation import task_scores
+from ppap.evaluation.evaluator import Extractor
 from ppap.experts import lora as adapters
 from ppap.guides.guide import Guide
 from ppap.training.settings import Training
 from ppap.utils import tensor_spec
 from ppap.utils.settings import DATASET, DIFFUSION, REFERENCE
-from ppap.workflow import artefacts, real_images
+from ppap.utils.tensor_names import IMAGES, PREDICTED
+from ppap.workflow import evaluator, targets
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
 from ppap.workflow.plan import flops
@@ -72,7 +75,7 @@ class Costs:
             second = self.upsampler.stored if self.preset.diffusion.upsampling else 0
             return Cost(0, self.diffusion.stored + second)
         if model in self.preset.evaluator.judged_by:
-            judges = flops.on_meta(lambda: self.evaluator.stored(self.layout))
+            judges = flops.on_meta(lambda: evaluator.new_networks(self.layout))
             return Cost(0, flops.stored_bytes(judges[model]))
         return Cost(0, self.guide(model).stored)
 
@@ -134,7 +137,7 @@ class Costs:
         if not path.exists():
             return Cost(0, None)
         about = {"model": REFERENCE}
-        images = tensor_spec.read(path, artefacts.reference_images(), about)[artefacts.IMAGES]
+        images = tensor_spec.read(path, reference_images(), about)[IMAGES]
         return self._extracted(len(images))
 
     def features(self, methods: int, guides: Sequence[str]) -> Cost:
@@ -168,16 +171,15 @@ class Costs:
         return NetworkCost(flops.forward(call, shape), 0, 0, flops.stored_bytes(network))
 
     @cached_property
-    def evaluator(self) -> Evaluator:
-        return evaluator_of(self.preset)
+    def extractor(self) -> Extractor:
+        return evaluator.untrained_extractor(self.layout)
 
     @cached_property
     def evaluation(self) -> tuple[int, dict[str, Tensor]]:
         """What the evaluator takes for one image, and what it says of it."""
-        with torch.device(self.evaluator.tried_on):
-            extract = self.evaluator.untrained(self.layout)
+        with torch.device(self.preset.evaluator.tried_on):
             image = torch.zeros((1, *self.preset.finished_shape), dtype=torch.uint8)
-        return flops.of_call(lambda: extract(image))
+        return flops.of_call(lambda: self.extractor(image))
 
     def guide(self, name: str) -> NetworkCost:
         if name not in self._guides:
@@ -230,11 +232,11 @@ class Costs:
     def _statistics(self, guide: str) -> int:
         """Bytes of what is said of one sample, held against a guide's targets."""
         _, said = self.evaluation
-        seen = self.evaluator.says_classes or artefacts.PREDICTED in said
+        seen = self.extractor.says_classes or PREDICTED in said
         of_pictures = self.preset.task(guide).of_pictures
         if not (self.preset.judge(guide) if of_pictures else seen):
             return 0
-        parts = judging.described(self.preset, guide, 1).values()
+        parts = task_scores.described(targets.task_of(self.preset, guide), 1).values()
         return sum(math.prod(s.shape) * getattr(torch, s.dtypes[0]).itemsize for s in parts)
 
     def _new_diffusion(self) -> nn.Module:

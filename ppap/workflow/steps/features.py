@@ -1,14 +1,27 @@
-"""The step `features`: what the evaluator says of the samples of all methods with a sampler and guide."""
+"""The step `features`: the evaluator's answers on the samples of all methods with a sampler and guide."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import torch
+from torch import Tensor
+
 from ppap.config import Preset, reads
 from ppap.config.runs import Run, evaluated, group, judged_guides
+from ppap.data.gathering import Images
+from ppap.data.shards import samples
+from ppap.evaluation.features import features_of
+from ppap.evaluation.task_scores import class_statistics, picture_statistics
+from ppap.utils import files, runtime
+from ppap.utils.errors import DataError
+from ppap.utils.tensor_names import TARGET
+from ppap.workflow import evaluator, targets
+from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
 from ppap.workflow.step import Step
 
@@ -80,6 +93,84 @@ class Features(Step):
         return costs.features(len(self.methods), self.against)
 
     def run(self, layout: Layout) -> None:
-        from ppap.evaluation.features import write_features
+        """Write answers and statistics as METHOD/NAME, and the samples as .npz for ADM's evaluator.
 
-        write_features(layout, self.runs, self.against)
+        Other methods' features that the file holds stay in it, unless these are all that the preset has.
+        """
+        path, preset = layout.features(self.sampler, self.guide), layout.preset
+        files.check_writable(path)
+        size, device = preset.sampling.judged_at_once, runtime.device(preset.runtime)
+        about = {"sampler": self.sampler, "guide": self.guide} | evaluator.identity(layout)
+        for held in layout.held_against(self.against):
+            about[str(held.relative_to(layout.root))] = files.sha256(held)
+        tensors, sources = self._others(layout, about)
+        extract = evaluator.load_extractor(layout)
+        for run in self.runs:
+            images, numbers = samples(layout, run)
+            answers = features_of(images, extract, size, device)
+            for guide in self.against:
+                each = _statistics(layout, guide, images, extract.classes(answers))
+                answers |= {f"{guide}.{name}": values for name, values in each.items()}
+            pixels = images.take(torch.arange(len(images)))
+            files.write_arrays(layout.archive(run), arr_0=pixels, arr_1=numbers.numpy())
+            answers[TARGET] = numbers
+            tensors |= {f"{run.method}/{name}": values for name, values in answers.items()}
+            sources |= _source(layout, run)
+        files.write_tensors(path, tensors, about | sources)
+
+    def _others(
+        self, layout: Layout, about: dict[str, str]
+    ) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Read the features of other methods that the file holds, and what they were made from.
+
+        DataError if they are of other samples than are there now, or of another evaluator.
+        """
+        path = layout.features(self.sampler, self.guide)
+        everything = {run.method for run in group(layout.preset, self.sampler, self.guide)}
+        if not path.exists() or everything <= set(self.methods):
+            return {}, {}
+        kept = {
+            name: values
+            for name, values in files.read_tensors(path).items()
+            if name.partition("/")[0] not in self.methods
+        }
+        known = files.read_metadata(path)
+        sources: dict[str, str] = {}
+        for method in sorted({name.partition("/")[0] for name in kept}):
+            source = _source(layout, Run(self.sampler, self.guide, method))
+            if not (about | source).items() <= known.items():
+                raise DataError(
+                    f"{path}: its features of {method} are of other samples, or of another evaluator; "
+                    f"name {method} too, or delete the file"
+                )
+            sources |= source
+        return kept, sources
+
+
+def _source(layout: Layout, run: Run) -> dict[str, str]:
+    """Tell a run's features from those of other samples: a hash of all its files."""
+    shards = range(len(layout.sample_sizes))
+    each = ((layout.finished(layout.samples(run, i)), layout.targets(run, i)) for i in shards)
+    digests = "".join(files.sha256(path) for paths in each for path in paths)
+    return {f"{run.method}/samples_sha256": hashlib.sha256(digests.encode()).hexdigest()}
+
+
+def _statistics(
+    layout: Layout, guide: str, images: Images, classes: Tensor | None
+) -> dict[str, Tensor]:
+    """Compare samples with a guide's targets: by its task's judge, or by the classes that the evaluator sees."""
+    preset = layout.preset
+    if not preset.task(guide).of_pictures:
+        return class_statistics(classes, targets.numbers(layout, guide))
+    judge = preset.judge(guide)
+    if judge is None:
+        return {}
+    return picture_statistics(
+        images,
+        models.load_guide(layout, judge),
+        targets.task_of(preset, guide),
+        targets.read(layout, guide)[TARGET],
+        targets.numbers(layout, guide),
+        preset.sampling.judged_at_once,
+        runtime.device(preset.runtime),
+    )

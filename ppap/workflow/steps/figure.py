@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from ppap.config import Preset
-from ppap.report.figures import figure_names, figure_of
+from ppap.workflow.figures import figure_names, figure_of
 from ppap.workflow.layout import Layout
 from ppap.workflow.step import Report, Step
 

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
+
+from torch import Tensor
 
 from ppap.config import Preset, reads
 from ppap.config.runs import evaluated, group, judged_guides
+from ppap.data.image_files import check_statistics, reference_statistics
+from ppap.evaluation import measured, metrics, task_scores
+from ppap.evaluation.metrics import over_seeds
+from ppap.utils import files, tensor_spec
+from ppap.utils.errors import DataError
+from ppap.utils.settings import UNGUIDED
+from ppap.utils.tensor_names import FEATURES, TARGET
+from ppap.utils.tensor_spec import REMEDY, TensorSpec
+from ppap.workflow import artefacts, targets
+from ppap.workflow.evaluator import evaluator_of
 from ppap.workflow.layout import Layout
 from ppap.workflow.step import Step
 
@@ -49,6 +62,100 @@ class Metrics(Step):
         return costs.nothing()
 
     def run(self, layout: Layout) -> None:
-        from ppap.evaluation.metrics import write_metrics
+        """Write every metric's values, one for each sampling seed, with their mean and standard deviation.
 
-        write_metrics(layout, self.sampler, self.guide)
+        Samples that guides share have scores for each of them.
+        """
+        preset, sampling = layout.preset, layout.preset.sampling
+        reference = _read_reference(layout)
+        guides, by_method = _read_features(layout, self.sampler, self.guide, reference)
+        content: dict[str, Any] = {
+            "sampler": self.sampler,
+            "guide": self.guide,
+            "samples_per_seed": sampling.samples,
+            "seeds": list(sampling.seeds),
+            "methods": {},
+            "scores": {},
+        }
+        shared: dict[str, dict[str, Any]] = {}
+
+        def of_seed(samples: dict[str, Tensor]) -> dict[str, float]:
+            return metrics.metrics_of(samples, reference, preset.evaluator.neighbours)
+
+        for method, tensors in sorted(by_method.items()):
+            content["methods"][method] = over_seeds(tensors, sampling.samples, of_seed)
+            for guide in guides:
+                scores = over_seeds(tensors, sampling.samples, partial(_scores, preset, guide))
+                content["scores"][guide] = list(scores)
+                if self.guide != UNGUIDED:
+                    content["methods"][method] |= scores
+                elif scores:
+                    shared.setdefault(guide, {})[method] = scores
+        content |= {"shared": shared} if shared else {}
+        measured.write(layout.metrics(self.sampler, self.guide), content)
+
+
+def _scores(preset: Preset, guide: str, tensors: Mapping[str, Tensor]) -> dict[str, float]:
+    """Compute the scores of samples held against a guide's targets, of their statistics GUIDE.NAME."""
+    own = f"{guide}."
+    statistics = {n.removeprefix(own): v for n, v in tensors.items() if n.startswith(own)}
+    return task_scores.scores(targets.task_of(preset, guide), statistics)
+
+
+def _read_reference(layout: Layout) -> dict[str, Tensor]:
+    """Read the features of the real images, and the statistics that came with these."""
+    path, preset, judge = layout.reference, layout.preset, evaluator_of(layout)
+    statistics = reference_statistics() if judge.has_statistics else {}
+    spec = {**judge.describe("images", preset.dataset.classes), **statistics}
+    tensors = tensor_spec.read(path, spec)
+    check_statistics(path, tensors)
+    count, needed = len(tensors[FEATURES]), judge.neighbours + 1
+    if count < needed:
+        raise DataError(f"{path}: features of {count} images; evaluator.neighbours needs {needed}")
+    return tensors
+
+
+def _read_features(
+    layout: Layout, sampler: str, guide: str, reference: Mapping[str, Tensor]
+) -> tuple[list[str], dict[str, dict[str, Tensor]]]:
+    """Read the features of the preset's methods, and name the guides whose targets samples were held against.
+
+    DataError if there are none, or they are of another evaluator than the reference's.
+    """
+    preset, path = layout.preset, layout.features(sampler, guide)
+    about = {"sampler": sampler, "guide": guide} | files.read_metadata(layout.reference)
+    tensor_spec.check_metadata(path, about)
+    tensors = files.read_tensors(path)
+    by_method: dict[str, dict[str, Tensor]] = {}
+    for name, values in tensors.items():
+        method, _, part = name.partition("/")
+        by_method.setdefault(method, {})[part] = values
+    held = {part.partition(".")[0] for parts in by_method.values() for part in parts if "." in part}
+    guides = sorted(held & preset.guides.keys())
+    spec = _described(layout, guides)
+    tensor_spec.check(path, tensors, {f"{m}/{n}": s for m in by_method for n, s in spec.items()})
+    mine = {method: parts for method, parts in by_method.items() if method in preset.methods}
+    if not mine:
+        raise DataError(f"{path}: features of no method of the preset; {REMEDY}")
+    width = reference[FEATURES].shape[1]
+    for method, parts in mine.items():
+        targets.check(layout, guide, path, parts[TARGET])
+        if parts[FEATURES].shape[1] != width:
+            raise DataError(
+                f"{path}: {method} has {parts[FEATURES].shape[1]} features a sample, {layout.reference} "
+                f"{width} an image; {REMEDY}"
+            )
+    return guides, mine
+
+
+def _described(layout: Layout, guides: Iterable[str]) -> dict[str, TensorSpec]:
+    """Describe a method's part of a file of features: answers, targets, and statistics GUIDE.NAME."""
+    preset, count = layout.preset, layout.preset.sampling.total
+    spec = {
+        **evaluator_of(layout).describe(count, preset.dataset.classes),
+        **artefacts.targets(count),
+    }
+    for guide in guides:
+        each = task_scores.described(targets.task_of(preset, guide), count)
+        spec |= {f"{guide}.{name}": one for name, one in each.items()}
+    return spec

@@ -1,4 +1,4 @@
-"""The step `reference_features`: what the evaluator says of the real images that samples are compared with."""
+"""The step `reference_features`: the evaluator's answers on the real images that samples are compared with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
 from ppap.config import Preset, reads
+from ppap.data import datasets
+from ppap.data.gathering import ImagesInMemory
+from ppap.data.image_files import check_statistics, reference_images
+from ppap.evaluation.features import features_of
+from ppap.utils import files, runtime, tensor_spec
+from ppap.utils.settings import REFERENCE
+from ppap.utils.tensor_names import IMAGES, MU, SIGMA
+from ppap.workflow import evaluator
 from ppap.workflow.layout import Layout
 from ppap.workflow.step import Step
 
@@ -39,6 +51,24 @@ class ReferenceFeatures(Step):
         return costs.reference_features()
 
     def run(self, layout: Layout) -> None:
-        from ppap.evaluation.features import write_reference
+        files.check_writable(layout.reference)
+        preset, (images, statistics) = layout.preset, _reference(layout)
+        answers = features_of(
+            ImagesInMemory(images),
+            evaluator.load_extractor(layout),
+            preset.sampling.judged_at_once,
+            runtime.device(preset.runtime),
+        )
+        files.write_tensors(layout.reference, answers | statistics, evaluator.identity(layout))
 
-        write_reference(layout)
+
+def _reference(layout: Layout) -> tuple[NDArray[np.uint8], dict[str, Tensor]]:
+    """Read the images, and mean and covariance that came with them, if they are of the evaluator's features."""
+    judge = layout.preset.evaluator
+    if not judge.compared_with:
+        return datasets.load(layout, "train").images[: judge.most_compared], {}
+    path = layout.model(REFERENCE)
+    tensors = tensor_spec.read(path, reference_images(), {"model": REFERENCE})
+    check_statistics(path, tensors)
+    names = (MU, SIGMA) if judge.has_statistics else ()
+    return tensors[IMAGES].numpy(), {name: tensors[name] for name in names if name in tensors}

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from ppap.config import Preset, reads
+from ppap.utils import files
+from ppap.workflow import table_rows
 from ppap.workflow.layout import Layout
 from ppap.workflow.step import Report, Step
 
@@ -49,6 +51,6 @@ class Table(Step):
         return costs.nothing()
 
     def run(self, layout: Layout) -> None:
-        from ppap.report.tables import write_table
-
-        write_table(layout, self.table)
+        """Write the table in all formats, or in none. What was not computed stays empty."""
+        texts = table_rows.texts(layout, self.table)
+        files.write_texts({layout.table(self.table, suffix): texts[suffix] for suffix in SUFFIXES})

@@ -1,0 +1,58 @@
+"""The preset's evaluator, put together of the networks that the workflow keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ppap.evaluation.evaluator import Extractor
+from ppap.evaluation.evaluators import EvaluatorConfig
+from ppap.utils import runtime
+from ppap.utils.runtime import Runtime
+from ppap.workflow import networks as models
+from ppap.workflow.layout import Layout
+
+
+def evaluator_of(layout: Layout) -> EvaluatorConfig:
+    """Return the preset's evaluator; `kind`, which decides its class, counts as read (see `ppap.config.reads`)."""
+    evaluator = layout.preset.evaluator
+    assert evaluator.kind
+    return evaluator
+
+
+def new_networks(layout: Layout) -> dict[str, nn.Module]:
+    """Build the evaluator's networks, untrained, by name."""
+    evaluator = evaluator_of(layout)
+    guides = {name: models.new_guide(layout, name).eval() for name in evaluator.networks}
+    return evaluator.untrained() | guides
+
+
+def load_extractor(layout: Layout) -> Extractor:
+    """Load the evaluator from its files, on the preset's device."""
+    evaluator, device = evaluator_of(layout), runtime.device(layout.preset.runtime)
+    own = {name: network.to(device) for name, network in evaluator.load(_paths(layout)).items()}
+    guides = {name: models.load_guide(layout, name) for name in evaluator.networks}
+    return _extractor(layout, own | guides, layout.preset.runtime)
+
+
+def untrained_extractor(layout: Layout) -> Extractor:
+    """Build the evaluator without its files, on the device where it can be tried."""
+    with torch.device(evaluator_of(layout).tried_on):
+        return _extractor(layout, new_networks(layout), Runtime(device="cpu"))
+
+
+def identity(layout: Layout) -> dict[str, str]:
+    """Tell the evaluator's features from another one's."""
+    return evaluator_of(layout).identity(_paths(layout), layout.preset.module_folders)
+
+
+def _paths(layout: Layout) -> dict[str, Path]:
+    return {name: layout.model(name) for name in evaluator_of(layout).judged_by}
+
+
+def _extractor(layout: Layout, networks: dict[str, nn.Module], how: Runtime) -> Extractor:
+    preset, evaluator = layout.preset, evaluator_of(layout)
+    classes = preset.dataset.classes if evaluator.counts_classes else None
+    return evaluator.extractor(networks, how, classes, preset.module_folders)

@@ -1,0 +1,55 @@
+"""The interface of figures: what is known of one without drawing it, and the gathering of what it shows."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from ppap.config import Preset
+from ppap.config.runs import Run, heard_runs, main_guides
+from ppap.workflow.layout import Layout
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ppap.workflow.plan.costs import Cost, Costs
+
+
+class FigureKind(ABC):
+    """A kind of figure, which `ppap.report.figures` draws; what `draw` alone needs is imported there, since it takes seconds."""
+
+    name: ClassVar[str]
+    of_guide: ClassVar[bool] = False
+    """There is one for each guide of the main table, NAME_GUIDE; otherwise one for all."""
+    table: ClassVar[str] = "main"
+    """The table whose rows it shows; without that table there is no such figure."""
+
+    def guides(self, preset: Preset) -> list[str]:
+        """List the guides that have a figure of their own; one "" where there is one for all."""
+        return main_guides(preset) if self.of_guide else [""]
+
+    def title(self, guide: str) -> str:
+        """Return the figure's name, which is its files' too."""
+        return f"{self.name}_{guide}" if guide else self.name
+
+    @abstractmethod
+    def inputs(self, layout: Layout, guide: str) -> list[Path]:
+        """List the files of results that it reads."""
+
+    @abstractmethod
+    def keys(self, preset: Preset, guide: str) -> list[str]:
+        """List the leaves of the preset that it reads, but for the free ones."""
+
+    def cost(self, costs: Costs, guide: str) -> Cost:
+        """Tell what it computes; most take seconds."""
+        return costs.nothing()
+
+    @abstractmethod
+    def draw(self, layout: Layout, guide: str) -> Figure:
+        """Gather what the figure shows, and draw it in its final size, in the style of `ppap.report.style`."""
+
+
+def heard(preset: Preset) -> list[Run]:
+    """List the runs whose guides see x_t itself, of all guides of the main table."""
+    return [run for guide in main_guides(preset) for run in heard_runs(preset, guide)]

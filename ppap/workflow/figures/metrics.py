@@ -1,0 +1,32 @@
+"""The figure `metrics`, of the main table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ppap.config import Preset, reads
+from ppap.config.runs import main_guides, table_runs
+from ppap.workflow.figures.kind import FigureKind
+from ppap.workflow.layout import Layout
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Metrics(FigureKind):
+    name = "metrics"
+
+    def inputs(self, layout: Layout, guide: str) -> list[Path]:
+        return layout.table_inputs("main")
+
+    def keys(self, preset: Preset, guide: str) -> list[str]:
+        return reads.values_keys(preset, "main")
+
+    def draw(self, layout: Layout, guide: str) -> Figure:
+        from ppap.report.figures import metrics
+        from ppap.workflow.table_rows import scores_of, table
+
+        preset = layout.preset
+        scores = scores_of(preset, *table_runs(preset, "main"))
+        return metrics.draw(table(layout, "main"), main_guides(preset), scores)

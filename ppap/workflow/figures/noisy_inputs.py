@@ -1,0 +1,137 @@
+"""The figure `noisy_inputs`, of held-out images: real ones, or drawn ones where no truth of real ones is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ppap.config import Preset, reads
+from ppap.config.runs import heard_runs, main_guides
+from ppap.data import datasets
+from ppap.evaluation import noisy_inputs
+from ppap.evaluation.empirical_posterior import EmpiricalPosterior
+from ppap.evaluation.noisy_inputs import Scored
+from ppap.utils import runtime
+from ppap.utils.settings import DIFFUSION
+from ppap.workflow import networks as models
+from ppap.workflow import targets
+from ppap.workflow.figures.kind import FigureKind, heard
+from ppap.workflow.layout import Layout
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ppap.workflow.plan.costs import Cost, Costs
+
+
+class NoisyInputs(FigureKind):
+    name = "noisy_inputs"
+
+    def inputs(self, layout: Layout, guide: str) -> list[Path]:
+        networks = [path for run in heard(layout.preset) for path in layout.networks(run)]
+        known = [layout.knows_truth(name) for name in main_guides(layout.preset)]
+        data = layout.dataset if any(known) else []
+        return [*data, *([] if all(known) else [layout.model(DIFFUSION)]), *networks]
+
+    def keys(self, preset: Preset, guide: str) -> list[str]:
+        sampler, layout = preset.figures.sampler, Layout(preset)
+        own = ["figures.images", f"samplers.{sampler}.kind", f"samplers.{sampler}.steps"]
+        own += reads.SCHEDULE
+        for name in main_guides(preset):
+            own += [*reads.drawn_keys(preset, name), *reads.answer_keys(preset, name)]
+            if layout.knows_truth(name):
+                own += [*reads.data_keys(preset), *reads.IMAGE]
+            else:
+                own += [*reads.drawing_keys(preset, sampler), "sampling.seeds"]
+        runs = heard(preset)
+        return own + [k for run in runs for k in reads.guiding_keys(preset, run.guide, run.method)]
+
+    def cost(self, costs: Costs, guide: str) -> Cost:
+        """The answers of every guide; of drawn images, their drawing too. The posterior takes next to nothing."""
+        from ppap.evaluation.noisy_inputs import TIMESTEPS
+
+        preset, known = costs.preset, map(costs.layout.knows_truth, main_guides(costs.preset))
+        steps = len(preset.schedule(preset.figures.sampler))
+        answers = sum(costs.guide(run.guide).forward for run in heard(preset))
+        drawing = 0 if all(known) else steps * costs.diffusion.forward
+        each = min(TIMESTEPS, steps) * answers + drawing
+        return costs.nothing()._replace(flops=preset.figures.images * each)
+
+    def draw(self, layout: Layout, guide: str) -> Figure:
+        from ppap.report.figures import noisy_inputs as panels
+
+        preset = layout.preset
+        guides = main_guides(preset)
+        drawn = None if all(map(layout.knows_truth, guides)) else draw_unguided(layout)
+        scored = {name: list(scores(layout, name, drawn)) for name in guides}
+        first = {name: targets.task_of(preset, name).scores[0] for name in guides}
+        return panels.draw(scored, first, preset.diffusion.timesteps)
+
+
+def scores(layout: Layout, guide: str, drawn: Tensor | None) -> Iterator[Scored]:
+    """Score a guide's methods on held-out images, `figures.images` at most, and the posterior where classes are known.
+
+    Where nothing is known of real images, the `drawn` ones (N, C, H, W) are taken: what is true of one is what the
+    guide itself answers before noise is added.
+    """
+    from ppap.workflow.drawing import guide_at
+
+    preset, task = layout.preset, targets.task_of(layout.preset, guide)
+    posterior = None
+    if layout.knows_truth(guide):
+        held_out = datasets.load(layout, "holdout").first(preset.figures.images)
+        images, truths = _with_truths(layout, held_out, guide)
+        if not preset.task(guide).of_pictures:
+            known = _with_truths(layout, datasets.load(layout, "train"), guide)
+            posterior = EmpiricalPosterior(*known, preset.dataset.classes)
+    else:
+        assert drawn is not None
+        network = models.load_guide(layout, guide)
+        with torch.inference_mode():
+            parts = drawn.split(preset.sampling.judged_at_once)
+            truths = torch.cat([task.target_of(network(part).float()) for part in parts])
+        images = drawn
+    yield from noisy_inputs.scores(
+        images,
+        truths,
+        {run.method: guide_at(layout, run) for run in heard_runs(preset, guide)},
+        task,
+        preset.schedule(preset.figures.sampler),
+        preset.sampling.judged_at_once,
+        posterior,
+    )
+
+
+def draw_unguided(layout: Layout) -> Tensor:
+    """Draw images without guidance, from the sampling seeds' noise, rounded as images are: (N, C, H, W) in [-1, 1]."""
+    from ppap.diffusion.batch_sizes import batch_size
+    from ppap.diffusion.batches import Drawing, draw
+    from ppap.diffusion.guidance import NoGuidance
+    from ppap.workflow.checkpoints import NotKept
+
+    preset, name = layout.preset, layout.preset.figures.sampler
+    device, count = runtime.device(preset.runtime), preset.figures.images
+    denoiser = models.load_denoiser(layout, name)
+    drawing = Drawing(
+        name="noisy inputs",
+        seeds=[(preset.sampling.seeds[0], i) for i in range(count)],
+        targets=torch.zeros(count, dtype=torch.int64),
+        shape=preset.dataset.shape,
+        batch_size=batch_size(preset),
+        checkpoint=NotKept(),
+        checkpoint_every=len(denoiser.schedule),
+    )
+    sampler = preset.sampler(name).build(preset.samplers[name])
+    images = draw(drawing, denoiser, sampler, lambda numbers: NoGuidance(), device)
+    return datasets.to_tensor(images).to(device)
+
+
+def _with_truths(layout: Layout, data: datasets.RealImages, guide: str) -> tuple[Tensor, Tensor]:
+    """Return images (N, C, H, W) in [-1, 1], and what is true of them for the guide's task (N, ...)."""
+    device = runtime.device(layout.preset.runtime)
+    truths = data.truth_of(layout.preset, guide)
+    return datasets.to_tensor(data.images).to(device), truths.to(device)

@@ -1,0 +1,30 @@
+"""The figure `parameters`, of the main table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ppap.config import Preset, reads
+from ppap.config.runs import main_guides
+from ppap.workflow.figures.kind import FigureKind
+from ppap.workflow.layout import Layout
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Parameters(FigureKind):
+    name = "parameters"
+
+    def inputs(self, layout: Layout, guide: str) -> list[Path]:
+        return layout.table_inputs("main")
+
+    def keys(self, preset: Preset, guide: str) -> list[str]:
+        return reads.values_keys(preset, "main")
+
+    def draw(self, layout: Layout, guide: str) -> Figure:
+        from ppap.report.figures import parameters
+        from ppap.workflow.table_rows import table
+
+        return parameters.draw(table(layout, "main"), main_guides(layout.preset))

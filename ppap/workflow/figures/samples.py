@@ -1,0 +1,59 @@
+"""The figure `samples_GUIDE`, of the first shard of the main table's runs with the figures' sampler."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ppap.config import Preset, reads
+from ppap.config.runs import drawn_runs, stored_as
+from ppap.utils.settings import UNGUIDED
+from ppap.workflow.figures.kind import FigureKind
+from ppap.workflow.layout import Layout
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Samples(FigureKind):
+    name = "samples"
+    of_guide = True
+
+    def inputs(self, layout: Layout, guide: str) -> list[Path]:
+        runs = [stored_as(layout.preset, run) for run in drawn_runs(layout.preset, guide)]
+        shown = [place(run, 0) for run in runs for place in (layout.samples, layout.targets)]
+        shown += [layout.finished(layout.samples(run, 0)) for run in runs]
+        return [*shown, *layout.class_names(guide), *layout.numbered(guide)]
+
+    def keys(self, preset: Preset, guide: str) -> list[str]:
+        shown = [*reads.finished_keys(preset), "sampling.shard_size"]
+        shown += [*reads.target_keys(preset, guide), *reads.shown_keys(preset, guide)]
+        names = [] if preset.task(guide).of_pictures else ["dataset.class_names"]
+        runs = {stored_as(preset, run).guide for run in drawn_runs(preset, guide)}
+        unguided = reads.target_keys(preset, UNGUIDED) if UNGUIDED in runs else []
+        return [*reads.drawn_keys(preset, guide), *shown, *names, *unguided]
+
+    def draw(self, layout: Layout, guide: str) -> Figure:
+        import torch
+
+        from ppap.data.shards import samples
+        from ppap.report.figures import samples as sheet
+        from ppap.report.titles import sampler_title
+        from ppap.workflow import targets
+
+        preset = layout.preset
+        runs = drawn_runs(preset, guide)
+        stored = {run.method: samples(layout, stored_as(preset, run), range(1))[0] for run in runs}
+        numbers = targets.numbers(layout, guide)[: len(stored[runs[0].method])]
+        places = torch.tensor(sheet.columns(numbers.tolist()))
+        images = {method: shard.take(places) for method, shard in stored.items()}
+        title = f"({sampler_title(preset.figures.sampler)}, guide {guide})"
+        if preset.task(guide).of_pictures:
+            task = targets.task_of(preset, guide)
+            wanted = targets.taker(layout, guide)(numbers[places])
+            shown = [partial(task.draw, target=target) for target in wanted]
+            return sheet.draw(images, f"Samples by target {title}", shown=shown)
+        names = targets.class_names(layout, guide)
+        classes = [names[n] if names else str(n) for n in numbers[places].tolist()]
+        return sheet.draw(images, f"Samples by target class {title}", classes)

@@ -1,0 +1,39 @@
+"""The figure `scales`, of the table of that name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ppap.config import Preset, reads
+from ppap.config.runs import table_runs
+from ppap.workflow.figures.kind import FigureKind
+from ppap.workflow.layout import Layout
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Scales(FigureKind):
+    name = "scales"
+    table = "scales"
+
+    def inputs(self, layout: Layout, guide: str) -> list[Path]:
+        return layout.table_inputs("scales")
+
+    def keys(self, preset: Preset, guide: str) -> list[str]:
+        own = [*reads.values_keys(preset, "scales"), "figures.sampler"]
+        for run in table_runs(preset, "scales"):
+            own += reads.scale_keys(preset, run.sampler, run.guide)
+            own += reads.scale_keys(preset, preset.figures.sampler, run.guide)
+        return own
+
+    def draw(self, layout: Layout, guide: str) -> Figure:
+        from ppap.report.figures import scales
+        from ppap.workflow.table_rows import first_score, scaled_table
+
+        preset = layout.preset
+        guides = dict.fromkeys(run.guide for run in table_runs(preset, "scales"))
+        scores = {name: first_score(preset, name) for name in guides}
+        marked = {name: preset.scale(preset.figures.sampler, name) for name in guides}
+        return scales.draw(scaled_table(layout), scores, marked)

@@ -1,0 +1,137 @@
+"""The rows of a preset's tables, gathered from the files of metrics and experts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from ppap.config import Preset
+from ppap.config.runs import Run, expert_steps, stored_as, table_runs
+from ppap.evaluation import measured
+from ppap.evaluation.measured import ALWAYS, Measured, Metrics
+from ppap.experts.bank import check_experts, read_expert
+from ppap.experts.header import purpose_of
+from ppap.guides.tasks.task import Score
+from ppap.report import tables
+from ppap.report.tables import About, Effort, Row, Scales
+from ppap.utils.errors import DataError
+from ppap.utils.settings import UNGUIDED
+from ppap.utils.tensor_spec import REMEDY
+from ppap.workflow.layout import Layout
+
+
+def table(layout: Layout, name: str) -> pd.DataFrame:
+    """Build a table of the preset; what was not computed is missing (see `ppap.report.tables.table`)."""
+    runs = table_runs(layout.preset, name)
+    rows = (_row(layout, run) for run in runs)
+    return tables.table(name, rows, scores_of(layout.preset, *runs))
+
+
+def texts(layout: Layout, name: str) -> dict[str, str]:
+    """Write a table of the preset in all formats, by the suffixes of their files."""
+    preset = layout.preset
+    scores = scores_of(preset, *table_runs(preset, name))
+    return tables.texts(name, table(layout, name), scores, about(preset, name))
+
+
+def scaled_table(layout: Layout) -> pd.DataFrame:
+    """Build the table `scales` with each row's guidance scale, in the order of the scales."""
+    frame, preset = table(layout, "scales"), layout.preset
+    pairs = zip(frame["sampler"], frame["guide"], strict=True)
+    frame["scale"] = [preset.scale(sampler, guide) for sampler, guide in pairs]
+    return frame.sort_values("scale", kind="stable")
+
+
+def scores_of(preset: Preset, *runs: Run) -> list[Score]:
+    """List what samples of these runs are judged by, each score once."""
+    guides = (run.guide for run in runs if run.guide != UNGUIDED)
+    tasks = dict.fromkeys(preset.task(guide) for guide in guides)
+    return list(dict.fromkeys(score for task in tasks for score in task.load().scores))
+
+
+def first_score(preset: Preset, guide: str) -> Score:
+    """Return the score of a guide's task that comes first."""
+    return scores_of(preset, Run("", guide, ""))[0]
+
+
+def about(preset: Preset, name: str) -> About:
+    """Gather the facts that a table's note tells."""
+    sampling, data = preset.sampling, preset.dataset
+    return About(
+        preset.name,
+        len(sampling.seeds),
+        sampling.samples,
+        list(_scales(preset, name)),
+        (data.image_size, data.classes) == (256, 1000) and preset.evaluator.as_in_print,
+    )
+
+
+def _scales(preset: Preset, name: str) -> Iterator[Scales]:
+    """The guidance scale of each of a table's samplers, and of its guides that have their own."""
+    runs = table_runs(preset, name)
+    guides = {run.guide: preset.guides[run.guide].scales for run in runs}
+    for sampler in dict.fromkeys(run.sampler for run in runs):
+        own = {guide: scales[sampler] for guide, scales in guides.items() if sampler in scales}
+        yield Scales(sampler, preset.samplers[sampler].scale, own)
+
+
+def _row(layout: Layout, run: Run) -> Row:
+    preset = layout.preset
+    stands_for = preset.guides[run.guide].stands_for
+    effort = _effort(layout, run) if preset.computed(run.method) else Effort()
+    return Row(run, stands_for, effort, _metrics(layout, run))
+
+
+def _effort(layout: Layout, run: Run) -> Effort:
+    """Read off a row's experts what they cost; nothing where there are none, or not all yet."""
+    preset = layout.preset
+    method = preset.methods[run.method]
+    paths = layout.experts(run.guide, run.method) if preset.guidance(run.method).experts else []
+    if not paths or not all(path.exists() for path in paths):
+        return Effort()
+    experts = [read_expert(path) for path in paths]
+    check_experts(experts, purpose_of(preset, run.guide, run.method), preset.ranges(method))
+    trained = sum(expert.header.trainable_parameters for expert in experts)
+    warm, each = expert_steps(preset, run.guide, method)
+    return Effort(
+        trained,
+        trained / experts[0].header.guide_parameters,
+        "labels" if method.supervision == "labels" else "data-free",
+        None if method.imported else warm + each * len(paths),
+    )
+
+
+def _metrics(layout: Layout, row: Run) -> Metrics:
+    """Read the metrics of a table's row, with its guide's scores; none if they were not computed."""
+    run = stored_as(layout.preset, row)
+    if not layout.metrics(run.sampler, run.guide).exists():
+        return {}
+    file = _read(layout, run.sampler, run.guide)
+    return file.methods.get(run.method, {}) | file.shared.get(row.guide, {}).get(run.method, {})
+
+
+def _read(layout: Layout, sampler: str, guide: str) -> Measured:
+    """Read the metrics of a sampler and guide; DataError unless they are whole, and of the preset's samples."""
+    preset = layout.preset
+    path = layout.metrics(sampler, guide)
+    file = measured.read(path)
+    wanted = {
+        "sampler": sampler,
+        "guide": guide,
+        "samples_per_seed": preset.sampling.samples,
+        "seeds": list(preset.sampling.seeds),
+    }
+    for key, value in wanted.items():
+        if getattr(file, key) != value:
+            raise DataError(f"{path}: of {key} {getattr(file, key)}, not {value}; {REMEDY}")
+    unknown = sorted(file.methods.keys() - preset.methods.keys())
+    if unknown:
+        raise DataError(f"{path}: the preset has no method '{unknown[0]}'; {REMEDY}")
+    for problem in file.lost:
+        raise DataError(f"{path}: {problem}; {REMEDY}")
+    names = ALWAYS | {score.name for score in scores_of(preset, Run(sampler, guide, ""))}
+    for method, metrics in file.methods.items():
+        if odd := sorted(metrics.keys() - names):
+            raise DataError(f"{path}: {method} has an unknown {odd[0]}; {REMEDY}")
+    return file
