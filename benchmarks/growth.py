@@ -141,7 +141,7 @@ def learn_from(folder: Path, paths: list[Path]) -> None:
     from ppap.experts.teacher import answers_on
     from ppap.training.loop import Session
     from ppap.workflow import networks as models
-    from ppap.workflow.checkpoints import NotKept
+    from ppap.utils.checkpoint import Unkept
     from ppap.workflow.targets import task_of
 
     layout, device = layout_of(folder, small(1)), torch.device("cpu")
@@ -154,7 +154,7 @@ def learn_from(folder: Path, paths: list[Path]) -> None:
     training = spec.experts.model_copy(update={"steps": 5 * len(paths), "batch_size": 64})
     timesteps, task = range(len(schedule)), task_of(preset, GUIDE)
     student = Student(task, schedule, timesteps, training, spec.adapter, True, preset.experts)
-    session = Session("expert", 0, NotKept())
+    session = Session("expert", 0, Unkept())
     with of_a_teacher_ahead(teaching, session.seed_at, training.steps) as lesson:
         learn(guide, student, lesson, session, device)
 

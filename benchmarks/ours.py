@@ -22,7 +22,7 @@ from ppap.experts.lessons import Lesson
 from ppap.guides.tasks.classification import class_log_probability
 from ppap.training.loop import Session
 from ppap.workflow import networks as models
-from ppap.workflow.checkpoints import NotKept
+from ppap.utils.checkpoint import Unkept
 from ppap.workflow.layout import Layout
 
 
@@ -114,6 +114,6 @@ def training(setting: Setting, guide: str) -> Work:
             settings=preset.experts,
         )
         with contextlib.redirect_stderr(io.StringIO()):  # its bar
-            learn(network, student, lesson, Session("benchmark", 0, NotKept()), setting.device)
+            learn(network, student, lesson, Session("benchmark", 0, Unkept()), setting.device)
 
     return run

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from ppap.api.diffusion import load_adm, load_pipeline
     from ppap.api.experts import load_experts, train_experts
     from ppap.api.guides import load_guide, wrap_guide
-    from ppap.api.pipelines import guided
     from ppap.api.runs import FinishedRun, open_run
-    from ppap.api.sampling import SamplingStep, sample, sampling_steps
     from ppap.data.datasets import to_tensor, to_uint8
+    from ppap.diffusion.diffusers_pipelines import guided
     from ppap.diffusion.model import DiffusionModel
+    from ppap.diffusion.sampling import SamplingStep, sample, sampling_steps
     from ppap.diffusion.schedules import Schedule
     from ppap.experts.bank import ExpertBank
     from ppap.experts.settings import AdapterConfig
@@ -29,23 +29,23 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 _PLACES = {
-    "AdapterConfig": "preset",
+    "AdapterConfig": "experts.settings",
     "DiffusionModel": "diffusion.model",
     "ExpertBank": "experts.bank",
     "FinishedRun": "api.runs",
-    "Goal": "sampling.goals",
-    "Guide": "networks.guide",
-    "SamplingStep": "api.sampling",
+    "Goal": "guides.goal",
+    "Guide": "guides.guide",
+    "SamplingStep": "diffusion.sampling",
     "Schedule": "diffusion.schedules",
-    "Training": "preset",
-    "guided": "api.pipelines",
+    "Training": "training.settings",
+    "guided": "diffusion.diffusers_pipelines",
     "load_adm": "api.diffusion",
     "load_experts": "api.experts",
     "load_guide": "api.guides",
     "load_pipeline": "api.diffusion",
     "open_run": "api.runs",
-    "sample": "api.sampling",
-    "sampling_steps": "api.sampling",
+    "sample": "diffusion.sampling",
+    "sampling_steps": "diffusion.sampling",
     "to_tensor": "data.datasets",
     "to_uint8": "data.datasets",
     "train_experts": "api.experts",

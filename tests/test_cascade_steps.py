@@ -12,7 +12,7 @@ from ppap import config as presets
 from ppap.config.runs import Run
 from ppap.utils.errors import ConfigError
 from ppap.workflow import on_demand
-from ppap.workflow.checkpoints import Checkpoint
+from ppap.utils.checkpoint import Checkpoint
 from ppap.workflow.layout import Layout
 from ppap.workflow.steps import all_jobs
 from ppap.workflow.steps.download import Download

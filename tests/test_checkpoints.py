@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ppap import config as presets
-from ppap.workflow.checkpoints import Checkpoint, checkpoint_of
+from ppap.utils.checkpoint import Checkpoint
+from ppap.workflow.checkpoints import checkpoint_of
 from ppap.workflow.layout import Layout
 from ppap.workflow.steps import all_jobs
 from tests.conftest import ROOT, SMOKE, ppap

@@ -29,7 +29,7 @@ from ppap.training.loop import Session, train
 from ppap.training.settings import Training
 from ppap.utils.errors import DataError, NumericalError
 from ppap.utils.overlap import ahead, behind
-from ppap.workflow.checkpoints import Checkpoint, NotKept
+from ppap.utils.checkpoint import Checkpoint, Unkept
 from tests.conftest import SMOKE, ppap
 
 CPU = torch.device("cpu")
@@ -106,7 +106,7 @@ def test_a_training_that_reads_ahead_killed_or_not_ends_with_the_same_weights(
     killed_at: int, tmp_path: Path
 ) -> None:
     own = session(tmp_path)
-    undisturbed = own._replace(checkpoint=NotKept())
+    undisturbed = own._replace(checkpoint=Unkept())
     expected = trained(of_a_teacher(teaching(shards_of(own))), undisturbed)
     with lessons_ahead(own) as lesson:
         assert all(map(torch.equal, trained(lesson, undisturbed), expected))
@@ -179,7 +179,7 @@ def test_labels_are_computed_while_the_next_images_are_read() -> None:
     torch.testing.assert_close(found["mirror"], whole[:, :4].flip(1)[:, :3])
 
 
-class Kept(NotKept):
+class Kept(Unkept):
     """A checkpoint on a disk that is so slow that a state is written only after a later one is reached."""
 
     def __init__(self, fails: bool = False) -> None:

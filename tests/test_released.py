@@ -25,7 +25,7 @@ from ppap.utils import files
 from ppap.workflow import drawing as sampling
 from ppap.workflow import networks as models
 from ppap.workflow import targets
-from ppap.workflow.checkpoints import Checkpoint
+from ppap.utils.checkpoint import Checkpoint
 from ppap.workflow.layout import Layout
 from tests.conftest import ppap
 from tests.repository import snakemake

@@ -22,7 +22,7 @@ from ppap.diffusion.schedules import Schedule
 from ppap.guides.tasks.classification import class_log_probability
 from ppap.utils.errors import NumericalError
 from ppap.utils.seeds import StepNoise, balanced_classes, initial_noise
-from ppap.workflow.checkpoints import Checkpoint
+from ppap.utils.checkpoint import Checkpoint
 from ppap.workflow.layout import Layout
 from tests.conftest import DIGITS
 

@@ -13,7 +13,7 @@ from ppap.guides.tasks import classification, segmentation
 from ppap.training.loop import Session, train
 from ppap.training.settings import Training
 from ppap.utils.errors import NumericalError
-from ppap.workflow.checkpoints import Checkpoint
+from ppap.utils.checkpoint import Checkpoint
 
 
 def linear_job(tmp_path: Path, mark: str = "m") -> tuple[nn.Module, Training, Session]:

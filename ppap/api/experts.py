@@ -27,9 +27,9 @@ from ppap.guides.guide import Guide
 from ppap.guides.tasks.task import Task
 from ppap.training.loop import Session
 from ppap.training.settings import Training
+from ppap.utils.checkpoint import Unkept
 from ppap.utils.errors import ConfigError, DataError
 from ppap.utils.seeds import name_seed
-from ppap.workflow.checkpoints import NotKept
 
 ALL_LAYERS = AdapterConfig(layers=("*",))
 """LoRA on every convolution and linear layer but the heads (`fc`, `head`, `classifier`), and all biases."""
@@ -71,7 +71,7 @@ def train_experts(
         own = training.model_copy(update={"steps": steps})
         taught = truths is None
         student = Student(task, model.schedule, timesteps, own, adapter, taught, settings)
-        session = Session(name, name_seed(seed, name), NotKept())
+        session = Session(name, name_seed(seed, name), Unkept())
         return learn(copy.deepcopy(guide), student, lesson, session, guide.device, start)
 
     start = None

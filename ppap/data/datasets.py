@@ -19,7 +19,6 @@ from ppap.utils.settings import DATASET
 from ppap.workflow import artefacts
 from ppap.workflow.artefacts import IMAGES, LABELS
 from ppap.workflow.layout import Layout
-from ppap.workflow.targets import task_of
 
 Split = Literal["train", "holdout"]
 Read = tuple[NDArray[np.uint8], dict[str, NDArray[Any]]]
@@ -42,6 +41,8 @@ class RealImages(NamedTuple):
 
     def truth_of(self, preset: Preset, model: str) -> Tensor:
         """What is true of them for the task of a guide, a judge or the evaluator: (N, ...)."""
+        from ppap.workflow.targets import task_of
+
         task = task_of(preset, model)
         seen = to_tensor(self.images) if preset.task(model).own_truth else torch.empty(0)
         return task.truth(seen, self.truths, preset.task_name(model))

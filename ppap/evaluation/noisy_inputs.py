@@ -11,18 +11,16 @@ from torch import Tensor
 
 from ppap.config.runs import Run
 from ppap.data import datasets
-from ppap.diffusion.batch_sizes import batch_size
-from ppap.diffusion.batches import Drawing, draw
+from ppap.diffusion import sampling
 from ppap.diffusion.denoiser import add_noise
-from ppap.diffusion.guidance import GuideAt, NoGuidance
+from ppap.diffusion.guidance import GuideAt
 from ppap.evaluation.empirical_posterior import EmpiricalPosterior
 from ppap.guides.tasks.task import Task
 from ppap.utils import runtime
 from ppap.utils.seeds import noise_at
 from ppap.workflow import networks as models
 from ppap.workflow import targets
-from ppap.workflow.checkpoints import NotKept
-from ppap.workflow.drawing import guide_at
+from ppap.workflow.goals import guide_of
 from ppap.workflow.layout import Layout
 
 TIMESTEPS = 25  # at most, of those that the figures' sampler keeps
@@ -76,20 +74,15 @@ class HeldOut:
     @cached_property
     def _drawn(self) -> Tensor:
         """Images drawn without guidance, from the sampling seeds' noise, rounded as images are."""
-        preset, name = self.preset, self.preset.figures.sampler
-        denoiser = models.load_denoiser(self.layout, name)
-        sampler = preset.sampler(name).build(preset.samplers[name])
-        count = preset.figures.images
-        drawing = Drawing(
+        preset, count = self.preset, self.preset.figures.images
+        drawn = sampling.sample(
+            models.load_model(self.layout, preset.runtime),
+            count,
+            **preset.drawing(preset.figures.sampler),
+            seed=preset.sampling.seeds[0],
+            batch_size=preset.sampling.batch_size,
             name="noisy inputs",
-            seeds=[(preset.sampling.seeds[0], i) for i in range(count)],
-            targets=torch.zeros(count, dtype=torch.int64),
-            shape=preset.dataset.shape,
-            batch_size=batch_size(preset),
-            checkpoint=NotKept(),
-            checkpoint_every=len(denoiser.schedule),
         )
-        drawn = draw(drawing, denoiser, sampler, lambda numbers: NoGuidance(), self.device)
         return datasets.to_tensor(drawn).to(self.device)
 
 
@@ -101,7 +94,7 @@ def scores(held_out: HeldOut, guide: str, runs: Sequence[Run]) -> Iterator[Score
     """
     layout, preset = held_out.layout, held_out.preset
     task, (images, truths) = targets.task_of(preset, guide), held_out.of(guide)
-    guides = {run.method: guide_at(layout, run) for run in runs}
+    guides = {run.method: guide_of(layout, run).at for run in runs}
     posterior, schedule = held_out.posterior(guide), preset.schedule(preset.figures.sampler)
     for step in _evenly(len(schedule), TIMESTEPS):
         t, abar = schedule.timesteps[step], float(schedule.alphas_cumprod[step])

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from ppap.training.settings import Training
+from ppap.utils.checkpoint import Checkpoint, Unkept
 from ppap.utils.errors import NumericalError
 from ppap.utils.progress import Bar
 from ppap.utils.seeds import Stream, mix
-from ppap.workflow.checkpoints import Checkpoint, NotKept
 
 _WATCHED = 100
 
@@ -28,7 +28,7 @@ class Session(NamedTuple):
 
     name: str
     seed: int
-    checkpoint: Checkpoint | NotKept
+    checkpoint: Checkpoint | Unkept
 
     def seed_at(self, step: int) -> int:
         """What torch's global generator is seeded with at a step."""

@@ -14,10 +14,10 @@ from ppap.diffusion.schedules import Schedule
 from ppap.guides.guide import Guide
 from ppap.training.loop import Session, train
 from ppap.utils import files, runtime
+from ppap.utils.checkpoint import Checkpoint
 from ppap.utils.seeds import Stream, mix, name_seed
 from ppap.utils.settings import DIFFUSION
 from ppap.workflow import networks as models
-from ppap.workflow.checkpoints import Checkpoint
 from ppap.workflow.layout import Layout
 from ppap.workflow.targets import task_of
 

@@ -26,10 +26,10 @@ from ppap.experts.lessons import (
 )
 from ppap.training.loop import Session
 from ppap.utils import files, runtime
+from ppap.utils.checkpoint import Checkpoint
 from ppap.utils.errors import ConfigError
 from ppap.utils.seeds import name_seed
 from ppap.workflow import networks as models
-from ppap.workflow.checkpoints import Checkpoint
 from ppap.workflow.layout import Layout
 from ppap.workflow.targets import task_of
 

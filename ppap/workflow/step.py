@@ -17,7 +17,7 @@ from ppap.workflow.keys import fingerprint
 from ppap.workflow.layout import Layout
 
 if TYPE_CHECKING:
-    from ppap.workflow.checkpoints import Checkpoint
+    from ppap.utils.checkpoint import Checkpoint
     from ppap.workflow.plan.costs import Cost, Costs
 
 

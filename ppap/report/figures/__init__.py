@@ -12,9 +12,12 @@ from ppap.utils.errors import ConfigError
 
 
 def _kinds() -> Iterator[FigureKind]:
-    for found in pkgutil.iter_modules(__path__, f"{__name__}."):
-        for thing in vars(importlib.import_module(found.name)).values():
-            mine = isinstance(thing, type) and thing.__module__ == found.name
+    gathering = importlib.import_module("ppap.workflow.figures")
+    names = [found.name for found in pkgutil.iter_modules(__path__, f"{__name__}.")]
+    names += [m.name for m in pkgutil.iter_modules(gathering.__path__, f"{gathering.__name__}.")]
+    for name in names:
+        for thing in vars(importlib.import_module(name)).values():
+            mine = isinstance(thing, type) and thing.__module__ == name
             if mine and issubclass(thing, FigureKind) and thing is not FigureKind:
                 yield thing()
 
