@@ -140,8 +140,8 @@ def learn_from(folder: Path, paths: list[Path]) -> None:
     from ppap.experts.lessons import AnswersInMemory, Teaching, of_a_teacher_ahead
     from ppap.experts.teacher import answers_on
     from ppap.training.loop import Session
-    from ppap.workflow import networks as models
     from ppap.utils.checkpoint import Unkept
+    from ppap.workflow import networks as models
     from ppap.workflow.targets import task_of
 
     layout, device = layout_of(folder, small(1)), torch.device("cpu")

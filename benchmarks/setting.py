@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmarks.timing import Stopwatch, Work
 from ppap.config import Preset
-from ppap.diffusion.trajectory import Seeds
+from ppap.diffusion.sampling import Seeds
 from ppap.experts.lessons import Lesson
 from ppap.utils import runtime
 from ppap.utils.runtime import Runtime

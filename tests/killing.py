@@ -25,8 +25,8 @@ from sklearn import datasets  # noqa: F401
 
 from ppap.cli.app import run
 from ppap.training import pretrain  # noqa: F401
-from ppap.workflow import drawing  # noqa: F401
 from ppap.workflow import expert_training as training  # noqa: F401
+from ppap.workflow.steps import sample  # noqa: F401
 
 Step = list[str]
 """The arguments of a call of `ppap`."""

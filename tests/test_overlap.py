@@ -13,8 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ppap.data.gathering import ImagesInMemory
-from ppap.diffusion.batches import Drawing, in_batches
-from ppap.diffusion.samplers import State
 from ppap.experts import lessons
 from ppap.experts.lessons import (
     AnswersInMemory,
@@ -27,9 +25,9 @@ from ppap.experts.teacher import answers_on
 from ppap.guides.guide import Guide
 from ppap.training.loop import Session, train
 from ppap.training.settings import Training
-from ppap.utils.errors import DataError, NumericalError
-from ppap.utils.overlap import ahead, behind
 from ppap.utils.checkpoint import Checkpoint, Unkept
+from ppap.utils.errors import DataError
+from ppap.utils.overlap import ahead
 from tests.conftest import SMOKE, ppap
 
 CPU = torch.device("cpu")
@@ -179,74 +177,8 @@ def test_labels_are_computed_while_the_next_images_are_read() -> None:
     torch.testing.assert_close(found["mirror"], whole[:, :4].flip(1)[:, :3])
 
 
-class Kept(Unkept):
-    """A checkpoint on a disk that is so slow that a state is written only after a later one is reached."""
-
-    def __init__(self, fails: bool = False) -> None:
-        self.saved: list[dict] = []
-        self.later, self.fails = threading.Event(), fails
-
-    def save(self, state: dict) -> None:
-        assert self.later.wait(PATIENCE)
-        if self.fails:
-            raise DataError("a.ckpt: cannot be written: No space left on device")
-        self.saved.append(state)
-
-
-def drawn(kept: Kept, fails_at: int = -1) -> np.ndarray:
-    """Two batches of two images, in six steps; a sampler that reuses its memory."""
-    seeds = [(0, place) for place in range(4)]
-    drawing = Drawing("images", seeds, torch.zeros(4), (1, 2, 2), 2, kept, checkpoint_every=4)
-
-    def begin(chosen: slice) -> State:
-        return State(6, torch.full((2, 1, 2, 2), -0.5 + chosen.start / 4))
-
-    def follow(chosen: slice, state: State) -> Iterator[State]:
-        x = state.x.clone()
-        for left in reversed(range(state.steps_left)):
-            if left == fails_at:
-                raise NumericalError("images: a sample is not finite at timestep 1")
-            if left < 2:
-                kept.later.set()
-            x += 0.125
-            yield State(left, x)
-
-    return in_batches(drawing, 6, begin, follow, CPU)
-
-
-def test_a_checkpoint_is_written_while_the_drawing_goes_on_and_holds_what_there_was() -> None:
-    kept = Kept()
-    images = drawn(kept)
-    assert images[:, 0, 0, 0].tolist() == [159, 159, 223, 223]  # 0.25, 0.75
-    assert [len(state["done"]) for state in kept.saved] == [0, 1]
-    assert [state["x"][0, 0, 0, 0].item() for state in kept.saved] == [0.0, 0.5]
-    assert [state["steps_left"] for state in kept.saved] == [2, 2]
-
-
-def test_a_checkpoint_that_cannot_be_written_ends_the_drawing() -> None:
-    with pytest.raises(DataError, match="No space left on device"):
-        drawn(Kept(fails=True))
-
-
-def test_a_drawing_that_fails_has_its_last_checkpoint_written() -> None:
-    kept = Kept()
-    kept.later.set()
-    with pytest.raises(NumericalError, match="not finite at timestep 1"):
-        drawn(kept, fails_at=1)
-    assert len(kept.saved) == 1
-
-
 def test_what_is_asked_for_may_begin_anywhere_and_nothing_is_made_in_vain() -> None:
     made: list[int] = []
     with ahead(lambda number: made.append(number) or -number, 9) as result:
         assert [result(number) for number in range(5, 9)] == [-5, -6, -7, -8]
     assert sorted(made) == [5, 6, 7, 8]
-
-
-def test_work_behind_is_done_in_order_and_its_last_error_is_raised_at_the_end() -> None:
-    done: list[int] = []
-    with pytest.raises(ZeroDivisionError), behind() as do:
-        for number in range(5):
-            do(lambda number=number: done.append(number))
-        do(lambda: 1 / 0)
-    assert done == [0, 1, 2, 3, 4]

@@ -12,8 +12,8 @@ from torch import nn
 from ppap.guides.tasks import classification, segmentation
 from ppap.training.loop import Session, train
 from ppap.training.settings import Training
-from ppap.utils.errors import NumericalError
 from ppap.utils.checkpoint import Checkpoint
+from ppap.utils.errors import NumericalError
 
 
 def linear_job(tmp_path: Path, mark: str = "m") -> tuple[nn.Module, Training, Session]:

@@ -223,7 +223,8 @@ class _Batches:
         """The images (N, H, W, C): of each batch, `begin` gives x_T and `follow` the states after one."""
         kept = self.checkpoint or Unkept()
         done, state = _resumed(kept.load(), device)
-        bar = Bar(name=self.name, initial=self._taken(done, state), unit="step", total=self.count)
+        total = self.steps * -(-self.count // size.images)
+        bar = Bar(name=self.name, total=total, initial=self._taken(done, state), unit="step")
 
         def batch(images: int) -> Tensor:
             nonlocal state

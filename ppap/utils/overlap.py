@@ -1,4 +1,4 @@
-"""Threads beside the work: they read what comes next, or write what is done, while the work goes on."""
+"""Threads beside the work: they read what comes next while the work goes on."""
 
 from __future__ import annotations
 
@@ -32,24 +32,3 @@ def ahead(make: Callable[[int], _T], end: int) -> Iterator[Callable[[int], _T]]:
         yield made
     finally:
         threads.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def behind() -> Iterator[Callable[[Callable[[], object]], None]]:
-    """A function that has a thread do a piece of work, one at a time, in order.
-
-    It waits until the piece before is done, and raises what that one raised; so does the end of the block.
-    """
-    with ThreadPoolExecutor(1, "behind") as thread:
-        last: list[Future[object]] = []
-
-        def do(work: Callable[[], object]) -> None:
-            wait()
-            last.append(thread.submit(work))
-
-        def wait() -> None:
-            if last:
-                last.pop().result()
-
-        yield do
-        wait()
