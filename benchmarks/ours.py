@@ -14,14 +14,14 @@ from benchmarks.setting import SCALE, Setting
 from benchmarks.timing import Stopwatch, Work, stepwise
 from ppap.data import datasets
 from ppap.diffusion.denoiser import Denoiser
-from ppap.diffusion.guidance import Guidance
-from ppap.diffusion.guidance_kinds import GUIDANCE
+from ppap.diffusion.guidance import GUIDANCE, GuidanceCall, NoGuidance
 from ppap.diffusion.samplers import State, ddim
-from ppap.diffusion.trajectory import noise_state, trajectory
-from ppap.experts.distillation import train_expert
-from ppap.experts.examples import Batch, Batches
+from ppap.diffusion.sampling import noise_state, trajectory
+from ppap.experts.distillation import Student, learn
+from ppap.experts.lessons import Lesson
 from ppap.guides.tasks.classification import class_log_probability
-from ppap.training.loop import TrainingRun
+from ppap.training.loop import Session
+from ppap.utils.checkpoint import Unkept
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
 
@@ -29,7 +29,7 @@ from ppap.workflow.layout import Layout
 def forward(setting: Setting, held: bool = True) -> Work:
     """The diffusion network alone."""
     denoiser = networks.new_denoiser(setting.preset, held)
-    x = noise_state(denoiser, setting.seeds, setting.preset.dataset.shape, setting.device).x
+    x = _noise(setting, denoiser).x
 
     def steps() -> Iterator[None]:
         with torch.no_grad():
@@ -43,9 +43,11 @@ def forward(setting: Setting, held: bool = True) -> Work:
 def drawing(setting: Setting, kind: str, guide: str, held: bool = True) -> Work:
     """Batches of images, one after the other, by DDIM-25 with a kind of guidance."""
     denoiser = networks.new_denoiser(setting.preset, held)
-    facts = GUIDANCE.get(kind)
-    at = networks.guide_at(setting.preset, guide, facts.experts) if facts.guided else None
-    guidance = facts.build(at, class_log_probability(setting.classes), SCALE)
+    chosen = GUIDANCE.get(kind)
+    guidance: GuidanceCall = NoGuidance()
+    if chosen.guided:
+        at = networks.guide_at(setting.preset, guide, chosen.experts)
+        guidance = chosen(at, class_log_probability(setting.classes), SCALE)
     return lambda watch: stepwise(_batches(setting, denoiser, guidance), watch)
 
 
@@ -54,7 +56,7 @@ def calls(setting: Setting, kind: str, guide: str) -> Work:
     denoiser = networks.new_denoiser(setting.preset)
     facts, half = GUIDANCE.get(kind), len(denoiser.schedule) // 2
     at = networks.guide_at(setting.preset, guide, facts.experts) if facts.guided else None
-    x = noise_state(denoiser, setting.seeds, setting.preset.dataset.shape, setting.device).x
+    x = _noise(setting, denoiser).x
     t = denoiser.schedule.timesteps[half]
     ts = torch.full((len(x),), t, device=x.device)
 
@@ -75,14 +77,19 @@ def calls(setting: Setting, kind: str, guide: str) -> Work:
     return lambda watch: stepwise(steps(), watch)
 
 
-def states(setting: Setting, denoiser: Denoiser, guidance: Guidance) -> Iterator[State]:
+def states(setting: Setting, denoiser: Denoiser, guidance: GuidanceCall) -> Iterator[State]:
     """A batch's states by DDIM, from its own noise; the last is x_0."""
-    shape, seeds = setting.preset.dataset.shape, setting.seeds
-    start = noise_state(denoiser, seeds, shape, setting.device)
-    yield from trajectory("benchmark", denoiser, ddim, guidance, start, seeds)
+    start = _noise(setting, denoiser)
+    yield from trajectory(denoiser, ddim, guidance, start, setting.seeds, name="benchmark")
 
 
-def _batches(setting: Setting, denoiser: Denoiser, guidance: Guidance) -> Iterator[State]:
+def _noise(setting: Setting, denoiser: Denoiser) -> State:
+    """Return x_T of the batch."""
+    shape = setting.preset.dataset.shape
+    return noise_state(len(denoiser.schedule), setting.seeds, shape, setting.device)
+
+
+def _batches(setting: Setting, denoiser: Denoiser, guidance: GuidanceCall) -> Iterator[State]:
     """The states of batch after batch, without end; each ends with its images."""
     while True:
         for state in states(setting, denoiser, guidance):
@@ -114,15 +121,6 @@ def training(setting: Setting, guide: str) -> Work:
     def run(watch: Stopwatch) -> None:
         length = {"steps": watch.needed, "checkpoint_every": watch.needed}
         with contextlib.redirect_stderr(io.StringIO()):  # its bar
-            train_expert(
-                network,
-                Timed(watch),
-                schedule=networks.full_schedule(preset),
-                timesteps=range(preset.diffusion.timesteps // networks.EXPERTS),
-                training=spec.experts.model_copy(update=length),
-                adapter=spec.adapter,
-                settings=preset.experts,
-                run=TrainingRun("benchmark", 0),
-            )
+            learn(network, student, lesson, Session("benchmark", 0, Unkept()), setting.device)
 
     return run

@@ -13,11 +13,11 @@ from ppap.utils.errors import PPAPError
 if TYPE_CHECKING:
     from ppap.api.diffusion import load_adm, load_pipeline
     from ppap.api.guides import load_guide, wrap_guide
-    from ppap.api.pipelines import guided
-    from ppap.api.sampling import SamplingStep, sample, sampling_steps
-    from ppap.data.images import to_tensor, to_uint8
-    from ppap.diffusion.loading import load_adm, load_pipeline
+    from ppap.api.runs import FinishedRun, open_run
+    from ppap.data.datasets import to_tensor, to_uint8
+    from ppap.diffusion.diffusers_pipelines import guided
     from ppap.diffusion.model import DiffusionModel
+    from ppap.diffusion.sampling import SamplingStep, sample, sampling_steps
     from ppap.diffusion.schedules import Schedule
     from ppap.experts.bank import ExpertBank, load_experts
     from ppap.experts.ensemble import train_experts
@@ -37,17 +37,17 @@ _PLACES = {
     "FinishedRun": "api.runs",
     "Goal": "guides.goal",
     "Guide": "guides.guide",
-    "SamplingStep": "api.sampling",
+    "SamplingStep": "diffusion.sampling",
     "Schedule": "diffusion.schedules",
     "Training": "training.settings",
-    "guided": "api.pipelines",
+    "guided": "diffusion.diffusers_pipelines",
     "load_adm": "api.diffusion",
     "load_experts": "experts.bank",
     "load_guide": "api.guides",
     "load_pipeline": "api.diffusion",
     "open_run": "api.runs",
-    "sample": "api.sampling",
-    "sampling_steps": "api.sampling",
+    "sample": "diffusion.sampling",
+    "sampling_steps": "diffusion.sampling",
     "to_tensor": "data.datasets",
     "to_uint8": "data.datasets",
     "train_experts": "experts.ensemble",

@@ -24,10 +24,9 @@ import torch
 from sklearn import datasets  # noqa: F401
 
 from ppap.cli.app import run
-from ppap.workflow import (
-    drawing,  # noqa: F401
-    experts,  # noqa: F401
-)
+from ppap.training import pretrain  # noqa: F401
+from ppap.workflow import expert_training as training  # noqa: F401
+from ppap.workflow.steps import sample  # noqa: F401
 
 Step = list[str]
 """The arguments of a call of `ppap`."""

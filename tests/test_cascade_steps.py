@@ -12,7 +12,6 @@ from ppap import config as presets
 from ppap.config.runs import Run
 from ppap.utils.checkpoint import Checkpoint
 from ppap.utils.errors import ConfigError
-from ppap.workflow import on_demand
 from ppap.workflow.layout import Layout
 from ppap.workflow.steps import all_jobs
 from ppap.workflow.steps.download import Download
@@ -181,27 +180,28 @@ def test_an_upsampled_image_does_not_depend_on_its_batch(finished, tmp_path: Pat
     assert np.abs(np.load(path).astype(int) - before).max() <= 1
 
 
-def test_guides_pull_together_on_demand_towards_what_was_asked(finished) -> None:
+def test_guides_pull_together_on_demand_towards_what_was_asked(finished, tmp_path: Path) -> None:
     layout, _ = finished
-    picture = str(layout.root.parent.parent / "pictures" / "0.png")
-    asked = [on_demand.Asked("class", "2", 1.0), on_demand.Asked("depth", picture)]
-    wanted = on_demand.aims(layout, asked, "ddim25", "ppap_5")
-    images = on_demand.draw(layout, wanted, 3, "ddim25", "ppap_5", seed=5)
-    assert images.shape == (3, LARGE, LARGE, 3)
-    assert [goal.target.shape for goal in wanted] == [(1,), (1, SMALL, SMALL)]
-    alone = on_demand.draw(layout, wanted[:1], 3, "ddim25", "ppap_5", seed=5)
-    first = on_demand.draw(layout, wanted, 1, "ddim25", "ppap_5", seed=5)
-    assert (images != alone).any()
-    assert np.abs(images[:1].astype(int) - first.astype(int)).max() <= 1
-
-
-def test_the_command_draws_a_sheet_with_another_prompt(finished, tmp_path: Path) -> None:
-    layout, _ = finished
-    folder, out = layout.root.parent.parent, tmp_path / "sheet.png"
-    arguments = ["--results", layout.results, "guide", folder / "cascade.yaml", "--guide", "class",
-                 "--target", "1", "-n", "2", "--prompt", "a photo of a dog", "--out", out]  # fmt: skip
-    ppap(*arguments)
-    assert Image.open(out).size[0] > 100
+    folder, sheets = layout.root.parent.parent, []
+    asked = ["--guide", "class", "--target", "2", "--scale", "1"]
+    both = [*asked, "--guide", "depth", "--target", folder / "pictures" / "0.png", "--scale", "2"]
+    prompted = [*asked, "--prompt", "a photo of a dog"]
+    for number, options in enumerate((asked, both, prompted)):
+        out = tmp_path / f"{number}.png"
+        ppap(
+            "--results",
+            layout.results,
+            "guide",
+            folder / "cascade.yaml",
+            *options,
+            "-n",
+            2,
+            "--out",
+            out,
+        )
+        sheets.append(np.asarray(Image.open(out).convert("L")))
+    one, two, other = (sheet[-100:, :100] for sheet in sheets)  # below the targets, an image
+    assert one.std() > 1 and (one != two).any() and (one != other).any()
 
 
 def test_a_prompt_is_refused_where_none_is_taken() -> None:

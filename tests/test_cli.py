@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from ppap.diffusion import samplers
 from ppap.utils import files
 from tests.conftest import SMOKE, ppap
 
@@ -185,31 +184,6 @@ def test_a_guide_that_cannot_be_built_is_named(
     assert message in refused(
         "pretrain", preset_file(guides__resnet__model=model), "resnet", cwd=made
     )
-
-
-def test_ddpm_draws_its_noise_in_clean_images_samples_and_figures(
-    copy: Path, preset_file, monkeypatch
-) -> None:
-    drawn, original = [], samplers.ddpm
-
-    def ddpm(denoiser, guidance, state, noise, eta):
-        drawn.append(eta)
-        return original(denoiser, guidance, state, noise, eta)
-
-    monkeypatch.setattr(samplers, "ddpm", ddpm)
-    rows = {"guides": ["resnet"], "samplers": ["ddpm250"], "methods": ["none", "naive"]}
-    preset = preset_file(
-        tables={"main": [rows]}, figures={"sampler": "ddpm250", "samples": 4},
-        clean_images={"count": 100, "sampler": "ddpm250", "shard_size": 50},
-    )  # fmt: skip
-    for step in (
-        ("generate", preset),
-        ("sample", preset, "ddpm250", "resnet", "naive"),
-        ("figure", preset, "confidence"),
-    ):
-        ppap(*step, cwd=copy)
-        assert drawn and set(drawn) == {1.0}, step
-        drawn.clear()
 
 
 def model_of(folder: Path, name: str = "resnet") -> Path:

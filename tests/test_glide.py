@@ -10,19 +10,17 @@ import torch
 from ppap import config as presets
 from ppap.config.reads import diffusion_keys, download_keys, upsampling_keys
 from ppap.data.downloads import Downloads
-from ppap.diffusion.cascade import Cascade, eight_bits
-from ppap.diffusion.guidance import NoGuidance
 from ppap.diffusion.networks import sources, tokens
 from ppap.diffusion.networks.architectures import ADMArchitecture, TextArchitecture
 from ppap.diffusion.networks.glide import Networks, Prompted, PromptedUpsampler
 from ppap.diffusion.networks.glide_settings import BASE, UPSAMPLER
 from ppap.diffusion.networks.tokens import Tokens
+from ppap.diffusion.sampling import sample, upsample
 from ppap.utils import files
 from ppap.utils.errors import ConfigError, DataError
 from ppap.workflow import external
 from ppap.workflow import networks as models
-from ppap.workflow.cascade import load_first_stage, load_second_stage
-from ppap.workflow.check import problems
+from ppap.workflow.check.preset import problems
 from ppap.workflow.layout import Layout
 from tests.conftest import ppap
 from tests.glide import (
@@ -211,7 +209,7 @@ def test_checkpoints_in_the_public_format_load(preset_file, tmp_path: Path, dtyp
     with torch.no_grad():
         close(network(known["input/x"][1:], known["input/t"][1:]), known["output/eps_and_var"][1:])
     known = golden("upsample")
-    upsampling = load_second_stage(layout).upsampling(known["input/low_res"][1:])
+    upsampling = models.load_second_stage(layout).upsampling(known["input/low_res"][1:])
     close(upsampling(known["input/x"][1:], known["input/t"][1:]), known["output/eps_and_var"][1:])
 
 
@@ -227,7 +225,7 @@ def test_another_prompt_needs_no_other_download(preset_file, tmp_path: Path) -> 
         found = models.load_diffusion(layout)(known["input/x"][:1], known["input/t"][:1])
     close(found, known["output/eps_and_var"][:1])
     known = golden("upsample")
-    upsampling = load_second_stage(layout).upsampling(known["input/low_res"][:1])
+    upsampling = models.load_second_stage(layout).upsampling(known["input/low_res"][:1])
     close(upsampling(known["input/x"][:1], known["input/t"][:1]), known["output/eps_and_var"][:1])
 
 
@@ -253,7 +251,8 @@ def test_a_source_says_what_it_reads(preset_file, tmp_path: Path, given) -> None
     external.download(layout, downloads, "diffusion")
     read = keys_read(preset, lambda: models.load_diffusion(layout))
     assert read == set(diffusion_keys(preset))
-    read = keys_read(preset, lambda: load_second_stage(layout))
+    how = preset.diffusion.upsampling
+    read = keys_read(preset, lambda: (models.load_second_stage(layout), how.drawing([])))
     assert read == {*upsampling_keys(preset), "dataset.channels"}
 
 
@@ -289,7 +288,7 @@ def test_a_file_without_the_second_stage_says_so(preset_file, tmp_path: Path) ->
     files.write_tensors(path, part, {"model": "diffusion"})
     models.load_diffusion(layout)
     with pytest.raises(DataError, match=r"diffusion\.safetensors: holds nothing of upsampler;"):
-        load_second_stage(layout)
+        models.load_second_stage(layout)
 
 
 def test_a_prompt_without_a_vocabulary_is_refused(preset_file, tmp_path: Path) -> None:
@@ -337,16 +336,14 @@ def test_what_does_not_fit_is_refused_by_its_key(
 
 def test_a_diffusion_model_of_one_stage_does_not_upsample(smoke, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="the diffusion model has no second stage"):
-        load_second_stage(Layout(smoke, tmp_path))
+        models.load_second_stage(Layout(smoke, tmp_path))
 
 
 def test_a_preset_draws_a_cascade(preset_file, tmp_path: Path) -> None:
     path = glide_preset(preset_file, tmp_path, prompt=PROMPT)
     layout = downloaded(path, tmp_path)
-    cascade = Cascade(load_first_stage(layout, "ddim25"), load_second_stage(layout))
-    seeds = [(0, 0), (0, 1)]
-    start = cascade.begin(seeds, torch.device("cpu"))
-    states = list(cascade.states("samples", NoGuidance(), start, seeds))
-    assert len(states) == cascade.steps_left(start) == 25 + 5
-    assert states[-1].state.x.shape == (2, 3, 16, 16)
-    torch.testing.assert_close(states[-1].low_res, eight_bits(states[24].state.x))
+    small = sample(models.load_model(layout), 2, **layout.preset.drawing("ddim25"))
+    how = layout.preset.diffusion.upsampling.drawing([])
+    large = upsample(models.load_second_stage(layout), small, [(0, 0), (0, 1)], **how)
+    assert small.shape == (2, 8, 8, 3) and large.shape == (2, 16, 16, 3)
+    assert large.std() > 1

@@ -14,8 +14,7 @@ from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import NoisyInputGuidance
 from ppap.diffusion.networks.adm import ADM
 from ppap.diffusion.networks.architectures import ADMArchitecture
-from ppap.diffusion.sampler_kinds import SAMPLERS
-from ppap.diffusion.samplers import State
+from ppap.diffusion.samplers import SAMPLERS, State, respaced
 from ppap.diffusion.schedules import Schedule
 from ppap.guides.tasks.classification import class_log_probability
 
@@ -67,7 +66,7 @@ def test_respaced_schedules_match_the_reference(key, kind, steps, name) -> None:
         assert (key, name) == ("ddpm100", "cosine")  # the one pair the reference lacks
         return
     expected = tables[f"{key}_{name}"]
-    schedule = Schedule.respaced(name, 1000, SAMPLERS.get(kind).timesteps(1000, steps))
+    schedule = respaced(Schedule.create(name, 1000), SAMPLERS.get(kind), steps)
     assert list(schedule.timesteps) == expected.pop("timesteps")
     for attribute, values in expected.items():
         np.testing.assert_allclose(
@@ -79,7 +78,7 @@ def test_respaced_schedules_match_the_reference(key, kind, steps, name) -> None:
 def test_guided_samplers_match_the_reference(tiny_adm: ADM, kind: str, output: str) -> None:
     golden = load_file(GOLDEN / "guided_samplers.safetensors")
     weight = golden["classifier/weight"]
-    schedule = Schedule.respaced("linear", 1000, SAMPLERS.get(kind).timesteps(1000, 10))
+    schedule = respaced(Schedule.create("linear", 1000), SAMPLERS.get(kind), 10)
     guidance = NoisyInputGuidance(
         lambda x, timestep: F.linear(x.flatten(1), weight),
         class_log_probability(golden["input/y"]),

@@ -16,17 +16,17 @@ from torch import Tensor
 
 from ppap import config as presets
 from ppap.config.runs import Run
+from ppap.data import datasets
 from ppap.diffusion.denoiser import Denoiser
-from ppap.diffusion.guidance import NoisyInputGuidance
+from ppap.diffusion.guidance import NoisyInputGuidance, guidance_towards
 from ppap.diffusion.networks.adm import ADM
-from ppap.experts.bank import ExpertBank
-from ppap.experts.expert import read_expert
+from ppap.diffusion.sampling import noise_state, trajectory
+from ppap.experts.bank import ExpertBank, read_expert
 from ppap.guides.tasks.classification import class_log_probability
 from ppap.utils import files
-from ppap.utils.checkpoint import Checkpoint
-from ppap.workflow import drawing as sampling
 from ppap.workflow import networks as models
 from ppap.workflow import targets
+from ppap.workflow.goals import goals_of
 from ppap.workflow.layout import Layout
 from tests.conftest import ppap
 from tests.repository import snakemake
@@ -172,27 +172,21 @@ def test_a_sampler_with_imported_experts_guides_as_the_golden_weights_do(place: 
 
     config, layout = place.layout.preset, place.layout
     run = Run("ddim25", "resnet", "ppap_5")
-    denoiser = models.load_denoiser(layout, "ddim25")
+    denoiser = models.load_model(layout).on(config.schedule("ddim25"))
     numbers = targets.numbers(layout, "resnet")
-    direct = lambda y: NoisyInputGuidance(seen, class_log_probability(y), 4.0)  # noqa: E731
-    imported = sampling.guidance_for(layout, run)(numbers)
+    direct = NoisyInputGuidance(seen, class_log_probability(numbers), 4.0)
+    goals = goals_of(layout, run, numbers)
+    imported = guidance_towards(config.guidance("ppap_5"), goals, [numbers])
     x = torch.randn(6, 3, 16, 16)
     for step in reversed(range(len(denoiser.schedule))):
-        _, expected = direct(numbers)(denoiser, x, step)
+        _, expected = direct(denoiser, x, step)
         _, found = imported(denoiser, x, step)
         assert expected.abs().max() > 1e-3
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
-    drawing = sampling.Drawing(
-        "direct",
-        [(0, i) for i in range(6)],
-        numbers,
-        (3, 16, 16),
-        6,
-        Checkpoint(place.folder / "d.ckpt", "-"),
-        50,
-    )
-    sampler = config.sampler("ddim25").build(config.samplers["ddim25"])
-    drawn = sampling.draw(drawing, denoiser, sampler, direct, torch.device("cpu"))
+    seeds = [(0, i) for i in range(6)]
+    start = noise_state(len(denoiser.schedule), seeds, (3, 16, 16), torch.device("cpu"))
+    *_, last = trajectory(denoiser, config.sampler("ddim25"), direct, start, seeds)
+    drawn = datasets.to_uint8(last.x)
     assert np.abs(images.astype(int) - drawn.astype(int)).max() <= 1
     place.run("sample", place.preset, "ddim25", "resnet", "naive")
     naive = np.load(layout.samples(Run("ddim25", "resnet", "naive"), 0))

@@ -6,22 +6,22 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
+from torch import nn
 
 from ppap import config as presets
-from ppap.config import SamplerConfig
 from ppap.data import datasets
 from ppap.diffusion import samplers
-from ppap.diffusion.batches import Drawing, draw
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import NoGuidance, NoisyInputGuidance, X0Gradient
+from ppap.diffusion.model import DiffusionModel
 from ppap.diffusion.networks.adm import ADM
 from ppap.diffusion.networks.architectures import ADMArchitecture
-from ppap.diffusion.sampler_kinds import SAMPLERS
-from ppap.diffusion.samplers import Sampler, State
+from ppap.diffusion.samplers import SAMPLERS, State, respaced
+from ppap.diffusion.sampling import sample
 from ppap.diffusion.schedules import Schedule
 from ppap.guides.tasks.classification import class_log_probability
 from ppap.utils.checkpoint import Checkpoint
-from ppap.utils.errors import NumericalError
+from ppap.utils.errors import ConfigError, NumericalError
 from ppap.utils.seeds import StepNoise, balanced_classes, initial_noise
 from ppap.workflow.layout import Layout
 from tests.conftest import DIGITS
@@ -50,11 +50,35 @@ def classifier(x: torch.Tensor, timestep: int) -> torch.Tensor:
 
 
 def spaced(kind: str, steps: int = 10, name: str = "cosine") -> Schedule:
-    return Schedule.respaced(name, 1000, SAMPLERS.get(kind).timesteps(1000, steps))
+    return respaced(Schedule.create(name, 1000), SAMPLERS.get(kind), steps)
 
 
-def built(kind: str) -> Sampler:
-    return SAMPLERS.get(kind).build(SamplerConfig(kind=kind, steps=10, scale=2.0))
+def model(network) -> DiffusionModel:
+    return DiffusionModel(Calling(network), SHAPE, Schedule.create("cosine", 1000))
+
+
+class Calling(nn.Module):
+    """A module out of a function."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return self.function(x, t)
+
+
+class Target:
+    """A goal: classes (N,) that a guide is to see."""
+
+    def __init__(self, guide, classes: torch.Tensor, scale: float = 2.0) -> None:
+        self.at, self.classes, self.scale = guide, classes, scale
+
+    def targets(self, count: int, shape: tuple[int, ...]) -> torch.Tensor:
+        return self.classes
+
+    def objective(self, targets: torch.Tensor):
+        return class_log_probability(targets)
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.7])
@@ -114,30 +138,36 @@ def test_x0_gradient_is_the_derivative_of_the_score_of_the_estimate(network: ADM
 
 
 @pytest.mark.parametrize("kind", ["ddim", "ddpm"])
-def test_a_sample_does_not_depend_on_its_batch(network: ADM, kind: str, tmp_path: Path) -> None:
-    sampler = built(kind)
-    targets = balanced_classes(0, 12, list(range(5)))
-    denoiser = Denoiser(network, spaced(kind), "fixed_small")
+def test_a_sample_does_not_depend_on_its_batch(network: ADM, kind: str) -> None:
+    classes = balanced_classes(0, 12, list(range(5)))
 
     def drawn(batch_size: int, shard_size: int) -> np.ndarray:
         parts = []
         for first in range(0, 12, shard_size):
-            indices = range(first, min(first + shard_size, 12))
-            shard = Drawing(
-                "t", [(0, i) for i in indices], targets[indices.start : indices.stop], SHAPE,
-                batch_size, Checkpoint(tmp_path / "x", ""), 100,
+            places = range(first, min(first + shard_size, 12))
+            goal = Target(classifier, classes[places.start : places.stop])
+            parts.append(
+                sample(
+                    model(network), len(places), [goal], sampler=kind, steps=10,
+                    batch_size=batch_size, seeds=[(0, i) for i in places],
+                )
             )  # fmt: skip
-            parts.append(draw(shard, denoiser, sampler, guided, CPU))
         return np.concatenate(parts)
-
-    def guided(y: torch.Tensor) -> NoisyInputGuidance:
-        return NoisyInputGuidance(classifier, class_log_probability(y), 2.0)
 
     reference = drawn(12, 12)
     for batch_size, shard_size in [(1, 12), (5, 12), (4, 7), (3, 3)]:
         again = drawn(batch_size, shard_size)
         assert np.abs(again.astype(int) - reference.astype(int)).max() <= 1
     assert len(np.unique(reference)) > 20
+
+
+def test_a_samplers_own_noise_comes_before_what_is_asked_for(network: ADM) -> None:
+    ddpm, ddim = (
+        [sample(model(network), 2, sampler=kind, steps=5, eta=eta) for eta in (0.0, 1.0)]
+        for kind in ("ddpm", "ddim")
+    )
+    np.testing.assert_array_equal(*ddpm)
+    assert (ddim[0] != ddim[1]).any()
 
 
 @pytest.mark.parametrize("kind", ["ddim", "ddpm"])
@@ -158,50 +188,81 @@ def test_states_agree_to_1e_4_whatever_the_batch(network: ADM, kind: str) -> Non
 
 
 def test_a_killed_shard_resumes_bit_for_bit(network: ADM, tmp_path: Path) -> None:
-    sampler = built("ddpm")
-    denoiser = Denoiser(network, spaced("ddpm"), "fixed_small")
-    shard = Drawing(
-        "t", [(0, i) for i in range(8)], torch.zeros(8, dtype=torch.int64), SHAPE, 4,
-        Checkpoint(tmp_path / "shard.ckpt", "mark"), 3,
-    )  # fmt: skip
+    checkpoint, calls = Checkpoint(tmp_path / "shard.ckpt", "mark"), 0
 
-    class Killed(BaseException):
-        pass
-
-    calls = 0
-
-    def at(fail_at: int):
+    def drawn(fail_at: int = -1) -> np.ndarray:
         def guide(x: torch.Tensor, timestep: int) -> torch.Tensor:
             nonlocal calls
             calls += 1
             if calls == fail_at:
-                raise Killed
+                raise KeyboardInterrupt
             return classifier(x, timestep)
 
-        return lambda y: NoisyInputGuidance(guide, class_log_probability(y), 2.0)
+        return sample(
+            model(network), 8, [Target(guide, torch.arange(8) % 5)], sampler="ddpm", steps=10,
+            batch_size=4, checkpoint=checkpoint, checkpoint_every=3,
+        )  # fmt: skip
 
-    whole = draw(shard, denoiser, sampler, at(-1), CPU)
-    shard.checkpoint.drop()
+    whole = drawn()
+    checkpoint.drop()
     calls = 0
-    with pytest.raises(Killed):
-        draw(shard, denoiser, sampler, at(18), CPU)
-    assert shard.checkpoint.path.exists()
+    with pytest.raises(KeyboardInterrupt):
+        drawn(fail_at=18)
+    assert checkpoint.path.exists()
     calls = 0
-    np.testing.assert_array_equal(draw(shard, denoiser, sampler, at(-1), CPU), whole)
+    np.testing.assert_array_equal(drawn(), whole)
     assert calls == 4  # 20 calls in all, the checkpoint was written after 16
 
 
-def test_a_sample_that_is_not_finite_stops_with_its_timestep(network: ADM, tmp_path: Path) -> None:
-    sampler = built("ddim")
-    schedule = spaced("ddim")
-
+def test_a_sample_that_is_not_finite_stops_with_its_timestep(network: ADM) -> None:
     def broken(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         return network(x, t) * (torch.nan if int(t[0]) < 450 else 1)
 
-    checkpoint = Checkpoint(tmp_path / "c", "")
-    shard = Drawing("clean", [(0, 0)], torch.zeros(1, dtype=torch.int64), SHAPE, 1, checkpoint, 2)
-    with pytest.raises(NumericalError, match="timestep 400"):
-        draw(shard, Denoiser(broken, schedule, "fixed_small"), sampler, lambda y: NoGuidance(), CPU)
+    with pytest.raises(NumericalError, match=r"clean: .* timestep 400"):
+        sample(model(broken), 1, steps=10, name="clean")
+
+
+def step_by_step(skipped: int = 0, shape: slice = slice(None), least: int = 0):
+    """A sampler that does nothing, with mistakes."""
+
+    def sampler(denoiser, guidance, state, noise, eta):
+        for step in reversed(range(least, state.steps_left)):
+            guidance(denoiser, state.x, step)
+            yield State(step - skipped, state.x[shape])
+
+    return sampler
+
+
+@pytest.mark.parametrize(
+    ("sampler", "message"),
+    [
+        (step_by_step(skipped=1), r"with 3 steps left; \(2, 1, 8, 8\) with 4 was expected"),
+        (step_by_step(shape=slice(1)), r"yields \(1, 1, 8, 8\)"),
+        (step_by_step(least=2), "ends with 2 steps left"),
+    ],
+)
+def test_a_sampler_of_ones_own_goes_step_by_step(network: ADM, sampler, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        sample(model(network), 2, sampler=sampler, steps=5)
+    assert sample(model(network), 2, sampler=step_by_step(), steps=5).shape == (2, 8, 8, 1)
+
+
+def test_guidance_of_ones_own_is_used_as_it_is(network: ADM) -> None:
+    class Late:
+        """Guidance that pulls in the last steps alone, and leaves the graph at its answer."""
+
+        def __init__(self, guide, objective, scale) -> None:
+            self.guidance = X0Gradient(guide, objective, scale)
+
+        def __call__(self, denoiser, x, step):
+            if step >= 3:
+                return denoiser(x, step), None
+            with torch.enable_grad():
+                return denoiser(x.requires_grad_(), step), self.guidance(denoiser, x, step)[1]
+
+    goals = [Target(classifier, torch.zeros(2, dtype=torch.int64))]
+    free, late = (sample(model(network), 2, given, guidance=Late) for given in ([], goals))
+    assert (free != late).any()
 
 
 class ExactDigits:
@@ -229,20 +290,13 @@ class ExactDigits:
         return torch.stack([weights[:, self.classes == c].logsumexp(1) for c in range(10)], dim=1)
 
 
-def test_an_exact_bayes_classifier_guides_ddim_to_the_target_class(tmp_path: Path) -> None:
+def test_an_exact_bayes_classifier_guides_ddim_to_the_target_class() -> None:
     exact = ExactDigits()
-    sampler = built("ddim")
-    denoiser = Denoiser(exact.eps, spaced("ddim", 25), "fixed_small")
     targets = balanced_classes(0, 200, list(range(10)))
-    shard = Drawing(
-        "b", [(0, i) for i in range(200)], targets, SHAPE, 100, Checkpoint(tmp_path / "b", ""), 99
-    )
 
     def rate(scale: float) -> float:
-        images = draw(
-            shard, denoiser, sampler,
-            lambda y: NoisyInputGuidance(exact.logits, class_log_probability(y), scale), CPU,
-        )  # fmt: skip
+        goal = Target(exact.logits, targets, scale)
+        images = sample(model(exact.eps), 200, [goal], batch_size=100)
         nearest = torch.cdist(datasets.to_tensor(images).flatten(1), exact.images).argmin(1)
         return float((exact.classes[nearest] == targets).float().mean())
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ppap.diffusion.noise_ranges import noise_ranges
-from ppap.diffusion.sampler_kinds import SAMPLERS
+from ppap.diffusion.samplers import SAMPLERS, respaced
 from ppap.diffusion.schedules import Schedule
 from ppap.utils.errors import ConfigError
 
@@ -51,7 +51,7 @@ def test_more_experts_than_timesteps_are_refused() -> None:
 )
 def test_respacing_keeps_the_signal_of_the_full_schedule(name, kind, steps) -> None:
     full = Schedule.create(name, 1000)
-    spaced = Schedule.respaced(name, 1000, SAMPLERS.get(kind).timesteps(1000, steps))
+    spaced = respaced(full, SAMPLERS.get(kind), steps)
     assert len(spaced) == steps
     np.testing.assert_allclose(
         spaced.alphas_cumprod, full.alphas_cumprod[list(spaced.timesteps)], rtol=1e-6

@@ -26,7 +26,7 @@ from ppap.workflow import networks as models
 from ppap.workflow import targets
 from ppap.workflow.artefacts import PICTURE, TARGET
 from ppap.workflow.layout import Layout
-from ppap.workflow.target_files import real_pictures
+from ppap.workflow.targets import real_pictures
 from tests.conftest import ROOT, SMOKE, SMOKE_TASKS, ppap
 
 SIZE = 16
@@ -219,7 +219,7 @@ def test_held_out_pictures_are_targets_with_what_is_true_of_them(tmp_path: Path)
         assert torch.equal(found[PICTURE], torch.from_numpy(held.images[:12]))
         numbers = targets.numbers(layout, guide)
         assert sorted(numbers[:12].tolist()) == [*range(12)]  # each as often as the others
-        shown = real_pictures(layout, Run("ddim25", guide, "real"), numbers)
+        shown = real_pictures(layout, guide, numbers)
         assert np.array_equal(shown, held.images[numbers])
 
 
@@ -227,7 +227,7 @@ def test_real_pictures_of_classes_show_these_classes_each_in_its_turn(tmp_path: 
     layout = Layout(presets.load(SMOKE_TASKS), tmp_path / "results")
     held = datasets.load(layout, "holdout")
     numbers = torch.tensor([2, 0, 2, 2, 1, 0])
-    shown = real_pictures(layout, Run("ddim25", "class", "real"), numbers)
+    shown = real_pictures(layout, "class", numbers)
     taken: dict[int, int] = {}
     for number, picture in zip(numbers.tolist(), shown, strict=True):
         places = (held.classes == number).nonzero().flatten()

@@ -10,10 +10,18 @@ import typer
 
 from ppap.cli import completion
 from ppap.cli.arguments import PresetName, open_preset
+from ppap.config import Preset
+from ppap.config.contents import known
+from ppap.config.runs import Run
 from ppap.utils.errors import ConfigError
+from ppap.workflow.layout import Layout
 
 if TYPE_CHECKING:
-    from ppap.workflow.on_demand import Asked
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ppap.guides.goal import Goal
+    from ppap.report.sheet import Asked
 
 
 def guide(
@@ -66,30 +74,93 @@ def guide(
     from ppap.config.contents import known
     from ppap.report.sheet import check_format, write_sheet
     from ppap.utils import files
-    from ppap.workflow import on_demand
 
     layout = open_preset(preset)
     if prompt is not None:
         layout = replace(layout, preset=layout.preset.prompted(prompt))
+    chosen = layout.preset
     for name in guides:
-        known(layout.preset, "guides", name)
+        known(chosen, "guides", name)
     check_format(out)
     files.check_writable(out)
-    sampler = sampler or layout.preset.figures.sampler
-    method = method or on_demand.default_method(layout.preset)
-    known(layout.preset, "samplers", sampler)
-    known(layout.preset, "methods", method)
-    asked = _paired(guides, targets, scales or [])
-    wanted = on_demand.aims(layout, asked, sampler, method)
-    images = on_demand.draw(layout, wanted, count, sampler, method, seed)
-    write_sheet(out, wanted, images)
+    sampler, method = sampler or chosen.figures.sampler, method or default_method(chosen)
+    known(chosen, "samplers", sampler)
+    known(chosen, "methods", method)
+    if not _guides(chosen, method):
+        raise ConfigError(f"methods.{method}: does not guide")
+    paired = _paired(guides, targets, scales or [])
+    wanted = [
+        _wanted(layout, Run(sampler, name, method), text, scale) for name, text, scale in paired
+    ]
+    images = _drawn(layout, [goal for goal, _ in wanted], count, sampler, method, seed)
+    write_sheet(out, [asked for _, asked in wanted], images)
     print(out)
 
 
-def _paired(guides: list[str], targets: list[str], scales: list[float]) -> list[Asked]:
-    """What is asked of each guide; ConfigError unless each has a target, and a scale if any has one."""
-    from ppap.workflow.on_demand import Asked
+def default_method(preset: Preset) -> str:
+    """Return the method that guides where the user names none: experts without labels before others and plain guides."""
 
+    def rank(name: str) -> int:
+        taught = preset.methods[name].supervision == "teacher"
+        return 0 if taught else 1 if preset.guidance(name).experts else 2
+
+    usable = [name for name in preset.methods if _guides(preset, name)]
+    if not usable:
+        raise ConfigError(f"{preset.name}: has no method that guides")
+    return min(usable, key=rank)
+
+
+def _guides(preset: Preset, method: str) -> bool:
+    kind = preset.guidance(method)
+    return kind.guided and kind.drawn
+
+
+def _wanted(layout: Layout, run: Run, text: str, scale: float | None) -> tuple[Goal, Asked]:
+    """Return the goal that a user asks for in words, its networks loaded, and what the sheet says of it."""
+    from ppap.guides.goal import Goal
+    from ppap.report.sheet import Asked
+    from ppap.workflow.goals import guide_of
+    from ppap.workflow.networks import load_guide
+    from ppap.workflow.targets import named
+
+    target, picture = named(layout, text, run.guide, load_guide(layout, run.guide))
+    scale = layout.preset.scale(run.sampler, run.guide) if scale is None else scale
+    goal = Goal(guide_of(layout, run), target, scale)
+    title = f"{run.guide}: {Path(text).name}"
+    return goal, Asked(title, goal.task, target[0], None if picture is None else picture[0].numpy())
+
+
+def _drawn(
+    layout: Layout, goals: list[Goal], count: int, sampler: str, method: str, seed: int
+) -> NDArray[np.uint8]:
+    """Draw images that are guided to all goals at once, finished ones of a cascade: uint8 (count, H, W, C)."""
+    from ppap.diffusion.sampling import sample, upsample
+    from ppap.utils import runtime
+    from ppap.workflow.networks import load_model, load_second_stage
+
+    preset, spec = layout.preset, layout.preset.diffusion.upsampling
+    with runtime.autocast(preset.runtime):
+        images = sample(
+            load_model(layout, preset.runtime),
+            count,
+            goals,
+            guidance=preset.guidance(method),
+            **preset.drawing(sampler),
+            seed=seed,
+            batch_size=preset.sampling.batch_size,
+            name="guided images",
+        )
+        if spec is None:
+            return images
+        seeds = [(seed, place) for place in range(count)]
+        second, how = load_second_stage(layout), spec.drawing(preset.module_folders)
+        return upsample(second, images, seeds, **how, batch_size=spec.batch_size)
+
+
+def _paired(
+    guides: list[str], targets: list[str], scales: list[float]
+) -> list[tuple[str, str, float | None]]:
+    """Pair each guide with its target and scale; ConfigError unless each has a target, and a scale if any has one."""
     if len(targets) != len(guides):
         raise ConfigError(
             f"--target: {len(targets)} targets for {len(guides)} guides; one for each"
@@ -97,4 +168,4 @@ def _paired(guides: list[str], targets: list[str], scales: list[float]) -> list[
     if scales and len(scales) != len(guides):
         raise ConfigError(f"--scale: {len(scales)} scales for {len(guides)} guides; one for each")
     each: list[float | None] = [*scales] or [None] * len(guides)
-    return [Asked(*one) for one in zip(guides, targets, each, strict=True)]
+    return list(zip(guides, targets, each, strict=True))

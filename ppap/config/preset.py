@@ -19,10 +19,10 @@ from ppap.config.sections.experiment import (
 )
 from ppap.config.sections.networks import GuideConfig, JudgeConfig
 from ppap.config.sections.running import Resources
-from ppap.data.datasets import DatasetConfig
-from ppap.diffusion.guidance_kinds import GUIDANCE, GuidanceKind
+from ppap.data.settings import DatasetConfig
+from ppap.diffusion.guidance import GUIDANCE, Guidance
 from ppap.diffusion.noise_ranges import noise_ranges
-from ppap.diffusion.sampler_kinds import SAMPLERS, SamplerKind
+from ppap.diffusion.samplers import SAMPLERS, Sampler, respaced
 from ppap.diffusion.schedules import Schedule
 from ppap.diffusion.settings import DiffusionConfig
 from ppap.evaluation.evaluators import EvaluatorConfig
@@ -109,13 +109,19 @@ class Preset(Section):
         """Where modules of the user's own may lie: beside the preset, and where it says."""
         return [self._folder, *(self._folder / folder for folder in self.modules)]
 
-    def guidance(self, method: str) -> GuidanceKind:
-        """The kind of guidance of a method; ConfigError if it is of the user's own and cannot be used."""
+    def guidance(self, method: str) -> type[Guidance]:
+        """Return the kind of guidance of a method; ConfigError if it is of the user's own and cannot be used."""
         return GUIDANCE.get(self.methods[method].guidance, self.module_folders)
 
-    def sampler(self, name: str) -> SamplerKind:
-        """The kind of a sampler; ConfigError if it is of the user's own and cannot be used."""
+    def sampler(self, name: str) -> Sampler:
+        """Return a sampler; ConfigError if it is of the user's own and cannot be used."""
         return SAMPLERS.get(self.samplers[name].kind, self.module_folders)
+
+    def drawing(self, sampler: str) -> dict[str, Any]:
+        """Return what `ppap.sample` is told of a sampler: the function, its steps, and its noise."""
+        function, spec = self.sampler(sampler), self.samplers[sampler]
+        eta = spec.eta if function.eta is None else function.eta
+        return {"sampler": function, "steps": spec.steps, "eta": eta}
 
     def prompted(self, prompt: str) -> Preset:
         """The preset with another prompt; ConfigError if its diffusion model takes none."""
@@ -150,10 +156,9 @@ class Preset(Section):
         return found[0] if found else None
 
     def schedule(self, sampler: str) -> Schedule:
-        """The noise schedule of the timesteps that a sampler takes."""
-        total = self.diffusion.timesteps
-        kept = self.sampler(sampler).timesteps(total, self.samplers[sampler].steps)
-        return Schedule.respaced(self.diffusion.noise_schedule, total, kept)
+        """Return the noise schedule of the timesteps that a sampler takes."""
+        full = Schedule.create(self.diffusion.noise_schedule, self.diffusion.timesteps)
+        return respaced(full, self.sampler(sampler), self.samplers[sampler].steps)
 
     @property
     def finished_shape(self) -> tuple[int, int, int]:

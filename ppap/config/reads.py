@@ -72,15 +72,15 @@ def upsampling_keys(preset: Preset) -> list[str]:
     source, spec = preset.diffusion.source, preset.diffusion.upsampling
     assert spec is not None
     own = ("image_size", "noise_schedule", "kind", "steps", "temperature")
-    of_kind = spec.sampler(preset.module_folders).reads
-    keys = [f"diffusion.{source.upsampling}.{key}" for key in (*own, *of_kind)]
+    noise = ["eta"] if spec.sampler(preset.module_folders).eta is None else []
+    keys = [f"diffusion.{source.upsampling}.{key}" for key in (*own, *noise)]
     return [*source.upsampler_reads, *keys, "diffusion.timesteps", "diffusion.variance"]
 
 
 def drawing_keys(preset: Preset, sampler: str) -> list[str]:
     """What drawing images with a sampler reads, guidance aside."""
-    own = [f"samplers.{sampler}.{key}" for key in preset.sampler(sampler).reads]
-    return [*denoiser_keys(preset, sampler), *own]
+    noise = [f"samplers.{sampler}.eta"] if preset.sampler(sampler).eta is None else []
+    return [*denoiser_keys(preset, sampler), *noise]
 
 
 def training_keys(prefix: str) -> list[str]:
@@ -179,7 +179,7 @@ def run_keys(preset: Preset, sampler: str, guide: str, method: str) -> list[str]
 def guiding_keys(preset: Preset, guide: str, method: str) -> list[str]:
     """What a run's guide, or its experts, read to be loaded."""
     kind = preset.guidance(method)
-    found = [f"methods.{method}.{key}" for key in ("guidance", *kind.reads)]
+    found = [f"methods.{method}.guidance"]
     found += network_keys(preset, guide) if kind.guided and kind.drawn else []
     return found + (bank_keys(preset, guide, method) if kind.experts else [])
 

@@ -21,7 +21,10 @@ from ppap.utils import tensor_spec
 from ppap.utils.errors import ConfigError, DataError
 from ppap.utils.registry import Registry, kind_of
 from ppap.utils.seeds import Stream, mix
-from ppap.utils.settings import DATASET, Section
+from ppap.utils.settings import DATASET
+from ppap.workflow import artefacts
+from ppap.workflow.artefacts import IMAGES, LABELS
+from ppap.workflow.layout import Layout
 
 CLASSIFICATION, DEPTH, SEGMENTATION = "classification", "depth", "segmentation"
 Split = Literal["train", "holdout"]
@@ -230,9 +233,13 @@ class RealImages(NamedTuple):
     def first(self, count: int) -> RealImages:
         return RealImages(self.images[:count], {n: t[:count] for n, t in self.truths.items()})
 
-    def truth_of(self, task: Teller, name: str) -> Tensor:
-        """Return what is true of them for the task of this name: (N, ...). ConfigError if nobody knows it."""
-        return task.truth(to_tensor(self.images), self.truths, name)
+    def truth_of(self, preset: Preset, model: str) -> Tensor:
+        """What is true of them for the task of a guide, a judge or the evaluator: (N, ...)."""
+        from ppap.workflow.targets import task_of
+
+        task = task_of(preset, model)
+        seen = to_tensor(self.images) if preset.task(model).own_truth else torch.empty(0)
+        return task.truth(seen, self.truths, preset.task_name(model))
 
 
 def load(data: DatasetConfig, split: Split, file: Path | None = None) -> RealImages:

@@ -1,4 +1,4 @@
-"""Ways to turn a model into a guidance gradient: one class each, all called as guidance(denoiser, x_t, step).
+"""Kinds of guidance: how a guide becomes a gradient that steers sampling, a class each, called as guidance(denoiser, x_t, step).
 
 Each returns the denoiser's prediction and the gradient scale * grad_{x_t} log p(y | x_t), or None for no
 guidance. Gradients are taken of the sum over the batch, so a sample does not depend on its batch.
@@ -6,22 +6,22 @@ guidance. Gradients are taken of the sum over the batch, so a sample does not de
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 import torch
 from torch import Tensor
 
 from ppap.diffusion.denoiser import Denoiser, Prediction
+from ppap.utils.errors import ConfigError
+from ppap.utils.registry import Registry
 
 Objective = Callable[[Tensor], Tensor]
 """What is to grow: model output to one number a sample, (B,)."""
 
-
-class Guidance(Protocol):
-    def __call__(
-        self, denoiser: Denoiser, x: Tensor, step: int
-    ) -> tuple[Prediction, Tensor | None]: ...
+GuidanceCall = Callable[[Denoiser, Tensor, int], tuple[Prediction, Tensor | None]]
+"""Guidance as samplers call it: with the denoiser, x_t (B, C, H, W) and the sampling step."""
 
 
 class GuideAt(Protocol):
@@ -30,25 +30,103 @@ class GuideAt(Protocol):
     def __call__(self, images: Tensor, timestep: int) -> Tensor: ...
 
 
-class Wish(NamedTuple):
-    """One guide, what is to grow of its answers, and how strongly."""
+class Goal(Protocol):
+    """A guide, what it is to see in samples, and how strongly it pulls (`ppap.guides.goal.Goal`)."""
 
-    guide: GuideAt
-    objective: Objective
-    scale: float
+    @property
+    def scale(self) -> float: ...
+
+    def at(self, images: Tensor, timestep: int) -> Tensor:
+        """The guide's answers (B, ...) on images (B, C, H, W) in [-1, 1]."""
+
+    def targets(self, count: int, shape: tuple[int, int, int]) -> Tensor:
+        """The target of each of `count` samples whose shape is (C, H, W): (count, ...)."""
+
+    def objective(self, targets: Tensor) -> Objective:
+        """What is to grow of the guide's answers on a batch with these targets (B, ...)."""
 
 
-def together(wishes: Sequence[Wish]) -> Wish:
-    """Several wishes as one of scale 1, whose gradient is the sum of theirs: the denoiser is asked once for all."""
+class Guidance(ABC):
+    """One kind of guidance: what it does, and as class attributes what the rest of the package knows of it.
 
-    def guide(images: Tensor, timestep: int) -> Any:
-        return [wish.guide(images, timestep) for wish in wishes]
+    A class of the user's own need not inherit this; it states these facts where they differ from the values here.
+    """
 
-    def objective(answers: Any) -> Tensor:
-        parts = zip(wishes, answers, strict=True)
-        return torch.stack([wish.scale * wish.objective(answer) for wish, answer in parts]).sum(0)
+    guided: ClassVar[bool] = True
+    """A guide is used. Without one, all guides of a table share the samples."""
+    experts: ClassVar[bool] = False
+    """The guide is replaced by noise-aware experts, each for its own timesteps."""
+    through_denoiser: ClassVar[bool] = False
+    """The gradient goes through the diffusion network, which costs as much again."""
+    sees_x_t: ClassVar[bool] = False
+    """The guide is asked about x_t itself, so that its answers there can be shown."""
+    drawn: ClassVar[bool] = True
+    """Samples are drawn; otherwise real pictures that show the targets stand in for them, the best that can be."""
 
-    return Wish(guide, objective, 1.0)
+    def __init__(self, guide: GuideAt, objective: Objective, scale: float) -> None:
+        self.guide, self.objective, self.scale = guide, objective, scale
+
+    @abstractmethod
+    def __call__(
+        self, denoiser: Denoiser, x: Tensor, step: int
+    ) -> tuple[Prediction, Tensor | None]: ...
+
+
+FACTS = ("guided", "experts", "through_denoiser", "sees_x_t", "drawn")
+
+
+class NoGuidance(Guidance):
+    """Unconditional sampling."""
+
+    guided = False
+
+    def __init__(
+        self, guide: GuideAt | None = None, objective: Objective | None = None, scale: float = 0.0
+    ) -> None:
+        """Take, and leave, what other kinds of guidance need."""
+
+    def __call__(self, denoiser: Denoiser, x: Tensor, step: int) -> tuple[Prediction, None]:
+        with torch.no_grad():
+            return denoiser(x, step), None
+
+
+class RealPictures(NoGuidance):
+    """Held-out real pictures that show the targets stand in for samples: nothing is drawn."""
+
+    guided, drawn = True, False
+
+
+class NoisyInputGuidance(Guidance):
+    """The guide sees x_t itself (paper, equation 5). With an off-the-shelf guide this is the naive row."""
+
+    sees_x_t = True
+
+    def __call__(self, denoiser: Denoiser, x: Tensor, step: int) -> tuple[Prediction, Tensor]:
+        with torch.no_grad():
+            prediction = denoiser(x, step)
+        timestep = denoiser.schedule.timesteps[step]
+        return prediction, self.scale * gradient_of(self.guide, self.objective, x, timestep)
+
+
+class ExpertGuidance(NoisyInputGuidance):
+    """The expert that owns the timestep sees x_t: the single and the multi-experts rows (paper, equation 6)."""
+
+    experts = True
+
+
+class X0Gradient(Guidance):
+    """The guide sees the one-step estimate of x0; its gradient goes through the U-Net (paper, section 3)."""
+
+    through_denoiser = True
+
+    def __call__(self, denoiser: Denoiser, x: Tensor, step: int) -> tuple[Prediction, Tensor]:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            prediction = denoiser(x, step)
+            score = self.objective(self.guide(prediction.x0, denoiser.schedule.timesteps[step]))
+            (gradient,) = torch.autograd.grad(score.sum(), x)
+        detached = Prediction(*(part.detach() for part in prediction))
+        return detached, self.scale * gradient
 
 
 def gradient_of(guide: GuideAt, objective: Objective, x: Tensor, timestep: int) -> Tensor:
@@ -59,42 +137,57 @@ def gradient_of(guide: GuideAt, objective: Objective, x: Tensor, timestep: int) 
     return gradient
 
 
-class NoGuidance:
-    """Unconditional sampling."""
+def combined(goals: Sequence[Goal], targets: Sequence[Tensor]) -> tuple[GuideAt, Objective, float]:
+    """The guide, objective and scale of one goal, or of several as one of scale 1, whose gradient is the sum of theirs.
 
-    def __call__(self, denoiser: Denoiser, x: Tensor, step: int) -> tuple[Prediction, None]:
-        with torch.no_grad():
-            return denoiser(x, step), None
-
-
-class NoisyInputGuidance:
-    """The guide sees x_t itself (paper, equation 5).
-
-    With an off-the-shelf guide this is the naive row; with noise-aware ones the single and the
-    multi-experts rows (paper, equation 6).
+    `targets` are those of the batch, (B, ...) for each goal. The denoiser is asked once for all goals.
     """
+    objectives = [goal.objective(wanted) for goal, wanted in zip(goals, targets, strict=True)]
+    if len(goals) == 1:
+        return goals[0].at, objectives[0], goals[0].scale
 
-    def __init__(self, guide: GuideAt, objective: Objective, scale: float) -> None:
-        self.guide, self.objective, self.scale = guide, objective, scale
+    def guide(images: Tensor, timestep: int) -> Any:
+        return [goal.at(images, timestep) for goal in goals]
 
-    def __call__(self, denoiser: Denoiser, x: Tensor, step: int) -> tuple[Prediction, Tensor]:
-        with torch.no_grad():
-            prediction = denoiser(x, step)
-        timestep = denoiser.schedule.timesteps[step]
-        return prediction, self.scale * gradient_of(self.guide, self.objective, x, timestep)
+    def objective(answers: Any) -> Tensor:
+        parts = zip(goals, objectives, answers, strict=True)
+        return torch.stack([goal.scale * grows(answer) for goal, grows, answer in parts]).sum(0)
+
+    return guide, objective, 1.0
 
 
-class X0Gradient:
-    """The guide sees the one-step estimate of x0; its gradient goes through the U-Net (paper, section 3)."""
+def guidance_towards(
+    kind: type[Guidance], goals: Sequence[Goal], targets: Sequence[Tensor]
+) -> GuidanceCall:
+    """Guidance of this kind towards all goals, whose `targets` are those of a batch; without goals there is none."""
+    if not kind.guided:
+        return kind(None, _nothing, 0.0)  # type: ignore[arg-type]
+    return kind(*combined(goals, targets)) if goals else NoGuidance()
 
-    def __init__(self, guide: GuideAt, objective: Objective, scale: float) -> None:
-        self.guide, self.objective, self.scale = guide, objective, scale
 
-    def __call__(self, denoiser: Denoiser, x: Tensor, step: int) -> tuple[Prediction, Tensor]:
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            prediction = denoiser(x, step)
-            score = self.objective(self.guide(prediction.x0, denoiser.schedule.timesteps[step]))
-            (gradient,) = torch.autograd.grad(score.sum(), x)
-        detached = Prediction(*(part.detach() for part in prediction))
-        return detached, self.scale * gradient
+def _nothing(answers: Tensor) -> Tensor:
+    raise AssertionError("guidance without a guide has no objective")
+
+
+def _of_user(name: str, kind: Any) -> type[Guidance]:
+    """A class of the user's own with all facts; ConfigError if one is neither true nor false."""
+    for fact in FACTS:
+        value = getattr(kind, fact, getattr(Guidance, fact))
+        if not isinstance(value, bool):
+            raise ConfigError(f"guidance '{name}': {fact} is {value!r}; True or False was expected")
+        setattr(kind, fact, value)
+    return cast(type[Guidance], kind)
+
+
+GUIDANCE: Registry[type[Guidance]] = Registry(
+    "guidance",
+    {
+        "none": NoGuidance,
+        "off_the_shelf": NoisyInputGuidance,
+        "x0_gradient": X0Gradient,
+        "real": RealPictures,
+        "experts": ExpertGuidance,
+    },
+    "class",
+    _of_user,
+)

@@ -1,4 +1,4 @@
-"""Samplers: one generator function each, with one signature.
+"""Samplers: one generator function each, with one signature, and their facts as the function's attributes.
 
 A sampler walks from `start` (the number of steps still to take) down to 0 and yields the state
 after each step, so that a caller can show progress, keep checkpoints, and go on from one.
@@ -6,13 +6,17 @@ after each step, so that a caller can show progress, keep checkpoints, and go on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple, Protocol, cast
 
 from torch import Tensor
 
 from ppap.diffusion.denoiser import Denoiser
-from ppap.diffusion.guidance import Guidance
+from ppap.diffusion.guidance import GuidanceCall
+from ppap.diffusion.schedules import Schedule, ddim_timesteps, ddpm_timesteps
+from ppap.utils.errors import ConfigError
+from ppap.utils.registry import Registry
 
 NoiseSource = Callable[[int], Tensor]
 
@@ -25,15 +29,41 @@ class State(NamedTuple):
 
 
 class Sampler(Protocol):
-    """A sampler function with its `eta` given."""
+    """A sampler function, and what the rest of the package knows of it.
+
+    A function of the user's own states these attributes where they differ from the defaults of `with_facts`.
+    """
+
+    timesteps: Callable[[int, int], Sequence[int]]
+    """The timesteps it keeps, increasing, of T and the number of steps."""
+    eta: float | None
+    """How much noise it adds; None: as it is told."""
 
     def __call__(
-        self, denoiser: Denoiser, guidance: Guidance, state: State, noise: NoiseSource
+        self,
+        denoiser: Denoiser,
+        guidance: GuidanceCall,
+        state: State,
+        noise: NoiseSource,
+        eta: float = ...,
     ) -> Iterator[State]: ...
 
 
+def with_facts(
+    timesteps: Callable[[int, int], Sequence[int]] = ddpm_timesteps, eta: float | None = None
+) -> Callable[[Callable[..., Iterator[State]]], Sampler]:
+    """Make a sampler of a generator function: it has these facts as its attributes from now on."""
+
+    def sampler(function: Any) -> Sampler:
+        function.timesteps, function.eta = timesteps, eta
+        return cast(Sampler, function)
+
+    return sampler
+
+
+@with_facts(ddim_timesteps)
 def ddim(
-    denoiser: Denoiser, guidance: Guidance, state: State, noise: NoiseSource, eta: float = 0.0
+    denoiser: Denoiser, guidance: GuidanceCall, state: State, noise: NoiseSource, eta: float = 0.0
 ) -> Iterator[State]:
     """DDIM (Song et al. 2021, arXiv 2010.02502, equation 12), guided as in ADM (algorithm 2):
 
@@ -57,8 +87,9 @@ def ddim(
         yield State(step, x)
 
 
+@with_facts(ddpm_timesteps, eta=1.0)
 def ddpm(
-    denoiser: Denoiser, guidance: Guidance, state: State, noise: NoiseSource, eta: float = 1.0
+    denoiser: Denoiser, guidance: GuidanceCall, state: State, noise: NoiseSource, eta: float = 1.0
 ) -> Iterator[State]:
     """Ancestral sampling (Ho et al. 2020, algorithm 2), guided as in ADM (algorithm 1):
 
@@ -75,3 +106,27 @@ def ddpm(
         if step > 0:
             x = x + eta * (0.5 * prediction.log_variance).exp() * noise(step)
         yield State(step, x)
+
+
+def respaced(schedule: Schedule, sampler: Sampler, steps: int) -> Schedule:
+    """The full schedule with the timesteps that a sampler takes in so many steps; ConfigError if it takes none such."""
+    total = schedule.train_timesteps
+    kept = [int(t) for t in sampler.timesteps(total, steps)]
+    if not kept or kept[0] < 0 or kept[-1] >= total or any(b <= a for a, b in pairwise(kept)):
+        raise ConfigError(
+            f"the sampler keeps {str(kept)[:100]}; increasing timesteps below {total} were expected"
+        )
+    return schedule.keeping(kept)
+
+
+def _of_user(name: str, function: Any) -> Sampler:
+    """A function of the user's own with all facts; ConfigError if it states another eta than a number from 0 to 1."""
+    eta = getattr(function, "eta", None)
+    if eta is not None and (not isinstance(eta, int | float) or not 0 <= eta <= 1):
+        raise ConfigError(f"sampler '{name}': eta is {eta!r}; a number from 0 to 1 was expected")
+    return with_facts(getattr(function, "timesteps", ddpm_timesteps), eta)(function)
+
+
+SAMPLERS: Registry[Sampler] = Registry(
+    "sampler", {"ddim": ddim, "ddpm": ddpm}, "function", _of_user
+)

@@ -4,84 +4,110 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from ppap.diffusion.guidance import Wish
-from ppap.experts.bank import ExpertBank
+from ppap.diffusion.guidance import Objective
 from ppap.guides.guide import Guide
+from ppap.guides.target_files import target_in
+from ppap.guides.tasks.classification import Classification
+from ppap.guides.tasks.segmentation import VOID, Segmentation
 from ppap.guides.tasks.task import Task
 from ppap.utils.errors import ConfigError
-from ppap.workflow.target_files import target_in
+
+
+class Experts(Protocol):
+    """The experts of a guide (`ppap.experts.bank.ExpertBank`), as far as a goal knows them."""
+
+    @property
+    def guide(self) -> Guide: ...
+
+    def at(self, images: Tensor, timestep: int) -> Tensor: ...
 
 
 @dataclass(frozen=True)
 class Goal:
     """What a guide, or a bank of experts, is to see in samples.
 
-    `target` is a class; or a tensor as the guide's task takes its targets, one for all samples or one for each
-    (N, ...); or a file: a depth or label map (.npy, grey .png), or a picture, which the guide itself looks at.
-    `scale` multiplies the gradient (the paper's s, equation 5).
+    `target` is a class; or a target as the guide's task takes them, one for all samples or one for each (N, ...), as
+    a tensor, an array or a list; or a file: a depth or label map (.npy, grey .png), or a picture, which the guide
+    itself looks at. `scale` multiplies the gradient (the paper's s, equation 5). ConfigError if `guide` is none, or has
+    no task.
     """
 
-    guide: Guide | ExpertBank
-    target: int | Tensor | str | Path
+    guide: Guide | Experts
+    target: int | Tensor | Sequence[Any] | str | Path
     scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (hasattr(self._network, "own_task") and hasattr(self.guide, "at")):
+            raise ConfigError(
+                f"goal: {type(self.guide).__name__} is no guide and no bank of experts; wrap it by ppap.wrap_guide"
+            )
 
     @property
     def task(self) -> Task:
-        """Of the guide; ConfigError if it has none."""
+        """The task of the guide."""
         return self._network.own_task
 
+    def at(self, images: Tensor, timestep: int) -> Tensor:
+        """Return the answers (B, ...) on images (B, C, H, W) in [-1, 1] at a timestep."""
+        return self.guide.at(images, timestep)
+
+    def objective(self, targets: Tensor) -> Objective:
+        """Return what is to grow of the answers on a batch with these targets (B, ...)."""
+        return self.task.objective(targets)
+
     def targets(self, count: int, shape: tuple[int, int, int]) -> Tensor:
-        """The target of each of `count` samples whose shape is (C, H, W): (count, ...).
+        """Return the target of each of `count` samples whose shape is (C, H, W): (count, ...).
 
         ConfigError if a target is none of the task's; DataError if a file holds none.
         """
-        found = self._read(shape)
-        wanted = self.task.target_shape
-        found = found[None] if tuple(found.shape) == wanted else found
-        if tuple(found.shape[1:]) != wanted or len(found) not in (1, count):
+        given, wanted = self._read(shape), self.task.target_shape
+        each = given[None] if tuple(given.shape) == wanted else given
+        if tuple(each.shape[1:]) != wanted or len(each) not in (1, count):
             raise ConfigError(
-                f"guide '{self._network.name}': a target is {tuple(found.shape)}; {wanted} was expected, or "
+                f"guide '{self._network.name}': a target is {tuple(each.shape)}; {wanted} was expected, or "
                 f"{(count, *wanted)}, one for each sample"
             )
-        if not found.is_floating_point():
-            self._check_numbers(found)
-        return found.expand(count, *wanted)
-
-    def wish(self, targets: Tensor) -> Wish:
-        """For a batch with these targets."""
-        return Wish(self.guide.at, self.task.objective(targets), self.scale)
+        self._check_numbers(each)
+        return each.expand(count, *wanted)
 
     @property
     def _network(self) -> Guide:
-        return self.guide.guide if isinstance(self.guide, ExpertBank) else self.guide
+        network: Guide = getattr(self.guide, "guide", self.guide)  # type: ignore[arg-type]
+        return network
 
     def _read(self, shape: tuple[int, int, int]) -> Tensor:
         if isinstance(self.target, Tensor):
             return self.target
-        if isinstance(self.target, int):
-            return torch.tensor(self.target)
-        path = Path(self.target)
-        if not path.is_file():
-            raise ConfigError(f"{path}: no such file, which guide '{self._network.name}' needs")
-        return target_in(path, shape, self.task, self._network)[0]
-
-    def _check_numbers(self, found: Tensor) -> None:
-        """Of classes and labels: there must be such ones."""
-        known = self.task.shape[0]
-        if len(found) and not (int(found.min()) >= 0 and int(found.max()) < known):
+        if isinstance(self.target, str | Path):
+            path = Path(self.target)
+            if not path.is_file():
+                raise ConfigError(f"{path}: no such file, which guide '{self._network.name}' needs")
+            return target_in(path, shape, self._network)[0]
+        try:
+            numbers = int(self.target) if isinstance(self.target, Integral) else self.target
+            return torch.as_tensor(numbers)
+        except (TypeError, ValueError, RuntimeError):
             raise ConfigError(
-                f"guide '{self._network.name}': knows 0 to {known - 1}, not {int(found.max())}"
+                f"guide '{self._network.name}': a target is a {type(self.target).__name__}; a class, numbers, or a "
+                "file was expected"
+            ) from None
+
+    def _check_numbers(self, targets: Tensor) -> None:
+        """Refuse classes and labels that there are not; pixels may have no label."""
+        if not isinstance(self.task, Classification | Segmentation):
+            return
+        known, least = self.task.shape[0], VOID if isinstance(self.task, Segmentation) else 0
+        if targets.is_floating_point():
+            raise ConfigError(f"guide '{self._network.name}': a target is a whole number")
+        odd = targets[(targets < least) | (targets >= known)]
+        if len(odd):
+            raise ConfigError(
+                f"guide '{self._network.name}': knows 0 to {known - 1}, not {int(odd[0])}"
             )
-
-
-def wishes(goals: Sequence[Goal], targets: Sequence[Tensor], chosen: Tensor) -> list[Wish]:
-    """For the samples of a batch, which are some of all: the goals with their targets (N, ...)."""
-    return [
-        goal.wish(each[chosen.to(each.device)].to(chosen.device))
-        for goal, each in zip(goals, targets, strict=True)
-    ]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
+from torch import Tensor
 
+from ppap.guides.tasks.task import Task
 from ppap.report import style
 from ppap.utils.errors import ConfigError
-from ppap.workflow.on_demand import Aim
 
 FORMATS = (".png", ".jpg", ".pdf", ".webp")
 _ACROSS = 8
@@ -25,16 +27,25 @@ def check_format(path: Path) -> None:
         raise ConfigError(f"{path}: a sheet's name ends in {', '.join(FORMATS)}")
 
 
-def write_sheet(path: Path, wanted: list[Aim], images: NDArray[np.uint8]) -> None:
-    """Write a picture: above each guide's target, and the picture that shows it, if any; below the images."""
+class Asked(NamedTuple):
+    """What was asked for: a title, the target and its task, and the picture, uint8 (H, W, C), that shows it, if any."""
+
+    title: str
+    task: Task
+    target: Tensor
+    picture: NDArray[np.uint8] | None
+
+
+def write_sheet(path: Path, wanted: Sequence[Asked], images: NDArray[np.uint8]) -> None:
+    """Write a picture: above each target, and the picture that shows it, if any; below the images."""
     style.use()
-    heads = sum(1 + (aim.picture is not None) for aim in wanted)
+    heads = sum(1 + (asked.picture is not None) for asked in wanted)
     across = max(heads, min(_ACROSS, len(images)))
     down = 1 + -(-len(images) // across)
     figure, axes = plt.subplots(down, across, figsize=(_SIDE * across, _SIDE * down), squeeze=False)
     places = iter(axes[0])
-    for aim in wanted:
-        _show_aim(places, aim)
+    for asked in wanted:
+        _show_asked(places, asked)
     for axis, image in zip(axes[1:].flat, images, strict=False):
         style.show(axis, image)
     for axis in axes.flat:
@@ -43,12 +54,12 @@ def write_sheet(path: Path, wanted: list[Aim], images: NDArray[np.uint8]) -> Non
     style.write(figure, [path], tight=True)
 
 
-def _show_aim(places: Iterator[Axes], aim: Aim) -> None:
-    """A target, after the picture that shows it."""
-    if aim.picture is not None:
+def _show_asked(places: Iterator[Axes], asked: Asked) -> None:
+    """Show a target, after the picture that shows it."""
+    if asked.picture is not None:
         axis = next(places)
-        style.show(axis, aim.picture[0].numpy())
+        style.show(axis, asked.picture)
         axis.set_title("seen in", fontsize=7)
     axis = next(places)
-    aim.goal.task.draw(axis, aim.target[0])
-    axis.set_title(f"{aim.asked.guide}: {Path(aim.asked.target).name}", fontsize=7)
+    asked.task.draw(axis, asked.target)
+    axis.set_title(asked.title, fontsize=7)

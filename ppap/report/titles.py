@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from ppap.diffusion.sampler_kinds import SAMPLERS
+from ppap.diffusion.samplers import SAMPLERS
 
 if TYPE_CHECKING:
     from ppap.guides.tasks.task import Score

@@ -1,28 +1,34 @@
-"""A thread beside the work, which writes what is done while the work goes on."""
+"""Threads beside the work: they read what comes next while the work goes on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
+
+_T = TypeVar("_T")
+_AHEAD = 2
+"""Results that are made before they are asked for, side by side: a disk serves two readers in less than twice the time."""
 
 
 @contextmanager
-def behind() -> Iterator[Callable[[Callable[[], object]], None]]:
-    """A function that has a thread do a piece of work, one at a time, in order.
+def ahead(make: Callable[[int], _T], end: int) -> Iterator[Callable[[int], _T]]:
+    """`make`, whose results of numbers below `end` threads make before they are asked for.
 
-    It waits until the piece before is done, and raises what that one raised; so does the end of the block.
+    They are to be asked for in order, from any first one. What `make` raises is raised where its result is asked for.
+    The threads end with the block, at the latest after what they are about.
     """
-    with ThreadPoolExecutor(1, "behind") as thread:
-        last: list[Future[object]] = []
+    threads = ThreadPoolExecutor(_AHEAD, "ahead")
+    coming: dict[int, Future[_T]] = {}
 
-        def do(work: Callable[[], object]) -> None:
-            wait()
-            last.append(thread.submit(work))
+    def made(number: int) -> _T:
+        for wanted in range(number, min(number + _AHEAD, end - 1) + 1):
+            if wanted not in coming:
+                coming[wanted] = threads.submit(make, wanted)
+        return coming.pop(number).result()
 
-        def wait() -> None:
-            if last:
-                last.pop().result()
-
-        yield do
-        wait()
+    try:
+        yield made
+    finally:
+        threads.shutdown(cancel_futures=True)

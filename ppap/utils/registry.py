@@ -1,4 +1,4 @@
-"""The registry of kinds: what a name in a preset stands for, of ours or of the user's own code."""
+"""Registries of kinds: a name in a preset stands for one of ours, or for the user's own code."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ class Registry(Generic[Kind]):
     """Kinds of one thing, such as guidance, by their names in presets.
 
     `what` is the thing in errors. The user's own are called user:MODULE.NAME, where NAME is `expected` to be a
-    class or a function; `of_user` makes a kind of such a name and the object found there. Without it, there are
-    none but these. Kinds hold facts, read wherever presets are, and load what needs torch when they are used.
+    class or a function; `of_user(name, object)` makes a kind of it. Without `of_user` there are none but these.
     """
 
     def __init__(
@@ -33,37 +32,37 @@ class Registry(Generic[Kind]):
         self._kinds = dict(kinds)
 
     def __iter__(self) -> Iterator[str]:
-        """The names of the kinds that are built in."""
+        """Iterate over the names of the kinds that are built in."""
         return iter(self._kinds)
 
     def check(self, name: str) -> str:
-        """The name itself, if it can be one: ConfigError unless it is built in, or of the form user:MODULE.NAME."""
-        if name not in self._kinds and not self._is_of_user(name):
+        """Return the name, if it can be one: ConfigError unless it is built in, or of the form user:MODULE.NAME."""
+        if name not in self._kinds and not (self._of_user and user_code.is_named(name)):
             raise ConfigError(f"{self.what} '{name}': write {self._choices()}")
         return name
 
-    def get(self, name: str, folders: Sequence[Path] = ()) -> Kind:
-        """The kind of this name, the user's own from a module in one of the `folders`.
+    def get(self, kind: str | Kind, folders: Sequence[Path] = ()) -> Kind:
+        """Return the kind of this name, the user's own from a module in one of the `folders`; or the kind given itself.
 
-        ConfigError if there is none; UserCodeError if the user's module, or what is made of it, fails.
+        ConfigError if there is none. What the user's module raises when it is imported comes as it is.
         """
-        self.check(name)
-        if name in self._kinds:
-            return self._kinds[name]
-        assert self._of_user is not None
-        with user_code.running(name, self.what):
-            found = user_code.find(name, self.what, self.expected, folders)
-            return self._of_user(name, found)
+        if not isinstance(kind, str):
+            own = self._of_user is None or any(kind is known for known in self._kinds.values())
+            return kind if own else self._made(getattr(kind, "__name__", repr(kind)), kind)
+        if self.check(kind) in self._kinds:
+            return self._kinds[kind]
+        return self._made(kind, user_code.find(kind, self.what, self.expected, folders))
 
     @property
     def json_schema(self) -> dict[str, Any]:
-        """Of a key that names a kind, for editors."""
+        """The schema of a key that names a kind, for editors."""
         own = {"enum": list(self._kinds), "type": "string"}
         user = {"pattern": user_code.PATTERN, "type": "string"}
         return {"anyOf": [own, user]} if self._of_user else own
 
-    def _is_of_user(self, name: str) -> bool:
-        return self._of_user is not None and user_code.is_named(name)
+    def _made(self, name: str, thing: Any) -> Kind:
+        assert self._of_user is not None
+        return self._of_user(name, thing)
 
     def _choices(self) -> str:
         user = [f"user:MODULE.{self.expected.upper()}"] if self._of_user else []
@@ -72,7 +71,7 @@ class Registry(Generic[Kind]):
 
 
 def kind_of(registry: Registry[Any]) -> tuple[AfterValidator, WithJsonSchema]:
-    """What makes a text the name of a kind: it is checked, and the JSON schema lists the kinds that are built in.
+    """Make a text the name of a kind: it is checked, and the JSON schema lists the kinds that are built in.
 
     Whether there is such code of the user's own is seen once it is known where the preset lies.
     """

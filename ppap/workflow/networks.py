@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from ppap.config import Preset
-from ppap.diffusion.denoiser import Denoiser
+from ppap.diffusion.cascade import SecondStage
 from ppap.diffusion.model import DiffusionModel
 from ppap.diffusion.networks.sources import FLOAT32
 from ppap.diffusion.schedules import Schedule
@@ -72,10 +72,24 @@ def load_model(layout: Layout, how: Runtime = FLOAT32) -> DiffusionModel:
     return DiffusionModel(network, preset.dataset.shape, full, spec.variance, spec.predicts)
 
 
-def load_denoiser(layout: Layout, sampler: str) -> Denoiser:
-    """The same on a sampler's schedule, to be run within `autocast`."""
-    model = load_model(layout, layout.preset.runtime)
-    return model.on(layout.preset.schedule(sampler))
+def load_second_stage(layout: Layout) -> SecondStage:
+    """Return the stage of a cascade that upsamples, frozen; ConfigError if the diffusion model has none."""
+    preset, spec = layout.preset, layout.preset.diffusion.upsampling
+    if spec is None:
+        raise ConfigError(
+            f"{preset.name}: the diffusion model has no second stage, which upsamples"
+        )
+    network = sources.code_of(preset).load_upsampler(layout)
+    runtime.hold_precision(network.eval().requires_grad_(False), preset.runtime)
+    runtime.place(network, preset.runtime)
+    return SecondStage(
+        upsampling=network.upsampling,
+        shape=preset.finished_shape,
+        schedule=Schedule.create(spec.noise_schedule, preset.diffusion.timesteps),
+        variance=preset.diffusion.variance,
+        temperature=spec.temperature,
+        device=runtime.device(preset.runtime),
+    )
 
 
 def load_guide(layout: Layout, name: str) -> Guide:

@@ -6,13 +6,18 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ppap.config import Preset
+from ppap.data import datasets
+from ppap.guides.guide import Guide
+from ppap.guides.target_files import target_in
 from ppap.guides.tasks.task import Task
-from ppap.utils import files, tensor_spec
-from ppap.utils.errors import DataError
+from ppap.utils import files, runtime, tensor_spec
+from ppap.utils.errors import ConfigError, DataError
 from ppap.utils.seeds import balanced_classes
 from ppap.utils.settings import UNGUIDED
 from ppap.utils.tensor_spec import REMEDY
@@ -22,18 +27,18 @@ from ppap.workflow.layout import Layout
 
 
 def task_of(preset: Preset, model: str) -> Task:
-    """The task of a guide or a judge, on the preset's images."""
-    return preset.task(model)(preset.dataset)
+    """Return the task of a guide or a judge, on the preset's images."""
+    return preset.task(model).build(preset.dataset)
 
 
 def numbers(layout: Layout, guide: str) -> Tensor:
-    """The number of each sample's target, balanced within each sampling seed: (total,)."""
+    """Return the number of each sample's target, balanced within each sampling seed: (total,)."""
     sampling, chosen = layout.preset.sampling, choices(layout, guide)
     return torch.cat([balanced_classes(s, sampling.samples, chosen) for s in sampling.seeds])
 
 
 def choices(layout: Layout, guide: str) -> list[int]:
-    """The numbers of all targets of a guide; samples without guidance are counted by classes."""
+    """Return the numbers of all targets of a guide; samples without guidance are counted by classes."""
     preset = layout.preset
     if guide == UNGUIDED or not preset.task(guide).of_pictures:
         return preset.target_classes
@@ -41,26 +46,36 @@ def choices(layout: Layout, guide: str) -> list[int]:
 
 
 def read(layout: Layout, guide: str) -> dict[str, Tensor]:
-    """The targets that pictures show, `target` (N, ...), and the pictures, `picture` uint8 (N, H, W, C)."""
+    """Read the targets that pictures show, `target` (N, ...), and the pictures, `picture` uint8 (N, H, W, C)."""
     spec = artefacts.shown_targets(task_of(layout.preset, guide).target_shape)
     return tensor_spec.read(layout.shown(guide), spec, {"guide": guide})
 
 
 def taker(layout: Layout, guide: str) -> Callable[[Tensor], Tensor]:
-    """The targets by their numbers (B,), on whose device they come, as the guide's task takes them: (B, ...)."""
+    """Return what turns the numbers (B,) of targets into targets as the guide's task takes them: (B, ...)."""
     if not layout.preset.task(guide).of_pictures:
         return lambda chosen: chosen
     everything = read(layout, guide)[TARGET]
     return lambda chosen: everything[chosen.cpu()].to(chosen.device)
 
 
-def pictures(layout: Layout, guide: str) -> Tensor:
-    """The pictures that show the targets: uint8 (N, H, W, C)."""
-    return read(layout, guide)[PICTURE]
+def real_pictures(layout: Layout, guide: str, numbers: Tensor) -> NDArray[np.uint8]:
+    """Return real pictures that show the targets with these numbers: of a class a held-out one, each in its turn."""
+    if layout.preset.task(guide).of_pictures:
+        return read(layout, guide)[PICTURE][numbers].numpy()
+    data = datasets.load(layout, "holdout")
+    chosen = torch.empty_like(numbers)
+    for number in numbers.unique().tolist():
+        places = (data.classes == number).nonzero().flatten()
+        if not len(places):
+            raise DataError(f"no held-out picture shows class {number}")
+        wanted = numbers == number
+        chosen[wanted] = places[torch.arange(int(wanted.sum())) % len(places)]
+    return data.images[chosen.numpy()]
 
 
 def class_names(layout: Layout, guide: str) -> list[str]:
-    """What the classes are called: the preset's word, else the guide's library's; empty if neither has one."""
+    """Return what the classes are called: the preset's word, else the guide's library's; empty if neither has one."""
     preset = layout.preset
     if preset.dataset.class_names:
         return list(preset.dataset.class_names)
@@ -86,3 +101,27 @@ def check(layout: Layout, guide: str, path: Path, found: Tensor, first: int = 0)
             f"{path}: sample {first + i} was guided to target {int(found[i])}, in the preset it is "
             f"{int(wanted[i])}; {REMEDY}"
         )
+
+
+def named(layout: Layout, text: str, guide: str, network: Guide) -> tuple[Tensor, Tensor | None]:
+    """Return the one target that a user asks for, a class by name or number, or a file's, and the picture there, if any.
+
+    ConfigError if there is no such class, or no such file; DataError if the file holds no target.
+    """
+    preset, path = layout.preset, Path(text)
+    if path.is_file():
+        with runtime.autocast(preset.runtime):
+            return target_in(path, preset.dataset.shape, network)
+    if preset.task(guide).of_pictures:
+        raise ConfigError(f"{text}: no such file, which the guide {guide} needs as target")
+    return torch.tensor([_class_of(text, layout, guide)]), None
+
+
+def _class_of(text: str, layout: Layout, guide: str) -> int:
+    names, classes = class_names(layout, guide), layout.preset.dataset.classes
+    if text in names:
+        return names.index(text)
+    if text.isdecimal() and int(text) < classes:
+        return int(text)
+    there = f"{', '.join(names[:10])}{' ...' * (len(names) > 10)}; or " if names else ""
+    raise ConfigError(f"{text}: {guide} knows no such class ({there}0 to {classes - 1})")

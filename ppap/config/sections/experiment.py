@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, field_validator
 
-from ppap.diffusion.guidance_kinds import GUIDANCE
-from ppap.diffusion.sampler_kinds import SAMPLERS
+from ppap.diffusion.guidance import GUIDANCE
+from ppap.diffusion.samplers import SAMPLERS
 from ppap.utils.registry import kind_of
 from ppap.utils.settings import Count, Name, Scale, Section, Seed
 
@@ -48,7 +48,7 @@ class SamplingConfig(Section):
     samples: Count = Field(description="images of one sampling seed")
     seeds: tuple[Seed, ...] = Field((0,), min_length=1, max_length=1000)
     batch_size: Count | Literal["auto"] = Field(
-        250, description="auto: what fits into memory and draws fastest, found for each method"
+        250, description="auto: what fits into a GPU's memory, found by halving"
     )
     shard_size: Count = Field(1000, description="images of one job")
     checkpoint_every: Count = Field(50, description="sampling steps between checkpoints")

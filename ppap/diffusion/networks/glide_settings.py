@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
 from ppap.data.settings import Download
 from ppap.diffusion.networks.architectures import ADMArchitecture, TextArchitecture
-from ppap.diffusion.sampler_kinds import SAMPLERS, SamplerKind
+from ppap.diffusion.samplers import SAMPLERS, Sampler, respaced
 from ppap.diffusion.schedules import Schedule, ScheduleName
 from ppap.utils.registry import kind_of
 from ppap.utils.settings import Count, Section
@@ -33,14 +33,20 @@ class UpsamplingConfig(Section):
     )
     batch_size: Count = 16
 
-    def sampler(self, folders: list[Path]) -> SamplerKind:
-        """Its sampler's kind; ConfigError if it is of the user's own and cannot be used."""
+    def sampler(self, folders: list[Path]) -> Sampler:
+        """Return its sampler; ConfigError if it is of the user's own and cannot be used."""
         return SAMPLERS.get(self.kind, folders)
 
+    def drawing(self, folders: list[Path]) -> dict[str, Any]:
+        """Return what `ppap.diffusion.sampling.upsample` is told of the sampler: the function, its steps, and its noise."""
+        function = self.sampler(folders)
+        eta = self.eta if function.eta is None else function.eta
+        return {"sampler": function, "steps": self.steps, "eta": eta}
+
     def schedule(self, timesteps: int, folders: list[Path]) -> Schedule:
-        """The noise schedule of the timesteps that its sampler takes, of T."""
-        kept = self.sampler(folders).timesteps(timesteps, self.steps)
-        return Schedule.respaced(self.noise_schedule, timesteps, kept)
+        """Return the noise schedule of the timesteps that its sampler takes, of T."""
+        full = Schedule.create(self.noise_schedule, timesteps)
+        return respaced(full, self.sampler(folders), self.steps)
 
 
 class GlideConfig(Section):

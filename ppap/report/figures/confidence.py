@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import textwrap
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from ppap.config import Preset, reads
-from ppap.config.runs import Run, heard_runs, main_guides
-from ppap.report.figures.kind import FigureKind, heard
-from ppap.utils.settings import DIFFUSION
-from ppap.workflow.layout import Layout
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from ppap.report import style
+from ppap.report.style import Look
+from ppap.report.titles import method_title
 
-    from ppap.diffusion.denoiser import Denoiser
-    from ppap.report.style import Look
-    from ppap.workflow.plan.costs import Cost, Costs
-
-_BAND = (0.1, 0.9)  # quantiles
 _LINE = 22  # letters of an axis' name
 
 
 class Believed(NamedTuple):
-    """Of a run's samples, at each timestep: the mean belief, and the band's edges."""
+    """The belief in a run's samples at each timestep: its mean, and the edges of the band."""
 
     timesteps: list[int]
     mean: list[float]
@@ -33,99 +25,53 @@ class Believed(NamedTuple):
     high: list[float]
 
 
-class Confidence(FigureKind):
-    name = "confidence"
+class GuideRow(NamedTuple):
+    """A guide, what its belief is, in words, and how far it believes by each method."""
 
-    def inputs(self, layout: Layout, guide: str) -> list[Path]:
-        guiding = [path for run in heard(layout.preset) for path in layout.guiding(run)]
-        return [layout.model(DIFFUSION), *guiding]
-
-    def keys(self, preset: Preset, guide: str) -> list[str]:
-        own = ["figures.samples", "sampling.seeds"]
-        for name in main_guides(preset):
-            numbers = [k for k in reads.target_keys(preset, name) if k != "sampling.samples"]
-            own += [*numbers, *reads.shown_keys(preset, name), *reads.drawn_keys(preset, name)]
-        own += reads.drawing_keys(preset, preset.figures.sampler)
-        return own + [key for run in heard(preset) for key in reads.run_keys(preset, *run)]
-
-    def cost(self, costs: Costs, guide: str) -> Cost:
-        """It draws samples of its own."""
-        return costs.drawn(costs.preset.figures.samples, heard(costs.preset))
-
-    def draw(self, layout: Layout, guide: str) -> Figure:
-        """A row for each guide, a column for each method: the mean over samples, and the middle 80% of them.
-
-        The noise ranges of a method's experts are shaded by turns; the other methods' means are thin grey lines.
-        """
-        from ppap.report import style
-        from ppap.report.titles import method_title
-        from ppap.workflow import networks as models
-        from ppap.workflow import targets
-
-        preset, guides = layout.preset, main_guides(layout.preset)
-        methods = list(dict.fromkeys(run.method for run in heard(preset)))
-        figure, axes = style.grid(
-            len(guides), len(methods), 1.5, style.width_of(len(methods)), sharex=True, sharey="row"
-        )
-        looks, denoiser = style.looks(methods), models.load_denoiser(layout, preset.figures.sampler)
-        for row, name in zip(axes, guides, strict=True):
-            believed = {
-                run.method: _believed(layout, run, denoiser) for run in heard_runs(preset, name)
-            }
-            for axis, method in zip(row, methods, strict=True):
-                _draw_panel(axis, believed, method, looks[method])
-                _shade(axis, preset, method)
-                style.from_noise(axis, preset.diffusion.timesteps)
-            lowest = min(min(each.low) for each in believed.values())
-            row[0].set_ylim(min(0, 1.1 * lowest), 1.02)
-            said = textwrap.fill(targets.task_of(preset, name).believed, _LINE)
-            row[0].set_ylabel(f"guide {name}\n{said}", fontsize=style.SMALL)
-        for axis, method in zip(axes[0], methods, strict=True):
-            axis.set_title(textwrap.fill(method_title(method), 18, break_on_hyphens=False))
-        figure.supxlabel(style.TIME, fontsize=8)
-        return figure
+    guide: str
+    belief: str
+    believed: Mapping[str, Believed]
 
 
-def _draw_panel(axis: Axes, believed: dict[str, Believed], method: str, look: Look) -> None:
-    """One method in its colour, the others behind it."""
-    for other, found in believed.items():
+def draw(
+    rows: Sequence[GuideRow],
+    methods: Sequence[str],
+    ranges: Mapping[str, Sequence[range]],
+    timesteps: int,
+) -> Figure:
+    """Draw a row for each guide, a column for each method: the mean over samples, and the middle 80% of them.
+
+    The noise `ranges` of a method's experts are shaded by turns, out of all `timesteps`; the other methods' means are
+    thin grey lines.
+    """
+    figure, axes = style.grid(
+        len(rows), len(methods), 1.5, style.width_of(len(methods)), sharex=True, sharey="row"
+    )
+    looks = style.looks(methods)
+    for row, (guide, belief, believed) in zip(axes, rows, strict=True):
+        for axis, method in zip(row, methods, strict=True):
+            _draw_panel(axis, believed, method, looks[method])
+            if method in ranges:
+                style.shade(axis, ranges[method])
+            style.from_noise(axis, timesteps)
+        lowest = min(min(each.low) for each in believed.values())
+        row[0].set_ylim(min(0, 1.1 * lowest), 1.02)
+        said = textwrap.fill(belief, _LINE)
+        row[0].set_ylabel(f"guide {guide}\n{said}", fontsize=style.SMALL)
+    for axis, method in zip(axes[0], methods, strict=True):
+        axis.set_title(textwrap.fill(method_title(method), 18, break_on_hyphens=False))
+    figure.supxlabel(style.TIME, fontsize=8)
+    return figure
+
+
+def _draw_panel(axis: Axes, believed: Mapping[str, Believed], method: str, look: Look) -> None:
+    """Draw one method in its colour, the others behind it."""
+    for other, curve in believed.items():
         if other != method:
-            axis.plot(found.timesteps, found.mean, color="0.7", linewidth=0.7)
+            axis.plot(curve.timesteps, curve.mean, color="0.7", linewidth=0.7)
     if method in believed:
-        found = believed[method]
+        curve = believed[method]
         axis.fill_between(
-            found.timesteps, found.low, found.high, color=look.colour, alpha=0.25, linewidth=0
+            curve.timesteps, curve.low, curve.high, color=look.colour, alpha=0.25, linewidth=0
         )
-        axis.plot(found.timesteps, found.mean, color=look.colour, linewidth=1.6)
-
-
-def _shade(axis: Axes, preset: Preset, method: str) -> None:
-    from ppap.report import style
-
-    if preset.guidance(method).experts:
-        style.shade(axis, preset.ranges(preset.methods[method]))
-
-
-def _believed(layout: Layout, run: Run, denoiser: Denoiser) -> Believed:
-    """Samples of a run, drawn anew, and what its guide believes of them before every step."""
-    import torch
-
-    from ppap.utils.seeds import balanced_classes
-    from ppap.workflow import targets
-    from ppap.workflow.reverse_process import ReverseProcess
-
-    preset = layout.preset
-    count, seed = preset.figures.samples, preset.sampling.seeds[0]
-    numbers = balanced_classes(seed, count, targets.choices(layout, run.guide))
-    process = ReverseProcess.of(layout, run, denoiser, numbers, seed)
-    found = Believed([], [], [], [])
-    for state in process.states("figure confidence"):
-        if not state.steps_left:
-            break
-        belief = process.belief(state)
-        low, high = torch.quantile(belief, belief.new_tensor(_BAND)).tolist()
-        found.timesteps.append(process.timestep(state))
-        found.mean.append(float(belief.mean()))
-        found.low.append(low)
-        found.high.append(high)
-    return found
+        axis.plot(curve.timesteps, curve.mean, color=look.colour, linewidth=1.6)

@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from ppap.config import Preset, reads
+from ppap.diffusion import sampling
+from ppap.utils import files, runtime
 from ppap.utils.settings import DIFFUSION
-from ppap.workflow.layout import Layout
+from ppap.workflow import goals
+from ppap.workflow import networks as models
+from ppap.workflow.layout import Layout, one_of
 from ppap.workflow.step import Step
 
 if TYPE_CHECKING:
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Generate(Step):
-    """Of one shard of clean images."""
+    """Draw one shard of clean images."""
 
     message = "Drawing clean images, shard {wildcards.shard}"
     options = ("shard",)
@@ -45,6 +49,21 @@ class Generate(Step):
         return costs.clean_images(self.shard)
 
     def run(self, layout: Layout) -> None:
-        from ppap.workflow.drawing import generate
-
-        generate(layout, self.shard, self.checkpoint(layout))
+        preset, clean = layout.preset, layout.preset.clean_images
+        size = one_of(layout.clean_sizes, self.shard)
+        out, checkpoint = layout.clean(self.shard), self.checkpoint(layout)
+        files.check_writable(out, checkpoint.path)
+        model = models.load_model(layout, preset.runtime)
+        with runtime.autocast(preset.runtime):
+            images = sampling.sample(
+                model,
+                size,
+                **preset.drawing(clean.sampler),
+                seeds=goals.clean_seeds(layout, self.shard),
+                batch_size=clean.batch_size,
+                checkpoint=checkpoint,
+                checkpoint_every=preset.sampling.checkpoint_every,
+                name=f"clean images {self.shard}",
+            )
+        files.write_array(out, images)
+        checkpoint.drop()

@@ -7,10 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
 from ppap.config import Preset, reads
 from ppap.config.runs import Run, all_runs
+from ppap.diffusion import sampling
+from ppap.utils import files, runtime
+from ppap.utils.checkpoint import Checkpoint
 from ppap.utils.settings import DIFFUSION
-from ppap.workflow.layout import Layout
+from ppap.workflow import goals, targets
+from ppap.workflow import networks as models
+from ppap.workflow.artefacts import TARGET, samples_identity
+from ppap.workflow.layout import Layout, one_of
 from ppap.workflow.step import Step
 
 if TYPE_CHECKING:
@@ -19,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sample(Step):
-    """Of one shard of a run."""
+    """Draw one shard of a run, and write its images, and the numbers of their targets beside them."""
 
     message = (
         "Sampling {wildcards.sampler}, guide {wildcards.guide}, {wildcards.method}, "
@@ -62,6 +72,35 @@ class Sample(Step):
         return costs.samples(self.drawn, self.shard)
 
     def run(self, layout: Layout) -> None:
-        from ppap.workflow.drawing import sample
+        run, size = self.drawn, one_of(layout.sample_sizes, self.shard)
+        first = self.shard * layout.preset.sampling.shard_size
+        numbers = targets.numbers(layout, run.guide)[first : first + size]
+        images_file, targets_file = self.outputs(layout)
+        checkpoint = self.checkpoint(layout)
+        files.check_writable(images_file, checkpoint.path)
+        if layout.preset.guidance(run.method).drawn:
+            images = self._images(layout, numbers, checkpoint)
+        else:
+            images = targets.real_pictures(layout, run.guide, numbers)
+        about = samples_identity(run, self.shard, images[0])
+        beside = files.tensors_writer({TARGET: numbers}, about)
+        files.write_all({targets_file: beside, images_file: files.array_writer(images)})
+        checkpoint.drop()
 
-        sample(layout, self.drawn, self.shard, self.checkpoint(layout))
+    def _images(self, layout: Layout, numbers: Tensor, checkpoint: Checkpoint) -> NDArray[np.uint8]:
+        """Draw the shard, guided to the targets with these numbers."""
+        preset, run = layout.preset, self.drawn
+        model = models.load_model(layout, preset.runtime)
+        with runtime.autocast(preset.runtime):
+            return sampling.sample(
+                model,
+                len(numbers),
+                goals.goals_of(layout, run, numbers),
+                guidance=preset.guidance(run.method),
+                **preset.drawing(run.sampler),
+                seeds=goals.sample_seeds(layout, self.shard),
+                batch_size=preset.sampling.batch_size,
+                checkpoint=checkpoint,
+                checkpoint_every=preset.sampling.checkpoint_every,
+                name=f"{run.guide} {run.method} {run.sampler} {self.shard}",
+            )

@@ -7,8 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import torch
+from torch import Tensor
+
 from ppap.config import Preset, reads
 from ppap.config.runs import shown_guides
+from ppap.data import datasets
+from ppap.guides.target_files import target_paths, targets_in
+from ppap.utils import files, runtime, tensor_spec
+from ppap.utils.errors import ConfigError
+from ppap.workflow import artefacts, targets
+from ppap.workflow import networks as models
+from ppap.workflow.artefacts import PICTURE, TARGET
 from ppap.workflow.layout import Layout
 from ppap.workflow.step import Step
 
@@ -18,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Targets(Step):
-    """Of one guide whose task is about more than classes."""
+    """Write the targets of one guide whose task is about more than classes, and the pictures that show them."""
 
     message = "Reading the targets of {wildcards.guide}"
     resources = "label"
@@ -45,7 +55,30 @@ class Targets(Step):
         return costs.nothing()
 
     def run(self, layout: Layout) -> None:
-        """ConfigError if the guide's targets are classes."""
-        from ppap.workflow.target_files import write_targets
+        """Write the file; ConfigError if the guide's targets are classes, DataError if a file is no target."""
+        preset, guide, out = layout.preset, self.guide, layout.shown(self.guide)
+        if not preset.task(guide).of_pictures:
+            raise ConfigError(f"guides.{guide}.task: its targets are classes, which need no file")
+        files.check_writable(out)
+        folder = preset.guides[guide].targets.folder
+        shown, pictures = (
+            _held_out(layout, guide) if folder is None else _of_folder(layout, guide, Path(folder))
+        )
+        tensors = {TARGET: shown.contiguous(), PICTURE: pictures.contiguous()}
+        spec = artefacts.shown_targets(targets.task_of(preset, guide).target_shape)
+        tensor_spec.check(out, tensors, spec, remedy="not written")
+        files.write_tensors(out, tensors, {"guide": guide})
 
-        write_targets(layout, self.guide)
+
+def _held_out(layout: Layout, guide: str) -> tuple[Tensor, Tensor]:
+    """Return what is true of the first held-out real pictures, and these."""
+    data = datasets.load(layout, "holdout").first(layout.preset.guides[guide].targets.count)
+    return data.truth_of(layout.preset, guide), torch.from_numpy(data.images)
+
+
+def _of_folder(layout: Layout, guide: str, folder: Path) -> tuple[Tensor, Tensor]:
+    """Return the targets in a folder's files, in the order of their names, and the pictures that show them."""
+    paths = target_paths(folder, f"guides.{guide}.targets.folder")
+    network = models.load_guide(layout, guide)
+    with runtime.autocast(layout.preset.runtime):
+        return targets_in(paths, layout.preset.dataset.shape, network)

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from ppap.config import Preset, reads
+from ppap.data.shards import clean_images
 from ppap.utils.settings import DIFFUSION
-from ppap.workflow.layout import Layout
+from ppap.workflow import goals
+from ppap.workflow.layout import Layout, one_of
 from ppap.workflow.step import Step
+from ppap.workflow.steps.upsample_samples import write_upsampled
 
 if TYPE_CHECKING:
     from ppap.workflow.plan.costs import Cost, Costs
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class UpsampleClean(Step):
-    """Of one shard."""
+    """Draw one shard of clean images larger."""
 
     message = "Upsampling clean images, shard {wildcards.shard}"
     options = ("shard",)
@@ -46,7 +49,8 @@ class UpsampleClean(Step):
         return costs.upsampled(costs.layout.clean_sizes[self.shard])
 
     def run(self, layout: Layout) -> None:
-        """ConfigError if the diffusion model has no second stage."""
-        from ppap.workflow.upsampling import upsample_clean
-
-        upsample_clean(layout, self.shard, self.checkpoint(layout))
+        """Write the shard; ConfigError if the diffusion model has no second stage."""
+        one_of(layout.clean_sizes, self.shard)
+        images = clean_images(layout, range(self.shard, self.shard + 1))
+        seeds, name = goals.clean_seeds(layout, self.shard), f"clean images {self.shard}"
+        write_upsampled(layout, self, images, seeds, f"{name}, upsampled")

@@ -7,10 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import torch
+
 from ppap.config import Preset, reads
 from ppap.config.runs import Run, all_runs
+from ppap.data.shards import ShardedImages, drawn_shard
+from ppap.diffusion import sampling
+from ppap.utils import files, runtime
 from ppap.utils.settings import DIFFUSION
-from ppap.workflow.layout import Layout
+from ppap.workflow import goals
+from ppap.workflow import networks as models
+from ppap.workflow.layout import Layout, one_of
 from ppap.workflow.step import Step
 
 if TYPE_CHECKING:
@@ -19,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class UpsampleSamples(Step):
-    """Of one shard of a run."""
+    """Draw one shard of a run larger."""
 
     message = (
         "Upsampling {wildcards.sampler}, guide {wildcards.guide}, {wildcards.method}, "
@@ -58,7 +65,34 @@ class UpsampleSamples(Step):
         return costs.upsampled(costs.layout.sample_sizes[self.shard])
 
     def run(self, layout: Layout) -> None:
-        """ConfigError if the diffusion model has no second stage."""
-        from ppap.workflow.upsampling import upsample_samples
+        """Write the shard; ConfigError if the diffusion model has no second stage."""
+        one_of(layout.sample_sizes, self.shard)
+        images, run = drawn_shard(layout, self.drawn, self.shard), self.drawn
+        seeds, name = goals.sample_seeds(layout, self.shard), f"{run.guide} {run.method}"
+        write_upsampled(
+            layout, self, images, seeds, f"{name} {run.sampler} {self.shard}, upsampled"
+        )
 
-        upsample_samples(layout, self.drawn, self.shard, self.checkpoint(layout))
+
+def write_upsampled(
+    layout: Layout, step: Step, images: ShardedImages, seeds: sampling.Seeds, name: str
+) -> None:
+    """Write the output of a step that draws images of the first stage larger."""
+    preset, spec = layout.preset, layout.preset.diffusion.upsampling
+    (out,), checkpoint = step.outputs(layout), step.checkpoint(layout)
+    files.check_writable(out, checkpoint.path)
+    second = models.load_second_stage(layout)
+    assert spec is not None  # or there is no second stage
+    with runtime.autocast(preset.runtime):
+        large = sampling.upsample(
+            second,
+            images.take(torch.arange(len(images))),
+            seeds,
+            **spec.drawing(preset.module_folders),
+            batch_size=spec.batch_size,
+            checkpoint=checkpoint,
+            checkpoint_every=preset.sampling.checkpoint_every,
+            name=name,
+        )
+    files.write_array(out, large)
+    checkpoint.drop()

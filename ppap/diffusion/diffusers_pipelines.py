@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppap.diffusion.guidance import gradient_of, together
-from ppap.guides.goal import Goal, wishes
+from ppap.diffusion.guidance import Goal, combined, gradient_of
 from ppap.utils.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -61,10 +60,9 @@ def _guided_step(scheduler: Any, goals: Sequence[Goal]) -> Callable[..., Any]:
         if count not in targets:
             targets[count] = [goal.targets(count, shape) for goal in goals]  # type: ignore[arg-type]
         x_t = scheduler.scale_model_input(sample, timestep)
-        each = wishes(goals, targets[count], torch.arange(count, device=sample.device))
-        wish = together(each)  # of scale 1
+        guide, objective, scale = combined(goals, [t.to(sample.device) for t in targets[count]])
         nearest = _expert_timestep(scheduler, timestep)
-        gradient = gradient_of(wish.guide, wish.objective, x_t.float(), nearest)
+        gradient = scale * gradient_of(guide, objective, x_t.float(), nearest)
         output = _corrected(scheduler, model_output, timestep, gradient)
         return plain(output, timestep, sample, *args, **kwargs)
 

@@ -1,0 +1,92 @@
+"""The figure `confidence`, of a preset's own samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from matplotlib.figure import Figure
+
+from ppap.config import Preset, reads
+from ppap.config.runs import Run, heard_runs, main_guides
+from ppap.diffusion.model import DiffusionModel
+from ppap.diffusion.sampling import sampling_steps
+from ppap.report.figures import confidence
+from ppap.report.figures.confidence import Believed, GuideRow
+from ppap.report.figures.kind import FigureKind, heard
+from ppap.utils.seeds import balanced_classes
+from ppap.utils.settings import DIFFUSION
+from ppap.workflow import networks as models
+from ppap.workflow import targets
+from ppap.workflow.goals import goals_of
+from ppap.workflow.layout import Layout
+
+if TYPE_CHECKING:
+    from ppap.workflow.plan.costs import Cost, Costs
+
+_BAND = (0.1, 0.9)  # quantiles
+
+
+class Confidence(FigureKind):
+    name = "confidence"
+
+    def inputs(self, layout: Layout, guide: str) -> list[Path]:
+        guiding = [path for run in heard(layout.preset) for path in layout.guiding(run)]
+        return [layout.model(DIFFUSION), *guiding]
+
+    def keys(self, preset: Preset, guide: str) -> list[str]:
+        own = ["figures.samples", "sampling.seeds"]
+        for name in main_guides(preset):
+            numbers = [k for k in reads.target_keys(preset, name) if k != "sampling.samples"]
+            own += [*numbers, *reads.shown_keys(preset, name), *reads.drawn_keys(preset, name)]
+        own += reads.drawing_keys(preset, preset.figures.sampler)
+        return own + [key for run in heard(preset) for key in reads.run_keys(preset, *run)]
+
+    def cost(self, costs: Costs, guide: str) -> Cost:
+        """It draws samples of its own."""
+        return costs.drawn(costs.preset.figures.samples, heard(costs.preset))
+
+    def draw(self, layout: Layout, guide: str) -> Figure:
+        preset, model = layout.preset, models.load_model(layout, layout.preset.runtime)
+        methods = list(dict.fromkeys(run.method for run in heard(preset)))
+        rows = []
+        for name in main_guides(preset):
+            believed = {
+                run.method: _believed(layout, run, model) for run in heard_runs(preset, name)
+            }
+            rows.append(GuideRow(name, targets.task_of(preset, name).believed, believed))
+        ranges = {
+            method: preset.ranges(preset.methods[method])
+            for method in methods
+            if preset.guidance(method).experts
+        }
+        return confidence.draw(rows, methods, ranges, preset.diffusion.timesteps)
+
+
+def _believed(layout: Layout, run: Run, model: DiffusionModel) -> Believed:
+    """Draw samples of a run anew, and ask its guide before every step what it believes of them."""
+    preset = layout.preset
+    count, seed = preset.figures.samples, preset.sampling.seeds[0]
+    numbers = balanced_classes(seed, count, targets.choices(layout, run.guide))
+    (goal,) = goals_of(layout, run, numbers)
+    wanted = goal.targets(count, model.shape).to(model.device)
+    curve = Believed([], [], [], [])
+    for step in sampling_steps(
+        model,
+        count,
+        [goal],
+        guidance=preset.guidance(run.method),
+        **preset.drawing(run.sampler),
+        seed=seed,
+        name="figure confidence",
+    ):
+        with torch.no_grad():
+            answers = goal.at(step.x_t, step.timestep).float()
+            belief = goal.task.belief(answers, wanted)
+        low, high = torch.quantile(belief, belief.new_tensor(_BAND)).tolist()
+        curve.timesteps.append(step.timestep)
+        curve.mean.append(float(belief.mean()))
+        curve.low.append(low)
+        curve.high.append(high)
+    return curve

@@ -1,0 +1,110 @@
+"""The figure `gradients_GUIDE`, of a preset's own samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from ppap.config import Preset, reads
+from ppap.config.runs import Run, heard_runs
+from ppap.data import datasets
+from ppap.diffusion.model import DiffusionModel
+from ppap.diffusion.sampling import sampling_steps
+from ppap.report.figures import gradients
+from ppap.report.figures.gradients import SampleRow
+from ppap.report.figures.kind import FigureKind
+from ppap.utils.settings import DIFFUSION
+from ppap.workflow import networks as models
+from ppap.workflow import targets
+from ppap.workflow.goals import goals_of
+from ppap.workflow.layout import Layout
+
+if TYPE_CHECKING:
+    from ppap.workflow.plan.costs import Cost, Costs
+
+
+class Gradients(FigureKind):
+    name = "gradients"
+    of_guide = True
+
+    def inputs(self, layout: Layout, guide: str) -> list[Path]:
+        runs = heard_runs(layout.preset, guide)
+        guiding = [path for run in runs for path in layout.guiding(run)]
+        return [layout.model(DIFFUSION), *guiding, *layout.class_names(guide)]
+
+    def keys(self, preset: Preset, guide: str) -> list[str]:
+        own = [*reads.drawn_keys(preset, guide), "figures.timesteps", "sampling.seeds"]
+        own += reads.drawing_keys(preset, preset.figures.sampler)
+        if preset.task(guide).of_pictures:
+            own += reads.shown_keys(preset, guide)
+        else:
+            own += [*reads.task_key(preset, guide), "dataset.class_names", "figures.target_class"]
+            own += ["dataset.classes"]
+        runs = heard_runs(preset, guide)
+        return own + [key for run in runs for key in reads.run_keys(preset, *run)]
+
+    def cost(self, costs: Costs, guide: str) -> Cost:
+        """A sample of each method."""
+        return costs.drawn(1, heard_runs(costs.preset, guide))
+
+    def draw(self, layout: Layout, guide: str) -> Figure:
+        """Draw a row for each method whose guide sees x_t: one sample each, all from the same x_T, towards one target.
+
+        An expert's map is of the one that owns the timestep.
+        """
+        preset, task = layout.preset, targets.task_of(layout.preset, guide)
+        shown = preset.task(guide).of_pictures
+        number = 0 if shown else preset.figures.target_class
+        kept = [
+            nearest(preset.schedule(preset.figures.sampler).timesteps, t)
+            for t in preset.figures.timesteps
+        ]
+        model, chosen = models.load_model(layout, preset.runtime), torch.tensor([number])
+        rows = [
+            _sample(layout, run, model, chosen, kept, preset.sampling.seeds[0])
+            for run in heard_runs(preset, guide)
+        ]
+        target = partial(task.draw, target=targets.taker(layout, guide)(chosen)[0])
+        names = [] if shown else targets.class_names(layout, guide)
+        wanted = task.maximised.replace("{target}", names[number] if names else str(number))
+        title = f"Gradient of {wanted} (guide {guide}); each map has its own scale"
+        return gradients.draw(
+            rows, kept, target if shown else None, title, preset.dataset.image_size
+        )
+
+
+def nearest(kept: Sequence[int], t: int) -> int:
+    """Return the kept timestep that is nearest to t."""
+    return min(kept, key=lambda other: abs(other - t))
+
+
+def _sample(
+    layout: Layout,
+    run: Run,
+    model: DiffusionModel,
+    number: torch.Tensor,
+    kept: list[int],
+    seed: int,
+) -> SampleRow:
+    """Draw one sample towards the target with this number (1,), and keep the gradients at these timesteps."""
+    preset = layout.preset
+    maps: dict[int, NDArray[Any]] = {}
+    for step in sampling_steps(
+        model,
+        1,
+        goals_of(layout, run, number),
+        guidance=preset.guidance(run.method),
+        **preset.drawing(run.sampler),
+        seed=seed,
+        name="figure gradients",
+    ):
+        if step.timestep in kept:
+            gradient = torch.zeros_like(step.x_t) if step.gradient is None else step.gradient
+            maps[step.timestep] = gradient[0].sum(dim=0).cpu().numpy()
+    return SampleRow(run.method, [maps[t] for t in kept], datasets.to_uint8(step.x)[0])
