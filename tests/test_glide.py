@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from ppap import config as presets
-from ppap.config.reads import diffusion_keys, download_keys, upsampling_keys
 from ppap.data.downloads import Downloads
 from ppap.diffusion.cascade import Cascade, eight_bits
 from ppap.diffusion.guidance import NoGuidance
@@ -24,6 +23,8 @@ from ppap.workflow import networks as models
 from ppap.workflow.cascade import load_first_stage, load_second_stage
 from ppap.workflow.check.preset import problems
 from ppap.workflow.layout import Layout
+from ppap.workflow.reads.networks import diffusion_keys, download_keys
+from ppap.workflow.reads.sampling import upsampling_keys
 from tests.conftest import ppap
 from tests.glide import (
     GOLDEN,

@@ -16,7 +16,7 @@ from ppap.cli import results, status, steps
 from ppap.cli.arguments import Guide, Method, NetworkInput, PresetName, Started, open_preset
 from ppap.cli.config import config_app
 from ppap.cli.guide import guide
-from ppap.config.contents import known
+from ppap.config.runs import known
 from ppap.utils import failures
 from ppap.utils import signals as process
 from ppap.utils.errors import PPAPError

@@ -11,8 +11,7 @@ import typer
 from ppap import config as presets
 from ppap.cli import completion
 from ppap.config import Preset, runs
-from ppap.config.contents import known
-from ppap.config.runs import Run
+from ppap.config.runs import Run, known
 from ppap.utils.errors import ConfigError
 from ppap.utils.settings import UNGUIDED
 from ppap.workflow.layout import Layout

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import typer
+import yaml
 
 from ppap import config as presets
-from ppap.config import yaml_values
 from ppap.report.figures import figure_names as names_of_figures
 from ppap.utils.errors import ConfigError
 from ppap.utils.settings import UNGUIDED
@@ -60,14 +60,14 @@ def _named(context: typer.Context) -> Path:
 
 def _content(path: Path) -> bytes:
     try:
-        return yaml_values.content(path)
+        return path.read_bytes()
     except OSError:
         return b""
 
 
 def _section(content: bytes, name: str) -> Iterable[str]:
-    with contextlib.suppress(ValueError):
-        found: Any = yaml_values.read(content)
+    with contextlib.suppress(yaml.YAMLError):
+        found: Any = yaml.safe_load(content)
         section = found.get(name) if isinstance(found, dict) else None
         return section if isinstance(section, dict) else ()
     return ()

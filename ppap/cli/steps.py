@@ -21,7 +21,7 @@ from ppap.cli.arguments import (
     run_of,
 )
 from ppap.config import runs
-from ppap.config.contents import known
+from ppap.config.runs import known
 from ppap.utils import heartbeat
 from ppap.utils.errors import ConfigError
 from ppap.utils.settings import UNGUIDED

@@ -15,7 +15,11 @@ from ppap.guides.libraries.settings import NetworkConfig
 from ppap.utils import user_code
 from ppap.utils.settings import CLASSIFIER, EVALUATOR, REFERENCE, Count, Section
 
-_COMPARED = "the data set's images that samples are compared with, at most"
+_NEIGHBOURS = "k of precision and recall, less than `sampling.samples`"
+_COMPARED = (
+    "how many of the data set's own images samples are compared with, at most: precision and recall hold every two "
+    "against each other, which takes memory and time with the square"
+)
 
 
 class EvaluatorFacts:
@@ -73,10 +77,14 @@ class EvaluatorFacts:
 
 
 class ClassifierEvaluator(EvaluatorFacts, NetworkConfig):
-    """An independent classifier; its features give FID, IS, precision and recall."""
+    """The evaluator `kind: classifier`: an independent classifier of timm or of your own.
 
-    kind: Literal["classifier"] = "classifier"
-    neighbours: Count = Field(3, description="k of precision and recall")
+    Its penultimate features give FID, precision and recall, its logits the Inception Score and the target-class rate.
+    The data set's training images are the reference.
+    """
+
+    kind: Literal["classifier"] = Field("classifier", description="an independent classifier")
+    neighbours: Count = Field(3, description=_NEIGHBOURS)
     compared: Count = Field(10_000, description=_COMPARED)
 
     @property
@@ -94,15 +102,17 @@ class ClassifierEvaluator(EvaluatorFacts, NetworkConfig):
 
 
 class InceptionEvaluator(EvaluatorFacts, Section):
-    """torch-fidelity's Inception v3 of the original FID, for RGB images."""
+    """The evaluator `kind: inception`: torch-fidelity's Inception v3 of the original FID, for RGB images."""
 
-    kind: Literal["inception"]
+    kind: Literal["inception"] = Field(description="Inception v3")
     weights: Download = Field(description="torch-fidelity's weights file")
-    reference: ReferenceConfig
+    reference: ReferenceConfig = Field(description="what samples are compared with")
     classifier: NetworkConfig | None = Field(
-        None, description="sees the target class or not; left out: that column stays empty"
+        None,
+        description="a network as for a guide, that no guide should be: it gives the target-class rate; left out: that "
+        "column stays empty",
     )
-    neighbours: Count = Field(3, description="k of precision and recall")
+    neighbours: Count = Field(3, description=_NEIGHBOURS)
 
     as_in_print: ClassVar[bool] = True
 
@@ -134,7 +144,7 @@ def _named_rightly(kind: str) -> str:
 
 
 class UserEvaluator(EvaluatorFacts, Section):
-    """A class of the user's own that gives features and logits of images."""
+    """The evaluator `kind: user:MODULE.CLASS`: [your own class](../docs/extending.md), which gives features and logits."""
 
     counts_classes: ClassVar[bool] = True
 
@@ -142,12 +152,12 @@ class UserEvaluator(EvaluatorFacts, Section):
         str,
         AfterValidator(_named_rightly),
         WithJsonSchema({"pattern": user_code.PATTERN, "type": "string"}),
-    ] = Field(description="user:MODULE.CLASS")
+    ] = Field(description="the class")
     options: dict[str, Any] = Field(default_factory=dict, description="arguments of the class")
     reference: ReferenceConfig | None = Field(
         None, description="what samples are compared with; left out: the data set's training images"
     )
-    neighbours: Count = Field(3, description="k of precision and recall")
+    neighbours: Count = Field(3, description=_NEIGHBOURS)
     compared: Count = Field(10_000, description=_COMPARED)
 
     @property

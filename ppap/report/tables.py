@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from ppap.config import Preset
+from ppap.config.guidance_scales import guidance_scale
 from ppap.config.runs import Run, expert_steps, table_runs
 from ppap.evaluation.measured import measured_of, scores_of
 from ppap.experts.bank import check_experts, read_expert
@@ -79,7 +80,7 @@ def scaled_table(layout: Layout) -> pd.DataFrame:
     """The table `scales` with each row's guidance scale, in the order of the scales."""
     frame, preset = table(layout, "scales"), layout.preset
     pairs = zip(frame["sampler"], frame["guide"], strict=True)
-    frame["scale"] = [preset.scale(sampler, guide) for sampler, guide in pairs]
+    frame["scale"] = [guidance_scale(preset, sampler, guide) for sampler, guide in pairs]
     return frame.sort_values("scale", kind="stable")
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ppap.config import Preset
+from ppap.config.guidance_scales import guidance_scale
 from ppap.config.runs import Run
 from ppap.diffusion.batch_sizes import batch_size
 from ppap.diffusion.batches import Drawing, GuidanceFor, draw
@@ -102,7 +103,7 @@ def guidance_for(layout: Layout, run: Run) -> GuidanceFor:
     kind = preset.guidance(run.method)
     if not kind.guided:
         return lambda numbers: kind.build(None, _no_objective, 0.0)
-    guide, scale = guide_at(layout, run), preset.scale(run.sampler, run.guide)
+    guide, scale = guide_at(layout, run), guidance_scale(preset, run.sampler, run.guide)
     wanted = objective_of(layout, run.guide)
     return lambda numbers: kind.build(guide, wanted(numbers), scale)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ppap.config import Preset
+from ppap.config.guidance_scales import guidance_scale
 from ppap.config.runs import Run
 from ppap.data import datasets
 from ppap.diffusion.batch_sizes import Fitting, batch_size, fastest
@@ -123,7 +124,7 @@ def _aim(layout: Layout, asked: Asked, sampler: str, method: str) -> Aim:
     preset, name = layout.preset, asked.guide
     network = models.load_guide(layout, name)
     target, picture = target_named(asked.target, layout, name, network)
-    scale = preset.scale(sampler, name) if asked.scale is None else asked.scale
+    scale = guidance_scale(preset, sampler, name) if asked.scale is None else asked.scale
     guide = guide_of(layout, Run(sampler, name, method))
     return Aim(asked, Goal(guide, target, scale), target, picture)
 

@@ -10,6 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from ppap.config.guidance_scales import guidance_scale
 from ppap.config.runs import Run
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import Guidance, GuideAt
@@ -41,7 +42,7 @@ class ReverseProcess:
         preset, device = layout.preset, runtime.device(layout.preset.runtime)
         guide, task = guide_at(layout, run), targets.task_of(preset, run.guide)
         wanted = targets.taker(layout, run.guide)(numbers.to(device))
-        scale = preset.scale(run.sampler, run.guide)
+        scale = guidance_scale(preset, run.sampler, run.guide)
         seeds = [(seed, index) for index in range(len(numbers))]
         return cls(
             denoiser,

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ppap.config import Preset, reads
+from ppap.config import Preset
 from ppap.config.runs import Run, heard_runs, main_guides
 from ppap.report.figures.kind import FigureKind, heard
 from ppap.utils.settings import DIFFUSION
 from ppap.workflow.layout import Layout
+from ppap.workflow.reads.networks import IMAGE, SCHEDULE, answer_keys, data_keys
+from ppap.workflow.reads.sampling import drawing_keys, guiding_keys
+from ppap.workflow.reads.tables import drawn_keys
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,15 +34,15 @@ class NoisyInputs(FigureKind):
     def keys(self, preset: Preset, guide: str) -> list[str]:
         sampler, layout = preset.figures.sampler, Layout(preset)
         own = ["figures.images", f"samplers.{sampler}.kind", f"samplers.{sampler}.steps"]
-        own += reads.SCHEDULE
+        own += SCHEDULE
         for name in main_guides(preset):
-            own += [*reads.drawn_keys(preset, name), *reads.answer_keys(preset, name)]
+            own += [*drawn_keys(preset, name), *answer_keys(preset, name)]
             if layout.knows_truth(name):
-                own += [*reads.data_keys(preset), *reads.IMAGE]
+                own += [*data_keys(preset), *IMAGE]
             else:
-                own += [*reads.drawing_keys(preset, sampler), "sampling.seeds"]
+                own += [*drawing_keys(preset, sampler), "sampling.seeds"]
         runs = heard(preset)
-        return own + [k for run in runs for k in reads.guiding_keys(preset, run.guide, run.method)]
+        return own + [k for run in runs for k in guiding_keys(preset, run.guide, run.method)]
 
     def cost(self, costs: Costs, guide: str) -> Cost:
         """The answers of every guide; of drawn images, their drawing too. The posterior takes next to nothing."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ppap.config import Preset, reads
+from ppap.config import Preset
+from ppap.config.guidance_scales import guidance_scale
 from ppap.config.runs import Run, table_runs
 from ppap.report.figures.kind import FigureKind
 from ppap.workflow.layout import Layout
+from ppap.workflow.reads.sampling import scale_keys
+from ppap.workflow.reads.tables import values_keys
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,10 +25,10 @@ class Scales(FigureKind):
         return layout.table_inputs("scales")
 
     def keys(self, preset: Preset, guide: str) -> list[str]:
-        found = [*reads.values_keys(preset, "scales"), "figures.sampler"]
+        found = [*values_keys(preset, "scales"), "figures.sampler"]
         for run in table_runs(preset, "scales"):
-            found += reads.scale_keys(preset, run.sampler, run.guide)
-            found += reads.scale_keys(preset, preset.figures.sampler, run.guide)
+            found += scale_keys(preset, run.sampler, run.guide)
+            found += scale_keys(preset, preset.figures.sampler, run.guide)
         return found
 
     def draw(self, layout: Layout, guide: str) -> Figure:
@@ -51,7 +54,9 @@ class Scales(FigureKind):
                     style.line(
                         axis, row["scale"], values, looks[str(method)], method_title(str(method))
                     )
-                axis.axvline(preset.scale(preset.figures.sampler, name), color="0.6", zorder=0)
+                axis.axvline(
+                    guidance_scale(preset, preset.figures.sampler, name), color="0.6", zorder=0
+                )
             scales = sorted(set(mine["scale"]))
             style.log_axis(column[1], "x", scales)
             style.set_ticks(column[1], "x", scales, [f"{scale:g}" for scale in scales])

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 from ppap.config import Preset, runs
-from ppap.config.contents import networks, sources
 from ppap.diffusion.networks import sources as diffusion_sources
 from ppap.evaluation.evaluators import evaluator_of
 from ppap.utils.errors import ConfigError, ModelError, PPAPError, UserCodeError
@@ -28,7 +27,7 @@ def problems(layout: Layout, files: bool = False) -> list[PPAPError]:
     preset = layout.preset
     checks: list[tuple[str, Check]] = [(DIFFUSION, partial(_diffusion, preset))]
     checks += [
-        (preset.key(name), partial(check_classifier, layout, name)) for name, _ in networks(preset)
+        (preset.key(name), partial(check_classifier, layout, name)) for name in preset.networks
     ]
     checks += [(f"guides.{name}.task", partial(check_task, preset, name)) for name in preset.guides]
     checks += [(EVALUATOR, partial(_evaluator, preset))]
@@ -96,7 +95,7 @@ def _stands_for(preset: Preset) -> None:
 
 def _missing(preset: Preset) -> Iterator[ConfigError]:
     """Folders and files that the preset names by their path."""
-    wanted = {f"{key}.url": source.local for key, source in sources(preset) if source.local}
+    wanted = {f"{key}.url": source.local for key, source in preset.files.items() if source.local}
     judge, data = preset.evaluator, preset.dataset
     if judge.compared_with and judge.compared_with.folder:
         wanted[f"{EVALUATOR}.{REFERENCE}.folder"] = Path(judge.compared_with.folder)

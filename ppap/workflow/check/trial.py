@@ -15,9 +15,9 @@ import psutil
 import torch
 from torch import nn
 
-from ppap.config.limits import LARGEST
 from ppap.utils.errors import ConfigError, ModelError, PPAPError
 
+_LARGEST = 64 << 30  # bytes of a network: no job's memory holds more
 _PARAMETERS = 20_000  # tensors of a network: the largest that are published have some thousands
 
 
@@ -40,12 +40,12 @@ def try_network(trial: Callable[[], None], what: str, own: bool = False) -> None
     A user's `own` is tried on the CPU in any case, and on the meta device for its size only. What fails on
     both is the network's fault: ConfigError says how.
     """
-    first = _failure(trial, "meta", LARGEST)
+    first = _failure(trial, "meta", _LARGEST)
     if isinstance(first, _TooLargeError) or (first is None and not own):
         if first:
             raise ConfigError(f"{what} {first}")
         return
-    failure = _failure(trial, "cpu", min(LARGEST, psutil.virtual_memory().available // 2))
+    failure = _failure(trial, "cpu", min(_LARGEST, psutil.virtual_memory().available // 2))
     if isinstance(failure, _TooLargeError) and first is not None and not own:
         failure = first  # too large to try, but it has failed already
     if failure is None:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from ppap.config import Preset, reads
+from ppap.config import Preset
 from ppap.config.runs import taught_guides
 from ppap.workflow.layout import Layout
+from ppap.workflow.reads.experts import CLEAN
+from ppap.workflow.reads.networks import finished_keys, network_keys
 from ppap.workflow.step import Step
 
 if TYPE_CHECKING:
@@ -43,12 +45,12 @@ class Label(Step):
 
     def keys(self, preset: Preset) -> list[str]:
         own = [
-            *reads.CLEAN,
+            *CLEAN,
             "clean_images.label_shards",
-            *reads.finished_keys(preset),
+            *finished_keys(preset),
             "dataset.mirror",
         ]
-        return [*own, *reads.network_keys(preset, self.guide)]
+        return [*own, *network_keys(preset, self.guide)]
 
     def cost(self, costs: Costs) -> Cost:
         return costs.labels(self.guide, self.part)

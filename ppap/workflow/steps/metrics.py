@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from ppap.config import Preset, reads
+from ppap.config import Preset
 from ppap.config.runs import evaluated, group, judged_guides
 from ppap.workflow.layout import Layout
+from ppap.workflow.reads.networks import answer_keys
+from ppap.workflow.reads.sampling import target_keys
 from ppap.workflow.step import Step
 
 if TYPE_CHECKING:
@@ -41,9 +43,9 @@ class Metrics(Step):
     def keys(self, preset: Preset) -> list[str]:
         runs = group(preset, self.sampler, self.guide)
         guides = {guide for run in runs for guide in judged_guides(preset, run)}
-        tasks = [key for guide in guides for key in reads.answer_keys(preset, guide)]
+        tasks = [key for guide in guides for key in answer_keys(preset, guide)]
         own = ["evaluator.kind", "evaluator.neighbours", "dataset.classes", *tasks]
-        return [*reads.target_keys(preset, self.guide), *own]
+        return [*target_keys(preset, self.guide), *own]
 
     def cost(self, costs: Costs) -> Cost:
         return costs.nothing()

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from ppap.config import Preset, reads
+from ppap.config import Preset
 from ppap.config.runs import trained_models
 from ppap.utils.errors import ConfigError
 from ppap.utils.settings import DIFFUSION
 from ppap.workflow.layout import Layout
+from ppap.workflow.reads.experts import training_keys
+from ppap.workflow.reads.networks import SCHEDULE, data_keys, diffusion_keys, network_keys
 from ppap.workflow.step import Step
 
 if TYPE_CHECKING:
@@ -40,10 +42,10 @@ class Pretrain(Step):
 
     def keys(self, preset: Preset) -> list[str]:
         training = f"{preset.key(self.model)}.train"
-        common = ["seed", *reads.data_keys(preset), *reads.training_keys(training)]
+        common = ["seed", *data_keys(preset), *training_keys(training)]
         if self.model == DIFFUSION:
-            return [*common, *reads.diffusion_keys(preset), *reads.SCHEDULE]
-        return [*common, *reads.network_keys(preset, self.model), f"{training}.shift"]
+            return [*common, *diffusion_keys(preset), *SCHEDULE]
+        return [*common, *network_keys(preset, self.model), f"{training}.shift"]
 
     def cost(self, costs: Costs) -> Cost:
         return costs.pretraining(self.model)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from ppap.config import Preset, reads
+from ppap.config import Preset
 from ppap.workflow.layout import Layout
+from ppap.workflow.reads.evaluation import evaluator_keys, reference_data_keys
 from ppap.workflow.step import Step
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class ReferenceFeatures(Step):
         return [*layout.judges, *layout.reference_images]
 
     def keys(self, preset: Preset) -> list[str]:
-        return [*reads.evaluator_keys(preset), *reads.reference_data_keys(preset)]
+        return [*evaluator_keys(preset), *reference_data_keys(preset)]
 
     def cost(self, costs: Costs) -> Cost:
         return costs.reference_features()

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from ppap.config import Preset, reads
+from ppap.config import Preset
 from ppap.config.runs import Run, all_runs
 from ppap.utils.settings import DIFFUSION
 from ppap.workflow.layout import Layout
+from ppap.workflow.reads.sampling import drawing_keys, real_keys, run_keys, target_keys
 from ppap.workflow.step import Step
 
 if TYPE_CHECKING:
@@ -52,11 +53,11 @@ class Sample(Step):
         return layout.numbered(self.guide) or layout.dataset
 
     def keys(self, preset: Preset) -> list[str]:
-        numbers = [*reads.target_keys(preset, self.guide), "sampling.shard_size"]
-        own = [*numbers, *reads.run_keys(preset, *self.drawn)]
+        numbers = [*target_keys(preset, self.guide), "sampling.shard_size"]
+        own = [*numbers, *run_keys(preset, *self.drawn)]
         if preset.guidance(self.method).drawn:
-            return [*own, *reads.drawing_keys(preset, self.sampler)]
-        return [*own, *reads.real_keys(preset, self.drawn)]
+            return [*own, *drawing_keys(preset, self.sampler)]
+        return [*own, *real_keys(preset, self.drawn)]
 
     def cost(self, costs: Costs) -> Cost:
         return costs.samples(self.drawn, self.shard)

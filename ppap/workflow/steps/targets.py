@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from ppap.config import Preset, reads
+from ppap.config import Preset
 from ppap.config.runs import shown_guides
 from ppap.workflow.layout import Layout
+from ppap.workflow.reads.sampling import targets_file_keys
 from ppap.workflow.step import Step
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Targets(Step):
         return [layout.model(self.guide)]
 
     def keys(self, preset: Preset) -> list[str]:
-        return reads.targets_file_keys(preset, self.guide)
+        return targets_file_keys(preset, self.guide)
 
     def cost(self, costs: Costs) -> Cost:
         return costs.nothing()

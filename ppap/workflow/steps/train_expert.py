@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from ppap.config import Preset, reads
+from ppap.config import Preset
 from ppap.config.runs import banks, expert_steps, has_warm_start
 from ppap.workflow.layout import Layout
+from ppap.workflow.reads.experts import lesson_keys, student_keys
 from ppap.workflow.step import Step
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ class TrainExpert(Step):
         share = ["experts.warm_share"] if has_warm_start(preset, method) else []
         return [
             *(f"methods.{self.method}.{key}" for key in own),
-            *reads.lesson_keys(preset, self.guide, str(method.supervision)),
-            *reads.student_keys(preset, self.guide, str(method.trainable)),
+            *lesson_keys(preset, self.guide, str(method.supervision)),
+            *student_keys(preset, self.guide, str(method.trainable)),
             *("experts.allocation", "experts.warm_start"),
             *share,
         ]

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from ppap.config import Preset, reads
+from ppap.config import Preset
 from ppap.config.runs import Run, all_runs
 from ppap.utils.settings import DIFFUSION
 from ppap.workflow.layout import Layout
+from ppap.workflow.reads.networks import IMAGE
+from ppap.workflow.reads.sampling import upsampling_keys
 from ppap.workflow.step import Step
 
 if TYPE_CHECKING:
@@ -51,8 +53,8 @@ class UpsampleSamples(Step):
         return [layout.model(DIFFUSION), layout.samples(self.drawn, self.shard)]
 
     def keys(self, preset: Preset) -> list[str]:
-        own = ["sampling.samples", "sampling.seeds", "sampling.shard_size", *reads.IMAGE]
-        return [*own, *reads.upsampling_keys(preset)]
+        own = ["sampling.samples", "sampling.seeds", "sampling.shard_size", *IMAGE]
+        return [*own, *upsampling_keys(preset)]
 
     def cost(self, costs: Costs) -> Cost:
         return costs.upsampled(costs.layout.sample_sizes[self.shard])

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from ppap.config import Preset, reads
+from ppap.config import Preset
 from ppap.config.runs import banks, has_warm_start, warm_name, warm_steps
 from ppap.workflow.layout import Layout
+from ppap.workflow.reads.experts import lesson_keys, student_keys
 from ppap.workflow.step import Step
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ class WarmStart(Step):
         return [layout.model(self.guide), *layout.lesson(self.guide, self.supervision)]
 
     def keys(self, preset: Preset) -> list[str]:
-        lesson = reads.lesson_keys(preset, self.guide, self.supervision)
-        student = reads.student_keys(preset, self.guide, self.trainable)
+        lesson = lesson_keys(preset, self.guide, self.supervision)
+        student = student_keys(preset, self.guide, self.trainable)
         return [*lesson, *student, "experts.warm_share"]
 
     def cost(self, costs: Costs) -> Cost:
