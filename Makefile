@@ -118,8 +118,9 @@ unlock: install ## after a crash: stop the jobs that Snakemake left behind here,
 	ppap stop-jobs
 	snakemake --config "preset=$$PRESET" --unlock
 
-schema: install ## write the JSON schema of presets to workflow/schemas/
+schema: install ## write what the code says of presets: their JSON schema, and every key's explanation in config/README.md
 	ppap config schema > workflow/schemas/config.schema.json
+	ppap config reference config/README.md
 
 # With the oldest Python 3.11 that is to be served: what is pinned is what that one takes.
 lock: ## resolve the dependencies anew into requirements.lock

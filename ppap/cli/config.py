@@ -105,3 +105,11 @@ def config_rules(
 def config_schema() -> None:
     """Print the JSON schema of a preset (kept in workflow/schemas/config.schema.json)."""
     print(presets.json_schema(), end="")
+
+
+@config_app.command("reference")
+def config_reference(page: Path) -> None:
+    """Write the explanation of every key into a Markdown page, between its two marks (config/README.md has it)."""
+    from ppap.config.reference import with_keys
+
+    page.write_text(with_keys(page.read_text(encoding="utf-8"), page), encoding="utf-8")

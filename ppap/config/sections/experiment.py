@@ -16,7 +16,7 @@ class SamplerConfig(Section):
     """A sampler, by a name of your choice, such as `ddim25`."""
 
     kind: Annotated[str, *kind_of(SAMPLERS)] = Field(
-        description="or [your own](../docs/extending.md), `user:MODULE.FUNCTION`"
+        description="`user:MODULE.FUNCTION` is [your own](../docs/extending.md)"
     )
     steps: Count = Field(description="sampling steps, out of T")
     eta: Annotated[float, Field(ge=0, le=1)] = Field(
@@ -36,7 +36,7 @@ class MethodConfig(Section):
     guidance: Annotated[str, *kind_of(GUIDANCE)] = Field(
         description="`off_the_shelf`: by the model on x_t; `x0_gradient`: by the model on the one-step estimate of x0; "
         "`experts`; `real`: nothing is drawn, held-out real pictures that show the targets stand in for samples, the "
-        "ceiling of every score; or [your own](../docs/extending.md), `user:MODULE.CLASS`"
+        "ceiling of every score; `user:MODULE.CLASS`: [your own](../docs/extending.md)"
     )
     supervision: Literal["labels", "teacher"] | None = Field(
         None, description="what teaches the experts"
@@ -74,7 +74,7 @@ class SamplingConfig(Section):
     batch_size: Count | Literal["auto"] = Field(
         250,
         json_schema_extra=FREE,
-        description="images at a time; does not change them. `auto`: each job tries doubled sizes for a step, as long as "
+        description="images at a time; does not change them; `auto`: each job tries doubled sizes for a step, as long as "
         "they fit into the GPU's free memory (on the processor, into `resources.sample.mem_mb`) and get faster, and "
         "takes the fastest; images are the same but for rounding",
     )

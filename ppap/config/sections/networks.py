@@ -50,8 +50,8 @@ class GuideConfig(NetworkConfig):
 
     task: TaskName = Field(
         CLASSIFICATION,
-        description="what it says of an image, or [your own](../docs/extending.md#a-task), `user:MODULE.CLASS`; see "
-        "[Tasks](#tasks)",
+        description="what it says of an image, see [Tasks](#tasks); `user:MODULE.CLASS` is "
+        "[your own](../docs/extending.md#a-task)",
     )
     targets: TargetsConfig = Field(
         TargetsConfig(),
