@@ -35,7 +35,7 @@ class Recorder:
         self.keys: set[str] = set()
         self.files: set[Path] = set()
         self.on = False
-        self._decisive = set(leaves(preset, free=False))
+        self._free = set(leaves(preset)) - set(leaves(preset, free=False))
         self._places: dict[int, tuple[str, set[str]]] = {}
         self._alive: list[Any] = []  # so that no number is given to another object
         self._place(preset, "")
@@ -45,7 +45,7 @@ class Recorder:
     @property
     def leaves(self) -> set[str]:
         """The keys that have a part in what is computed."""
-        return self.keys & self._decisive
+        return self.keys - self._free
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
