@@ -49,6 +49,7 @@ def test_the_presets_pass_the_full_check_without_a_download(preset: Path) -> Non
 
 # -- what YAML is accepted ---------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
