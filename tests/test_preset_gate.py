@@ -91,9 +91,7 @@ def test_presets_are_utf8_in_every_locale(tmp_path: Path) -> None:
     data = yaml.safe_load(SMOKE.read_text())
     data["dataset"]["class_names"] = names
     preset.write_text("\ufeff" + yaml.safe_dump(data, allow_unicode=True), encoding="utf-8")
-    code = (
-        f"from ppap import preset; print(ascii(preset.load({str(preset)!r}).dataset.class_names))"
-    )
+    code = f"from ppap.config import reading; print(ascii(reading.load({str(preset)!r}).dataset.class_names))"
     done = subprocess.run(
         ["python", "-X", "utf8=0", "-c", code], capture_output=True, text=True, check=True,
         env=os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"},
