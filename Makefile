@@ -117,8 +117,9 @@ pull: install ## fetch a preset's artifacts from the DVC remote, and tell Snakem
 unlock: install ## after a crash: unlock the folder
 	snakemake --config "preset=$$PRESET" --unlock
 
-schema: install ## write the JSON schema of presets to workflow/schemas/
+schema: install ## write what the code says of presets: their JSON schema, and every key's explanation in config/README.md
 	ppap config schema > workflow/schemas/config.schema.json
+	ppap config reference config/README.md
 
 # With the oldest Python 3.11 that is to be served: what is pinned is what that one takes.
 lock: ## resolve the dependencies anew into requirements.lock

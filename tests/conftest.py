@@ -86,10 +86,10 @@ def ppap(*arguments: object, cwd: Path | None = None, check: bool = True) -> Don
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Repository:
-    """A repository in which `dvc repro` has built the smoke preset from nothing to its tables.
+def built(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A repository in which `dvc repro` has built the smoke preset, once however many processes run tests.
 
-    Built once, however many processes run tests; each has a copy of its own, file times kept.
+    Tests have copies of it, file times kept.
     """
     from tests.repository import Repository
 
@@ -103,5 +103,21 @@ def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Reposi
             repository.run("dvc", "repro")
             repository.commit("built")
             (shared / "done").touch()
+    return shared / "ppap"
+
+
+@pytest.fixture(scope="session")
+def finished(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A copy for all tests of a process, which leave it as they find it."""
+    from tests.repository import Repository
+
     copy = tmp_path_factory.mktemp("finished") / "ppap"
-    return Repository(Path(shutil.copytree(shared / "ppap", copy, symlinks=True)))
+    return Repository(Path(shutil.copytree(built, copy, symlinks=True)))
+
+
+@pytest.fixture
+def untouched(built: Path, tmp_path: Path) -> Repository:
+    """A copy that no other test has."""
+    from tests.repository import Repository
+
+    return Repository(Path(shutil.copytree(built, tmp_path / "untouched", symlinks=True)))

@@ -13,8 +13,8 @@ import pytest
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
 from ppap.config import Preset
-from ppap.utils.settings import Section
-from ppap.workflow.keys import holds_section, is_free
+from ppap.utils.settings import Section, holds_section
+from ppap.workflow.keys import leaves
 from ppap.workflow.layout import Layout
 from ppap.workflow.step import Step
 
@@ -35,6 +35,7 @@ class Recorder:
         self.keys: set[str] = set()
         self.files: set[Path] = set()
         self.on = False
+        self._free = set(leaves(preset)) - set(leaves(preset, free=False))
         self._places: dict[int, tuple[str, set[str]]] = {}
         self._alive: list[Any] = []  # so that no number is given to another object
         self._place(preset, "")
@@ -44,7 +45,7 @@ class Recorder:
     @property
     def leaves(self) -> set[str]:
         """The keys that have a part in what is computed."""
-        return {key for key in self.keys if not is_free(key)}
+        return self.keys - self._free
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:

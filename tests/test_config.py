@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from ppap import config as presets
-from ppap.utils.errors import ConfigError
+from ppap.config import reference
+from ppap.utils.errors import ConfigError, DataError
+from ppap.utils.settings import Section
 from tests.conftest import DIGITS, ROOT, SMOKE, SMOKE_TASKS, ppap
 
 # config.yaml is no preset: it names one.
@@ -86,12 +88,20 @@ def test_config_show_prints_a_preset_that_loads_to_the_same(tmp_path: Path) -> N
     assert presets.load(path).model_dump() == presets.load(DIGITS).model_dump()
 
 
-def test_every_key_is_explained_in_the_readme_of_config() -> None:
-    text = (ROOT / "config" / "README.md").read_text()
-    schema = json.loads(presets.json_schema())
-    models = [schema, *schema["$defs"].values()]
-    keys = {key for model in models for key in model.get("properties", {})}
-    assert not {key for key in keys if f"`{key}`" not in text}
+def test_the_readme_of_config_explains_every_key_as_its_field_does() -> None:
+    page = ROOT / "config" / "README.md"
+    assert page.read_text() == reference.with_keys(page.read_text(), page), "run `make schema`"
+
+
+@pytest.mark.parametrize("kind", reference.sections(), ids=lambda kind: kind.__name__)
+def test_every_section_and_every_field_is_explained(kind: type[Section]) -> None:
+    assert kind.__doc__ and kind.__doc__ != Section.__doc__
+    assert [name for name, field in kind.model_fields.items() if not field.description] == []
+
+
+def test_a_page_without_marks_is_refused() -> None:
+    with pytest.raises(DataError, match=r"page\.md: has no lines"):
+        reference.with_keys("# Presets\n", "page.md")
 
 
 def test_locks_and_environment_agree_with_the_project() -> None:

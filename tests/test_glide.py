@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from ppap import config as presets
-from ppap.config.reads import diffusion_keys, download_keys, upsampling_keys
 from ppap.data.downloads import Downloads
 from ppap.diffusion.networks import sources, tokens
 from ppap.diffusion.networks.architectures import ADMArchitecture, TextArchitecture
@@ -22,6 +21,8 @@ from ppap.workflow import external
 from ppap.workflow import networks as models
 from ppap.workflow.check.preset import problems
 from ppap.workflow.layout import Layout
+from ppap.workflow.reads.networks import diffusion_keys, download_keys
+from ppap.workflow.reads.sampling import upsampling_keys
 from tests.conftest import ppap
 from tests.glide import (
     GOLDEN,

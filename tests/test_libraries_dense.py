@@ -29,7 +29,6 @@ from transformers import (
 )
 
 from ppap import config as presets
-from ppap.config.reads import download_keys, network_keys
 from ppap.data import hub
 from ppap.data.downloads import Downloads
 from ppap.experts import lora as adapters
@@ -45,6 +44,7 @@ from ppap.workflow import external
 from ppap.workflow import networks as models
 from ppap.workflow.check import problems
 from ppap.workflow.layout import Layout
+from ppap.workflow.reads.networks import download_keys, network_keys
 from tests.conftest import ppap
 from tests.recorder import keys_read
 

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from ppap import config as presets
-from ppap.config.reads import diffusion_keys, download_keys
 from ppap.diffusion.networks import sources
 from ppap.diffusion.networks.sources import SourceCode
 from ppap.diffusion.settings import SOURCES, DiffusionConfig, Source
@@ -18,6 +17,7 @@ from ppap.guides.libraries.registry import LIBRARIES
 from ppap.workflow import networks as models
 from ppap.workflow.check import problems
 from ppap.workflow.layout import Layout
+from ppap.workflow.reads.networks import diffusion_keys, download_keys
 from tests.conftest import ROOT, ppap
 
 CIFAR10 = ROOT / "config" / "cifar10.yaml"

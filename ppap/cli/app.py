@@ -15,6 +15,7 @@ from ppap.cli import results, status, steps
 from ppap.cli.arguments import Guide, Method, NetworkInput, PresetName, Started, open_preset
 from ppap.cli.config import config_app
 from ppap.cli.guide import guide
+from ppap.config.runs import known
 from ppap.utils import failures
 from ppap.utils.errors import DataError
 from ppap.utils.signals import Stopped, stop_on_signals

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ppap.cli import completion
-
-if TYPE_CHECKING:
-    from ppap.workflow.layout import Layout
+from ppap.config import Preset, runs
+from ppap.config.runs import Run, known
+from ppap.utils.errors import ConfigError
+from ppap.utils.settings import UNGUIDED
+from ppap.workflow.layout import Layout
 
 PresetName = Annotated[
     str,

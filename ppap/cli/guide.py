@@ -10,9 +10,7 @@ import typer
 
 from ppap.cli import completion
 from ppap.cli.arguments import PresetName, open_preset
-from ppap.config import Preset
-from ppap.config.contents import known
-from ppap.config.runs import Run
+from ppap.config.runs import known
 from ppap.utils.errors import ConfigError
 from ppap.workflow.layout import Layout
 

@@ -16,6 +16,9 @@ from ppap.cli.arguments import (
     TableName,
     open_preset,
 )
+from ppap.config import runs
+from ppap.config.runs import known
+from ppap.utils import heartbeat
 from ppap.utils.errors import ConfigError
 
 if TYPE_CHECKING:

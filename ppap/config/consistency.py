@@ -7,112 +7,110 @@ What would fail a job hours from now is refused here, if whole numbers and names
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from ppap.config.contents import networks, sources
-from ppap.config.kinds import problems_of_kinds
-from ppap.config.limits import excesses
+from ppap.config import runs
+from ppap.config.preset import Preset
 from ppap.utils.errors import ConfigError
 from ppap.utils.settings import DIFFUSION, EVALUATOR, RESERVED
-
-if TYPE_CHECKING:
-    from ppap.config.preset import Preset
 
 
 def problems(preset: Preset) -> list[str]:
     """Everything that does not fit together; names and kinds first, because all other rules look them up."""
     rules = (
-        *(
-            _steps,
-            _ranges,
-            _expert_steps,
-            _diffusion_network,
-            _networks,
-            _classes,
-            _trained,
-            _tasks,
-        ),
-        *(_sizes_of_data, _evaluation, _rows, _figures, excesses, _downloads),
+        *(_timesteps, _experts, _expert_steps, _unets, _images, _classes, _tasks, _truths),
+        *(_targets, _real_pictures, _evaluation, _rows, _downloads),
     )
-    first = list(_names(preset)) or list(problems_of_kinds(preset))
+    first = list(_names(preset)) or list(_kinds(preset))
     return first or [problem for rule in rules for problem in rule(preset)]
 
 
-# -- names -------------------------------------------------------------------------------------------
+def _failing(key: str, call: Callable[..., object], *arguments: Any) -> Iterator[str]:
+    try:
+        call(*arguments)
+    except ConfigError as error:
+        yield f"{key}: {error}"
+
+
+# -- names and kinds ---------------------------------------------------------------------------------
 
 
 def _names(preset: Preset) -> Iterator[str]:
-    yield from _unknown_names(preset)
-    for key in ("guides", "judges"):
-        for name in getattr(preset, key):
-            if name in RESERVED or (key == "judges" and name in preset.guides):
-                yield f"{key}: '{name}' is the name of something else; choose another"
-
-
-def _unknown_names(preset: Preset) -> Iterator[str]:
-    for table, grids in preset.tables.items():
-        for grid in grids:
-            for kind in ("guides", "samplers", "methods"):
-                for name in getattr(grid, kind):
-                    if name not in getattr(preset, kind):
-                        yield f"tables.{table}: {kind} has no '{name}'"
+    """What is named is there, under a name of its own."""
+    named = [
+        (f"tables.{table}", kind, name)
+        for table, grids in preset.tables.items()
+        for grid in grids
+        for kind in ("guides", "samplers", "methods")
+        for name in getattr(grid, kind)
+    ]
     for guide, spec in preset.guides.items():
-        for name in spec.scales.keys() - preset.samplers.keys():
-            yield f"guides.{guide}.scales: samplers has no '{name}'"
-    for key, sampler in (
-        ("clean_images", preset.clean_images.sampler),
-        ("figures", preset.figures.sampler),
-    ):
-        if sampler not in preset.samplers:
-            yield f"{key}.sampler: samplers has no '{sampler}'"
+        named += [(f"guides.{guide}.scales", "samplers", name) for name in spec.scales]
+    named.append(("clean_images.sampler", "samplers", preset.clean_images.sampler))
+    named.append(("figures.sampler", "samplers", preset.figures.sampler))
+    for key, kind, name in named:
+        if name not in getattr(preset, kind):
+            yield f"{key}: {kind} has no '{name}'"
+    for kind in ("guides", "judges"):
+        for name in getattr(preset, kind):
+            if name in RESERVED or (kind == "judges" and name in preset.guides):
+                yield f"{kind}: '{name}' is the name of something else; choose another"
+
+
+def _kinds(preset: Preset) -> Iterator[str]:
+    """There is what samplers, methods, guides and judges name, and methods have the keys of their kind of guidance."""
+    for name in (*preset.guides, *preset.judges):
+        yield from _failing(f"{preset.key(name)}.task", preset.task, name)
+    for name in preset.samplers:
+        yield from _failing(f"samplers.{name}.kind", preset.sampler, name)
+    for name, method in preset.methods.items():
+        try:
+            experts = preset.guidance(name).experts
+        except ConfigError as error:
+            yield f"methods.{name}.guidance: {error}"
+            continue
+        given = {v is not None for v in (method.supervision, method.experts, method.trainable)}
+        if given != {experts}:
+            yield f"methods.{name}: supervision, experts and trainable belong to guidance: experts, all three"
+        elif method.imported and not experts:
+            yield f"methods.{name}: imported belongs to guidance: experts"
 
 
 # -- timesteps and steps -----------------------------------------------------------------------------
 
 
-def _steps(preset: Preset) -> Iterator[str]:
+def _timesteps(preset: Preset) -> Iterator[str]:
     diffusion = preset.diffusion
     for name in preset.samplers:
-        try:
-            preset.schedule(name)
-        except ConfigError as error:
-            yield f"samplers.{name}.steps: {error}"
+        yield from _failing(f"samplers.{name}.steps", preset.schedule, name)
     if upsampling := diffusion.upsampling:
-        try:
-            upsampling.schedule(diffusion.timesteps, preset.module_folders)
-        except ConfigError as error:
-            yield f"diffusion.{diffusion.source.upsampling}.steps: {error}"
-    beyond = [t for t in preset.figures.timesteps if t >= diffusion.timesteps]
-    if beyond:
-        yield (
-            f"figures.timesteps: there is no timestep {beyond[0]}; the diffusion model has "
-            f"0 to {diffusion.timesteps - 1}"
-        )
-
-
-def _ranges(preset: Preset) -> Iterator[str]:
-    for name, method in preset.methods.items():
-        if (method.experts or 0) > preset.diffusion.timesteps:
+        key = f"diffusion.{diffusion.source.upsampling}.steps"
+        folders = preset.module_folders
+        yield from _failing(key, upsampling.schedule, diffusion.timesteps, folders)
+    for t in preset.figures.timesteps:
+        if t >= diffusion.timesteps:
             yield (
-                f"methods.{name}.experts: {method.experts} experts over "
-                f"{preset.diffusion.timesteps} timesteps leave one without any"
+                f"figures.timesteps: there is no timestep {t}; the diffusion model has "
+                f"0 to {diffusion.timesteps - 1}"
             )
-            continue
-        try:
-            preset.ranges(method)
-        except ConfigError as error:
-            yield f"methods.{name}.experts: {error}"
+
+
+def _experts(preset: Preset) -> Iterator[str]:
+    """Every expert has a timestep at least."""
+    total = preset.diffusion.timesteps
+    for name, method in preset.methods.items():
+        key = f"methods.{name}.experts"
+        if (method.experts or 0) > total:
+            yield f"{key}: {method.experts} experts over {total} timesteps leave one without any"
+        else:
+            yield from _failing(key, preset.ranges, method)
 
 
 def _expert_steps(preset: Preset) -> Iterator[str]:
     """Every expert, and every shared start, has a step at least."""
-    from ppap.config import runs
-
-    for guide, name in dict.fromkeys((run.guide, run.method) for run in runs.all_runs(preset)):
+    for guide, name in runs.banks(preset):
         method = preset.methods[name]
-        if not preset.guidance(name).experts or method.imported:
-            continue
         warm, each = runs.expert_steps(preset, guide, method)
         total = preset.guides[guide].experts.steps
         if runs.has_warm_start(preset, method) and warm < 1:
@@ -127,22 +125,18 @@ def _expert_steps(preset: Preset) -> Iterator[str]:
 # -- networks and data -------------------------------------------------------------------------------
 
 
-def _diffusion_network(preset: Preset) -> Iterator[str]:
+def _unets(preset: Preset) -> Iterator[str]:
     spec, data = preset.diffusion, preset.dataset
     for key, (arch, own_size) in spec.unets.items():
-        size = own_size or data.image_size
+        size, levels = own_size or data.image_size, len(arch.channel_mult)
         if arch.in_channels != data.channels:
-            yield (
-                f"diffusion.{key}.in_channels: {arch.in_channels}, "
-                f"but dataset.channels is {data.channels}"
-            )
+            yield f"diffusion.{key}.in_channels: {arch.in_channels}, but dataset.channels is {data.channels}"
         if arch.learn_sigma != (spec.variance == "learned_range"):
             yield f"diffusion.variance: learned_range goes with {key}.learn_sigma: true, only"
-        factor = 2 ** (len(arch.channel_mult) - 1)
-        if size % factor:
+        if size % 2 ** (levels - 1):
             yield (
-                f"diffusion.{key}.channel_mult: {len(arch.channel_mult)} resolutions need an "
-                f"image size that {factor} divides, not {size}"
+                f"diffusion.{key}.channel_mult: {levels} resolutions need an image size that "
+                f"{2 ** (levels - 1)} divides, not {size}"
             )
     if spec.upsampling and spec.upsampling.image_size <= data.image_size:
         yield (
@@ -151,55 +145,50 @@ def _diffusion_network(preset: Preset) -> Iterator[str]:
         )
 
 
-def _networks(preset: Preset) -> Iterator[str]:
-    channels = preset.dataset.channels
-    for name, spec in networks(preset):
+def _images(preset: Preset) -> Iterator[str]:
+    """Networks fit the data set's images, which are what they are where anything looks at them."""
+    data = preset.dataset
+    for name, spec in preset.networks.items():
         for key in ("mean", "std"):
             numbers = getattr(spec, key)
-            if numbers and len(numbers) not in (1, channels):
+            if numbers and len(numbers) not in (1, data.channels):
                 yield (
                     f"{preset.key(name)}.{key}: {len(numbers)} numbers for images of "
-                    f"{channels} channel{'s' * (channels > 1)}"
+                    f"{data.channels} channel{'s' * (data.channels > 1)}"
                 )
-        if spec.train and spec.train.shift >= preset.dataset.image_size:
+        if spec.train and spec.train.shift >= data.image_size:
             yield (
                 f"{preset.key(name)}.train.shift: {spec.train.shift} pixels move an image of "
-                f"{preset.dataset.image_size} out of sight"
+                f"{data.image_size} out of sight"
             )
+    trained = [name for name in (DIFFUSION, *preset.networks) if preset.training(name) is not None]
+    if trained and data.facts.streamed:
+        yield f"{preset.key(trained[0])}.train: images of kind {data.kind} only teach experts"
+    if runs.needs_data(preset):
+        for key, value in data.facts.sizes.items():
+            if getattr(data, key) != value:
+                yield f"dataset.{key}: {getattr(data, key)}, but {data.kind} have {value}"
 
 
 def _classes(preset: Preset) -> Iterator[str]:
-    for key, wanted in (
-        ("sampling.classes", preset.sampling.classes or ()),
-        ("figures.target_class", (preset.figures.target_class,)),
-    ):
-        missing = [c for c in wanted if c >= preset.dataset.classes]
-        if missing:
-            yield (
-                f"{key}: there is no class {missing[0]}; "
-                f"the classes are 0 to {preset.dataset.classes - 1}"
-            )
+    count = preset.dataset.classes
+    wanted = [("sampling.classes", c) for c in preset.sampling.classes or ()]
+    for key, number in (*wanted, ("figures.target_class", preset.figures.target_class)):
+        if number >= count:
+            yield f"{key}: there is no class {number}; the classes are 0 to {count - 1}"
 
 
-def _trained(preset: Preset) -> Iterator[str]:
-    names = (DIFFUSION, *(name for name, _ in networks(preset)))
-    trained = [name for name in names if preset.training(name) is not None]
-    if trained and preset.dataset.facts.streamed:
-        yield (
-            f"{preset.key(trained[0])}.train: images of kind {preset.dataset.kind} only teach experts"
-        )
+# -- tasks -------------------------------------------------------------------------------------------
 
 
 def _tasks(preset: Preset) -> Iterator[str]:
-    """Tasks have what they need: labels of label maps, truths to learn from, pictures as targets, one judge each."""
-    for name, spec in networks(preset):
+    """Tasks have what they need: labels of label maps, and one judge each."""
+    for name, spec in preset.networks.items():
         kind = preset.task(name)
         if kind.outputs and getattr(preset.dataset, kind.outputs) is None:
             yield f"dataset.{kind.outputs}: {preset.key(name)} needs it"
         if kind.of_pictures and spec.train and spec.train.shift:
             yield f"{preset.key(name)}.train.shift: would move the picture, but not what is true of it"
-    yield from _truths(preset)
-    yield from _targets(preset)
     judged = Counter(spec.task for spec in preset.judges.values())
     for name, judge in preset.judges.items():
         if judged[judge.task] > 1:
@@ -210,101 +199,75 @@ def _tasks(preset: Preset) -> Iterator[str]:
 
 def _truths(preset: Preset) -> Iterator[str]:
     """What learns from real images finds there what is true of them."""
-    from ppap.config import runs
-
-    methods = preset.methods
-    learning = {name: f"{preset.key(name)}.train" for name, spec in networks(preset) if spec.train}
+    learning = {n: f"{preset.key(n)}.train" for n, spec in preset.networks.items() if spec.train}
     for run in runs.all_runs(preset):
-        if methods[run.method].supervision == "labels":
+        if preset.methods[run.method].supervision == "labels":
             learning.setdefault(run.guide, f"methods.{run.method}.supervision")
     for name, key in learning.items():
-        task = preset.task_name(name)
-        if not preset.task(name).own_truth and task not in preset.dataset.facts.truths:
-            yield f"{key}: images of kind {preset.dataset.kind} say nothing of {task} ({name})"
+        if not _knows_truth(preset, name):
+            yield f"{key}: images of kind {preset.dataset.kind} say nothing of {preset.task_name(name)} ({name})"
+
+
+def _knows_truth(preset: Preset, name: str) -> bool:
+    """Whether it is known of real images what a network should say of them."""
+    return preset.task(name).own_truth or preset.task_name(name) in preset.dataset.facts.truths
 
 
 def _targets(preset: Preset) -> Iterator[str]:
-    """Where targets and real pictures come from is there."""
-    from ppap.config import runs
-
+    """Where the targets of samples come from is there."""
     data = preset.dataset
     for guide, spec in preset.guides.items():
-        kind, task = preset.task(guide), spec.task
-        known = kind.own_truth or task in data.facts.truths
-        if spec.targets.folder is not None and not kind.of_pictures:
+        of_pictures, folder = preset.task(guide).of_pictures, spec.targets.folder
+        if folder is not None and not of_pictures:
             yield f"guides.{guide}.targets.folder: classes are given by sampling.classes"
-        if kind.of_pictures and spec.targets.folder is None and not known:
-            yield f"guides.{guide}.targets: images of kind {data.kind} say nothing of {task}; give a `folder`"
-    real = {run.method for run in runs.all_runs(preset) if not preset.guidance(run.method).drawn}
+        if of_pictures and folder is None and not _knows_truth(preset, guide):
+            yield f"guides.{guide}.targets: images of kind {data.kind} say nothing of {spec.task}; give a `folder`"
     shown = any(preset.guides[guide].targets.folder is None for guide in runs.shown_guides(preset))
-    if preset.diffusion.upsampling:
-        for method in sorted(real):
-            yield f"methods.{method}: a cascade has no real pictures of both sizes"
-    if data.facts.streamed:
-        for method in sorted(real):
-            yield f"methods.{method}: images of kind {data.kind} are not read as a whole"
-        if shown:
-            yield f"dataset.kind: images of kind {data.kind} are not read as a whole, for targets"
+    if shown and data.facts.streamed:
+        yield f"dataset.kind: images of kind {data.kind} are not read as a whole, for targets"
 
 
-def _sizes_of_data(preset: Preset) -> Iterator[str]:
-    """A data set's images are what they are, where anything looks at them."""
-    from ppap.config import runs
-
+def _real_pictures(preset: Preset) -> Iterator[str]:
+    """Where real pictures stand in for samples, there are some."""
     data = preset.dataset
-    if not runs.needs_data(preset):
-        return
-    for key, value in data.facts.sizes.items():
-        if getattr(data, key) != value:
-            yield f"dataset.{key}: {getattr(data, key)}, but {data.kind} have {value}"
+    real = {run.method for run in runs.all_runs(preset) if not preset.guidance(run.method).drawn}
+    for method in sorted(real):
+        if preset.diffusion.upsampling:
+            yield f"methods.{method}: a cascade has no real pictures of both sizes"
+        if data.facts.streamed:
+            yield f"methods.{method}: images of kind {data.kind} are not read as a whole"
 
 
-# -- evaluation and figures --------------------------------------------------------------------------
+# -- evaluation, tables and figures ------------------------------------------------------------------
 
 
 def _evaluation(preset: Preset) -> Iterator[str]:
-    judge, samples = preset.evaluator, preset.sampling.samples
-    if judge.neighbours >= samples:
+    evaluator, samples = preset.evaluator, preset.sampling.samples
+    if evaluator.neighbours >= samples:
         yield (
-            f"evaluator.neighbours: {judge.neighbours}, but a sampling seed has no more than "
+            f"evaluator.neighbours: {evaluator.neighbours}, but a sampling seed has no more than "
             f"{samples} samples (sampling.samples)"
         )
-    yield from (f"{EVALUATOR}.{problem}" for problem in judge.problems(preset.dataset))
+    yield from (f"{EVALUATOR}.{problem}" for problem in evaluator.problems(preset.dataset))
 
 
 def _rows(preset: Preset) -> Iterator[str]:
-    from ppap.config import runs
-
+    """No row stands twice, and each guide of the main table has a run that figures can show."""
     for table in preset.tables:
         for run, count in Counter(runs.table_runs(preset, table)).items():
             if count > 1:
                 yield f"tables.{table}: the row {', '.join(run)} stands there twice"
-
-
-def _figures(preset: Preset) -> Iterator[str]:
-    """The figures draw the main table's guides with one sampler: each needs runs with it to draw."""
-    from ppap.config import runs
-
-    chosen = preset.figures.sampler
     for guide in runs.main_guides(preset):
-        shown = (
-            preset.guidance(run.method).sees_x_t
-            for run in runs.computed_runs(preset, "main")
-            if (run.guide, run.sampler) == (guide, chosen)
-        )
-        if not any(shown):
+        if not runs.heard_runs(preset, guide):
             yield (
-                f"figures.sampler: tables.main has no row of {guide} with {chosen} that is guided by "
-                "an off-the-shelf model or by experts, and nothing to show of it"
+                f"figures.sampler: tables.main has no row of {guide} with {preset.figures.sampler} that is "
+                "guided by an off-the-shelf model or by experts, and nothing to show of it"
             )
-
-
-# -- files of others ---------------------------------------------------------------------------------
 
 
 def _downloads(preset: Preset) -> Iterator[str]:
     """Downloads lie side by side: two of them under one name would be taken for each other."""
     places: dict[str, str] = {}
-    for key, source in sources(preset):
-        if source.local is None and places.setdefault(source.name, source.url) != source.url:
-            yield f"{key}: another download is called {source.name} too; give one of them a `file`"
+    for key, file in preset.files.items():
+        if file.local is None and places.setdefault(file.name, file.url) != file.url:
+            yield f"{key}: another download is called {file.name} too; give one of them a `file`"

@@ -1,4 +1,4 @@
-"""A preset as a whole: its sections, and that they fit one another."""
+"""A preset as a whole: its sections, and what follows from them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator
 
-from ppap.config.consistency import problems
 from ppap.config.sections.experiment import (
     CleanImagesConfig,
     FiguresConfig,
@@ -19,8 +18,8 @@ from ppap.config.sections.experiment import (
 )
 from ppap.config.sections.networks import GuideConfig, JudgeConfig
 from ppap.config.sections.running import Resources
-from ppap.data.settings import DatasetConfig
-from ppap.diffusion.guidance import GUIDANCE, Guidance
+from ppap.data.settings import DatasetConfig, Download
+from ppap.diffusion.guidance_kinds import GUIDANCE, GuidanceKind
 from ppap.diffusion.noise_ranges import noise_ranges
 from ppap.diffusion.samplers import SAMPLERS, Sampler, respaced
 from ppap.diffusion.schedules import Schedule
@@ -33,51 +32,63 @@ from ppap.guides.tasks.task import Task
 from ppap.training.settings import Training
 from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError
-from ppap.utils.settings import (
-    CLASSIFICATION,
-    CLASSIFIER,
-    DIFFUSION,
-    EVALUATOR,
-    Name,
-    Section,
-    Seed,
-)
+from ppap.utils.runtime import Runtime
+from ppap.utils.settings import CLASSIFIER, DIFFUSION, EVALUATOR, FREE, Name, Section, Seed
 
 FOLDER = "folder"
 """Where a preset's file lies, in the context of its validation; the working folder if it is not given."""
 
 
 class Preset(Section):
-    """A preset: everything that decides what is computed."""
+    """A preset is everything that decides what is computed."""
 
-    preset: Name
+    preset: Name = Field(
+        json_schema_extra=FREE, description="its name: results lie in `results/PRESET/`"
+    )
     modules: tuple[str, ...] = Field(
         (),
-        description="folders of what is named user:MODULE.NAME, seen from the preset's own, which is always one",
+        json_schema_extra=FREE,
+        description="folders with code of your own (`user:MODULE.NAME`), seen from the preset's folder, which is always "
+        "one of them",
     )
-    seed: Seed = Field(0, description="of all training")
+    seed: Seed = Field(0, description="seed of all training")
     supervised: bool = Field(
-        True, description="compute the rows that labels teach; false: no data set is needed"
+        True,
+        description="`false`: rows taught by labels are not computed, their cells stay empty, and no data set is needed",
     )
-    runtime: Runtime = Runtime()
-    resources: Resources = Resources()
-    dataset: DatasetConfig = DatasetConfig()
-    diffusion: DiffusionConfig
-    guides: dict[Name, GuideConfig]
-    evaluator: EvaluatorConfig
+    runtime: Runtime = Field(Runtime(), json_schema_extra=FREE, description="how networks run")
+    resources: Resources = Field(
+        Resources(), json_schema_extra=FREE, description="what jobs ask of the machine, by step"
+    )
+    dataset: DatasetConfig = Field(DatasetConfig(), description="real images")
+    diffusion: DiffusionConfig = Field(description="the unconditional diffusion model")
+    guides: dict[Name, GuideConfig] = Field(
+        description="off-the-shelf models, by a name of your choice"
+    )
+    evaluator: EvaluatorConfig = Field(
+        description="the independent judge: of images as such, and of classes"
+    )
     judges: dict[Name, JudgeConfig] = Field(
-        default_factory=dict, description="of tasks beyond classes, which the evaluator judges"
+        default_factory=dict,
+        description="independent networks that judge other tasks, by a name of your choice",
     )
-    experts: ExpertsConfig = ExpertsConfig()
-    samplers: dict[Name, SamplerConfig]
-    methods: dict[Name, MethodConfig]
-    clean_images: CleanImagesConfig
-    sampling: SamplingConfig
+    experts: ExpertsConfig = Field(
+        ExpertsConfig(), description="what all noise-aware experts share"
+    )
+    samplers: dict[Name, SamplerConfig] = Field(description="by a name of your choice")
+    methods: dict[Name, MethodConfig] = Field(description="the rows of the grid, by name")
+    clean_images: CleanImagesConfig = Field(
+        description="what the diffusion model draws for the teachers"
+    )
+    sampling: SamplingConfig = Field(description="how many samples a run has")
     tables: dict[
         Literal["main", "capacity", "data_free", "scales"],
         Annotated[tuple[Grid, ...], Field(min_length=1)],
-    ]
-    figures: FiguresConfig
+    ] = Field(
+        description="which rows each of the paper's tables has, a list of grids each; `main` must be there, and the paper "
+        "does not have `scales`"
+    )
+    figures: FiguresConfig = Field(description="what the figures show")
     _folder: Path = PrivateAttr(Path())
 
     @field_validator("tables")
@@ -87,13 +98,8 @@ class Preset(Section):
             raise ValueError("lack the table `main`, which the figures draw")
         return tables
 
-    @model_validator(mode="after")
-    def sections_fit(self, info: ValidationInfo) -> Preset:
-        self._folder = ((info.context or {}).get(FOLDER) or Path()).absolute()
-        found = problems(self)
-        if found:
-            raise ValueError("\n".join(found))
-        return self
+    def model_post_init(self, context: Any) -> None:
+        self._folder = ((context or {}).get(FOLDER) or Path()).absolute()
 
     @property
     def name(self) -> str:
@@ -133,11 +139,6 @@ class Preset(Section):
             update={"diffusion": self.diffusion.model_copy(update={"glide": told})}
         )
 
-    def scale(self, sampler: str, guide: str) -> float:
-        """The guidance scale of a guide's runs with a sampler."""
-        own = self.guides[guide].scales
-        return own[sampler] if sampler in own else self.samplers[sampler].scale
-
     def task_name(self, model: str) -> str:
         """The task of a guide or a judge; all other networks classify."""
         spec = self.guides.get(model) or self.judges.get(model)
@@ -148,12 +149,11 @@ class Preset(Section):
         return TASKS.get(self.task_name(model), self.module_folders)
 
     def judge(self, guide: str) -> str | None:
-        """The judge of a guide's samples; None if there is none, or the evaluator judges them, which is so of classes."""
+        """The judge of a guide's samples; None if there is none, or the evaluator judges them, as it does classes."""
         if not self.task(guide).of_pictures:
             return None
         task = self.task_name(guide)
-        found = [name for name, spec in self.judges.items() if spec.task == task]
-        return found[0] if found else None
+        return next((name for name, spec in self.judges.items() if spec.task == task), None)
 
     def schedule(self, sampler: str) -> Schedule:
         """Return the noise schedule of the timesteps that a sampler takes."""
@@ -162,7 +162,7 @@ class Preset(Section):
 
     @property
     def finished_shape(self) -> tuple[int, int, int]:
-        """Of a finished image as networks see it: larger than x_t's in a cascade, whose second stage draws it."""
+        """The shape (C, H, W) of a finished image: larger than x_t's in a cascade, whose second stage draws it."""
         upsampling = self.diffusion.upsampling
         if upsampling is None:
             return self.dataset.shape
@@ -183,8 +183,24 @@ class Preset(Section):
 
     def network(self, model: str) -> NetworkConfig | None:
         """A vision model of the preset: a guide, a judge, the evaluator, or the evaluator's classifier."""
-        found = self.evaluator.networks.get(model) or self.judges.get(model)
-        return found or self.guides.get(model)
+        return (
+            self.evaluator.networks.get(model) or self.judges.get(model) or self.guides.get(model)
+        )
+
+    @property
+    def networks(self) -> dict[str, NetworkConfig]:
+        """The preset's vision models by name: its guides, the judges, the evaluator, and the evaluator's classifier."""
+        return {**self.guides, **self.judges, **self.evaluator.networks}
+
+    @property
+    def files(self) -> dict[str, Download]:
+        """Every file of somebody else that the preset names itself, by its key."""
+        named: dict[str, Download | None] = {
+            **{f"{DIFFUSION}.{key}": file for key, file in self.diffusion.downloads.items()},
+            **{f"{EVALUATOR}.{key}": file for key, file in self.evaluator.downloads.items()},
+            **{f"{self.key(name)}.weights": spec.weights for name, spec in self.networks.items()},
+        }
+        return {key: file for key, file in named.items() if file is not None}
 
     def training(self, model: str) -> Training | None:
         """How the workflow trains a model; None if its weights come from elsewhere."""

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from pydantic import ValidationError
 
-from ppap.config import yaml_values
+from ppap.config.consistency import problems
 from ppap.config.preset import FOLDER, Preset
 from ppap.evaluation.evaluators import TAG
 from ppap.utils.errors import ConfigError
@@ -26,14 +27,32 @@ class PresetError(ConfigError):
         super().__init__("; ".join(self.problems))
 
 
+class _Loader(yaml.SafeLoader):
+    """A safe loader that refuses a key that is given twice."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = []
+        for key, _ in node.value:
+            if key.value in seen:
+                twice = f"key '{key.value}' is given twice"
+                raise yaml.MarkedYAMLError(problem=twice, problem_mark=key.start_mark)
+            seen.append(key.value)
+        return node
+
+
 def load(path: str | Path) -> Preset:
     """Read and validate a preset file; PresetError names the file and every wrong key."""
     try:
-        data = yaml_values.read(yaml_values.content(Path(path)))
+        data = yaml.load(Path(path).read_bytes(), _Loader)
     except OSError as error:
         raise PresetError(path, [error.strerror or str(error)]) from None
-    except ValueError as error:
-        raise PresetError(path, [str(error)]) from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"line {mark.line + 1}: " if mark else ""
+        raise PresetError(path, [f"{place}{error.problem or error.context}"]) from None
+    except (yaml.YAMLError, ValueError) as error:  # of bytes that are no text, of numbers
+        raise PresetError(path, [f"not YAML: {' '.join(str(error).split())}"]) from None
     return validate(data, path)
 
 
@@ -42,10 +61,12 @@ def validate(data: Any, source: str | Path) -> Preset:
     if not isinstance(data, dict):
         raise PresetError(source, ["not a mapping of keys to values"])
     try:
-        return Preset.model_validate(data, context={FOLDER: Path(source).parent})
+        preset = Preset.model_validate(data, context={FOLDER: Path(source).parent})
     except ValidationError as error:
-        found = [problem for each in error.errors() for problem in _describe(each)]
-        raise PresetError(source, found) from None
+        raise PresetError(source, _described(error)) from None
+    if wrong := problems(preset):
+        raise PresetError(source, wrong)
+    return preset
 
 
 def section(kind: type[S], about: dict[str, Any]) -> S:
@@ -53,12 +74,15 @@ def section(kind: type[S], about: dict[str, Any]) -> S:
     try:
         return kind.model_validate(about)
     except ValidationError as error:
-        found = [problem for each in error.errors() for problem in _describe(each)]
-        raise ConfigError("; ".join(found)) from None
+        raise ConfigError("; ".join(_described(error))) from None
+
+
+def _described(error: ValidationError) -> list[str]:
+    return [problem for each in error.errors() for problem in _describe(each)]
 
 
 def _describe(error: Any) -> Iterator[str]:
-    """What is wrong, a line each: a rule between sections may find several things at once."""
+    """Yield what is wrong, in one line; a message may have several."""
     key = ".".join(
         str(part) for part in error["loc"] if not str(part).startswith(TAG) and part != "[key]"
     )

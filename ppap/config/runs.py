@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
-from ppap.config import MethodConfig, Preset
-from ppap.evaluation.measured import Run as Run
+from typing import NamedTuple
+
+from ppap.config.preset import Preset
+from ppap.config.sections.experiment import MethodConfig
+from ppap.utils.errors import ConfigError
 from ppap.utils.settings import DATASET, DIFFUSION, UNGUIDED
 
 WARM = "warm"
+
+
+def known(preset: Preset, kind: str, name: str) -> None:
+    """ConfigError unless the preset has this guide, sampler, method or table."""
+    names = getattr(preset, kind)
+    if name not in names:
+        raise ConfigError(
+            f"{kind}: preset {preset.name} has no '{name}' (it has {', '.join(names)})"
+        )
+
+
+class Run(NamedTuple):
+    """One guided sample set. A run without guidance has the guide `unguided`."""
+
+    sampler: str
+    guide: str
+    method: str
 
 
 def table_runs(preset: Preset, table: str) -> list[Run]:
@@ -49,8 +69,8 @@ def used_guides(preset: Preset) -> list[str]:
 
 def used_judges(preset: Preset) -> list[str]:
     """Judges of these guides' samples, beside the evaluator."""
-    found = (preset.judge(guide) for guide in used_guides(preset))
-    return list(dict.fromkeys(judge for judge in found if judge is not None))
+    judges = (preset.judge(guide) for guide in used_guides(preset))
+    return list(dict.fromkeys(judge for judge in judges if judge is not None))
 
 
 def judged_guides(preset: Preset, run: Run) -> list[str]:
@@ -143,5 +163,5 @@ def drawn_runs(preset: Preset, guide: str) -> list[Run]:
 
 
 def heard_runs(preset: Preset, guide: str) -> list[Run]:
-    """Of `drawn_runs`, those whose guide sees x_t itself, so that it can be asked for its confidence."""
+    """Those of `drawn_runs` whose guide sees x_t itself, so that it can be asked for its confidence."""
     return [run for run in drawn_runs(preset, guide) if preset.guidance(run.method).sees_x_t]

@@ -31,23 +31,34 @@ SOURCES: Registry[Source] = Registry(
 
 
 class DiffusionConfig(Section):
-    """The unconditional diffusion model. The one key given of `SOURCES` says where it comes from."""
+    """The unconditional diffusion model. It comes from one of `train`, `weights`, `pipeline` and `glide`."""
 
     architecture: ADMArchitecture | None = Field(
-        None, description="of the ADM U-Net; a pipeline and GLIDE bring their own"
+        None, description="the ADM U-Net's; a pipeline and GLIDE bring their own"
     )
-    noise_schedule: ScheduleName = "linear"
+    noise_schedule: ScheduleName = Field(
+        "linear", description="how noise grows with t; GLIDE's is `cosine`"
+    )
     timesteps: Annotated[int, Field(gt=0, le=10_000)] = Field(
         1000, description="T of the training schedule"
     )
-    variance: VarianceName = Field("learned_range", description="of the reverse steps")
+    variance: VarianceName = Field(
+        "learned_range",
+        description="of the reverse steps; `fixed_small` or `fixed_large` without `learn_sigma`",
+    )
     predicts: PredictionName = Field(
-        "eps", description="what the network predicts: the noise, the clean image, or v"
+        "eps",
+        description="what the network predicts: the noise `eps`, the clean image `x0`, or `v` (`weights` and "
+        "`pipeline`; all others predict eps)",
     )
     train: Training | None = Field(None, description="how the workflow trains it")
-    weights: Download | None = Field(None, description="a checkpoint in the public ADM format")
+    weights: Download | None = Field(
+        None, description="a checkpoint in the public ADM format, float16 or float32"
+    )
     pipeline: str | None = Field(
-        None, description="a diffusers pipeline: a name on the Hugging Face hub, or a folder"
+        None,
+        description="a diffusers pipeline: a name on the Hugging Face hub (NAME, or NAME@REVISION), or a folder "
+        "(`pip install 'ppap[diffusers]'`). `noise_schedule`, `timesteps`, `variance` and `predicts` must be its own",
     )
     glide: GlideConfig | None = Field(None, description="GLIDE's public checkpoints")
     _source: str = PrivateAttr("")

@@ -11,33 +11,49 @@ from ppap.utils.settings import Count, Section
 
 
 class AdapterConfig(Section):
-    """Which few parameters an expert trains. Patterns are shell patterns over parameter names."""
+    """The few parameters that an expert trains (`trainable: adapter`).
 
-    rank: Count = 16
-    alpha: PositiveFloat = Field(8.0, description="the update is (alpha / rank) B A")
-    layers: tuple[str, ...] = Field(description="convolutions and linear layers that get LoRA")
-    train: tuple[str, ...] = Field(("*.bias",), description="parameters trained besides")
+    Patterns are shell patterns over the library's names; `*` also matches dots, and what `freeze` matches gets no LoRA
+    either. A pattern that you give must match something. [Patterns of many families](#adapters) were tried.
+    """
+
+    rank: Count = Field(16, description="of LoRA")
+    alpha: PositiveFloat = Field(8.0, description="the update is alpha/rank · BA")
+    layers: tuple[str, ...] = Field(
+        description="patterns of convolutions and linear layers that get LoRA"
+    )
+    train: tuple[str, ...] = Field(
+        ("*.bias",), description="patterns of parameters trained besides"
+    )
     freeze: tuple[str, ...] = Field(
-        ("fc.*", "head*", "classifier.*"), description="never trained; by default the heads"
+        ("fc.*", "head*", "classifier.*"),
+        description="patterns never trained; by default the classification heads",
     )
     learning_rate: PositiveFloat | None = Field(
-        None, description="of adapter training; the guide's experts.learning_rate if left out"
+        None, description="of adapter training; left out: the guide's `experts.learning_rate`"
     )
 
 
 class ExpertsConfig(Section):
-    """What all experts share."""
+    """What all noise-aware experts share. How a guide's own are trained stands in `guides.NAME.experts`."""
 
-    allocation: Allocation = Field("uniform", description="how T is divided into ranges")
+    allocation: Allocation = Field(
+        "uniform",
+        description="how T is divided into ranges: `uniform`, or `log_snr` (equal widths in log-SNR)",
+    )
     warm_start: Literal["none", "sequential", "shared"] = Field(
-        "shared", description="what an expert starts from"
+        "shared",
+        description="what an expert starts from: `none` (the off-the-shelf model), `sequential` (the expert before it), "
+        "`shared` (one start trained on all timesteps)",
     )
     warm_share: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.5, description="share of a row's steps that the shared start takes"
     )
     tau: Annotated[float, Field(ge=0.001, le=1000)] = Field(
-        0.25, description="the teacher's temperature"
+        0.25, description="the teacher's temperature, for classes and labels"
     )
     reduction: Literal["sum", "reference"] = Field(
-        "sum", description="over classes; reference: their mean, as in the authors' code"
+        "sum",
+        description="of the distillation loss of classifiers over classes; `reference`: their mean, as in the authors' "
+        "code",
     )

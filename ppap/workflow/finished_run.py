@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ppap import config as presets
 from ppap.config import Preset
-from ppap.config.contents import known
-from ppap.config.runs import Run, stored_as
-from ppap.data.datasets import RealImages, Split
+from ppap.config.runs import Run, known, stored_as
+from ppap.data import datasets, shards
+from ppap.data.datasets import Split
 from ppap.diffusion.model import DiffusionModel
 from ppap.experts.bank import ExpertBank
 from ppap.guides.guide import Guide

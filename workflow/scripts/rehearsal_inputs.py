@@ -27,7 +27,6 @@ from torchvision import models
 
 from ppap import config as presets
 from ppap.config import Preset
-from ppap.config.contents import networks, sources
 from ppap.diffusion.networks.adm import ADM
 from ppap.diffusion.networks.architectures import ADMArchitecture
 from ppap.diffusion.networks.glide import Networks
@@ -48,11 +47,11 @@ def main(preset: Preset) -> None:
 
 def named(preset: Preset) -> list[Path]:
     """The files and folders that a preset names by their paths."""
-    found = [source.local for _, source in sources(preset)]
+    found = [source.local for source in preset.files.values()]
     found += [
         Path(guide.targets.folder) for guide in preset.guides.values() if guide.targets.folder
     ]
-    models = (spec.model.partition(":") for _, spec in networks(preset))
+    models = (spec.model.partition(":") for spec in preset.networks.values())
     found += [Path(name) for library, _, name in models if library == "transformers"]
     found += [Path(preset.dataset.path)] if preset.dataset.path else []
     return list(dict.fromkeys(path for path in found if path is not None))
@@ -138,7 +137,7 @@ def transformer(path: Path) -> None:
     from transformers import DPTConfig, DPTForDepthEstimation, DPTImageProcessor
 
     preset = presets.load(presets.find("rehearsal_glide"))
-    spec = next(s for _, s in networks(preset) if Path(s.model.partition(":")[2]) == path)
+    spec = next(s for s in preset.networks.values() if Path(s.model.partition(":")[2]) == path)
     options = {key: value for key, value in spec.options.items() if key != "model_type"}
     unfinished = path.with_suffix(".part")
     DPTForDepthEstimation(DPTConfig(**options)).save_pretrained(unfinished)

@@ -9,14 +9,18 @@ from pydantic import Field, NonNegativeInt, field_validator
 from ppap.diffusion.guidance import GUIDANCE
 from ppap.diffusion.samplers import SAMPLERS
 from ppap.utils.registry import kind_of
-from ppap.utils.settings import Count, Name, Scale, Section, Seed
+from ppap.utils.settings import FREE, Count, Name, Scale, Section, Seed
 
 
 class SamplerConfig(Section):
-    kind: Annotated[str, *kind_of(SAMPLERS)]
+    """A sampler, by a name of your choice, such as `ddim25`."""
+
+    kind: Annotated[str, *kind_of(SAMPLERS)] = Field(
+        description="`user:MODULE.FUNCTION` is [your own](../docs/extending.md)"
+    )
     steps: Count = Field(description="sampling steps, out of T")
     eta: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.0, description="noise of DDIM and of the user's own samplers (0: none); DDPM's is 1"
+        0.0, description="noise of DDIM and of samplers of your own; DDPM does not read it"
     )
     scale: Scale = Field(
         description="guidance scale, one for every method; a guide's `scales` come before it"
@@ -24,37 +28,62 @@ class SamplerConfig(Section):
 
 
 class MethodConfig(Section):
-    """A row of the grid: what guides, who taught it, how many experts, what is trained."""
+    """A row of the grid, by a name of your choice: what guides, who taught it, how many experts, what is trained.
 
-    guidance: Annotated[str, *kind_of(GUIDANCE)]
-    supervision: Literal["labels", "teacher"] | None = Field(None, description="of the experts")
-    experts: Count | None = Field(None, description="number of noise ranges")
-    trainable: Literal["all", "adapter"] | None = None
-    imported: bool = Field(False, description="its experts come from `ppap import-experts`")
+    `supervision`, `experts` and `trainable` belong to `guidance: experts`, and to kinds of your own that say so.
+    """
+
+    guidance: Annotated[str, *kind_of(GUIDANCE)] = Field(
+        description="`off_the_shelf`: by the model on x_t; `x0_gradient`: by the model on the one-step estimate of x0; "
+        "`experts`; `real`: nothing is drawn, held-out real pictures that show the targets stand in for samples, the "
+        "ceiling of every score; `user:MODULE.CLASS`: [your own](../docs/extending.md)"
+    )
+    supervision: Literal["labels", "teacher"] | None = Field(
+        None, description="what teaches the experts"
+    )
+    experts: Count | None = Field(None, description="number of noise ranges, an expert each")
+    trainable: Literal["all", "adapter"] | None = Field(
+        None, description="which parameters experts train"
+    )
+    imported: bool = Field(
+        False, description="experts are not trained: `ppap import-experts` puts released ones there"
+    )
 
 
 class CleanImagesConfig(Section):
     """The images that the diffusion model draws without guidance; teachers label them."""
 
-    count: Count
-    sampler: Name
-    seed: Seed = 1_000_000
-    batch_size: Count = 250
-    shard_size: Count = 1000
+    count: Count = Field(description="how many")
+    sampler: Name = Field(description="a key of `samplers`, whose scale is not used")
+    seed: Seed = Field(1_000_000, description="their seed")
+    batch_size: Count = Field(250, json_schema_extra=FREE, description="images at a time")
+    shard_size: Count = Field(1000, description="images of one job; does not change them")
     label_shards: Count = Field(50, description="shards that one labelling job takes")
 
 
 class SamplingConfig(Section):
-    samples: Count = Field(description="images of one sampling seed")
-    seeds: tuple[Seed, ...] = Field((0,), min_length=1, max_length=1000)
-    batch_size: Count | Literal["auto"] = Field(
-        250, description="auto: what fits into a GPU's memory, found by halving"
-    )
-    shard_size: Count = Field(1000, description="images of one job")
-    checkpoint_every: Count = Field(50, description="sampling steps between checkpoints")
+    """The samples of a run."""
 
+    samples: Count = Field(description="images of one sampling seed")
+    seeds: tuple[Seed, ...] = Field(
+        (0,),
+        min_length=1,
+        max_length=1000,
+        description="sampling seeds, each once; tables give mean and deviation over them",
+    )
+    batch_size: Count | Literal["auto"] = Field(
+        250,
+        json_schema_extra=FREE,
+        description="images at a time; does not change them; `auto`: each job tries doubled sizes for a step, as long as "
+        "they fit into the GPU's free memory (on the processor, into `resources.sample.mem_mb`) and get faster, and "
+        "takes the fastest; images are the same but for rounding",
+    )
+    shard_size: Count = Field(1000, description="images of one job; does not change them")
+    checkpoint_every: Count = Field(
+        50, json_schema_extra=FREE, description="sampling steps between checkpoints"
+    )
     classes: tuple[NonNegativeInt, ...] | None = Field(
-        None, min_length=1, description="target classes; all of the data set's if left out"
+        None, min_length=1, description="target classes of classifiers, each once; left out: all"
     )
 
     @field_validator("seeds", "classes")
@@ -76,25 +105,31 @@ class SamplingConfig(Section):
 
 
 class Grid(Section):
-    """Rows of a table: every guide x sampler x method."""
+    """Rows of a table: every guide x sampler x method. No row stands in a table twice."""
 
-    guides: tuple[Name, ...] = Field(min_length=1)
-    samplers: tuple[Name, ...] = Field(min_length=1)
-    methods: tuple[Name, ...] = Field(min_length=1)
+    guides: tuple[Name, ...] = Field(min_length=1, description="names of `guides`")
+    samplers: tuple[Name, ...] = Field(min_length=1, description="names of `samplers`")
+    methods: tuple[Name, ...] = Field(min_length=1, description="names of `methods`")
 
 
 class FiguresConfig(Section):
-    """What the figures show."""
+    """What the figures show: the guides of the table `main`.
 
-    sampler: Name
+    Each needs a row there with the figures' sampler and with guidance `off_the_shelf` or `experts`. A table `scales`
+    adds the figures `scales` and `tradeoff`.
+    """
+
+    sampler: Name = Field(description="the sampler of the runs that are shown")
     target_class: NonNegativeInt = Field(0, description="of the gradient maps")
     timesteps: tuple[NonNegativeInt, ...] = Field(
         (920, 720, 520, 320, 120),
         min_length=1,
         max_length=20,
-        description="of the gradient maps; the nearest kept ones are shown",
+        description="of the gradient maps, less than T; the nearest kept ones are shown",
     )
     samples: Count = Field(100, description="images behind the confidence curves")
     images: Count = Field(
-        400, description="held-out images, at most, behind the curves of noisy inputs"
+        400,
+        description="images, at most, behind the curves of noisy inputs: held-out ones, or, where none with labels are "
+        "in memory, as many that are drawn for it",
     )

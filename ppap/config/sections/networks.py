@@ -1,4 +1,4 @@
-"""The guides: what they are, and where their weights come from."""
+"""Guides and judges: what they are, and where their weights come from."""
 
 from __future__ import annotations
 
@@ -13,39 +13,59 @@ from ppap.training.settings import Training
 from ppap.utils.registry import kind_of
 from ppap.utils.settings import CLASSIFICATION, Count, Name, Scale, Section
 
-# For pixels in [0, 1]; beyond these bounds single precision makes nothing or infinity of an image.
-
-
 TaskName = Annotated[str, *kind_of(TASKS)]
 
 
 class TargetsConfig(Section):
-    """Pictures whose depth, labels and the like samples are guided to show."""
+    """Pictures whose depth, labels and the like samples are guided to show, in place of classes.
 
-    count: Count = Field(100, description="held-out real pictures, where no folder is given")
+    Depth maps are larger where nearer, of any scale. Labels are whole numbers from 0, and 255 for pixels that may show
+    anything. Files are not watched: after a change, `snakemake --forcerun targets`. `ppap targets PRESET GUIDE` reads
+    them, and says what is wrong with one.
+    """
+
+    count: Count = Field(
+        100, description="how many held-out real pictures, whose depth or labels the data set knows"
+    )
     folder: str | None = Field(
         None,
-        description="of targets: maps (.npy, grey .png), or pictures that the guide itself looks at",
+        description="instead of these: a folder of files, of any depth, one target each. A map (.npy, or a .png of one "
+        "channel, grey or indexed) is the target itself, of any size: its middle square is taken. A picture in colour is "
+        "looked at by the guide, and what it sees there is the target",
     )
 
 
 class JudgeConfig(NetworkConfig):
-    """An independent network that judges the samples of the guides with its task."""
+    """An independent network, by a name of your choice, that judges the samples of the guides with its task.
+
+    There is one for each task but classification, at most, and no guide should be the same network. Without a judge of
+    its task, a guide's rows have FID, precision and recall, and no score of the task.
+    """
 
     task: TaskName = Field(description="of the guides whose samples it judges")
 
 
 class GuideConfig(NetworkConfig):
-    """An off-the-shelf model that guides, and how it is adapted to noise."""
+    """An off-the-shelf model that guides, by a name of your choice, and how it is adapted to noise."""
 
-    task: TaskName = Field(CLASSIFICATION, description="what it says of an image")
+    task: TaskName = Field(
+        CLASSIFICATION,
+        description="what it says of an image, see [Tasks](#tasks); `user:MODULE.CLASS` is "
+        "[your own](../docs/extending.md#a-task)",
+    )
     targets: TargetsConfig = Field(
-        TargetsConfig(), description="of tasks whose targets are pictures, not classes"
+        TargetsConfig(),
+        description="where the pictures come from whose depth or labels samples are guided to",
     )
     scales: dict[Name, Scale] = Field(
-        default_factory=dict, description="guidance scale by sampler, in place of the sampler's own"
+        default_factory=dict,
+        description="its guidance scale by sampler, in place of the sampler's own: `{ddim25: 0.5}`. One for every "
+        "method",
     )
-
-    stands_for: str | None = Field(None, description="architecture in the paper's tables")
-    adapter: AdapterConfig
-    experts: Training = Field(description="noise-aware training; steps are a row's total")
+    stands_for: str | None = Field(
+        None,
+        description="the architecture in the paper's tables whose printed values stand beside it: `resnet50`, `deit_s`, "
+        "`resnet18` or `resnet152`",
+    )
+    adapter: AdapterConfig = Field(description="which few parameters an expert trains")
+    experts: Training = Field(description="noise-aware training")

@@ -1,4 +1,4 @@
-"""The runtime of networks, the resources of jobs, and one optimisation."""
+"""The resources of jobs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from ppap.utils.settings import Count, Section
 
 
 class JobResources(Section):
-    """What a job of a step asks for; one that failed asks for twice as much when it is retried."""
+    """What a job of a step asks for.
+
+    One that failed asks for twice as much memory and time when it is retried, then for three times as much.
+    """
 
     mem_mb: Count = Field(2000, description="memory in MB")
     runtime: Count = Field(60, description="minutes")
@@ -16,16 +19,20 @@ class JobResources(Section):
 
 
 class Resources(Section):
-    """By step; `train_expert` holds for shared starts too, `features` for those of real images."""
+    """What jobs ask of the machine, by step. Nothing here changes a result."""
 
-    download: JobResources = JobResources()
-    pretrain: JobResources = JobResources()
-    generate: JobResources = JobResources()
-    upsample: JobResources = JobResources()
-    label: JobResources = JobResources()
-    train_expert: JobResources = JobResources()
-    sample: JobResources = JobResources(runtime=120)
-    features: JobResources = JobResources()
-    metrics: JobResources = JobResources()
-    table: JobResources = JobResources(mem_mb=1000, runtime=10)
-    figure: JobResources = JobResources(runtime=30)
+    download: JobResources = Field(JobResources(), description="weights and images of others")
+    pretrain: JobResources = Field(
+        JobResources(), description="training of what the preset trains itself"
+    )
+    generate: JobResources = Field(JobResources(), description="clean images")
+    upsample: JobResources = Field(JobResources(), description="the second stage of a cascade")
+    label: JobResources = Field(JobResources(), description="teachers' answers, and targets")
+    train_expert: JobResources = Field(JobResources(), description="experts, and shared starts")
+    sample: JobResources = Field(JobResources(runtime=120), description="guided samples")
+    features: JobResources = Field(
+        JobResources(), description="the evaluator's features, of real images too"
+    )
+    metrics: JobResources = Field(JobResources(), description="metrics")
+    table: JobResources = Field(JobResources(mem_mb=1000, runtime=10), description="tables")
+    figure: JobResources = Field(JobResources(runtime=30), description="figures")

@@ -12,7 +12,7 @@ Width = Annotated[int, Field(gt=0, le=1024)]
 
 
 class ADMArchitecture(Section):
-    """Hyper-parameters of the U-Net. The defaults are those of the public 256x256 unconditional model."""
+    """The ADM U-Net. The defaults are those of the public 256x256 unconditional model; GLIDE's stages have their own."""
 
     in_channels: Count = Field(3, description="channels of an image")
     model_channels: Annotated[int, Field(ge=2, le=65_536)] = Field(
@@ -28,11 +28,20 @@ class ADMArchitecture(Section):
         2, description="residual blocks per resolution"
     )
     attention_factors: tuple[Count, ...] = Field(
-        (8, 16, 32), description="downsampling factors with self-attention"
+        (8, 16, 32),
+        description="downsampling factors with self-attention: powers of two that the network has",
     )
-    head_channels: Count = Field(64, description="channels of an attention head")
-    norm_groups: Count = Field(32, description="groups of the group norms")
-    learn_sigma: bool = Field(True, description="the network also predicts the variance")
+    head_channels: Count = Field(
+        64,
+        description="channels of an attention head; divides those of every resolution with self-attention "
+        "(the lowest always has it)",
+    )
+    norm_groups: Count = Field(
+        32, description="groups of the group norms; divides the channels of every resolution"
+    )
+    learn_sigma: bool = Field(
+        True, description="the network predicts the variance too; not with `train`"
+    )
 
     @property
     def out_channels(self) -> int:
@@ -60,7 +69,7 @@ class ADMArchitecture(Section):
 
 
 class TextArchitecture(Section):
-    """Hyper-parameters of GLIDE's text transformer. The defaults are those of the public checkpoints."""
+    """GLIDE's text transformer. The defaults are those of the public checkpoints."""
 
     context: Annotated[int, Field(gt=0, le=4096)] = Field(
         128, description="tokens of a prompt, at most"

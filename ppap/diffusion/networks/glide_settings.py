@@ -12,7 +12,7 @@ from ppap.diffusion.networks.architectures import ADMArchitecture, TextArchitect
 from ppap.diffusion.samplers import SAMPLERS, Sampler, respaced
 from ppap.diffusion.schedules import Schedule, ScheduleName
 from ppap.utils.registry import kind_of
-from ppap.utils.settings import Count, Section
+from ppap.utils.settings import FREE, Count, Section
 
 BASE = ADMArchitecture(
     model_channels=192, channel_mult=(1, 2, 3, 4), num_res_blocks=3, attention_factors=(2, 4, 8)
@@ -21,17 +21,19 @@ UPSAMPLER = ADMArchitecture(model_channels=192)
 
 
 class UpsamplingConfig(Section):
-    """The second stage of a cascade: images of `image_size`, drawn by a diffusion model that sees the first stage's."""
+    """The second stage of a cascade draws images of `image_size` by a diffusion model that sees the first stage's."""
 
     image_size: Annotated[int, Field(gt=0, le=4096)] = Field(256, description="pixels a side")
-    noise_schedule: ScheduleName = "linear"
-    kind: Annotated[str, *kind_of(SAMPLERS)] = Field("ddim", description="of the sampler")
-    steps: Count = Field(27, description="sampling steps, out of T")
-    eta: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="as of samplers")
-    temperature: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.997, description="factor of x_T, as in GLIDE's own notebook"
+    noise_schedule: ScheduleName = Field("linear", description="how noise grows with t")
+    kind: Annotated[str, *kind_of(SAMPLERS)] = Field(
+        "ddim", description="the sampler's, as in `samplers`"
     )
-    batch_size: Count = 16
+    steps: Count = Field(27, description="sampling steps, out of T")
+    eta: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="noise, as in `samplers`")
+    temperature: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.997, description="factor of its x_T, as in GLIDE's own notebook"
+    )
+    batch_size: Count = Field(16, json_schema_extra=FREE, description="images at a time")
 
     def sampler(self, folders: list[Path]) -> Sampler:
         """Return its sampler; ConfigError if it is of the user's own and cannot be used."""
@@ -50,18 +52,31 @@ class UpsamplingConfig(Section):
 
 
 class GlideConfig(Section):
-    """GLIDE (Nichol et al. 2021): a diffusion model that is told a prompt, and one that upsamples its images."""
+    """GLIDE (Nichol et al. 2021) is a cascade.
+
+    Its base draws images of `dataset.image_size` from a prompt, which alone are guided, and its upsampler draws them
+    again, larger.
+    """
 
     base: Download = Field(description="checkpoint of the first stage, float16 or float32")
-    upsampler: Download = Field(description="checkpoint of the second stage")
+    upsampler: Download = Field(description="checkpoint of the second stage, float16 or float32")
     vocabulary: Download | None = Field(
-        None, description="GPT-2's byte pairs in tiktoken's format; for a prompt only"
+        None,
+        description="GPT-2's byte pairs in tiktoken's format (tiktoken's `r50k_base.tiktoken`); only a prompt needs it",
     )
-    prompt: str = Field("", max_length=10_000, description="what images are to show")
+    prompt: str = Field(
+        "",
+        max_length=10_000,
+        description="what the images are to show, of at most `text.context` tokens (`pip install 'ppap[glide]'`). "
+        "Another prompt needs no other download",
+    )
     prompt_scale: Annotated[float, Field(ge=0, le=1000)] = Field(
-        3.0, description="of classifier-free guidance towards the prompt; 1: none"
+        3.0,
+        description="scale of classifier-free guidance towards the prompt, which takes twice the time; 1: none",
     )
-    upsampling: UpsamplingConfig = UpsamplingConfig()
+    upsampling: UpsamplingConfig = Field(
+        UpsamplingConfig(), description="how the second stage is drawn"
+    )
     base_architecture: ADMArchitecture = Field(BASE, description="of the first stage's U-Net")
     upsampler_architecture: ADMArchitecture = Field(
         UPSAMPLER, description="of the second stage's U-Net"

@@ -9,11 +9,9 @@ from typing import Annotated, Any
 from pydantic import Field, PrivateAttr, model_validator
 
 from ppap.data.settings import Download
-from ppap.guides.libraries.library import Input, Library
-from ppap.guides.libraries.registry import WRITTEN, ModelName, library_of
+from ppap.guides.libraries.kinds import Library, ModelName, library_of
 from ppap.training.settings import Training
-from ppap.utils.errors import ConfigError
-from ppap.utils.settings import Section
+from ppap.utils.settings import FREE, Section
 
 Mean = Annotated[float, Field(ge=-1000, le=1000)]
 Deviation = Annotated[float, Field(ge=0.001, le=1000)]
@@ -30,34 +28,48 @@ def _numbers(values: Any) -> Iterator[int]:
 
 
 class NetworkConfig(Section):
-    """A vision model by name. Without `train` it has its library's weights."""
+    """A vision model: a guide, a judge or a classifier. Without `train` it has its library's weights."""
 
-    model: ModelName = Field(description=WRITTEN)
+    model: ModelName = Field(
+        description="`timm:NAME` (`timm:NAME.TAG` for certain weights), `torchvision:NAME/WEIGHTS` "
+        "(`torchvision:resnet50/IMAGENET1K_V2`, or a segmenter: "
+        "`torchvision:deeplabv3_resnet50/COCO_WITH_VOC_LABELS_V1`), `transformers:NAME_OR_FOLDER`, or "
+        "`user:MODULE.FUNCTION`; see [Models](#models)"
+    )
     options: dict[str, Any] = Field(
-        default_factory=dict, description="arguments of the model's class"
+        default_factory=dict,
+        description="arguments of the model's class, but for its channels, classes and weights, which the rest of the "
+        "preset decides; of transformers, its whole configuration",
     )
     input_size: Annotated[int, Field(gt=0, le=4096)] | None = Field(
         None,
-        description="pixels a side the model sees; images are resized. Library weights bring theirs",
+        description="pixels a side the model sees; images are resized, differentiably. Left out: the library's; needed "
+        "with `train` and for models of your own",
     )
     mean: tuple[Mean, ...] | None = Field(
         None,
         min_length=1,
-        description="of its input normalisation, in [0, 1]; left out: the weights' own, or 0.5",
+        description="of its input normalisation, for pixels in [0, 1]; one number, or one a channel. Left out: the "
+        "library's; 0.5 with `train` and for models of your own",
     )
     std: tuple[Deviation, ...] | None = Field(
-        None,
-        min_length=1,
-        description="of its input normalisation, in [0, 1]; left out: the weights' own, or 0.5",
+        None, min_length=1, description="of its input normalisation, as `mean`"
     )
     channels_last: bool = Field(
-        False, description="memory layout, as runtime.channels_last, of this network alone"
+        False,
+        json_schema_extra=FREE,
+        description="memory layout of this network alone, as `runtime.channels_last` of all: convolutions may be "
+        "faster",
     )
     train: Training | None = Field(
-        None, description="how the workflow trains it on real images; left out: library weights"
+        None,
+        description="how the workflow trains it on real images; left out: the library's weights",
     )
     weights: Download | None = Field(
-        None, description="a file in the library's format to take instead of the library's own"
+        None,
+        description="a file in the library's format to take instead of the library's own (of transformers, name a folder "
+        "in `model`): safetensors or a state dict of `torch.save`, also inside a checkpoint's `state_dict_ema`, "
+        "`model_ema`, `state_dict` or `model`",
     )
 
     _published: bool = PrivateAttr(False)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from ppap.config import Preset, reads
+from ppap.config import Preset
 from ppap.config.runs import external_models
 from ppap.workflow.layout import Layout
+from ppap.workflow.reads.networks import download_keys
 from ppap.workflow.step import Step
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Download(Step):
         return []
 
     def keys(self, preset: Preset) -> list[str]:
-        return reads.download_keys(preset, self.model)
+        return download_keys(preset, self.model)
 
     def cost(self, costs: Costs) -> Cost:
         return costs.download(self.model)

@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import torch
-from torch import Tensor
-
-from ppap.config import Preset, reads
+from ppap.config import Preset
 from ppap.config.runs import Run, evaluated, group, judged_guides
 from ppap.data.gathering import Images
 from ppap.data.shards import samples
@@ -23,6 +20,9 @@ from ppap.utils.tensor_names import TARGET
 from ppap.workflow import evaluator, targets
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
+from ppap.workflow.reads.evaluation import evaluator_keys, judged_keys
+from ppap.workflow.reads.networks import finished_keys
+from ppap.workflow.reads.sampling import target_keys
 from ppap.workflow.step import Step
 
 if TYPE_CHECKING:
@@ -82,12 +82,12 @@ class Features(Step):
 
     def keys(self, preset: Preset) -> list[str]:
         samples = [
-            *reads.target_keys(preset, self.guide),
+            *target_keys(preset, self.guide),
             "sampling.shard_size",
-            *reads.finished_keys(preset),
+            *finished_keys(preset),
         ]
-        against = [key for guide in self.against for key in reads.judged_keys(preset, guide)]
-        return [*samples, *reads.evaluator_keys(preset), *against]
+        against = [key for guide in self.against for key in judged_keys(preset, guide)]
+        return [*samples, *evaluator_keys(preset), *against]
 
     def cost(self, costs: Costs) -> Cost:
         return costs.features(len(self.methods), self.against)

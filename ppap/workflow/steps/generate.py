@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from ppap.config import Preset, reads
-from ppap.diffusion import sampling
-from ppap.utils import files, runtime
+from ppap.config import Preset
 from ppap.utils.settings import DIFFUSION
-from ppap.workflow import goals
-from ppap.workflow import networks as models
-from ppap.workflow.layout import Layout, one_of
+from ppap.workflow.layout import Layout
+from ppap.workflow.reads.experts import CLEAN
+from ppap.workflow.reads.sampling import drawing_keys
 from ppap.workflow.step import Step
 
 if TYPE_CHECKING:
@@ -42,8 +40,8 @@ class Generate(Step):
         return [layout.model(DIFFUSION)]
 
     def keys(self, preset: Preset) -> list[str]:
-        own = [*reads.CLEAN, "clean_images.sampler", "clean_images.seed"]
-        return [*own, *reads.drawing_keys(preset, preset.clean_images.sampler)]
+        own = [*CLEAN, "clean_images.sampler", "clean_images.seed"]
+        return [*own, *drawing_keys(preset, preset.clean_images.sampler)]
 
     def cost(self, costs: Costs) -> Cost:
         return costs.clean_images(self.shard)

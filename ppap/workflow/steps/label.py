@@ -7,18 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-import torch
-from torch import Tensor
-
-from ppap.config import Preset, reads
+from ppap.config import Preset
 from ppap.config.runs import taught_guides
-from ppap.data.shards import clean_images, finished_clean_images
-from ppap.experts.teacher import answers_on
-from ppap.utils import files
-from ppap.utils.mixed_precision import autocast
-from ppap.workflow import networks
-from ppap.workflow.artefacts import IMAGE, MIRROR, labels_identity
-from ppap.workflow.layout import Layout, one_of
+from ppap.workflow.layout import Layout
+from ppap.workflow.reads.experts import CLEAN
+from ppap.workflow.reads.networks import finished_keys, network_keys
 from ppap.workflow.step import Step
 
 if TYPE_CHECKING:
@@ -52,12 +45,12 @@ class Label(Step):
 
     def keys(self, preset: Preset) -> list[str]:
         own = [
-            *reads.CLEAN,
+            *CLEAN,
             "clean_images.label_shards",
-            *reads.finished_keys(preset),
+            *finished_keys(preset),
             "dataset.mirror",
         ]
-        return [*own, *reads.network_keys(preset, self.guide)]
+        return [*own, *network_keys(preset, self.guide)]
 
     def cost(self, costs: Costs) -> Cost:
         return costs.labels(self.guide, self.part)

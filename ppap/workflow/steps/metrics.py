@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
 
-from ppap.config import Preset, reads
+from ppap.config import Preset
 from ppap.config.runs import evaluated, group, judged_guides
 from ppap.data.image_files import check_statistics, reference_statistics
 from ppap.evaluation import measured, metrics, task_scores
@@ -23,6 +23,8 @@ from ppap.utils.tensor_spec import REMEDY, TensorSpec
 from ppap.workflow import artefacts, targets
 from ppap.workflow.evaluator import evaluator_of
 from ppap.workflow.layout import Layout
+from ppap.workflow.reads.networks import answer_keys
+from ppap.workflow.reads.sampling import target_keys
 from ppap.workflow.step import Step
 
 if TYPE_CHECKING:
@@ -54,9 +56,9 @@ class Metrics(Step):
     def keys(self, preset: Preset) -> list[str]:
         runs = group(preset, self.sampler, self.guide)
         guides = {guide for run in runs for guide in judged_guides(preset, run)}
-        tasks = [key for guide in guides for key in reads.answer_keys(preset, guide)]
+        tasks = [key for guide in guides for key in answer_keys(preset, guide)]
         own = ["evaluator.kind", "evaluator.neighbours", "dataset.classes", *tasks]
-        return [*reads.target_keys(preset, self.guide), *own]
+        return [*target_keys(preset, self.guide), *own]
 
     def cost(self, costs: Costs) -> Cost:
         return costs.nothing()

@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-import torch
-from torch import nn
-
-from ppap.config import Preset, reads
+from ppap.config import Preset
 from ppap.config.runs import trained_models
 from ppap.data import datasets
 from ppap.diffusion.schedules import Schedule
@@ -27,6 +24,8 @@ from ppap.utils.seeds import Stream, mix, name_seed
 from ppap.utils.settings import DIFFUSION
 from ppap.workflow import networks
 from ppap.workflow.layout import Layout
+from ppap.workflow.reads.experts import training_keys
+from ppap.workflow.reads.networks import SCHEDULE, data_keys, diffusion_keys, network_keys
 from ppap.workflow.step import Step
 
 if TYPE_CHECKING:
@@ -57,10 +56,10 @@ class Pretrain(Step):
 
     def keys(self, preset: Preset) -> list[str]:
         training = f"{preset.key(self.model)}.train"
-        common = ["seed", *reads.data_keys(preset), *reads.training_keys(training)]
+        common = ["seed", *data_keys(preset), *training_keys(training)]
         if self.model == DIFFUSION:
-            return [*common, *reads.diffusion_keys(preset), *reads.SCHEDULE]
-        return [*common, *reads.network_keys(preset, self.model), f"{training}.shift"]
+            return [*common, *diffusion_keys(preset), *SCHEDULE]
+        return [*common, *network_keys(preset, self.model), f"{training}.shift"]
 
     def cost(self, costs: Costs) -> Cost:
         return costs.pretraining(self.model)

@@ -7,20 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
-
-from ppap.config import Preset, reads
-from ppap.data import datasets
-from ppap.data.gathering import ImagesInMemory
-from ppap.data.image_files import check_statistics, reference_images
-from ppap.evaluation.features import features_of
-from ppap.utils import files, runtime, tensor_spec
-from ppap.utils.settings import REFERENCE
-from ppap.utils.tensor_names import IMAGES, MU, SIGMA
-from ppap.workflow import evaluator
+from ppap.config import Preset
 from ppap.workflow.layout import Layout
+from ppap.workflow.reads.evaluation import evaluator_keys, reference_data_keys
 from ppap.workflow.step import Step
 
 if TYPE_CHECKING:
@@ -45,7 +34,7 @@ class ReferenceFeatures(Step):
         return [*layout.judges, *layout.reference_images]
 
     def keys(self, preset: Preset) -> list[str]:
-        return [*reads.evaluator_keys(preset), *reads.reference_data_keys(preset)]
+        return [*evaluator_keys(preset), *reference_data_keys(preset)]
 
     def cost(self, costs: Costs) -> Cost:
         return costs.reference_features()

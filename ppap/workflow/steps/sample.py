@@ -7,20 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
-
-from ppap.config import Preset, reads
+from ppap.config import Preset
 from ppap.config.runs import Run, all_runs
 from ppap.diffusion import sampling
 from ppap.utils import files, runtime
 from ppap.utils.checkpoint import Checkpoint
 from ppap.utils.settings import DIFFUSION
-from ppap.workflow import goals, targets
-from ppap.workflow import networks as models
-from ppap.workflow.artefacts import TARGET, samples_identity
-from ppap.workflow.layout import Layout, one_of
+from ppap.workflow.layout import Layout
+from ppap.workflow.reads.sampling import drawing_keys, real_keys, run_keys, target_keys
 from ppap.workflow.step import Step
 
 if TYPE_CHECKING:
@@ -62,11 +56,11 @@ class Sample(Step):
         return layout.numbered(self.guide) or layout.dataset
 
     def keys(self, preset: Preset) -> list[str]:
-        numbers = [*reads.target_keys(preset, self.guide), "sampling.shard_size"]
-        own = [*numbers, *reads.run_keys(preset, *self.drawn)]
+        numbers = [*target_keys(preset, self.guide), "sampling.shard_size"]
+        own = [*numbers, *run_keys(preset, *self.drawn)]
         if preset.guidance(self.method).drawn:
-            return [*own, *reads.drawing_keys(preset, self.sampler)]
-        return [*own, *reads.real_keys(preset, self.drawn)]
+            return [*own, *drawing_keys(preset, self.sampler)]
+        return [*own, *real_keys(preset, self.drawn)]
 
     def cost(self, costs: Costs) -> Cost:
         return costs.samples(self.drawn, self.shard)

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from ppap.config import Preset, reads
-from ppap.utils import files
-from ppap.workflow import table_rows
+from ppap.config import Preset
 from ppap.workflow.layout import Layout
+from ppap.workflow.reads.tables import table_keys
 from ppap.workflow.step import Report, Step
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ class Table(Step):
         return {"table": self.table.replace("_", "-")}
 
     def keys(self, preset: Preset) -> list[str]:
-        return reads.table_keys(preset, self.table)
+        return table_keys(preset, self.table)
 
     def cost(self, costs: Costs) -> Cost:
         return costs.nothing()

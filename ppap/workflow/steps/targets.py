@@ -7,10 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-import torch
-from torch import Tensor
-
-from ppap.config import Preset, reads
+from ppap.config import Preset
 from ppap.config.runs import shown_guides
 from ppap.data import datasets
 from ppap.guides.target_files import target_paths, targets_in
@@ -20,6 +17,7 @@ from ppap.workflow import artefacts, targets
 from ppap.workflow import networks as models
 from ppap.workflow.artefacts import PICTURE, TARGET
 from ppap.workflow.layout import Layout
+from ppap.workflow.reads.sampling import targets_file_keys
 from ppap.workflow.step import Step
 
 if TYPE_CHECKING:
@@ -49,7 +47,7 @@ class Targets(Step):
         return [layout.model(self.guide)]
 
     def keys(self, preset: Preset) -> list[str]:
-        return reads.targets_file_keys(preset, self.guide)
+        return targets_file_keys(preset, self.guide)
 
     def cost(self, costs: Costs) -> Cost:
         return costs.nothing()

@@ -7,14 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from ppap.config import Preset, reads
-from ppap.config.runs import banks, expert_steps, has_warm_start, warm_name
-from ppap.experts.expert import Expert, check_experts, read_expert
-from ppap.experts.header import Purpose
-from ppap.utils.errors import ConfigError
-from ppap.workflow.experts import train_and_write
+from ppap.config import Preset
+from ppap.config.runs import banks, expert_steps, has_warm_start
 from ppap.workflow.layout import Layout
-from ppap.workflow.purposes import purpose_of
+from ppap.workflow.reads.experts import lesson_keys, student_keys
 from ppap.workflow.step import Step
 
 if TYPE_CHECKING:
@@ -57,8 +53,8 @@ class TrainExpert(Step):
         share = ["experts.warm_share"] if has_warm_start(preset, method) else []
         return [
             *(f"methods.{self.method}.{key}" for key in own),
-            *reads.lesson_keys(preset, self.guide, str(method.supervision)),
-            *reads.student_keys(preset, self.guide, str(method.trainable)),
+            *lesson_keys(preset, self.guide, str(method.supervision)),
+            *student_keys(preset, self.guide, str(method.trainable)),
             *("experts.allocation", "experts.warm_start"),
             *share,
         ]

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from ppap.config import Preset, reads
-from ppap.data.shards import clean_images
+from ppap.config import Preset
 from ppap.utils.settings import DIFFUSION
-from ppap.workflow import goals
-from ppap.workflow.layout import Layout, one_of
+from ppap.workflow.layout import Layout
+from ppap.workflow.reads.experts import CLEAN
+from ppap.workflow.reads.networks import IMAGE
+from ppap.workflow.reads.sampling import upsampling_keys
 from ppap.workflow.step import Step
 from ppap.workflow.steps.upsample_samples import write_upsampled
 
@@ -42,8 +43,8 @@ class UpsampleClean(Step):
         return [layout.model(DIFFUSION), layout.clean(self.shard)]
 
     def keys(self, preset: Preset) -> list[str]:
-        own = [*reads.CLEAN, "clean_images.seed", *reads.IMAGE]
-        return [*own, *reads.upsampling_keys(preset)]
+        own = [*CLEAN, "clean_images.seed", *IMAGE]
+        return [*own, *upsampling_keys(preset)]
 
     def cost(self, costs: Costs) -> Cost:
         return costs.upsampled(costs.layout.clean_sizes[self.shard])

@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-import torch
-
-from ppap.config import Preset, reads
+from ppap.config import Preset
 from ppap.config.runs import Run, all_runs
 from ppap.data.shards import ShardedImages, drawn_shard
 from ppap.diffusion import sampling
 from ppap.utils import files, runtime
 from ppap.utils.settings import DIFFUSION
-from ppap.workflow import goals
-from ppap.workflow import networks as models
-from ppap.workflow.layout import Layout, one_of
+from ppap.workflow.layout import Layout
+from ppap.workflow.reads.networks import IMAGE
+from ppap.workflow.reads.sampling import upsampling_keys
 from ppap.workflow.step import Step
 
 if TYPE_CHECKING:
@@ -58,8 +56,8 @@ class UpsampleSamples(Step):
         return [layout.model(DIFFUSION), layout.samples(self.drawn, self.shard)]
 
     def keys(self, preset: Preset) -> list[str]:
-        own = ["sampling.samples", "sampling.seeds", "sampling.shard_size", *reads.IMAGE]
-        return [*own, *reads.upsampling_keys(preset)]
+        own = ["sampling.samples", "sampling.seeds", "sampling.shard_size", *IMAGE]
+        return [*own, *upsampling_keys(preset)]
 
     def cost(self, costs: Costs) -> Cost:
         return costs.upsampled(costs.layout.sample_sizes[self.shard])

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from ppap.config import Preset, reads
+from ppap.config import Preset
 from ppap.config.runs import banks, has_warm_start, warm_name, warm_steps
 from ppap.workflow.experts import train_and_write
 from ppap.workflow.layout import Layout
-from ppap.workflow.purposes import purpose
+from ppap.workflow.reads.experts import lesson_keys, student_keys
 from ppap.workflow.step import Step
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ class WarmStart(Step):
         return [layout.model(self.guide), *layout.examples(self.guide, self.supervision)]
 
     def keys(self, preset: Preset) -> list[str]:
-        examples = reads.lesson_keys(preset, self.guide, self.supervision)
-        training = reads.student_keys(preset, self.guide, self.trainable)
-        return [*examples, *training, "experts.warm_share"]
+        lesson = lesson_keys(preset, self.guide, self.supervision)
+        student = student_keys(preset, self.guide, self.trainable)
+        return [*lesson, *student, "experts.warm_share"]
 
     def cost(self, costs: Costs) -> Cost:
         return costs.warm_start(self.guide, self.trainable)
