@@ -139,10 +139,8 @@ def learn_from(folder: Path, paths: list[Path]) -> None:
     from ppap.experts.distillation import train_expert
     from ppap.experts.examples import AnsweredImages
     from ppap.experts.teacher import answers_on
-    from ppap.training.loop import Session
-    from ppap.utils.checkpoint import Unkept
+    from ppap.training.loop import TrainingRun
     from ppap.workflow import networks as models
-    from ppap.workflow.targets import task_of
 
     layout = layout_of(folder, small(1))
     preset, guide = layout.preset, models.load_guide(layout, GUIDE)
@@ -150,12 +148,16 @@ def learn_from(folder: Path, paths: list[Path]) -> None:
     batches = torch.arange(len(images)).split(100)
     answers = answers_on(guide, images, batches, mirror=False, dtype=torch.float16)
     spec, schedule = preset.guides[GUIDE], preset.schedule(SAMPLER)
-    training = spec.experts.model_copy(update={"steps": 5 * len(paths), "batch_size": 64})
-    timesteps, task = range(len(schedule)), task_of(preset, GUIDE)
-    student = Student(task, schedule, timesteps, training, spec.adapter, True, preset.experts)
-    session = Session("expert", 0, Unkept())
-    with of_a_teacher_ahead(teaching, session.seed_at, training.steps) as lesson:
-        learn(guide, student, lesson, session, device)
+    train_expert(
+        guide,
+        AnsweredImages(images, answers, mirror=False),
+        schedule=schedule,
+        timesteps=range(len(schedule)),
+        training=spec.experts.model_copy(update={"steps": 5 * len(paths), "batch_size": 64}),
+        adapter=spec.adapter,
+        settings=preset.experts,
+        run=TrainingRun("expert", 0),
+    )
 
 
 def jobs(folder: Path, size: int) -> Growth:

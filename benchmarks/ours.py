@@ -17,11 +17,10 @@ from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import GUIDANCE, GuidanceCall, NoGuidance
 from ppap.diffusion.samplers import State, ddim
 from ppap.diffusion.sampling import noise_state, trajectory
-from ppap.experts.distillation import Student, learn
-from ppap.experts.lessons import Lesson
+from ppap.experts.distillation import train_expert
+from ppap.experts.examples import Batch, Batches
 from ppap.guides.tasks.classification import class_log_probability
-from ppap.training.loop import Session
-from ppap.utils.checkpoint import Unkept
+from ppap.training.loop import TrainingRun
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
 
@@ -121,6 +120,15 @@ def training(setting: Setting, guide: str) -> Work:
     def run(watch: Stopwatch) -> None:
         length = {"steps": watch.needed, "checkpoint_every": watch.needed}
         with contextlib.redirect_stderr(io.StringIO()):  # its bar
-            learn(network, student, lesson, Session("benchmark", 0, Unkept()), setting.device)
+            train_expert(
+                network,
+                Timed(watch),
+                schedule=networks.full_schedule(preset),
+                timesteps=range(preset.diffusion.timesteps // networks.EXPERTS),
+                training=spec.experts.model_copy(update=length),
+                adapter=spec.adapter,
+                settings=preset.experts,
+                run=TrainingRun("benchmark", 0),
+            )
 
     return run

@@ -10,9 +10,9 @@ from torch import Tensor
 from benchmarks.timing import Stopwatch, Work
 from ppap.config import Preset
 from ppap.diffusion.sampling import Seeds
-from ppap.experts.lessons import Lesson
-from ppap.utils import runtime
-from ppap.utils.runtime import Runtime
+from ppap.experts.examples import Batch
+from ppap.utils.device import Runtime, device_of
+from ppap.utils.mixed_precision import autocast
 
 SCALE = 7.5
 """Of guidance, as in the paper."""

@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING, Any
 from ppap.utils.errors import PPAPError
 
 if TYPE_CHECKING:
-    from ppap.api.diffusion import load_adm, load_pipeline
-    from ppap.api.guides import load_guide, wrap_guide
-    from ppap.api.runs import FinishedRun, open_run
-    from ppap.data.datasets import to_tensor, to_uint8
+    from ppap.data.images import to_tensor, to_uint8
     from ppap.diffusion.diffusers_pipelines import guided
+    from ppap.diffusion.loading import load_adm, load_pipeline
     from ppap.diffusion.model import DiffusionModel
     from ppap.diffusion.sampling import SamplingStep, sample, sampling_steps
     from ppap.diffusion.schedules import Schedule
@@ -34,24 +32,24 @@ _PLACES = {
     "AdapterConfig": "experts.settings",
     "DiffusionModel": "diffusion.model",
     "ExpertBank": "experts.bank",
-    "FinishedRun": "api.runs",
+    "FinishedRun": "workflow.finished_run",
     "Goal": "guides.goal",
     "Guide": "guides.guide",
     "SamplingStep": "diffusion.sampling",
     "Schedule": "diffusion.schedules",
     "Training": "training.settings",
     "guided": "diffusion.diffusers_pipelines",
-    "load_adm": "api.diffusion",
+    "load_adm": "diffusion.loading",
     "load_experts": "experts.bank",
-    "load_guide": "api.guides",
-    "load_pipeline": "api.diffusion",
-    "open_run": "api.runs",
+    "load_guide": "guides.loading",
+    "load_pipeline": "diffusion.loading",
+    "open_run": "workflow.finished_run",
     "sample": "diffusion.sampling",
     "sampling_steps": "diffusion.sampling",
-    "to_tensor": "data.datasets",
-    "to_uint8": "data.datasets",
+    "to_tensor": "data.images",
+    "to_uint8": "data.images",
     "train_experts": "experts.ensemble",
-    "wrap_guide": "api.guides",
+    "wrap_guide": "guides.loading",
 }
 
 __all__ = [

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ppap.workflow.check.preset import problems
 
 from ppap import config as presets
 from ppap.data.downloads import Downloads
@@ -19,7 +20,6 @@ from ppap.utils import files
 from ppap.utils.errors import ConfigError, DataError
 from ppap.workflow import external
 from ppap.workflow import networks as models
-from ppap.workflow.check.preset import problems
 from ppap.workflow.layout import Layout
 from ppap.workflow.reads.networks import diffusion_keys, download_keys
 from ppap.workflow.reads.sampling import upsampling_keys

@@ -16,10 +16,10 @@ import torch
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ppap.data.dataset_kinds import DATASETS
 
 from ppap import config as presets
 from ppap.data import datasets
-from ppap.data.dataset_kinds import DATASETS
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
 from tests.conftest import ROOT, SMOKE, Done, ppap

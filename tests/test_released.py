@@ -21,7 +21,8 @@ from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import NoisyInputGuidance, guidance_towards
 from ppap.diffusion.networks.adm import ADM
 from ppap.diffusion.sampling import noise_state, trajectory
-from ppap.experts.bank import ExpertBank, read_expert
+from ppap.experts.bank import ExpertBank
+from ppap.experts.expert import read_expert
 from ppap.guides.tasks.classification import class_log_probability
 from ppap.utils import files
 from ppap.workflow import networks as models

@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ppap.cli import completion
-from ppap.config import Preset, runs
-from ppap.config.runs import Run, known
-from ppap.utils.errors import ConfigError
-from ppap.utils.settings import UNGUIDED
-from ppap.workflow.layout import Layout
+
+if TYPE_CHECKING:
+    from ppap.workflow.layout import Layout
 
 PresetName = Annotated[
     str,

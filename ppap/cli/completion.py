@@ -8,13 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import typer
-import yaml
-
-from ppap import config as presets
-from ppap.report.figures import figure_names as names_of_figures
-from ppap.utils.errors import ConfigError
-from ppap.utils.settings import UNGUIDED
-from ppap.workflow.figures import figure_names as names_of_figures
 
 Completer = Callable[[typer.Context, str], list[str]]
 
@@ -42,30 +35,10 @@ def _read(path: Path) -> dict[str, Any]:
     """Read a preset as plain YAML; nothing, if it is none."""
     import yaml
 
-
-def _named(context: typer.Context) -> Path:
-    """The preset's file. An option whose value is being typed keeps the arguments before it from being told apart."""
-    named = context.params.get("preset") or next(iter(context.args), "")
-    return presets.find(str(named))
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
-
-
-def _section(content: bytes, name: str) -> Iterable[str]:
-    with contextlib.suppress(yaml.YAMLError):
-        found: Any = yaml.safe_load(content)
-        section = found.get(name) if isinstance(found, dict) else None
-        return section if isinstance(section, dict) else ()
-    return ()
-
-
-def _starting(words: Iterable[str], incomplete: str) -> list[str]:
-    return [word for word in map(str, words) if word.startswith(incomplete)]
+    with contextlib.suppress(OSError, yaml.YAMLError):
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return content if isinstance(content, dict) else {}
+    return {}
 
 
 guide_names = names_in("guides")

@@ -80,11 +80,3 @@ def schema() -> None:
     from ppap import config as presets
 
     print(presets.json_schema(), end="")
-
-
-@config_app.command("reference")
-def config_reference(page: Path) -> None:
-    """Write the explanation of every key into a Markdown page, between its two marks (config/README.md has it)."""
-    from ppap.config.reference import with_keys
-
-    page.write_text(with_keys(page.read_text(encoding="utf-8"), page), encoding="utf-8")

@@ -10,8 +10,11 @@ import typer
 
 from ppap.cli import completion
 from ppap.cli.arguments import PresetName, open_preset
-from ppap.config.runs import known
+from ppap.config import Preset
+from ppap.config.guidance_scales import guidance_scale
+from ppap.config.runs import Run, known
 from ppap.utils.errors import ConfigError
+from ppap.utils.mixed_precision import autocast
 from ppap.workflow.layout import Layout
 
 if TYPE_CHECKING:
@@ -69,7 +72,6 @@ def guide(
 
     Needs the preset's networks and experts: `snakemake experts` makes them.
     """
-    from ppap.config.contents import known
     from ppap.report.sheet import check_format, write_sheet
     from ppap.utils import files
 
@@ -122,7 +124,7 @@ def _wanted(layout: Layout, run: Run, text: str, scale: float | None) -> tuple[G
     from ppap.workflow.targets import named
 
     target, picture = named(layout, text, run.guide, load_guide(layout, run.guide))
-    scale = layout.preset.scale(run.sampler, run.guide) if scale is None else scale
+    scale = guidance_scale(layout.preset, run.sampler, run.guide) if scale is None else scale
     goal = Goal(guide_of(layout, run), target, scale)
     title = f"{run.guide}: {Path(text).name}"
     return goal, Asked(title, goal.task, target[0], None if picture is None else picture[0].numpy())
@@ -133,11 +135,10 @@ def _drawn(
 ) -> NDArray[np.uint8]:
     """Draw images that are guided to all goals at once, finished ones of a cascade: uint8 (count, H, W, C)."""
     from ppap.diffusion.sampling import sample, upsample
-    from ppap.utils import runtime
     from ppap.workflow.networks import load_model, load_second_stage
 
     preset, spec = layout.preset, layout.preset.diffusion.upsampling
-    with runtime.autocast(preset.runtime):
+    with autocast(preset.runtime):
         images = sample(
             load_model(layout, preset.runtime),
             count,

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ppap import config as presets
 from ppap.cli import completion
 from ppap.cli.arguments import PresetName, Started, open_preset
 from ppap.config.runs import all_runs

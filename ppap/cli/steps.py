@@ -16,9 +16,6 @@ from ppap.cli.arguments import (
     TableName,
     open_preset,
 )
-from ppap.config import runs
-from ppap.config.runs import known
-from ppap.utils import heartbeat
 from ppap.utils.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -187,7 +184,7 @@ def figure(
 def _run(rule: str, preset_name: str, **named: Any) -> None:
     """Run the job of a step with these wildcards; ConfigError if the preset has no guide, method or sampler of a name."""
     from ppap.config import runs
-    from ppap.config.contents import known
+    from ppap.config.runs import known
     from ppap.utils.settings import UNGUIDED
     from ppap.workflow.steps import STEPS
 
@@ -213,7 +210,7 @@ def _run(rule: str, preset_name: str, **named: Any) -> None:
 def _run_of(preset: Preset, sampler: str, guide: str, method: str) -> Run:
     """Find the run that holds these samples; ConfigError if a name is unknown."""
     from ppap.config import runs
-    from ppap.config.contents import known
+    from ppap.config.runs import known
 
     known(preset, "samplers", sampler)
     known(preset, "methods", method)

@@ -18,8 +18,9 @@ from ppap.config.sections.experiment import (
 )
 from ppap.config.sections.networks import GuideConfig, JudgeConfig
 from ppap.config.sections.running import Resources
-from ppap.data.settings import DatasetConfig, Download
-from ppap.diffusion.guidance_kinds import GUIDANCE, GuidanceKind
+from ppap.data.datasets import DatasetConfig
+from ppap.data.settings import Download
+from ppap.diffusion.guidance import GUIDANCE, Guidance
 from ppap.diffusion.noise_ranges import noise_ranges
 from ppap.diffusion.samplers import SAMPLERS, Sampler, respaced
 from ppap.diffusion.schedules import Schedule
@@ -32,8 +33,16 @@ from ppap.guides.tasks.task import Task
 from ppap.training.settings import Training
 from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError
-from ppap.utils.runtime import Runtime
-from ppap.utils.settings import CLASSIFIER, DIFFUSION, EVALUATOR, FREE, Name, Section, Seed
+from ppap.utils.settings import (
+    CLASSIFICATION,
+    CLASSIFIER,
+    DIFFUSION,
+    EVALUATOR,
+    FREE,
+    Name,
+    Section,
+    Seed,
+)
 
 FOLDER = "folder"
 """Where a preset's file lies, in the context of its validation; the working folder if it is not given."""

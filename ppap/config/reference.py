@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -126,8 +127,8 @@ def _value(schema: dict[str, Any], links: dict[str, str]) -> str:
         return f"by name: {_value(inner, links)}" if inner else "arguments"
     if kind == "string" and "user:" in schema.get("pattern", ""):
         return "`user:MODULE.NAME`"
-    low, high = schema.get("minimum"), schema.get("maximum")
-    bounds = f", {low:g} to {high:g}" if None not in (low, high) and high <= 10_000 else ""
+    low, high = schema.get("minimum"), schema.get("maximum", math.inf)
+    bounds = f", {low:g} to {high:g}" if low is not None and high <= 10_000 else ""
     words = {"integer": "whole number", "number": "number", "boolean": "`true`, `false`"}
     return words.get(str(kind), "text") + bounds
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ppap.config.preset import Preset
 from ppap.config.sections.experiment import MethodConfig
+from ppap.evaluation.measured import Run as Run
 from ppap.utils.errors import ConfigError
 from ppap.utils.settings import DATASET, DIFFUSION, UNGUIDED
 
@@ -19,14 +18,6 @@ def known(preset: Preset, kind: str, name: str) -> None:
         raise ConfigError(
             f"{kind}: preset {preset.name} has no '{name}' (it has {', '.join(names)})"
         )
-
-
-class Run(NamedTuple):
-    """One guided sample set. A run without guidance has the guide `unguided`."""
-
-    sampler: str
-    guide: str
-    method: str
 
 
 def table_runs(preset: Preset, table: str) -> list[Run]:

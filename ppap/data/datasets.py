@@ -21,10 +21,7 @@ from ppap.utils import tensor_spec
 from ppap.utils.errors import ConfigError, DataError
 from ppap.utils.registry import Registry, kind_of
 from ppap.utils.seeds import Stream, mix
-from ppap.utils.settings import DATASET
-from ppap.workflow import artefacts
-from ppap.workflow.artefacts import IMAGES, LABELS
-from ppap.workflow.layout import Layout
+from ppap.utils.settings import DATASET, FREE, Section
 
 CLASSIFICATION, DEPTH, SEGMENTATION = "classification", "depth", "segmentation"
 Split = Literal["train", "holdout"]
@@ -163,28 +160,49 @@ DATASETS: Registry[DatasetKind] = Registry(
 
 
 class DatasetConfig(Section):
-    """Real images: they train what the preset trains itself and the supervised rows."""
+    """Real images: they train what the preset trains itself and the supervised rows, and are the reference of FID.
+
+    Digits are 8 pixels a side, grey, of 10 classes, if anything is trained on them or judged by them. Shapes are in
+    colour, of any size, of 4 classes (disc, square, triangle, ring) and 5 segments (the same, after the background).
+    Only experts learn from an `image_folder`; what a preset trains itself (`train`) needs one of the other kinds.
+    """
 
     kind: Annotated[str, *kind_of(DATASETS)] = Field(
         "digits",
-        description="UCI digits inside scikit-learn, solids drawn here, a folder, or one of torch-fidelity's",
+        description="`digits`: UCI handwritten digits, inside scikit-learn; `shapes`: one to three solids on a floor, drawn "
+        "here, whose class (of the largest), depth and labels are known exactly; `image_folder`: one folder a class, as "
+        "in torchvision, classes in the order of their folders' names (for ImageNet: sorted synsets); `registered`: a "
+        "data set that torch-fidelity knows; `none`: no real images, where nothing is taught by labels or compared "
+        "with them",
     )
-    path: str | None = Field(None, description="image_folder: the folder, one folder in it a class")
-    name: str | None = Field(None, description="registered: the data set's name in torch-fidelity")
+    path: str | None = Field(
+        None, json_schema_extra=FREE, description="of `image_folder`: the folder"
+    )
+    name: str | None = Field(
+        None, description="of `registered`: the data set's name, such as `cifar10-train`"
+    )
     pictures: Annotated[int, Field(gt=0, le=1_000_000)] | None = Field(
-        None, description="shapes: how many are drawn, held-out ones included"
+        None, description="of `shapes`: how many are drawn, held-out ones included"
     )
     image_size: Annotated[int, Field(gt=0, le=4096)] = Field(8, description="pixels a side")
-    channels: Literal[1, 3] = Field(1, description="1 grey, 3 colour")
-    classes: Annotated[int, Field(gt=0, le=1_000_000)] = 10
+    channels: Literal[1, 3] = Field(1, description="1 grey, 3 colour (every kind but digits)")
+    classes: Annotated[int, Field(gt=0, le=1_000_000)] = Field(
+        10, description="number of classes: of a classifier, and of `sampling.classes`"
+    )
     segments: Annotated[int, Field(gt=1, le=10_000)] | None = Field(
-        None, description="labels of a label map, background included; segmentation needs it"
+        None,
+        description="number of labels of a label map, background (0) included; the task `segmentation` needs it",
     )
     holdout: Annotated[float, Field(ge=0.02, le=0.9)] = Field(
-        0.2, description="share never trained on"
+        0.2, description="share never trained on; off-the-shelf accuracy is measured there"
     )
-    mirror: bool = Field(False, description="mirroring an image keeps its class")
-    class_names: tuple[str, ...] = Field((), description="for figures; empty: numbers")
+    mirror: bool = Field(
+        False, description="a mirror image keeps its class: teachers label both, experts see both"
+    )
+    class_names: tuple[str, ...] = Field(
+        (),
+        description="for figures, one for each class; left out: what the guide's library calls them, else numbers",
+    )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -233,13 +251,9 @@ class RealImages(NamedTuple):
     def first(self, count: int) -> RealImages:
         return RealImages(self.images[:count], {n: t[:count] for n, t in self.truths.items()})
 
-    def truth_of(self, preset: Preset, model: str) -> Tensor:
-        """What is true of them for the task of a guide, a judge or the evaluator: (N, ...)."""
-        from ppap.workflow.targets import task_of
-
-        task = task_of(preset, model)
-        seen = to_tensor(self.images) if preset.task(model).own_truth else torch.empty(0)
-        return task.truth(seen, self.truths, preset.task_name(model))
+    def truth_of(self, task: Teller, name: str) -> Tensor:
+        """Return what is true of them for the task of this name: (N, ...). ConfigError if nobody knows it."""
+        return task.truth(to_tensor(self.images), self.truths, name)
 
 
 def load(data: DatasetConfig, split: Split, file: Path | None = None) -> RealImages:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Literal, cast
 from pydantic import Field
 from torch import Tensor, nn
 
-from ppap.data.settings import DatasetConfig
-from ppap.evaluation.evaluator import COMPARED, Evaluator, Extractor
+from ppap.data.datasets import DatasetConfig
+from ppap.evaluation.evaluator import COMPARED, NEIGHBOURS, Evaluator, Extractor
 from ppap.guides.libraries.settings import NetworkConfig
-from ppap.utils.runtime import Runtime
+from ppap.utils.device import Runtime
 from ppap.utils.settings import EVALUATOR, Count
 from ppap.utils.tensor_names import FEATURES, LOGITS
 
@@ -21,10 +21,14 @@ if TYPE_CHECKING:
 
 
 class ClassifierEvaluator(Evaluator, NetworkConfig):
-    """An independent classifier; its features give FID, IS, precision and recall."""
+    """The evaluator `kind: classifier`: an independent classifier of timm or of your own.
 
-    kind: Literal["classifier"] = "classifier"
-    neighbours: Count = Field(3, description="k of precision and recall")
+    Its penultimate features give FID, precision and recall, its logits the Inception Score and the target-class rate.
+    The data set's training images are the reference.
+    """
+
+    kind: Literal["classifier"] = Field("classifier", description="an independent classifier")
+    neighbours: Count = Field(3, description=NEIGHBOURS)
     compared: Count = Field(10_000, description=COMPARED)
 
     @property

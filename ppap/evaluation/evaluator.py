@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
-from ppap.data.settings import DatasetConfig, Download, ReferenceConfig
+from ppap.data.datasets import DatasetConfig
+from ppap.data.settings import Download, ReferenceConfig
 from ppap.guides.libraries.settings import NetworkConfig
 from ppap.utils import files, tensor_spec
+from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError
-from ppap.utils.runtime import Runtime
 from ppap.utils.settings import REFERENCE
 from ppap.utils.tensor_names import FEATURES, LOGITS, PREDICTED
 from ppap.utils.tensor_spec import TensorSpec
@@ -21,7 +22,11 @@ from ppap.utils.tensor_spec import TensorSpec
 if TYPE_CHECKING:
     from ppap.data.downloads import Downloads
 
-COMPARED = "the data set's images that samples are compared with, at most"
+NEIGHBOURS = "k of precision and recall, less than `sampling.samples`"
+COMPARED = (
+    "how many of the data set's own images samples are compared with, at most: precision and recall hold every two "
+    "against each other, which takes memory and time with the square"
+)
 
 
 @dataclass(frozen=True)

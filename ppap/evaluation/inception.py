@@ -10,13 +10,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from ppap.data.datasets import DatasetConfig
 from ppap.data.image_files import INCEPTION_FEATURES
-from ppap.data.settings import DatasetConfig, Download, ReferenceConfig
-from ppap.evaluation.evaluator import Evaluator, Extractor, describe, predicted
+from ppap.data.settings import Download, ReferenceConfig
+from ppap.evaluation.evaluator import NEIGHBOURS, Evaluator, Extractor, describe, predicted
 from ppap.guides.libraries.settings import NetworkConfig
 from ppap.utils import runtime as runtimes
 from ppap.utils import tensor_spec
-from ppap.utils.runtime import Runtime
+from ppap.utils.device import Runtime
 from ppap.utils.settings import CLASSIFIER, EVALUATOR, Count, Section
 from ppap.utils.tensor_names import FEATURES, LOGITS, PREDICTED
 from ppap.utils.tensor_spec import TensorSpec
@@ -29,15 +30,17 @@ CLASSES = 1008  # of its logits, which are its own
 
 
 class InceptionEvaluator(Evaluator, Section):
-    """torch-fidelity's Inception v3 of the original FID, for RGB images."""
+    """The evaluator `kind: inception`: torch-fidelity's Inception v3 of the original FID, for RGB images."""
 
-    kind: Literal["inception"]
+    kind: Literal["inception"] = Field(description="Inception v3")
     weights: Download = Field(description="torch-fidelity's weights file")
-    reference: ReferenceConfig
+    reference: ReferenceConfig = Field(description="what samples are compared with")
     classifier: NetworkConfig | None = Field(
-        None, description="sees the target class or not; left out: that column stays empty"
+        None,
+        description="a network as for a guide, that no guide should be: it gives the target-class rate; left out: that "
+        "column stays empty",
     )
-    neighbours: Count = Field(3, description="k of precision and recall")
+    neighbours: Count = Field(3, description=NEIGHBOURS)
 
     as_in_print: ClassVar[bool] = True
     has_statistics: ClassVar[bool] = True

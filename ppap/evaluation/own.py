@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ppap.data.settings import ReferenceConfig
 from ppap.evaluation.evaluator import (
     COMPARED,
+    NEIGHBOURS,
     Evaluator,
     Extractor,
     check_answers,
@@ -23,8 +24,8 @@ from ppap.evaluation.evaluator import (
 )
 from ppap.utils import files, user_code
 from ppap.utils import runtime as runtimes
+from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError
-from ppap.utils.runtime import Runtime
 from ppap.utils.settings import EVALUATOR, Count, Section
 from ppap.utils.tensor_names import FEATURES, LOGITS, PREDICTED
 from ppap.utils.tensor_spec import TensorSpec
@@ -37,18 +38,18 @@ def _named_rightly(kind: str) -> str:
 
 
 class UserEvaluator(Evaluator, Section):
-    """A class of the user's own that gives features and logits of images."""
+    """The evaluator `kind: user:MODULE.CLASS`: [your own class](../docs/extending.md), which gives features and logits."""
 
     kind: Annotated[
         str,
         AfterValidator(_named_rightly),
         WithJsonSchema({"pattern": user_code.PATTERN, "type": "string"}),
-    ] = Field(description="user:MODULE.CLASS")
+    ] = Field(description="the class")
     options: dict[str, Any] = Field(default_factory=dict, description="arguments of the class")
     reference: ReferenceConfig | None = Field(
         None, description="what samples are compared with; left out: the data set's training images"
     )
-    neighbours: Count = Field(3, description="k of precision and recall")
+    neighbours: Count = Field(3, description=NEIGHBOURS)
     compared: Count = Field(10_000, description=COMPARED)
 
     counts_classes: ClassVar[bool] = True

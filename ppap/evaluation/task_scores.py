@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from ppap.data import datasets
-from ppap.data.gathering import Images
-from ppap.evaluation.features import batches, in_batches
+from ppap.data.loading import Images, batches
 from ppap.guides.tasks.classification import hits
 from ppap.guides.tasks.task import Task
 from ppap.utils.tensor_spec import Spec, TensorSpec, dtype_of
@@ -34,8 +33,8 @@ def picture_statistics(
 
     `targets` (M, ...) are all targets, of which sample i has the one at place `numbers[i]`.
     """
-    parts, chosen = [], batches(len(images), batch_size)
-    for places, batch in zip(chosen, in_batches(images, chosen, device), strict=True):
+    parts, indices = [], torch.arange(len(images)).split(batch_size)
+    for places, batch in zip(indices, batches(images, indices, device), strict=True):
         wanted = targets[numbers[places]].to(device)
         parts.append(task.statistics(judge(datasets.to_tensor(batch)).float(), wanted))
     return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}

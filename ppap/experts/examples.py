@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ppap.data import augmentation, datasets, loading, streams
+from ppap.data import augmentation, datasets, loading
+from ppap.data.datasets import DatasetConfig
 from ppap.data.loading import Images
-from ppap.data.settings import DatasetConfig
 from ppap.guides.tasks.task import Task
 from ppap.training.loop import TrainingRun
 
@@ -117,7 +117,7 @@ class StreamedImages:
     from_teacher = False
 
     def batches(self, batch_size: int, run: TrainingRun, device: torch.device) -> Batches:
-        read = streams.training_batches(self.dataset, batch_size, run.seed, device)
+        read = datasets.training_batches(self.dataset, batch_size, run.seed, device)
         return lambda step: Batch(*read(step))
 
 

@@ -16,13 +16,7 @@ from torch import Tensor
 
 from ppap.experts import lora as adapters
 from ppap.experts.expert import Expert
-from ppap.experts.header import (
-    NORMALISED,
-    UNNORMALISED,
-    ExpertHeader,
-    NetworkInput,
-    Purpose,
-)
+from ppap.experts.header import NORMALISED, UNNORMALISED, ExpertHeader, NetworkInput, Purpose
 from ppap.guides.guide import Guide
 from ppap.utils import files
 from ppap.utils.errors import ConfigError, DataError

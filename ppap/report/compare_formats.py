@@ -8,7 +8,7 @@ from typing import Any
 from tabulate import tabulate
 
 from ppap.evaluation.measured import Run
-from ppap.guides.tasks.kinds import TASKS
+from ppap.guides.tasks.registry import TASKS
 from ppap.report.compare import LIMIT, Comparison, Difference
 from ppap.report.tables import HEADINGS
 from ppap.report.titles import method_title, sampler_title

@@ -8,12 +8,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from ppap.config import Preset
-from ppap.config.guidance_scales import guidance_scale
-from ppap.config.runs import Run, expert_steps, table_runs
-from ppap.evaluation.measured import measured_of, scores_of
-from ppap.experts.bank import check_experts, read_expert
-from ppap.experts.header import purpose_of
+from ppap.evaluation.measured import Run, Spread
 from ppap.guides.tasks.task import Score
 from ppap.report import table_formats
 from ppap.report.paper import PRINTED, PrintedRow, printed
@@ -96,25 +91,10 @@ def table(name: str, rows: Iterable[Row], scores: Sequence[Score]) -> pd.DataFra
     return pd.DataFrame(records).astype(dict.fromkeys(COUNTS, "Int64"))
 
 
-def scaled_table(layout: Layout) -> pd.DataFrame:
-    """The table `scales` with each row's guidance scale, in the order of the scales."""
-    frame, preset = table(layout, "scales"), layout.preset
-    pairs = zip(frame["sampler"], frame["guide"], strict=True)
-    frame["scale"] = [guidance_scale(preset, sampler, guide) for sampler, guide in pairs]
-    return frame.sort_values("scale", kind="stable")
-
-
-def effort(layout: Layout, run: Run) -> dict[str, Any]:
-    """What a row's experts cost: parameters trained (and as a share of the guide's), supervision, steps."""
-    preset = layout.preset
-    method = preset.methods[run.method]
-    bank = layout.experts(run.guide, run.method) if preset.guidance(run.method).experts else []
-    if not bank or not all(path.exists() for path in bank):
-        return NO_EFFORT
-    experts = [read_expert(path) for path in bank]
-    check_experts(experts, purpose_of(preset, run.guide, run.method), preset.ranges(method))
-    trained = sum(expert.header.trainable_parameters for expert in experts)
-    warm, each = expert_steps(preset, run.guide, method)
+def texts(name: str, frame: pd.DataFrame, scores: Sequence[Score], about: About) -> dict[str, str]:
+    """Write a table in all formats, by the suffixes of their files."""
+    readable, title = for_people(frame, scores), TITLES[name]
+    below = note(about, scores, _is_printed(frame))
     return {
         "csv": frame.to_csv(index=False, float_format="%.6g"),
         "md": table_formats.markdown(readable, title, below),

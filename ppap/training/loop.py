@@ -30,7 +30,7 @@ class TrainingRun(NamedTuple):
 
     name: str
     seed: int
-    checkpoint: Checkpoint | Unkept
+    checkpoint: Checkpoint | Unkept = Unkept()
 
     def seed_at(self, step: int) -> int:
         """The seed that torch's global generator is given at a step."""

@@ -29,10 +29,8 @@ class Checkpoint(NamedTuple):
         """Write the job's state (tensors, numbers, lists and dicts of them), followed by its SHA-256."""
         buffer = io.BytesIO()
         torch.save(state | {"fingerprint": self.fingerprint}, buffer)
-        content = buffer.getbuffer()
-        with files.whole(self.path) as temporary, temporary.open("wb") as file:
-            file.write(content)
-            file.write(hashlib.sha256(content).digest())
+        content = buffer.getvalue()
+        files.write_all({self.path: files.bytes_writer(content + hashlib.sha256(content).digest())})
 
     def load(self) -> dict[str, Any] | None:
         """Return the state that this very job has saved; None, with a warning, if the file is stale or damaged."""

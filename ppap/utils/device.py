@@ -16,21 +16,22 @@ from ppap.utils.settings import Section
 
 
 class Runtime(Section):
-    """How the networks are run; nothing here changes what is computed, but for rounding."""
+    """How networks run; nothing here changes what is computed, but for rounding."""
 
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="auto: a GPU if there is one"
+        "auto", description="`auto`: a GPU if there is one"
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "float32",
         description="of the networks' arithmetic (autocast); states stay float32. "
-        "auto: bfloat16 where the processor has arithmetic for it, else float32",
+        "`auto`: bfloat16 where the processor has arithmetic for it, else float32",
     )
     channels_last: bool = Field(False, description="memory layout of the networks")
     compile: bool | Literal["reduce-overhead"] = Field(
         False,
-        description="torch.compile the networks (needs a C++ compiler); reduce-overhead: into CUDA "
-        "graphs, for small networks on a GPU. What was compiled is kept in scratch/compiled",
+        description="`true`: `torch.compile` the networks; needs a C++ compiler. `reduce-overhead`: into CUDA graphs, "
+        "for small networks on a GPU. What was compiled is kept in `scratch/compiled` (or in "
+        "`$TORCHINDUCTOR_CACHE_DIR`): the next job takes it up",
     )
 
 

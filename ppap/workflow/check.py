@@ -19,18 +19,19 @@ import torch
 from torch import Tensor
 
 from ppap.config import GuideConfig, Preset, runs
-from ppap.config.contents import networks, sources
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import NoGuidance
 from ppap.diffusion.samplers import State
-from ppap.evaluation.evaluators import evaluator_of
+from ppap.evaluation.evaluator import check_answers
 from ppap.experts import lora as adapters
 from ppap.guides.guide import Guide
 from ppap.guides.libraries.library import building
 from ppap.guides.libraries.settings import NetworkConfig
+from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError, DataError, PPAPError, reason
 from ppap.utils.settings import DATASET, DIFFUSION, EVALUATOR, REFERENCE
 from ppap.utils.user_code import is_named
+from ppap.workflow import evaluator
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
 from ppap.workflow.targets import task_of
@@ -47,11 +48,11 @@ def problems(layout: Layout, files: bool = False) -> list[PPAPError]:
             DIFFUSION,
             partial(preset.diffusion.source.check, preset.diffusion, preset.dataset, try_network),
         ),
-        *((preset.key(name), partial(_network, layout, name)) for name, _ in networks(preset)),
+        *((preset.key(name), partial(_network, layout, name)) for name in preset.networks),
         *((f"guides.{name}.task", partial(_own_task, preset, name)) for name in preset.guides),
         *((f"methods.{name}", partial(_own_guidance, preset, name)) for name in preset.methods),
         *((f"samplers.{name}", partial(_own_sampler, preset, name)) for name in preset.samplers),
-        (EVALUATOR, lambda: evaluator_of(preset).check()),
+        (EVALUATOR, partial(_own_evaluator, layout)),
         (DATASET, partial(_registered, preset)),
         ("guides", partial(_stands_for, preset)),
     ]
@@ -127,8 +128,8 @@ def _try_network(layout: Layout, name: str, spec: NetworkConfig) -> None:
     preset = layout.preset
     guide = models.new_guide(layout, name).eval().requires_grad_(False)
     _guides(guide, _noise(preset))
-    if name in preset.evaluator.networks:
-        evaluator_of(preset).check_network(name, guide, _noise(preset))
+    if name == EVALUATOR:
+        _gives_features(preset, guide)
     guide.requires_grad_(True)
     trainings = [spec.train] if spec.train else []
     if isinstance(spec, GuideConfig):
@@ -224,12 +225,27 @@ def _has_shape(what: str, value: Tensor, shape: tuple[int, ...]) -> None:
         raise ConfigError(f"{what} gives {shown}; a tensor {shape} was expected")
 
 
+def _gives_features(preset: Preset, guide: Guide) -> None:
+    """The evaluator's penultimate features are one vector an image, and so are its logits, a number for each class."""
+    extract = preset.evaluator.extractor({EVALUATOR: guide}, Runtime(device="cpu"))
+    answers = extract((_noise(preset) * 127.5 + 127.5).byte())
+    spec = preset.evaluator.describe(_IMAGES, preset.dataset.classes)
+    check_answers(f"model '{guide.name}'", answers, spec)
+
+
+def _own_evaluator(layout: Layout) -> None:
+    """Have an evaluator of the user's own, which has no files, judge two images of noise."""
+    if not layout.preset.evaluator.judged_by:
+        shape = (_IMAGES, *layout.preset.dataset.shape)
+        evaluator.untrained_extractor(layout)(torch.randint(256, shape, dtype=torch.uint8))
+
+
 def _own_guidance(preset: Preset, method: str) -> None:
     """Try guidance of the user's own in one step, with a guide that sees the mean of an image."""
     if not is_named(preset.methods[method].guidance):
         return
     denoiser, state = _sampling(preset, next(iter(preset.samplers)))
-    guidance = preset.guidance(method).build(
+    guidance = preset.guidance(method)(
         lambda images, timestep: images.flatten(1).mean(1, keepdim=True), lambda a: a[:, 0], 1.0
     )
     prediction, gradient = guidance(denoiser, state.x, state.steps_left - 1)
@@ -243,8 +259,9 @@ def _own_sampler(preset: Preset, name: str) -> None:
     if not is_named(preset.samplers[name].kind):
         return
     denoiser, start = _sampling(preset, name)
-    sampler = preset.sampler(name).build(preset.samplers[name])
-    states = list(sampler(denoiser, NoGuidance(), start, lambda step: torch.randn_like(start.x)))
+    sampler, eta = preset.sampler(name), preset.drawing(name)["eta"]
+    noise = partial(torch.randn_like, start.x)
+    states = list(sampler(denoiser, NoGuidance(), start, lambda step: noise(), eta))
     if [state.steps_left for state in states] != list(range(start.steps_left))[::-1]:
         raise ConfigError("kind: yields a State after each step, the last with 0 steps left")
     for state in states:
@@ -294,7 +311,7 @@ def _stands_for(preset: Preset) -> None:
 
 def _missing(preset: Preset) -> Iterator[ConfigError]:
     """Look for the folders and files that the preset names by their path."""
-    wanted = {f"{key}.url": source.local for key, source in sources(preset) if source.local}
+    wanted = {f"{key}.url": source.local for key, source in preset.files.items() if source.local}
     judge, data = preset.evaluator, preset.dataset
     if judge.compared_with and judge.compared_with.folder:
         wanted[f"{EVALUATOR}.{REFERENCE}.folder"] = Path(judge.compared_with.folder)

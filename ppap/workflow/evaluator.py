@@ -9,8 +9,7 @@ from torch import nn
 
 from ppap.evaluation.evaluator import Extractor
 from ppap.evaluation.evaluators import EvaluatorConfig
-from ppap.utils import runtime
-from ppap.utils.runtime import Runtime
+from ppap.utils.device import Runtime, device_of
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
 
@@ -31,7 +30,7 @@ def new_networks(layout: Layout) -> dict[str, nn.Module]:
 
 def load_extractor(layout: Layout) -> Extractor:
     """Load the evaluator from its files, on the preset's device."""
-    evaluator, device = evaluator_of(layout), runtime.device(layout.preset.runtime)
+    evaluator, device = evaluator_of(layout), device_of(layout.preset.runtime)
     own = {name: network.to(device) for name, network in evaluator.load(_paths(layout)).items()}
     guides = {name: models.load_guide(layout, name) for name in evaluator.networks}
     return _extractor(layout, own | guides, layout.preset.runtime)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from ppap.data import datasets
-from ppap.data.shards import labelled_images
 from ppap.diffusion.schedules import Schedule
 from ppap.experts.bank import ExpertBank
 from ppap.experts.distillation import train_expert
@@ -15,9 +13,10 @@ from ppap.training.loop import TrainingRun
 from ppap.utils import files
 from ppap.utils.mixed_precision import autocast
 from ppap.utils.seeds import name_seed
-from ppap.workflow import networks
+from ppap.workflow import networks, real_images
 from ppap.workflow.layout import Layout
 from ppap.workflow.purposes import purpose_of
+from ppap.workflow.shards import labelled_images
 from ppap.workflow.step import Step
 from ppap.workflow.targets import task_of
 
@@ -73,6 +72,8 @@ def _examples(layout: Layout, guide: str, supervision: str) -> Examples:
         return AnsweredImages(*labelled_images(layout, guide), preset.dataset.mirror)
     if preset.dataset.facts.streamed:
         return StreamedImages(preset.dataset)
-    data = datasets.load(layout, "train")
+    data = real_images.load(layout, "train")
     task = task_of(preset, guide)
-    return LabelledImages(data.images, data.truth_of(preset, guide), task, preset.dataset.mirror)
+    return LabelledImages(
+        data.images, real_images.truth_of(preset, data, guide), task, preset.dataset.mirror
+    )

@@ -9,8 +9,6 @@ from torch import Tensor
 from ppap.config.runs import external_models
 from ppap.data import realdata
 from ppap.data.downloads import Downloads
-from ppap.diffusion.networks import sources
-from ppap.guides.libraries.library import code_of
 from ppap.utils import files
 from ppap.utils.errors import ConfigError
 from ppap.utils.settings import DATASET, DIFFUSION, EVALUATOR, REFERENCE

@@ -14,14 +14,14 @@ from torch import Tensor
 from ppap import config as presets
 from ppap.config import Preset
 from ppap.config.runs import Run, known, stored_as
-from ppap.data import datasets, shards
-from ppap.data.datasets import Split
+from ppap.data.datasets import RealImages, Split
 from ppap.diffusion.model import DiffusionModel
 from ppap.experts.bank import ExpertBank
 from ppap.guides.guide import Guide
 from ppap.utils import files
 from ppap.utils.errors import ConfigError
 from ppap.workflow import networks as models
+from ppap.workflow import real_images, shards
 from ppap.workflow.experts import bank_of
 from ppap.workflow.layout import Layout
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ppap.config.guidance_scales import guidance_scale
 from ppap.config.runs import Run
 from ppap.diffusion.sampling import Seeds
-from ppap.experts.bank import ExpertBank, bank_of
+from ppap.experts.bank import ExpertBank
 from ppap.guides.goal import Goal
 from ppap.guides.guide import Guide
 from ppap.workflow import networks as models
 from ppap.workflow import targets
+from ppap.workflow.experts import bank_of
 from ppap.workflow.layout import Layout
 
 
@@ -28,7 +30,7 @@ def goals_of(layout: Layout, run: Run, numbers: Tensor) -> list[Goal]:
     if not layout.preset.guidance(run.method).guided:
         return []
     guide, wanted = guide_of(layout, run), targets.taker(layout, run.guide)(numbers)
-    return [Goal(guide, wanted, layout.preset.scale(run.sampler, run.guide))]
+    return [Goal(guide, wanted, guidance_scale(layout.preset, run.sampler, run.guide))]
 
 
 def clean_seeds(layout: Layout, shard: int) -> Seeds:

@@ -42,9 +42,9 @@ def write_released(
     purpose = purpose_of(preset, guide, method, layout.model(guide))
     wanted = preset.ranges(preset.methods[method])
     experts = import_experts(network, purpose, sources, wanted, sees)
-    files.write_tensor_files(
+    files.write_all(
         {
-            target: (expert.changed or {}, expert.header.metadata())
+            target: files.tensors_writer(expert.changed or {}, expert.header.metadata())
             for target, expert in zip(targets, experts, strict=True)
         }
     )

@@ -14,7 +14,7 @@ from ppap.guides.libraries.library import Shape
 from ppap.guides.libraries.registry import build_network
 from ppap.guides.libraries.settings import NetworkConfig
 from ppap.utils import mixed_precision, tensor_spec
-from ppap.utils.device import Runtime, place
+from ppap.utils.device import Runtime, device_of, place
 from ppap.utils.errors import ConfigError
 from ppap.utils.settings import DIFFUSION
 from ppap.workflow.layout import Layout
@@ -79,16 +79,17 @@ def load_second_stage(layout: Layout) -> SecondStage:
         raise ConfigError(
             f"{preset.name}: the diffusion model has no second stage, which upsamples"
         )
-    network = sources.code_of(preset).load_upsampler(layout)
-    runtime.hold_precision(network.eval().requires_grad_(False), preset.runtime)
-    runtime.place(network, preset.runtime)
+    model = preset.diffusion
+    network = model.source.load_upsampler(model, layout.model(DIFFUSION))
+    mixed_precision.hold_precision(network.eval().requires_grad_(False), preset.runtime)
+    place(network, preset.runtime)
     return SecondStage(
         upsampling=network.upsampling,
         shape=preset.finished_shape,
         schedule=Schedule.create(spec.noise_schedule, preset.diffusion.timesteps),
         variance=preset.diffusion.variance,
         temperature=spec.temperature,
-        device=runtime.device(preset.runtime),
+        device=device_of(preset.runtime),
     )
 
 

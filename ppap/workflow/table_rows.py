@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pandas as pd
 
 from ppap.config import Preset
+from ppap.config.guidance_scales import guidance_scale
 from ppap.config.runs import Run, expert_steps, stored_as, table_runs
 from ppap.evaluation import measured
 from ppap.evaluation.measured import ALWAYS, Measured, Metrics
-from ppap.experts.bank import check_experts, read_expert
-from ppap.experts.header import purpose_of
+from ppap.experts.expert import check_experts, read_expert
 from ppap.guides.tasks.task import Score
 from ppap.report import tables
 from ppap.report.tables import About, Effort, Row, Scales
@@ -19,6 +19,7 @@ from ppap.utils.errors import DataError
 from ppap.utils.settings import UNGUIDED
 from ppap.utils.tensor_spec import REMEDY
 from ppap.workflow.layout import Layout
+from ppap.workflow.purposes import purpose_of
 
 
 def table(layout: Layout, name: str) -> pd.DataFrame:
@@ -39,7 +40,7 @@ def scaled_table(layout: Layout) -> pd.DataFrame:
     """Build the table `scales` with each row's guidance scale, in the order of the scales."""
     frame, preset = table(layout, "scales"), layout.preset
     pairs = zip(frame["sampler"], frame["guide"], strict=True)
-    frame["scale"] = [preset.scale(sampler, guide) for sampler, guide in pairs]
+    frame["scale"] = [guidance_scale(preset, sampler, guide) for sampler, guide in pairs]
     return frame.sort_values("scale", kind="stable")
 
 
@@ -47,7 +48,7 @@ def scores_of(preset: Preset, *runs: Run) -> list[Score]:
     """List what samples of these runs are judged by, each score once."""
     guides = (run.guide for run in runs if run.guide != UNGUIDED)
     tasks = dict.fromkeys(preset.task(guide) for guide in guides)
-    return list(dict.fromkeys(score for task in tasks for score in task.load().scores))
+    return list(dict.fromkeys(score for task in tasks for score in task.scores))
 
 
 def first_score(preset: Preset, guide: str) -> Score:

@@ -12,23 +12,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ppap.config import Preset
-from ppap.data import datasets
 from ppap.guides.guide import Guide
 from ppap.guides.target_files import target_in
 from ppap.guides.tasks.task import Task
-from ppap.utils import files, runtime, tensor_spec
+from ppap.utils import files, tensor_spec
 from ppap.utils.errors import ConfigError, DataError
+from ppap.utils.mixed_precision import autocast
 from ppap.utils.seeds import balanced_classes
 from ppap.utils.settings import UNGUIDED
 from ppap.utils.tensor_spec import REMEDY
-from ppap.workflow import artefacts
+from ppap.workflow import artefacts, real_images
 from ppap.workflow.artefacts import PICTURE, TARGET
 from ppap.workflow.layout import Layout
 
 
 def task_of(preset: Preset, model: str) -> Task:
     """Return the task of a guide or a judge, on the preset's images."""
-    return preset.task(model).build(preset.dataset)
+    return preset.task(model)(preset.dataset)
 
 
 def numbers(layout: Layout, guide: str) -> Tensor:
@@ -63,7 +63,7 @@ def real_pictures(layout: Layout, guide: str, numbers: Tensor) -> NDArray[np.uin
     """Return real pictures that show the targets with these numbers: of a class a held-out one, each in its turn."""
     if layout.preset.task(guide).of_pictures:
         return read(layout, guide)[PICTURE][numbers].numpy()
-    data = datasets.load(layout, "holdout")
+    data = real_images.load(layout, "holdout")
     chosen = torch.empty_like(numbers)
     for number in numbers.unique().tolist():
         places = (data.classes == number).nonzero().flatten()
@@ -110,7 +110,7 @@ def named(layout: Layout, text: str, guide: str, network: Guide) -> tuple[Tensor
     """
     preset, path = layout.preset, Path(text)
     if path.is_file():
-        with runtime.autocast(preset.runtime):
+        with autocast(preset.runtime):
             return target_in(path, preset.dataset.shape, network)
     if preset.task(guide).of_pictures:
         raise ConfigError(f"{text}: no such file, which the guide {guide} needs as target")

@@ -15,13 +15,7 @@ from ppap.diffusion.networks import tokens
 from ppap.diffusion.networks.architectures import ADMArchitecture, TextArchitecture
 from ppap.diffusion.networks.glide import Networks, Prompted, PromptedUpsampler
 from ppap.diffusion.networks.glide_settings import GlideConfig
-from ppap.diffusion.networks.sources import (
-    DiffusionSettings,
-    Source,
-    Trial,
-    leaves,
-    read_weights,
-)
+from ppap.diffusion.networks.sources import DiffusionSettings, Source, Trial, leaves, read_weights
 from ppap.diffusion.networks.tokens import Tokens
 from ppap.utils import files, tensor_spec, weights
 from ppap.utils.device import Runtime

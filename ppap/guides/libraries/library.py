@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from ppap.data.downloads import Downloads
 from ppap.data.settings import Download
 from ppap.utils.errors import ConfigError, PPAPError, reason
 from ppap.utils.settings import CLASSIFICATION, DEPTH, SEGMENTATION
 from ppap.utils.weights import provenance
 
 if TYPE_CHECKING:
+    from ppap.data.downloads import Downloads
     from ppap.guides.libraries.settings import NetworkConfig
 
 

@@ -9,8 +9,10 @@ from typing import Annotated, Any
 from pydantic import Field, PrivateAttr, model_validator
 
 from ppap.data.settings import Download
-from ppap.guides.libraries.kinds import Library, ModelName, library_of
+from ppap.guides.libraries.library import Input, Library
+from ppap.guides.libraries.registry import ModelName, library_of
 from ppap.training.settings import Training
+from ppap.utils.errors import ConfigError
 from ppap.utils.settings import FREE, Section
 
 Mean = Annotated[float, Field(ge=-1000, le=1000)]

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from ppap.data import hub
-from ppap.data.downloads import Downloads
 from ppap.guides.libraries.library import Input, Library, Shape
 from ppap.utils import files
 from ppap.utils.errors import ConfigError, DataError, PPAPError, reason
@@ -25,6 +24,7 @@ from ppap.utils.settings import CLASSIFICATION, DEPTH, SEGMENTATION
 from ppap.utils.weights import check_weights
 
 if TYPE_CHECKING:
+    from ppap.data.downloads import Downloads
     from ppap.guides.libraries.settings import NetworkConfig
 
 _CONFIG, _PROCESSOR = "config.json", "preprocessor_config.json"

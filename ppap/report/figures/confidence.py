@@ -6,13 +6,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from ppap.config import Preset
-from ppap.config.runs import Run, heard_runs, main_guides
-from ppap.report.figures.kind import FigureKind, heard
-from ppap.utils.settings import DIFFUSION
-from ppap.workflow.layout import Layout
-from ppap.workflow.reads.sampling import drawing_keys, run_keys, shown_keys, target_keys
-from ppap.workflow.reads.tables import drawn_keys
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from ppap.report import style
 from ppap.report.style import Look
@@ -33,54 +28,9 @@ class Believed(NamedTuple):
 class GuideRow(NamedTuple):
     """A guide, what its belief is, in words, and how far it believes by each method."""
 
-    def inputs(self, layout: Layout, guide: str) -> list[Path]:
-        guiding = [path for run in heard(layout.preset) for path in layout.guiding(run)]
-        return [layout.model(DIFFUSION), *guiding]
-
-    def keys(self, preset: Preset, guide: str) -> list[str]:
-        own = ["figures.samples", "sampling.seeds"]
-        for name in main_guides(preset):
-            numbers = [k for k in target_keys(preset, name) if k != "sampling.samples"]
-            own += [*numbers, *shown_keys(preset, name), *drawn_keys(preset, name)]
-        own += drawing_keys(preset, preset.figures.sampler)
-        return own + [key for run in heard(preset) for key in run_keys(preset, *run)]
-
-    def cost(self, costs: Costs, guide: str) -> Cost:
-        """It draws samples of its own."""
-        return costs.drawn(costs.preset.figures.samples, heard(costs.preset))
-
-    def draw(self, layout: Layout, guide: str) -> Figure:
-        """A row for each guide, a column for each method: the mean over samples, and the middle 80% of them.
-
-        The noise ranges of a method's experts are shaded by turns; the other methods' means are thin grey lines.
-        """
-        from ppap.report import style
-        from ppap.report.titles import method_title
-        from ppap.workflow import networks as models
-        from ppap.workflow import targets
-
-        preset, guides = layout.preset, main_guides(layout.preset)
-        methods = list(dict.fromkeys(run.method for run in heard(preset)))
-        figure, axes = style.grid(
-            len(guides), len(methods), 1.5, style.width_of(len(methods)), sharex=True, sharey="row"
-        )
-        looks, denoiser = style.looks(methods), models.load_denoiser(layout, preset.figures.sampler)
-        for row, name in zip(axes, guides, strict=True):
-            believed = {
-                run.method: _believed(layout, run, denoiser) for run in heard_runs(preset, name)
-            }
-            for axis, method in zip(row, methods, strict=True):
-                _draw_panel(axis, believed, method, looks[method])
-                _shade(axis, preset, method)
-                style.from_noise(axis, preset.diffusion.timesteps)
-            lowest = min(min(each.low) for each in believed.values())
-            row[0].set_ylim(min(0, 1.1 * lowest), 1.02)
-            said = textwrap.fill(targets.task_of(preset, name).believed, _LINE)
-            row[0].set_ylabel(f"guide {name}\n{said}", fontsize=style.SMALL)
-        for axis, method in zip(axes[0], methods, strict=True):
-            axis.set_title(textwrap.fill(method_title(method), 18, break_on_hyphens=False))
-        figure.supxlabel(style.TIME, fontsize=8)
-        return figure
+    guide: str
+    belief: str
+    believed: Mapping[str, Believed]
 
 
 def draw(

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ppap.config import Preset
-from ppap.config.runs import main_guides, table_runs
-from ppap.report.figures.kind import FigureKind
-from ppap.workflow.layout import Layout
-from ppap.workflow.reads.tables import values_keys
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from ppap.guides.tasks.task import Score
 from ppap.report import style
@@ -28,44 +26,25 @@ class Panel(NamedTuple):
     factor: float = 1
 
 
-class Metrics(FigureKind):
-    name = "metrics"
-
-    def inputs(self, layout: Layout, guide: str) -> list[Path]:
-        return layout.table_inputs("main")
-
-    def keys(self, preset: Preset, guide: str) -> list[str]:
-        return values_keys(preset, "main")
-
-    def draw(self, layout: Layout, guide: str) -> Figure:
-        from ppap.evaluation.measured import scores_of
-        from ppap.report import style
-        from ppap.report.tables import table
-        from ppap.report.titles import axis_title, sampler_title
-
-        preset, frame = layout.preset, table(layout, "main")
-        scores = scores_of(preset, *table_runs(preset, "main"))
-        panels = [Panel("fid", "FID ↓"), Panel("is", "Inception Score ↑")]
-        panels += [Panel(score.name, axis_title(score), score.factor) for score in scores]
-        samplers, names = (
-            list(dict.fromkeys(frame["sampler"])),
-            list(dict.fromkeys(frame["method"])),
-        )
-        guides = main_guides(preset)
-        across = min(len(panels), _PANELS)
-        down = -(-len(panels) // across)  # rows of panels for each sampler
-        height = _HEIGHT * len(names) + 0.5
-        figure, axes = style.grid(down * len(samplers), across, height, sharey=True)
-        for place, sampler in enumerate(samplers):
-            row = axes[place * down : (place + 1) * down].ravel()
-            mine = frame[frame["sampler"] == sampler]
-            for axis, panel in zip(row, panels, strict=False):
-                _draw_panel(axis, mine, panel, guides, names, most=7 - across)
-            for axis in row[len(panels) :]:
-                axis.remove()
-            row[0].set_title(sampler_title(sampler), loc="left", fontweight="bold")
-        style.legend_below(figure, axes[:1, :1])
-        return figure
+def draw(frame: pd.DataFrame, guides: Sequence[str], scores: Sequence[Score]) -> Figure:
+    """Draw a panel for each metric and sampler of a table (see `ppap.report.tables.table`)."""
+    panels = [Panel("fid", "FID ↓"), Panel("is", "Inception Score ↑")]
+    panels += [Panel(score.name, axis_title(score), score.factor) for score in scores]
+    samplers, names = (list(dict.fromkeys(frame[key])) for key in ("sampler", "method"))
+    across = min(len(panels), _PANELS)
+    down = -(-len(panels) // across)  # rows of panels for each sampler
+    height = _HEIGHT * len(names) + 0.5
+    figure, axes = style.grid(down * len(samplers), across, height, sharey=True)
+    for place, sampler in enumerate(samplers):
+        row = axes[place * down : (place + 1) * down].ravel()
+        mine = frame[frame["sampler"] == sampler]
+        for axis, panel in zip(row, panels, strict=False):
+            _draw_panel(axis, mine, panel, guides, names, most=7 - across)
+        for axis in row[len(panels) :]:
+            axis.remove()
+        row[0].set_title(sampler_title(sampler), loc="left", fontweight="bold")
+    style.legend_below(figure, axes[:1, :1])
+    return figure
 
 
 def _draw_panel(

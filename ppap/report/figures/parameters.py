@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ppap.config import Preset
-from ppap.config.runs import main_guides
-from ppap.report.figures.kind import FigureKind
-from ppap.workflow.layout import Layout
-from ppap.workflow.reads.tables import values_keys
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from ppap.report import style
 from ppap.report.style import Look
@@ -21,34 +20,23 @@ _APART = 0.35
 def draw(frame: pd.DataFrame, guides: Sequence[str]) -> Figure:
     """Draw a panel for each sampler and guide of a table (see `ppap.report.tables.table`).
 
-    def inputs(self, layout: Layout, guide: str) -> list[Path]:
-        return layout.table_inputs("main")
-
-    def keys(self, preset: Preset, guide: str) -> list[str]:
-        return values_keys(preset, "main")
-
-    def draw(self, layout: Layout, guide: str) -> Figure:
-        """A panel for each sampler and guide; methods that train nothing stand at 0, left of the logarithmic axis."""
-        from ppap.report import style
-        from ppap.report.tables import table
-        from ppap.report.titles import sampler_title
-
-        frame = table(layout, "main")
-        guides, samplers = main_guides(layout.preset), list(dict.fromkeys(frame["sampler"]))
-        looks = style.looks(frame["method"])
-        figure, axes = style.grid(
-            len(samplers), len(guides), 1.9, style.width_of(len(guides)), sharex="col"
-        )
-        for row, sampler in zip(axes, samplers, strict=True):
-            for axis, name in zip(row, guides, strict=True):
-                mine = frame[(frame["sampler"] == sampler) & (frame["guide"] == name)]
-                _draw_panel(axis, mine[mine["fid"].notna()], looks)
-                axis.set_title(f"{sampler_title(sampler)}, guide {name}")
-            row[0].set_ylabel("FID ↓")
-        for axis in axes[-1]:
-            axis.set_xlabel("trained parameters, all experts")
-        style.legend_below(figure, axes, 4)
-        return figure
+    Methods that train nothing stand at 0, left of the logarithmic axis.
+    """
+    samplers = list(dict.fromkeys(frame["sampler"]))
+    looks = style.looks(frame["method"])
+    figure, axes = style.grid(
+        len(samplers), len(guides), 1.9, style.width_of(len(guides)), sharex="col"
+    )
+    for row, sampler in zip(axes, samplers, strict=True):
+        for axis, name in zip(row, guides, strict=True):
+            mine = frame[(frame["sampler"] == sampler) & (frame["guide"] == name)]
+            _draw_panel(axis, mine[mine["fid"].notna()], looks)
+            axis.set_title(f"{sampler_title(sampler)}, guide {name}")
+        row[0].set_ylabel("FID ↓")
+    for axis in axes[-1]:
+        axis.set_xlabel("trained parameters, all experts")
+    style.legend_below(figure, axes, 4)
+    return figure
 
 
 def _draw_panel(axis: Axes, frame: pd.DataFrame, looks: Mapping[str, Look]) -> None:

@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING
 import torch
 from matplotlib.figure import Figure
 
-from ppap.config import Preset, reads
+from ppap.config import Preset
 from ppap.config.runs import Run, heard_runs, main_guides
 from ppap.diffusion.model import DiffusionModel
 from ppap.diffusion.sampling import sampling_steps
 from ppap.report.figures import confidence
 from ppap.report.figures.confidence import Believed, GuideRow
-from ppap.report.figures.kind import FigureKind, heard
 from ppap.utils.seeds import balanced_classes
 from ppap.utils.settings import DIFFUSION
 from ppap.workflow import networks as models
 from ppap.workflow import targets
+from ppap.workflow.figures.kind import FigureKind, heard
 from ppap.workflow.goals import goals_of
 from ppap.workflow.layout import Layout
+from ppap.workflow.reads.sampling import drawing_keys, run_keys, shown_keys, target_keys
+from ppap.workflow.reads.tables import drawn_keys
 
 if TYPE_CHECKING:
     from ppap.workflow.plan.costs import Cost, Costs
@@ -38,10 +40,10 @@ class Confidence(FigureKind):
     def keys(self, preset: Preset, guide: str) -> list[str]:
         own = ["figures.samples", "sampling.seeds"]
         for name in main_guides(preset):
-            numbers = [k for k in reads.target_keys(preset, name) if k != "sampling.samples"]
-            own += [*numbers, *reads.shown_keys(preset, name), *reads.drawn_keys(preset, name)]
-        own += reads.drawing_keys(preset, preset.figures.sampler)
-        return own + [key for run in heard(preset) for key in reads.run_keys(preset, *run)]
+            numbers = [k for k in target_keys(preset, name) if k != "sampling.samples"]
+            own += [*numbers, *shown_keys(preset, name), *drawn_keys(preset, name)]
+        own += drawing_keys(preset, preset.figures.sampler)
+        return own + [key for run in heard(preset) for key in run_keys(preset, *run)]
 
     def cost(self, costs: Costs, guide: str) -> Cost:
         """It draws samples of its own."""

@@ -11,19 +11,22 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ppap.config import Preset, reads
+from ppap.config import Preset
 from ppap.config.runs import Run, heard_runs
 from ppap.data import datasets
 from ppap.diffusion.model import DiffusionModel
 from ppap.diffusion.sampling import sampling_steps
 from ppap.report.figures import gradients
 from ppap.report.figures.gradients import SampleRow
-from ppap.report.figures.kind import FigureKind
 from ppap.utils.settings import DIFFUSION
 from ppap.workflow import networks as models
 from ppap.workflow import targets
+from ppap.workflow.figures.kind import FigureKind
 from ppap.workflow.goals import goals_of
 from ppap.workflow.layout import Layout
+from ppap.workflow.reads.networks import task_key
+from ppap.workflow.reads.sampling import drawing_keys, run_keys, shown_keys
+from ppap.workflow.reads.tables import drawn_keys
 
 if TYPE_CHECKING:
     from ppap.workflow.plan.costs import Cost, Costs
@@ -39,15 +42,15 @@ class Gradients(FigureKind):
         return [layout.model(DIFFUSION), *guiding, *layout.class_names(guide)]
 
     def keys(self, preset: Preset, guide: str) -> list[str]:
-        own = [*reads.drawn_keys(preset, guide), "figures.timesteps", "sampling.seeds"]
-        own += reads.drawing_keys(preset, preset.figures.sampler)
+        own = [*drawn_keys(preset, guide), "figures.timesteps", "sampling.seeds"]
+        own += drawing_keys(preset, preset.figures.sampler)
         if preset.task(guide).of_pictures:
-            own += reads.shown_keys(preset, guide)
+            own += shown_keys(preset, guide)
         else:
-            own += [*reads.task_key(preset, guide), "dataset.class_names", "figures.target_class"]
+            own += [*task_key(preset, guide), "dataset.class_names", "figures.target_class"]
             own += ["dataset.classes"]
         runs = heard_runs(preset, guide)
-        return own + [key for run in runs for key in reads.run_keys(preset, *run)]
+        return own + [key for run in runs for key in run_keys(preset, *run)]
 
     def cost(self, costs: Costs, guide: str) -> Cost:
         """A sample of each method."""

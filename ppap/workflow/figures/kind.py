@@ -39,7 +39,7 @@ class FigureKind(ABC):
 
     @abstractmethod
     def keys(self, preset: Preset, guide: str) -> list[str]:
-        """List the leaves of the preset that it reads, but for the free ones."""
+        """The leaves of the preset that it reads, but for the free ones."""
 
     def cost(self, costs: Costs, guide: str) -> Cost:
         """Tell what it computes; most take seconds."""

@@ -9,18 +9,22 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ppap.config import Preset, reads
+from ppap.config import Preset
 from ppap.config.runs import heard_runs, main_guides
 from ppap.data import datasets
 from ppap.evaluation import noisy_inputs
 from ppap.evaluation.empirical_posterior import EmpiricalPosterior
 from ppap.evaluation.noisy_inputs import Scored
-from ppap.utils import runtime
+from ppap.utils.device import device_of
 from ppap.utils.settings import DIFFUSION
 from ppap.workflow import networks as models
-from ppap.workflow import targets
+from ppap.workflow import real_images, targets
 from ppap.workflow.figures.kind import FigureKind, heard
+from ppap.workflow.goals import guide_of
 from ppap.workflow.layout import Layout
+from ppap.workflow.reads.networks import IMAGE, SCHEDULE, answer_keys, data_keys
+from ppap.workflow.reads.sampling import drawing_keys, guiding_keys
+from ppap.workflow.reads.tables import drawn_keys
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,15 +44,15 @@ class NoisyInputs(FigureKind):
     def keys(self, preset: Preset, guide: str) -> list[str]:
         sampler, layout = preset.figures.sampler, Layout(preset)
         own = ["figures.images", f"samplers.{sampler}.kind", f"samplers.{sampler}.steps"]
-        own += reads.SCHEDULE
+        own += SCHEDULE
         for name in main_guides(preset):
-            own += [*reads.drawn_keys(preset, name), *reads.answer_keys(preset, name)]
+            own += [*drawn_keys(preset, name), *answer_keys(preset, name)]
             if layout.knows_truth(name):
-                own += [*reads.data_keys(preset), *reads.IMAGE]
+                own += [*data_keys(preset), *IMAGE]
             else:
-                own += [*reads.drawing_keys(preset, sampler), "sampling.seeds"]
+                own += [*drawing_keys(preset, sampler), "sampling.seeds"]
         runs = heard(preset)
-        return own + [k for run in runs for k in reads.guiding_keys(preset, run.guide, run.method)]
+        return own + [k for run in runs for k in guiding_keys(preset, run.guide, run.method)]
 
     def cost(self, costs: Costs, guide: str) -> Cost:
         """The answers of every guide; of drawn images, their drawing too. The posterior takes next to nothing."""
@@ -78,15 +82,13 @@ def scores(layout: Layout, guide: str, drawn: Tensor | None) -> Iterator[Scored]
     Where nothing is known of real images, the `drawn` ones (N, C, H, W) are taken: what is true of one is what the
     guide itself answers before noise is added.
     """
-    from ppap.workflow.drawing import guide_at
-
     preset, task = layout.preset, targets.task_of(layout.preset, guide)
     posterior = None
     if layout.knows_truth(guide):
-        held_out = datasets.load(layout, "holdout").first(preset.figures.images)
+        held_out = real_images.load(layout, "holdout").first(preset.figures.images)
         images, truths = _with_truths(layout, held_out, guide)
         if not preset.task(guide).of_pictures:
-            known = _with_truths(layout, datasets.load(layout, "train"), guide)
+            known = _with_truths(layout, real_images.load(layout, "train"), guide)
             posterior = EmpiricalPosterior(*known, preset.dataset.classes)
     else:
         assert drawn is not None
@@ -98,7 +100,7 @@ def scores(layout: Layout, guide: str, drawn: Tensor | None) -> Iterator[Scored]
     yield from noisy_inputs.scores(
         images,
         truths,
-        {run.method: guide_at(layout, run) for run in heard_runs(preset, guide)},
+        {run.method: guide_of(layout, run).at for run in heard_runs(preset, guide)},
         task,
         preset.schedule(preset.figures.sampler),
         preset.sampling.judged_at_once,
@@ -108,30 +110,23 @@ def scores(layout: Layout, guide: str, drawn: Tensor | None) -> Iterator[Scored]
 
 def draw_unguided(layout: Layout) -> Tensor:
     """Draw images without guidance, from the sampling seeds' noise, rounded as images are: (N, C, H, W) in [-1, 1]."""
-    from ppap.diffusion.batch_sizes import batch_size
-    from ppap.diffusion.batches import Drawing, draw
-    from ppap.diffusion.guidance import NoGuidance
-    from ppap.workflow.checkpoints import NotKept
+    from ppap.diffusion.sampling import sample
 
-    preset, name = layout.preset, layout.preset.figures.sampler
-    device, count = runtime.device(preset.runtime), preset.figures.images
-    denoiser = models.load_denoiser(layout, name)
-    drawing = Drawing(
+    preset, count = layout.preset, layout.preset.figures.images
+    device, seed = device_of(preset.runtime), preset.sampling.seeds[0]
+    images = sample(
+        models.load_model(layout, preset.runtime),
+        count,
+        **preset.drawing(preset.figures.sampler),
+        seeds=[(seed, place) for place in range(count)],
+        batch_size=preset.sampling.batch_size,
         name="noisy inputs",
-        seeds=[(preset.sampling.seeds[0], i) for i in range(count)],
-        targets=torch.zeros(count, dtype=torch.int64),
-        shape=preset.dataset.shape,
-        batch_size=batch_size(preset),
-        checkpoint=NotKept(),
-        checkpoint_every=len(denoiser.schedule),
     )
-    sampler = preset.sampler(name).build(preset.samplers[name])
-    images = draw(drawing, denoiser, sampler, lambda numbers: NoGuidance(), device)
     return datasets.to_tensor(images).to(device)
 
 
 def _with_truths(layout: Layout, data: datasets.RealImages, guide: str) -> tuple[Tensor, Tensor]:
     """Return images (N, C, H, W) in [-1, 1], and what is true of them for the guide's task (N, ...)."""
-    device = runtime.device(layout.preset.runtime)
-    truths = data.truth_of(layout.preset, guide)
+    device = device_of(layout.preset.runtime)
+    truths = real_images.truth_of(layout.preset, data, guide)
     return datasets.to_tensor(data.images).to(device), truths.to(device)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ppap.config import Preset, reads
+from ppap.config import Preset
 from ppap.config.runs import main_guides
 from ppap.workflow.figures.kind import FigureKind
 from ppap.workflow.layout import Layout
+from ppap.workflow.reads.tables import values_keys
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,7 +22,7 @@ class Parameters(FigureKind):
         return layout.table_inputs("main")
 
     def keys(self, preset: Preset, guide: str) -> list[str]:
-        return reads.values_keys(preset, "main")
+        return values_keys(preset, "main")
 
     def draw(self, layout: Layout, guide: str) -> Figure:
         from ppap.report.figures import parameters

@@ -6,11 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ppap.config import Preset, reads
+from ppap.config import Preset
 from ppap.config.runs import drawn_runs, stored_as
 from ppap.utils.settings import UNGUIDED
 from ppap.workflow.figures.kind import FigureKind
 from ppap.workflow.layout import Layout
+from ppap.workflow.reads.networks import finished_keys
+from ppap.workflow.reads.sampling import shown_keys, target_keys
+from ppap.workflow.reads.tables import drawn_keys
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,20 +30,20 @@ class Samples(FigureKind):
         return [*shown, *layout.class_names(guide), *layout.numbered(guide)]
 
     def keys(self, preset: Preset, guide: str) -> list[str]:
-        shown = [*reads.finished_keys(preset), "sampling.shard_size"]
-        shown += [*reads.target_keys(preset, guide), *reads.shown_keys(preset, guide)]
+        shown = [*finished_keys(preset), "sampling.shard_size"]
+        shown += [*target_keys(preset, guide), *shown_keys(preset, guide)]
         names = [] if preset.task(guide).of_pictures else ["dataset.class_names"]
         runs = {stored_as(preset, run).guide for run in drawn_runs(preset, guide)}
-        unguided = reads.target_keys(preset, UNGUIDED) if UNGUIDED in runs else []
-        return [*reads.drawn_keys(preset, guide), *shown, *names, *unguided]
+        unguided = target_keys(preset, UNGUIDED) if UNGUIDED in runs else []
+        return [*drawn_keys(preset, guide), *shown, *names, *unguided]
 
     def draw(self, layout: Layout, guide: str) -> Figure:
         import torch
 
-        from ppap.data.shards import samples
         from ppap.report.figures import samples as sheet
         from ppap.report.titles import sampler_title
         from ppap.workflow import targets
+        from ppap.workflow.shards import samples
 
         preset = layout.preset
         runs = drawn_runs(preset, guide)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ppap.config import Preset, reads
+from ppap.config import Preset
+from ppap.config.guidance_scales import guidance_scale
 from ppap.config.runs import table_runs
 from ppap.workflow.figures.kind import FigureKind
 from ppap.workflow.layout import Layout
+from ppap.workflow.reads.sampling import scale_keys
+from ppap.workflow.reads.tables import values_keys
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,11 +25,11 @@ class Scales(FigureKind):
         return layout.table_inputs("scales")
 
     def keys(self, preset: Preset, guide: str) -> list[str]:
-        own = [*reads.values_keys(preset, "scales"), "figures.sampler"]
+        found = [*values_keys(preset, "scales"), "figures.sampler"]
         for run in table_runs(preset, "scales"):
-            own += reads.scale_keys(preset, run.sampler, run.guide)
-            own += reads.scale_keys(preset, preset.figures.sampler, run.guide)
-        return own
+            found += scale_keys(preset, run.sampler, run.guide)
+            found += scale_keys(preset, preset.figures.sampler, run.guide)
+        return found
 
     def draw(self, layout: Layout, guide: str) -> Figure:
         from ppap.report.figures import scales
@@ -35,5 +38,5 @@ class Scales(FigureKind):
         preset = layout.preset
         guides = dict.fromkeys(run.guide for run in table_runs(preset, "scales"))
         scores = {name: first_score(preset, name) for name in guides}
-        marked = {name: preset.scale(preset.figures.sampler, name) for name in guides}
+        marked = {name: guidance_scale(preset, preset.figures.sampler, name) for name in guides}
         return scales.draw(scaled_table(layout), scores, marked)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ppap.config import Preset, reads
+from ppap.config import Preset
 from ppap.config.runs import table_runs
 from ppap.workflow.figures.kind import FigureKind
 from ppap.workflow.layout import Layout
+from ppap.workflow.reads.sampling import scale_keys
+from ppap.workflow.reads.tables import values_keys
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,9 +27,9 @@ class Tradeoff(FigureKind):
         scales = [
             key
             for run in table_runs(preset, "scales")
-            for key in reads.scale_keys(preset, run.sampler, run.guide)
+            for key in scale_keys(preset, run.sampler, run.guide)
         ]
-        return [*reads.values_keys(preset, "scales"), *scales]
+        return [*values_keys(preset, "scales"), *scales]
 
     def draw(self, layout: Layout, guide: str) -> Figure:
         from ppap.report.figures import tradeoff

@@ -12,10 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ppap.config.runs import Run, expert_steps, warm_steps
-from ppap.data import datasets
 from ppap.data.image_files import reference_images
 from ppap.diffusion.denoiser import Network
-from ppap.diffusion.networks import sources
 from ppap.evaluation import task_scores
 from ppap.evaluation.evaluator import Extractor
 from ppap.experts import lora as adapters
@@ -24,7 +22,7 @@ from ppap.training.settings import Training
 from ppap.utils import tensor_spec
 from ppap.utils.settings import DATASET, DIFFUSION, REFERENCE
 from ppap.utils.tensor_names import IMAGES, PREDICTED
-from ppap.workflow import evaluator, targets
+from ppap.workflow import evaluator, real_images, targets
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
 from ppap.workflow.plan import flops

@@ -18,7 +18,8 @@ from ppap.workflow.reads.networks import (
 
 def drawing_keys(preset: Preset, sampler: str) -> list[str]:
     """The keys that drawing images with a sampler reads, guidance aside."""
-    own = [f"samplers.{sampler}.{key}" for key in ("kind", "steps", *preset.sampler(sampler).reads)]
+    noise = ["eta"] if preset.sampler(sampler).eta is None else []
+    own = [f"samplers.{sampler}.{key}" for key in ("kind", "steps", *noise)]
     denoiser = ["diffusion.variance", "diffusion.predicts", *SCHEDULE, *IMAGE]
     return [*own, *diffusion_keys(preset), *denoiser]
 
@@ -28,8 +29,8 @@ def upsampling_keys(preset: Preset) -> list[str]:
     source, spec = preset.diffusion.source, preset.diffusion.upsampling
     assert spec is not None
     own = ("image_size", "noise_schedule", "kind", "steps", "temperature")
-    of_kind = spec.sampler(preset.module_folders).reads
-    keys = [f"diffusion.{source.upsampling}.{key}" for key in (*own, *of_kind)]
+    noise = ["eta"] if spec.sampler(preset.module_folders).eta is None else []
+    keys = [f"diffusion.{source.upsampling}.{key}" for key in (*own, *noise)]
     return [*source.upsampler_reads, *keys, "diffusion.timesteps", "diffusion.variance"]
 
 
@@ -43,7 +44,7 @@ def run_keys(preset: Preset, sampler: str, guide: str, method: str) -> list[str]
 def guiding_keys(preset: Preset, guide: str, method: str) -> list[str]:
     """The keys that loading a run's guide, or its experts, reads."""
     kind = preset.guidance(method)
-    keys = [f"methods.{method}.{key}" for key in ("guidance", *kind.reads)]
+    keys = [f"methods.{method}.guidance"]
     keys += network_keys(preset, guide) if kind.guided and kind.drawn else []
     return keys + (bank_keys(preset, guide, method) if kind.experts else [])
 

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import torch
+from torch import Tensor
+
 from ppap.config import Preset
 from ppap.config.runs import Run, evaluated, group, judged_guides
-from ppap.data.gathering import Images
-from ppap.data.shards import samples
+from ppap.data.loading import Images
 from ppap.evaluation.features import features_of
 from ppap.evaluation.task_scores import class_statistics, picture_statistics
-from ppap.utils import files, runtime
+from ppap.utils import files
+from ppap.utils.device import device_of
 from ppap.utils.errors import DataError
 from ppap.utils.tensor_names import TARGET
 from ppap.workflow import evaluator, targets
@@ -23,6 +26,7 @@ from ppap.workflow.layout import Layout
 from ppap.workflow.reads.evaluation import evaluator_keys, judged_keys
 from ppap.workflow.reads.networks import finished_keys
 from ppap.workflow.reads.sampling import target_keys
+from ppap.workflow.shards import samples
 from ppap.workflow.step import Step
 
 if TYPE_CHECKING:
@@ -99,7 +103,7 @@ class Features(Step):
         """
         path, preset = layout.features(self.sampler, self.guide), layout.preset
         files.check_writable(path)
-        size, device = preset.sampling.judged_at_once, runtime.device(preset.runtime)
+        size, device = preset.sampling.judged_at_once, device_of(preset.runtime)
         about = {"sampler": self.sampler, "guide": self.guide} | evaluator.identity(layout)
         for held in layout.held_against(self.against):
             about[str(held.relative_to(layout.root))] = files.sha256(held)
@@ -172,5 +176,5 @@ def _statistics(
         targets.read(layout, guide)[TARGET],
         targets.numbers(layout, guide),
         preset.sampling.judged_at_once,
-        runtime.device(preset.runtime),
+        device_of(preset.runtime),
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from ppap.config import Preset
+from ppap.utils.mixed_precision import autocast
 from ppap.workflow.figures import figure_names, figure_of
 from ppap.workflow.layout import Layout
 from ppap.workflow.step import Report, Step
@@ -54,7 +55,6 @@ class Figure(Step):
     def run(self, layout: Layout) -> None:
         """ConfigError if the preset has no such figure."""
         from ppap.report import style
-        from ppap.utils.mixed_precision import autocast
 
         kind, guide = figure_of(layout.preset, self.figure)
         style.use()

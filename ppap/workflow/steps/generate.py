@@ -8,8 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from ppap.config import Preset
+from ppap.diffusion import sampling
+from ppap.utils import files
+from ppap.utils.mixed_precision import autocast
 from ppap.utils.settings import DIFFUSION
-from ppap.workflow.layout import Layout
+from ppap.workflow import goals
+from ppap.workflow import networks as models
+from ppap.workflow.layout import Layout, one_of
 from ppap.workflow.reads.experts import CLEAN
 from ppap.workflow.reads.sampling import drawing_keys
 from ppap.workflow.step import Step
@@ -52,7 +57,7 @@ class Generate(Step):
         out, checkpoint = layout.clean(self.shard), self.checkpoint(layout)
         files.check_writable(out, checkpoint.path)
         model = models.load_model(layout, preset.runtime)
-        with runtime.autocast(preset.runtime):
+        with autocast(preset.runtime):
             images = sampling.sample(
                 model,
                 size,

@@ -7,11 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import torch
+from torch import Tensor
+
 from ppap.config import Preset
 from ppap.config.runs import taught_guides
-from ppap.workflow.layout import Layout
+from ppap.experts.teacher import answers_on
+from ppap.utils import files
+from ppap.utils.mixed_precision import autocast
+from ppap.workflow import networks
+from ppap.workflow.artefacts import IMAGE, MIRROR, labels_identity
+from ppap.workflow.layout import Layout, one_of
 from ppap.workflow.reads.experts import CLEAN
 from ppap.workflow.reads.networks import finished_keys, network_keys
+from ppap.workflow.shards import clean_images, finished_clean_images
 from ppap.workflow.step import Step
 
 if TYPE_CHECKING:

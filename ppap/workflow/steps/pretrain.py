@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import torch
+from torch import nn
+
 from ppap.config import Preset
 from ppap.config.runs import trained_models
 from ppap.data import datasets
@@ -22,7 +25,7 @@ from ppap.utils.errors import ConfigError
 from ppap.utils.mixed_precision import autocast
 from ppap.utils.seeds import Stream, mix, name_seed
 from ppap.utils.settings import DIFFUSION
-from ppap.workflow import networks
+from ppap.workflow import networks, real_images
 from ppap.workflow.layout import Layout
 from ppap.workflow.reads.experts import training_keys
 from ppap.workflow.reads.networks import SCHEDULE, data_keys, diffusion_keys, network_keys
@@ -87,7 +90,7 @@ def _diffusion(
     preset, spec = layout.preset, layout.preset.diffusion
     network = place(networks.new_diffusion(layout), preset.runtime)
     schedule = Schedule.create(spec.noise_schedule, spec.timesteps)
-    data = datasets.load(layout, "train")
+    data = real_images.load(layout, "train")
     images = datasets.to_tensor(data.images).to(device_of(preset.runtime))
     return network, _texts(train_diffusion(network, images, schedule, training, run))
 
@@ -98,12 +101,12 @@ def _guide(
     preset, name = layout.preset, run.name
     guide = networks.new_guide(layout, name)
     networks.place_guide(layout, name, guide.train())
-    data = datasets.load(layout, "train")
+    data = real_images.load(layout, "train")
     images = datasets.to_tensor(data.images).to(guide.device)
-    truths = data.truth_of(preset, name).to(guide.device)
+    truths = real_images.truth_of(preset, data, name).to(guide.device)
     summary = train_guide(guide, images, truths, training, run)
-    held = datasets.load(layout, "holdout")
-    seen, true = datasets.to_tensor(held.images), held.truth_of(preset, name)
+    held = real_images.load(layout, "holdout")
+    seen, true = datasets.to_tensor(held.images), real_images.truth_of(preset, held, name)
     scores = holdout_scores(guide.eval(), seen, true)
     said = ", ".join(f"{score} {value:.4f}" for score, value in scores.items())
     log.info("%s: on held-out images %s", name, said)

@@ -7,7 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
 from ppap.config import Preset
+from ppap.data.image_files import check_statistics, reference_images
+from ppap.data.loading import ImagesInMemory
+from ppap.evaluation.features import features_of
+from ppap.utils import files, tensor_spec
+from ppap.utils.device import device_of
+from ppap.utils.settings import REFERENCE
+from ppap.utils.tensor_names import IMAGES, MU, SIGMA
+from ppap.workflow import evaluator, real_images
 from ppap.workflow.layout import Layout
 from ppap.workflow.reads.evaluation import evaluator_keys, reference_data_keys
 from ppap.workflow.step import Step
@@ -46,7 +58,7 @@ class ReferenceFeatures(Step):
             ImagesInMemory(images),
             evaluator.load_extractor(layout),
             preset.sampling.judged_at_once,
-            runtime.device(preset.runtime),
+            device_of(preset.runtime),
         )
         files.write_tensors(layout.reference, answers | statistics, evaluator.identity(layout))
 
@@ -55,7 +67,7 @@ def _reference(layout: Layout) -> tuple[NDArray[np.uint8], dict[str, Tensor]]:
     """Read the images, and mean and covariance that came with them, if they are of the evaluator's features."""
     judge = layout.preset.evaluator
     if not judge.compared_with:
-        return datasets.load(layout, "train").images[: judge.most_compared], {}
+        return real_images.load(layout, "train").images[: judge.most_compared], {}
     path = layout.model(REFERENCE)
     tensors = tensor_spec.read(path, reference_images(), {"model": REFERENCE})
     check_statistics(path, tensors)

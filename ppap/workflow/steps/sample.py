@@ -7,13 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
 from ppap.config import Preset
 from ppap.config.runs import Run, all_runs
 from ppap.diffusion import sampling
-from ppap.utils import files, runtime
+from ppap.utils import files
 from ppap.utils.checkpoint import Checkpoint
+from ppap.utils.mixed_precision import autocast
 from ppap.utils.settings import DIFFUSION
-from ppap.workflow.layout import Layout
+from ppap.workflow import goals, targets
+from ppap.workflow import networks as models
+from ppap.workflow.artefacts import TARGET, samples_identity
+from ppap.workflow.layout import Layout, one_of
 from ppap.workflow.reads.sampling import drawing_keys, real_keys, run_keys, target_keys
 from ppap.workflow.step import Step
 
@@ -65,6 +73,12 @@ class Sample(Step):
     def cost(self, costs: Costs) -> Cost:
         return costs.samples(self.drawn, self.shard)
 
+    def fellows(self) -> tuple[str, ...]:
+        return self.sampler, self.guide
+
+    def length(self, preset: Preset) -> int:
+        return len(preset.schedule(self.sampler)) if preset.guidance(self.method).drawn else 1
+
     def run(self, layout: Layout) -> None:
         run, size = self.drawn, one_of(layout.sample_sizes, self.shard)
         first = self.shard * layout.preset.sampling.shard_size
@@ -85,7 +99,7 @@ class Sample(Step):
         """Draw the shard, guided to the targets with these numbers."""
         preset, run = layout.preset, self.drawn
         model = models.load_model(layout, preset.runtime)
-        with runtime.autocast(preset.runtime):
+        with autocast(preset.runtime):
             return sampling.sample(
                 model,
                 len(numbers),

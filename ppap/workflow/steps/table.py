@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from ppap.config import Preset
+from ppap.utils import files
+from ppap.workflow import table_rows
 from ppap.workflow.layout import Layout
 from ppap.workflow.reads.tables import table_keys
 from ppap.workflow.step import Report, Step

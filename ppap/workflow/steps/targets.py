@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import torch
+from torch import Tensor
+
 from ppap.config import Preset
 from ppap.config.runs import shown_guides
-from ppap.data import datasets
 from ppap.guides.target_files import target_paths, targets_in
-from ppap.utils import files, runtime, tensor_spec
+from ppap.utils import files, tensor_spec
 from ppap.utils.errors import ConfigError
-from ppap.workflow import artefacts, targets
+from ppap.utils.mixed_precision import autocast
+from ppap.workflow import artefacts, real_images, targets
 from ppap.workflow import networks as models
 from ppap.workflow.artefacts import PICTURE, TARGET
 from ppap.workflow.layout import Layout
@@ -70,13 +73,13 @@ class Targets(Step):
 
 def _held_out(layout: Layout, guide: str) -> tuple[Tensor, Tensor]:
     """Return what is true of the first held-out real pictures, and these."""
-    data = datasets.load(layout, "holdout").first(layout.preset.guides[guide].targets.count)
-    return data.truth_of(layout.preset, guide), torch.from_numpy(data.images)
+    data = real_images.load(layout, "holdout").first(layout.preset.guides[guide].targets.count)
+    return real_images.truth_of(layout.preset, data, guide), torch.from_numpy(data.images)
 
 
 def _of_folder(layout: Layout, guide: str, folder: Path) -> tuple[Tensor, Tensor]:
     """Return the targets in a folder's files, in the order of their names, and the pictures that show them."""
     paths = target_paths(folder, f"guides.{guide}.targets.folder")
     network = models.load_guide(layout, guide)
-    with runtime.autocast(layout.preset.runtime):
+    with autocast(layout.preset.runtime):
         return targets_in(paths, layout.preset.dataset.shape, network)

@@ -8,8 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from ppap.config import Preset
-from ppap.config.runs import banks, expert_steps, has_warm_start
+from ppap.config.runs import banks, expert_steps, has_warm_start, warm_name
+from ppap.experts.expert import Expert, check_experts, read_expert
+from ppap.experts.header import Purpose
+from ppap.utils.errors import ConfigError
+from ppap.workflow.experts import train_and_write
 from ppap.workflow.layout import Layout
+from ppap.workflow.purposes import purpose_of
 from ppap.workflow.reads.experts import lesson_keys, student_keys
 from ppap.workflow.step import Step
 
@@ -61,6 +66,13 @@ class TrainExpert(Step):
 
     def cost(self, costs: Costs) -> Cost:
         return costs.expert(self.guide, self.method)
+
+    def fellows(self) -> tuple[str, ...]:
+        return self.guide, self.method
+
+    def length(self, preset: Preset) -> int:
+        _, steps = expert_steps(preset, self.guide, preset.methods[self.method])
+        return max(1, steps)
 
     def run(self, layout: Layout) -> None:
         """Train the expert, from its initialisation if it has one; write what it changes of the guide.

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Self
 
 from ppap.config import Preset
 from ppap.utils.settings import DIFFUSION
-from ppap.workflow.layout import Layout
+from ppap.workflow import goals
+from ppap.workflow.layout import Layout, one_of
 from ppap.workflow.reads.experts import CLEAN
 from ppap.workflow.reads.networks import IMAGE
 from ppap.workflow.reads.sampling import upsampling_keys
+from ppap.workflow.shards import clean_images
 from ppap.workflow.step import Step
 from ppap.workflow.steps.upsample_samples import write_upsampled
 

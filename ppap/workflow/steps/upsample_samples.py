@@ -7,15 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import torch
+
 from ppap.config import Preset
 from ppap.config.runs import Run, all_runs
-from ppap.data.shards import ShardedImages, drawn_shard
+from ppap.data.shards import ShardedImages
 from ppap.diffusion import sampling
-from ppap.utils import files, runtime
+from ppap.utils import files
+from ppap.utils.mixed_precision import autocast
 from ppap.utils.settings import DIFFUSION
-from ppap.workflow.layout import Layout
+from ppap.workflow import goals
+from ppap.workflow import networks as models
+from ppap.workflow.layout import Layout, one_of
 from ppap.workflow.reads.networks import IMAGE
 from ppap.workflow.reads.sampling import upsampling_keys
+from ppap.workflow.shards import drawn_shard
 from ppap.workflow.step import Step
 
 if TYPE_CHECKING:
@@ -81,7 +87,7 @@ def write_upsampled(
     files.check_writable(out, checkpoint.path)
     second = models.load_second_stage(layout)
     assert spec is not None  # or there is no second stage
-    with runtime.autocast(preset.runtime):
+    with autocast(preset.runtime):
         large = sampling.upsample(
             second,
             images.take(torch.arange(len(images))),

@@ -11,6 +11,7 @@ from ppap.config import Preset
 from ppap.config.runs import banks, has_warm_start, warm_name, warm_steps
 from ppap.workflow.experts import train_and_write
 from ppap.workflow.layout import Layout
+from ppap.workflow.purposes import purpose
 from ppap.workflow.reads.experts import lesson_keys, student_keys
 from ppap.workflow.step import Step
 
@@ -57,6 +58,12 @@ class WarmStart(Step):
 
     def cost(self, costs: Costs) -> Cost:
         return costs.warm_start(self.guide, self.trainable)
+
+    def fellows(self) -> tuple[str, ...]:
+        return (self.guide,)
+
+    def length(self, preset: Preset) -> int:
+        return max(1, warm_steps(preset, self.guide))
 
     def run(self, layout: Layout) -> None:
         """Train the shared start; write what it changes of the guide."""

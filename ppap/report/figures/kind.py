@@ -1,5 +1,0 @@
-"""Stands in for `ppap.workflow.figures.kind` until all figures' gathering is there."""
-
-from ppap.workflow.figures.kind import FigureKind, heard
-
-__all__ = ["FigureKind", "heard"]
