@@ -24,7 +24,6 @@ from ppap.config import Preset
 from ppap.diffusion.schedules import Schedule
 from ppap.experts import lora as adapters
 from ppap.guides.guide import Guide
-from ppap.utils import runtime
 
 Model = Callable[[Tensor, Tensor], Tensor]
 """A network of x_t (B, C, H, W) and timesteps of training (B,)."""
@@ -139,7 +138,7 @@ def class_score(guides: list[Guide], classes: Tensor, total: int) -> Score:
 def new_score(setting: Setting, name: str, experts: bool = False) -> Score:
     """Of a guide of the preset towards the setting's classes."""
     guide = networks.new_guide(setting.preset, name)
-    runtime.hold_precision(guide, setting.preset.runtime)
+    hold_precision(guide, setting.preset.runtime)
     guides = [copy.deepcopy(guide) for _ in range(networks.EXPERTS)] if experts else [guide]
     return class_score(guides, setting.classes, setting.preset.diffusion.timesteps)
 
@@ -207,7 +206,7 @@ def training(setting: Setting, guide: str) -> Work:
 
 
 def _new_diffusion(preset: Preset) -> Model:
-    return runtime.hold_precision(networks.new_diffusion(preset), preset.runtime)
+    return hold_precision(networks.new_diffusion(preset), preset.runtime)
 
 
 def _extract(values: NDArray[np.float64], i: Tensor) -> Tensor:

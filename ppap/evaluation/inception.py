@@ -15,9 +15,9 @@ from ppap.data.image_files import INCEPTION_FEATURES
 from ppap.data.settings import Download, ReferenceConfig
 from ppap.evaluation.evaluator import NEIGHBOURS, Evaluator, Extractor, describe, predicted
 from ppap.guides.libraries.settings import NetworkConfig
-from ppap.utils import runtime as runtimes
 from ppap.utils import tensor_spec
 from ppap.utils.device import Runtime
+from ppap.utils.mixed_precision import autocast
 from ppap.utils.settings import CLASSIFIER, EVALUATOR, Count, Section
 from ppap.utils.tensor_names import FEATURES, LOGITS, PREDICTED
 from ppap.utils.tensor_spec import TensorSpec
@@ -102,7 +102,7 @@ class InceptionEvaluator(Evaluator, Section):
             answers = dict(zip((FEATURES, LOGITS), inception(images), strict=True))
             if classifier is None:
                 return answers
-            with runtimes.autocast(runtime):
+            with autocast(runtime):
                 seen = classifier(images.float() / 127.5 - 1).argmax(dim=1)
             return answers | {PREDICTED: seen}
 

@@ -23,8 +23,7 @@ from ppap.evaluation.evaluator import (
     predicted,
 )
 from ppap.utils import files, user_code
-from ppap.utils import runtime as runtimes
-from ppap.utils.device import Runtime
+from ppap.utils.device import Runtime, device_of
 from ppap.utils.errors import ConfigError
 from ppap.utils.settings import EVALUATOR, Count, Section
 from ppap.utils.tensor_names import FEATURES, LOGITS, PREDICTED
@@ -93,7 +92,7 @@ class UserEvaluator(Evaluator, Section):
             torch.manual_seed(0)
             built: Callable[[Tensor], Any] = own(**self.options)
             if isinstance(built, nn.Module):
-                built = built.to(runtimes.device(runtime)).eval().requires_grad_(False)
+                built = built.to(device_of(runtime)).eval().requires_grad_(False)
 
         def answer(images: Tensor) -> dict[str, Tensor]:
             answers = self._named(built(images))
