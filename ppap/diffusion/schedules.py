@@ -79,11 +79,6 @@ class Schedule:
         """The full schedule, of training."""
         return cls(tuple(range(timesteps)), betas(name, timesteps), timesteps)
 
-    @classmethod
-    def respaced(cls, name: ScheduleName, timesteps: int, kept: list[int]) -> Schedule:
-        """The schedule of a sampler that takes only the timesteps in `kept` (increasing)."""
-        return cls.create(name, timesteps).keeping(kept)
-
     def keeping(self, kept: Sequence[int]) -> Schedule:
         """Of a full schedule, what is left of it where only the timesteps in `kept` (increasing) are taken."""
         abar = self.alphas_cumprod[list(kept)]
