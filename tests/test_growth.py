@@ -137,6 +137,24 @@ def test_a_preset_whose_kinds_cannot_be_used_is_refused(written, source, message
     assert done.returncode == 2 and message in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("def __call__(self, denoiser, x, step): return denoiser(x, step), x[:1]",
+         "methods.mine: guidance 'user:strange_kinds.Guidance': returns gradient (1, 1, 8, 8)"),
+        ("def __call__(self, denoiser, x, step): return denoiser(x, step), None",
+         "samplers.mine: sampler 'user:strange_kinds.sampler': ends with 2 steps left"),
+    ],
+)  # fmt: skip
+def test_the_check_of_a_preset_tries_guidance_and_samplers(written, source, message) -> None:
+    kinds = (
+        "class Guidance:\n    def __init__(self, guide, objective, scale): pass\n    "
+        f"{source}\ndef sampler(denoiser, guidance, state, noise, eta): yield from ()\n"
+    )
+    done = ppap("config", "check", written(kinds), check=False)
+    assert done.returncode == 2 and message in done.stderr
+
+
 @pytest.mark.parametrize("kind", ["naive", "user:mine", "user:a b.c", "user:.c", ""])
 def test_a_name_of_no_kind_is_refused_with_those_that_there_are(preset_file, kind: str) -> None:
     done = ppap("config", "check", preset_file(methods__mine={"guidance": kind}), check=False)
