@@ -26,10 +26,6 @@ def returns_a_class(channels: int, classes: int) -> type:
     return Means
 
 
-def returns_a_dict(channels: int, classes: int) -> dict[str, nn.Module]:
-    return {"model": Means(channels, classes)}
-
-
 def raises(channels: int, classes: int) -> nn.Module:
     raise KeyError("no such file\nand a second line")
 
@@ -44,7 +40,6 @@ def _answering(answer):
 
 answers_none = _answering(lambda logits: None)
 answers_a_dict = _answering(lambda logits: {"logits": logits})
-answers_a_tuple = _answering(lambda logits: (logits, logits))
 answers_with_nan = _answering(lambda logits: logits * float("nan"))
 answers_with_a_class = _answering(lambda logits: logits.argmax(1))
 answers_with_too_few = _answering(lambda logits: logits[:, :7])
@@ -62,10 +57,6 @@ def has_no_parameters(channels: int, classes: int) -> nn.Module:
             return images.flatten(1)[:, :10] + 0
 
     return Model()
-
-
-def is_huge(channels: int, classes: int) -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 1 << 40), nn.Linear(1 << 40, classes))
 
 
 def gives_features(channels: int, classes: int) -> nn.Module:

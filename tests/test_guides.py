@@ -1,5 +1,6 @@
 """Guides by name: library weights in the libraries' own formats, their normalisation, size and class names."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,15 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 from torchvision.transforms import v2
+from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 from ppap import config as presets
 from ppap.guides.guide import Guide
 from ppap.guides.libraries.library import Pretrained
 from ppap.guides.libraries.settings import NetworkConfig
+from ppap.guides.loading import load_guide, wrap_guide
+from ppap.guides.tasks.classification import Classification
+from ppap.guides.tasks.depth import Depth
 from ppap.utils import files
 from ppap.utils.errors import ConfigError
 from ppap.workflow import networks as models
@@ -169,6 +174,56 @@ def test_a_function_of_the_users_own_brings_its_weights(preset_file, tmp_path: P
     ppap("download", preset, "resnet50", cwd=tmp_path)
     tensors = files.read_tensors(tmp_path / "results/imagenet256/models/resnet50.safetensors")
     assert tensors["1.weight"].shape == (1000, 192) and (tensors["1.weight"] == 0.25).all()
+
+
+# -- guides without a preset -------------------------------------------------------------------------
+
+
+class Brightness(Classification):
+    """A task of one's own: answers as of three classes."""
+
+    shape = (3,)
+
+
+def test_a_task_may_be_a_class_an_instance_or_in_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "strange_own.py").write_text(
+        "import torch\nfrom ppap.guides.tasks.depth import Depth\nclass Near(Depth): pass\n"
+        "def build(): return torch.nn.Sequential(torch.nn.Conv2d(3, 1, 1), torch.nn.Flatten(1, 2))\n"
+    )
+    network, images = nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), torch.zeros(2, 3, 8, 8)
+    by_class = wrap_guide(network, Brightness, outputs=3, image_size=8)
+    assert isinstance(by_class.task, Brightness) and by_class(images).shape == (2, 3)
+    assert wrap_guide(network, by_class.own_task, image_size=8).task is by_class.task
+    near, folders = "user:strange_own.Near", [tmp_path]
+    about = {"image_size": 8, "input_size": 4, "folders": folders}
+    loaded = load_guide("user:strange_own.build", near, **about, folder=tmp_path)
+    assert loaded(images).shape == (2, 8, 8) and type(loaded.task).__name__ == "Near"
+    assert isinstance(wrap_guide(loaded.network, near, **about).task, Depth)
+    with pytest.raises(ConfigError, match=r"there is no strange_own\.py"):
+        sys.modules.pop("strange_own")
+        wrap_guide(loaded.network, near, image_size=8)
+    with pytest.raises(ConfigError, match="network: a function; a torch"):
+        wrap_guide(lambda images: images, image_size=8)  # type: ignore[arg-type]
+
+
+def test_a_folder_that_has_changed_is_another_model(tmp_path: Path) -> None:
+    settings = ViTConfig(
+        hidden_size=16, num_attention_heads=2, num_hidden_layers=1, intermediate_size=16,
+        image_size=32, patch_size=16, num_labels=5,
+    )  # fmt: skip
+    images, seen = torch.rand(2, 3, 32, 32) * 2 - 1, []
+    for seed in (0, 1, 0):
+        torch.manual_seed(seed)
+        theirs = ViTForImageClassification(settings).eval()
+        theirs.save_pretrained(tmp_path / "vit")
+        ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "vit")
+        guide = load_guide(
+            f"transformers:{tmp_path / 'vit'}", outputs=5, image_size=32, folder=tmp_path / "kept"
+        )
+        torch.testing.assert_close(guide(images), theirs(images).logits)
+        seen.append(guide(images))
+    assert not torch.equal(seen[0], seen[1]) and torch.equal(seen[0], seen[2])
+    assert len(list((tmp_path / "kept" / "guides").iterdir())) == 2
 
 
 def test_the_resize_is_antialiased_and_differentiable() -> None:

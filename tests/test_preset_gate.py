@@ -21,6 +21,7 @@ from ppap.data.dataset_kinds import DATASETS
 from ppap import config as presets
 from ppap.data import datasets
 from ppap.workflow import networks as models
+from ppap.workflow.check import problems
 from ppap.workflow.layout import Layout
 from tests.conftest import ROOT, SMOKE, Done, ppap
 from tests.repository import Repository
@@ -163,8 +164,7 @@ UNET = "diffusion__architecture__"
         ({"guides__resnet__options": {"pretrained": True}}, "guides.resnet: options.pretrained: follows from the rest"),
         ({"guides__vit__options__depth": 10**9}, "guides.vit: options: 1000000000 is more than any network has"),
         ({"guides__resnet__train__shift": 8}, "guides.resnet.train.shift: 8 pixels move an image of 8 out of sight"),
-        ({"guides__vit__model": "timm:checkpoint_filter_fn"}, "guides.vit.model: timm has no model"),
-        ({"guides__vit__model": "torchvision:fasterrcnn_resnet50_fpn"}, "guides.vit.model: torchvision has no model"),
+        ({"guides__vit__model": "keras:vgg"}, "guides.vit.model: 'keras:vgg': write timm:NAME, "),
         ({"figures__timesteps": []}, "figures.timesteps: Tuple should have at least 1 item"),
         ({"figures__timesteps": [500, 1000]}, "figures.timesteps: there is no timestep 1000"),
         ({"sampling__seeds": [1, 1]}, "sampling.seeds: 1 is given twice"),
@@ -235,12 +235,11 @@ def test_every_digit_is_on_both_sides_of_the_smallest_and_the_largest_holdout(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"guides__vit__options__img_size": 16}, r"guides\.vit: model 'timm:vit\S+: fails .*Input height"),
+        ({"guides__vit__options__img_size": 16}, r"guides\.vit: model 'timm:vit\S+' cannot be used .*Input height"),
+        ({"guides__vit__model": "timm:checkpoint_filter_fn"}, r"guides\.vit: timm has no model 'checkpoint_filter_fn'"),
         ({"guides__vit__model": "torchvision:fcn_resnet50", "guides__vit__options": {}},
          r"guides\.vit: model 'torchvision:fcn_resnet50' is for segmentation, not for classification"),
         ({"guides__vit__options__embed": 16}, r"guides\.vit: .*unexpected keyword argument 'embed'"),
-        ({"guides__vit__options__depth": 10**6}, r"guides\.vit: .*has more than 20000 tensors of weights"),
-        ({"guides__vit__options__embed_dim": 10**6}, r"guides\.vit: .*(more than 64 GiB|overflow)"),
         ({"guides__vit__options__num_heads": 3}, r"guides\.vit: "),
         ({"guides__vit__options__drop_path_rate": "a"}, r"guides\.vit: "),
         ({"guides__vit__model": "timm:vit_tiny_patch16_224.nosuch"}, r"guides\.vit: .*nosuch"),
@@ -253,7 +252,6 @@ def test_every_digit_is_on_both_sides_of_the_smallest_and_the_largest_holdout(
         ({"guides__resnet__input_size": 1, "guides__resnet__experts__batch_size": 1},
          r"guides\.resnet: .*more than 1 value per channel"),
         ({"evaluator__model": "timm:vgg11", "evaluator__options": {}}, r"evaluator: "),
-        ({UNET + "model_channels": 65536, UNET + "channel_mult": [1, 1024]}, r"diffusion.* has more than 64 GiB"),
         ({"dataset": RGB | {"name": "mnist"}, f"{UNET}in_channels": 3}, r"dataset\.name: torch-fidelity has no data set"),
     ],
 )  # fmt: skip
@@ -270,7 +268,7 @@ def test_a_network_that_jobs_could_not_use_is_refused(preset_file, changes, mess
         ("timm:vit_base_patch16_clip_224.openai", r"the weights of \S+ know 512 classes, the preset has 1000"),
         ("timm:resnet18.nosuch", r".*nosuch"),
         ("torchvision:resnet18/IMAGENET1K_V9", r".*has no weights 'IMAGENET1K_V9'"),
-        ("torchvision:googlenet/IMAGENET1K_V1", r".*answers with a GoogLeNetOutputs"),
+        ("torchvision:googlenet/IMAGENET1K_V1", r".*answers with GoogLeNetOutputs"),
     ],
 )  # fmt: skip
 def test_library_weights_must_be_there_and_fit(tmp_path: Path, model: str, message: str) -> None:
@@ -325,21 +323,16 @@ def test_a_model_of_the_users_own_that_guides_passes(own: Path, monkeypatch) -> 
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        ("returns_none", "None|'NoneType'"),
-        ("returns_a_class", "the class Means"),
-        ("returns_a_dict", "a dict|'dict'"),
-        ("raises", "KeyError"),
-        ("answers_none", "answers with (None|a NoneType)"),
-        ("answers_a_dict", "answers with a dict"),
-        ("answers_a_tuple", "answers with a tuple"),
-        ("answers_with_nan", "NaN"),
-        ("answers_with_a_class", "answers (in|with)"),
+        ("returns_none", "returns a NoneType"),
+        ("returns_a_class", "returns a type"),
+        ("answers_none", "answers with NoneType"),
+        ("answers_a_dict", "answers with dict"),
+        ("answers_with_nan", "not finite"),
+        ("answers_with_a_class", r"answers with \(2,\)"),
         ("answers_with_too_few", r"\(2, 7\)"),
         ("answers_with_maps", r"\(2, 10, 1, 1\)"),
         ("answers_without_gradient", "no gradient"),
-        ("fails_on_images", "RuntimeError"),
         ("has_no_parameters", "no parameters to train|matches no"),
-        ("is_huge", "more than 64 GiB|not enough memory|allocate"),
         ("is_not_there", "is_not_there"),
     ],
 )
@@ -351,6 +344,17 @@ def test_a_model_of_the_users_own_that_is_no_guide_is_named(
     (line,) = lines_of(checked(preset), preset)
     assert line.startswith("guides.resnet") and re.search(message, line), line
     assert f"user:strange_models.{function}" in line
+
+
+@pytest.mark.parametrize(
+    ("function", "raised"), [("raises", KeyError), ("fails_on_images", RuntimeError)]
+)
+def test_what_a_model_of_the_users_own_raises_comes_as_it_is(
+    own: Path, function: str, raised: type[Exception]
+) -> None:
+    layout = Layout(presets.load(own_preset(own, function)))
+    with pytest.raises(raised):
+        problems(layout)
 
 
 def test_what_the_preset_names_by_path_is_looked_for_when_asked(tmp_path: Path) -> None:

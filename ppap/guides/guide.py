@@ -53,7 +53,7 @@ class Guide(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where its weights are."""
+        """The device that its weights are on."""
         return self.mean.device
 
     def at(self, images: Tensor, timestep: int) -> Tensor:

@@ -23,17 +23,17 @@ PATTERN = r"^user:[^\W\d]\w*(\.[^\W\d]\w*)+$"  # also valid in a JSON schema
 
 
 def is_named(text: str) -> bool:
-    """Whether a preset's `text` names code of the user's own, rightly written or not."""
+    """Say whether a preset's `text` names code of the user's own, rightly written or not."""
     return text.startswith(PREFIX)
 
 
 def is_well_named(text: str) -> bool:
-    """Whether it is of the form user:MODULE.NAME."""
+    """Say whether it is of the form user:MODULE.NAME."""
     return re.fullmatch(PATTERN, text) is not None
 
 
 def find(text: str, what: str, expected: str, folders: Sequence[Path]) -> Any:
-    """The object that `text` (user:MODULE.NAME) names, from its module, imported if it was not before.
+    """Look up the object that `text` (user:MODULE.NAME) names in its module, which is imported if it was not before.
 
     ConfigError if no folder holds the module, or it has no such object: it says `what` is named, such as a
     model, and what NAME was `expected` to be, such as a function. What the module itself raises comes as it is.
@@ -43,14 +43,14 @@ def find(text: str, what: str, expected: str, folders: Sequence[Path]) -> Any:
     module, _, name = text.removeprefix(PREFIX).rpartition(".")
     with on_path(folders):
         _import_from(module.partition(".")[0], f"{what} '{text}'", folders)
-        found = getattr(importlib.import_module(module), name, None)
-    if not callable(found):
+        named = getattr(importlib.import_module(module), name, None)
+    if not callable(named):
         raise ConfigError(f"{what} '{text}': {module} has no {expected} '{name}'")
-    return found
+    return named
 
 
 def module_file(text: str, folders: Sequence[Path]) -> Path | None:
-    """The file of the module in user:MODULE.NAME, which is not imported; None if no folder holds it."""
+    """Find the file of the module in user:MODULE.NAME, which is not imported; None if no folder holds it."""
     *names, _ = text.removeprefix(PREFIX).split(".")
     places: Sequence[str] | None = [str(folder) for folder in folders]
     origin = None
@@ -106,9 +106,9 @@ def _import_from(module: str, named: str, folders: Sequence[Path]) -> None:
         raise ConfigError(f"{named}: {spec.origin} has the name of another module; rename it")
 
 
-def _is_same(known: str | None, found: str) -> bool:
-    """Whether two paths lead to one file, however they are written."""
-    return known is not None and Path(known).resolve() == Path(found).resolve()
+def _is_same(known: str | None, path: str) -> bool:
+    """Say whether two paths lead to one file, however they are written."""
+    return known is not None and Path(known).resolve() == Path(path).resolve()
 
 
 def _execute(spec: ModuleSpec) -> None:

@@ -128,17 +128,15 @@ def _try_network(layout: Layout, name: str, spec: NetworkConfig) -> None:
     preset = layout.preset
     guide = models.new_guide(layout, name).eval().requires_grad_(False)
     _guides(guide, _noise(preset))
-    if name == EVALUATOR:
-        _gives_features(preset, guide)
-    guide.requires_grad_(True)
-    trainings = [spec.train] if spec.train else []
-    if isinstance(spec, GuideConfig):
-        trainings.append(spec.experts)
-        if any(m.trainable == "adapter" and not m.imported for m in preset.methods.values()):
-            _adapt(guide, spec)
-    if trainings:
+    if name in preset.evaluator.networks:
+        evaluator_of(preset).check_network(name, guide, _noise(preset))
+    experts = [spec.experts] if isinstance(spec, GuideConfig) else []
+    if trainings := [*experts, *([spec.train] if spec.train else [])]:
         sizes = (training.batch_size for training in trainings)
-        _learns(guide, _noise(preset, min(_IMAGES, *sizes)))
+        _learns(guide.requires_grad_(True), _noise(preset, min(_IMAGES, *sizes)))
+    adapted = any(m.trainable == "adapter" and not m.imported for m in preset.methods.values())
+    if isinstance(spec, GuideConfig) and adapted:
+        _adapt(guide, spec)
 
 
 def _noise(preset: Preset, count: int = _IMAGES) -> Tensor:

@@ -54,7 +54,7 @@ class Classification(Task):
         return class_log_probability(targets)
 
     def target_of(self, answers: Tensor) -> Tensor:
-        """The likeliest class."""
+        """Take the likeliest class."""
         return answers.argmax(dim=1)
 
     def belief(self, answers: Tensor, targets: Tensor) -> Tensor:
@@ -65,12 +65,12 @@ class Classification(Task):
         return hits(answers.argmax(dim=1), targets)
 
     def scored(self, statistics: Mapping[str, Tensor]) -> dict[str, float]:
-        """How often the judge sees the target class."""
+        """Say how often the evaluator sees the target class."""
         return {"target_rate": float(statistics[HIT].double().mean())}
 
 
 def hits(predicted: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    """Whether the predicted classes (B,) are those that samples were guided to."""
+    """Say whether the predicted classes (B,) are those that samples were guided to."""
     return {HIT: (predicted == targets).byte()}
 
 

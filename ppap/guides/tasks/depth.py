@@ -83,7 +83,7 @@ class Depth(Task):
         return target
 
     def belief(self, answers: Tensor, targets: Tensor) -> Tensor:
-        """The correlation of both maps."""
+        """Correlate both maps."""
         return (standardised(answers) * standardised(targets)).mean(dim=(1, 2))
 
     def statistics(self, answers: Tensor, targets: Tensor) -> dict[str, Tensor]:
@@ -129,7 +129,7 @@ def spearman(answers: Tensor, targets: Tensor) -> Tensor:
 
 
 def ranks(values: Tensor) -> Tensor:
-    """The rank of each value in its row (B, n), from 0; the mean of their ranks where values are equal."""
+    """Rank each value in its row (B, n), from 0; equal values get the mean of their ranks."""
     ordered = values.sort(dim=1).values
     first = torch.searchsorted(ordered, values)
     last = torch.searchsorted(ordered, values, right=True) - 1

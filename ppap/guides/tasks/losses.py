@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def single(values: Tensor) -> Tensor:
-    """In float32, if their precision is lower."""
+    """Convert values to float32, if their precision is lower."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 

@@ -39,7 +39,7 @@ def resized_labels(labels: Tensor, size: int) -> Tensor:
 
 
 def read_map(path: Path) -> Tensor | None:
-    """The middle square of the map in an .npy file or a grey or indexed .png, as float64 (1, H, W).
+    """Read the middle square of the map in an .npy file or a grey or indexed .png, as float64 (1, H, W).
 
     None if the file is a picture: in colour, or with losses, as maps are not kept. DataError if it is neither, or
     a number is not finite.
@@ -70,7 +70,7 @@ def _array(path: Path) -> NDArray[Any]:
 
 
 def _grey(path: Path) -> NDArray[Any] | None:
-    """The numbers of an image with one channel, grey or indexed."""
+    """Read the numbers of an image with one channel, grey or indexed; None if it has more."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)

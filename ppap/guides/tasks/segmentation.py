@@ -67,7 +67,7 @@ class Segmentation(Task):
         return segmentation_kl(student, teacher, settings.tau)
 
     def objective(self, targets: Tensor) -> Objective:
-        """The sum over pixels of log p(label | x)."""
+        """Sum log p(label | x) over the pixels."""
 
         def objective(answers: Tensor) -> Tensor:
             losses = F.cross_entropy(
@@ -78,7 +78,7 @@ class Segmentation(Task):
         return objective
 
     def target_of(self, answers: Tensor) -> Tensor:
-        """The likeliest labels."""
+        """Take the likeliest labels."""
         return answers.argmax(dim=1)
 
     def read_target(self, path: Path) -> Tensor | None:
@@ -100,7 +100,7 @@ class Segmentation(Task):
         return target
 
     def belief(self, answers: Tensor, targets: Tensor) -> Tensor:
-        """The share of pixels whose likeliest label is the target's."""
+        """Count the share of pixels whose likeliest label is the target's."""
         judged = targets != VOID
         right = (answers.argmax(dim=1) == targets) & judged
         return right.sum(dim=(1, 2)) / judged.sum(dim=(1, 2))

@@ -81,25 +81,25 @@ class Task(ABC):
     @property
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
-        """Of one image's answer, as losses and objectives see it."""
+        """The shape of one image's answer, as losses and objectives see it."""
 
     @property
     def target_shape(self) -> tuple[int, ...]:
-        """Of one image's truth, and of one target."""
+        """The shape of one image's truth, and of one target."""
         return self.shape
 
     def fitted(self, answers: Tensor) -> Tensor:
-        """A network's answers in this shape, where they are at another resolution."""
+        """Bring a network's answers to this shape, where they are at another resolution."""
         return answers
 
     def mirrored(self, truths: Tensor) -> Tensor:
-        """What is true of the mirror images."""
+        """Turn what is true of images into what is true of their mirror images."""
         return truths
 
     # -- learning --------------------------------------------------------------------------------
 
     def truth(self, images: Tensor, known: Mapping[str, Tensor], name: str) -> Tensor:
-        """What is true of real images (N, C, H, W) in [-1, 1]: what the data set says under the task's name.
+        """Say what is true of real images (N, C, H, W) in [-1, 1]: what the data set says under the task's name.
 
         ConfigError if it says nothing.
         """
@@ -109,24 +109,24 @@ class Task(ABC):
 
     @abstractmethod
     def supervised(self, answers: Tensor, truths: Tensor) -> Tensor:
-        """The loss of answers beside what is true: one number."""
+        """Compute the loss of answers beside what is true: one number."""
 
     @abstractmethod
     def distillation(self, student: Tensor, teacher: Tensor, settings: Settings) -> Tensor:
-        """The loss of a student's answers on x_t beside the teacher's on x_0: one number (paper, section 4.2)."""
+        """Compute the loss of a student's answers on x_t beside the teacher's on x_0: one number (paper, section 4.2)."""
 
     # -- guidance --------------------------------------------------------------------------------
 
     @abstractmethod
     def objective(self, targets: Tensor) -> Objective:
-        """What guidance is to raise, of answers: one number an image, (B,)."""
+        """Make what guidance is to raise, a function of answers: one number an image, (B,)."""
 
     def target_of(self, answers: Tensor) -> Tensor:
-        """The targets that answers on pictures make: samples are to show the same."""
+        """Make targets of answers on pictures: samples are to show the same."""
         return answers
 
     def read_target(self, path: Path) -> Tensor | None:
-        """The target in a file, (1, ...); None if the file is a picture, which the guide itself is to look at.
+        """Read the target in a file, (1, ...); None if the file is a picture, which the guide itself is to look at.
 
         DataError if it is neither, or no such target.
         """
@@ -134,7 +134,7 @@ class Task(ABC):
 
     @abstractmethod
     def belief(self, answers: Tensor, targets: Tensor) -> Tensor:
-        """How far a guide believes that its targets are met, at most 1: (B,)."""
+        """Say how confident a guide is that its targets are met, at most 1: (B,)."""
 
     believed: ClassVar[str]
     """What `belief` is, on a figure's axis."""
@@ -145,11 +145,11 @@ class Task(ABC):
 
     @abstractmethod
     def statistics(self, answers: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """What a judge's answers on samples say, an entry a sample: each (B, ...), of whole numbers or float32."""
+        """Reduce a judge's answers on samples to what scores need: each (B, ...), of whole numbers or float32."""
 
     @abstractmethod
     def scored(self, statistics: Mapping[str, Tensor]) -> dict[str, float]:
-        """The scores of samples with these statistics, by name."""
+        """Compute the scores of samples with these statistics, by name."""
 
     # -- figures ---------------------------------------------------------------------------------
 
