@@ -17,14 +17,12 @@ from PIL import Image
 from ppap import config as presets
 from ppap.config import Preset, runs
 from ppap.config.runs import Run
-from ppap.data import datasets, streams
-from ppap.data.dataset_kinds import DATASETS
 from ppap.evaluation import metrics
 from ppap.evaluation.evaluators import EVALUATORS, evaluator_of
 from ppap.evaluation.features import write_features
 from ppap.evaluation.settings import TAG, EvaluatorConfig
 from ppap.utils import files
-from ppap.workflow import targets
+from ppap.workflow import real_images, targets
 from ppap.workflow.layout import Layout
 from tests.conftest import ROOT, SMOKE, ppap
 from tests.growth import grown_preset
@@ -120,7 +118,7 @@ def test_metrics_are_those_of_the_pages_own_code(grown: Path) -> None:
     sampling = layout.preset.sampling
     torch.manual_seed(0)
     judge = importlib.import_module("judge").Pixels(cells=4, outputs=10)
-    real = torch.from_numpy(datasets.load(layout, "train").images).permute(0, 3, 1, 2)
+    real = torch.from_numpy(real_images.load(layout, "train").images).permute(0, 3, 1, 2)
     with torch.no_grad():
         reference = {"features": judge(real)[0]}
         features, logits = judge(samples_of(layout, RUN))
@@ -284,10 +282,6 @@ def test_every_kind_has_facts_and_behaviour() -> None:
     sections = get_args(get_args(EvaluatorConfig)[0])
     tags = [get_args(section)[1].tag.removeprefix(TAG) for section in sections]
     assert [*EVALUATORS, "user:MODULE.CLASS"] == tags
-    held = {kind for kind in DATASETS if not DATASETS.get(kind).streamed}
-    assert datasets.READERS.keys() == held and streams.STREAMS.keys() == {*DATASETS} - held - {
-        "none"
-    }
 
 
 # -- reading samples once ----------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from ppap.report.paper import PrintedRow, printed
 from ppap.report.titles import METHODS, sampler_title
 from ppap.utils import files
 from ppap.workflow import networks as models
-from ppap.workflow import targets
+from ppap.workflow import real_images, targets
 from ppap.workflow.layout import Layout
 from ppap.workflow.steps import all_jobs
 from ppap.workflow.steps.figure import Figure
@@ -107,7 +107,7 @@ def test_noisy_inputs_are_scored_by_what_the_guide_says_of_x_t(done: Layout) -> 
     guide = runs.main_guides(preset)[0]
     found = list(noisy_inputs.scores(held_out, guide, heard_runs(preset, guide)))
     kept = preset.schedule(preset.figures.sampler).timesteps
-    data = datasets.load(done, "holdout").first(preset.figures.images)
+    data = real_images.load(done, "holdout").first(preset.figures.images)
     network = models.load_guide(done, guide)
     with torch.inference_mode():
         right = network(datasets.to_tensor(data.images)).argmax(1) == data.classes

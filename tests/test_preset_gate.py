@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 
 from ppap import config as presets
 from ppap.data import datasets
-from ppap.data.dataset_kinds import DATASETS
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
 from tests.conftest import ROOT, SMOKE, Done, ppap
@@ -248,9 +247,12 @@ def test_every_digit_is_on_both_sides_of_the_smallest_and_the_largest_holdout(
     preset_file, share: float
 ) -> None:
     """Figures show a held-out image of a class."""
-    config, sizes = presets.load(preset_file(dataset__holdout=share)), DATASETS.get("digits").sizes
+    config, sizes = (
+        presets.load(preset_file(dataset__holdout=share)),
+        datasets.DATASETS.get("digits").sizes,
+    )
     for split in ("train", "holdout"):
-        data = datasets.load(Layout(config), split)
+        data = datasets.load(config.dataset, split)
         assert data.images.shape[1:] == (*[sizes["image_size"]] * 2, sizes["channels"])
         assert set(data.classes.tolist()) == set(range(sizes["classes"]))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import pooch  # type: ignore[import-untyped]
+import pooch
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from ppap.data.settings import Download
@@ -51,13 +51,13 @@ class Downloads:
         the block ends without an error: what cannot be read never is. DataError if it cannot be downloaded (saying
         how to place it by hand), or is another file, or the block raises one.
         """
+        place = self.folder / wanted.name
         if wanted.local:
             if wanted.sha256:
                 _check(wanted.local, files.sha256(wanted.local), wanted.sha256, "its publisher")
             yield wanted.local
             return
         remembered = self._remembered()  # before a download: it may be damaged
-        place = self.folder / wanted.name
         if not place.exists():
             _fetch(wanted.url, place)
         try:
