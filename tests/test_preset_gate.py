@@ -387,10 +387,16 @@ def test_what_the_preset_names_by_path_is_looked_for_when_asked(tmp_path: Path) 
     data["evaluator"]["weights"] = {"url": str(tmp_path / "w.pth")}
     (preset := tmp_path / "preset.yaml").write_text(yaml.safe_dump(data))
     assert checked(preset).returncode == 0
+    hint = "`supervised: false` leaves out the rows that need it"
     assert lines_of(checked(preset, "--files"), preset) == [
         f"evaluator.weights.url: {tmp_path}/w.pth: is not there",
-        f"dataset.path: {tmp_path}/imagenet: is not there; `supervised: false` leaves out the rows that need it",
+        f"dataset.path: {tmp_path}/imagenet: no such folder of images (one folder a class); {hint}",
     ]
+    for name in range(1000):
+        (tmp_path / "imagenet" / f"{name:03}").mkdir(parents=True)
+    assert lines_of(checked(preset, "--files"), preset)[1] == (
+        f"dataset.path: {tmp_path}/imagenet/000: no images in this class's folder; {hint}"
+    )
 
 
 def test_the_check_leaves_the_random_numbers_alone(preset_file) -> None:
