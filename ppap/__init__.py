@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 _PLACES = {
-    "AdapterConfig": "preset",
+    "AdapterConfig": "experts.settings",
     "DiffusionModel": "diffusion.model",
     "ExpertBank": "experts.bank",
     "FinishedRun": "workflow.finished_run",
-    "Goal": "sampling.goals",
-    "Guide": "networks.guide",
+    "Goal": "guides.goal",
+    "Guide": "guides.guide",
     "SamplingStep": "api.sampling",
     "Schedule": "diffusion.schedules",
-    "Training": "preset",
+    "Training": "training.settings",
     "guided": "api.pipelines",
     "load_adm": "diffusion.loading",
     "load_experts": "api.experts",
