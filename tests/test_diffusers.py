@@ -11,8 +11,10 @@ from torch_fidelity.registry import DATASETS_REGISTRY
 
 from ppap import config as presets
 from ppap.diffusion.guidance import NoGuidance
+from ppap.diffusion.loading import load_pipeline
 from ppap.diffusion.samplers import State, ddim
 from ppap.utils import files
+from ppap.utils.errors import ConfigError
 from ppap.utils.seeds import initial_noise
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
@@ -93,6 +95,27 @@ def test_a_pipeline_in_a_folder_becomes_the_diffusion_model(
             ).prev_sample
     *_, last = ddim(denoiser, NoGuidance(), State(25, x), lambda step: x)
     torch.testing.assert_close(last.x, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("how", [{"max_shard_size": "20KB"}, {"variant": "fp16"}])
+def test_weights_in_several_files_and_of_half_precision_alone_are_read(tmp_path: Path, how) -> None:
+    unet = save_pipeline(tmp_path / "whole")
+    unet.save_pretrained(tmp_path / "other" / "unet", **how)
+    DDPMScheduler().save_pretrained(tmp_path / "other" / "scheduler")
+    assert not (tmp_path / "other" / "unet" / "diffusion_pytorch_model.safetensors").exists()
+    x, t = torch.randn(2, 3, 32, 32), torch.tensor([3, 700])
+    loaded = load_pipeline(tmp_path / "other").network(x, t)
+    assert torch.equal(loaded, load_pipeline(tmp_path / "whole").network(x, t))
+
+
+def test_a_unet_of_latents_and_one_that_asks_for_a_class_are_refused(tmp_path: Path) -> None:
+    pipeline = DDPMPipeline(save_pipeline(tmp_path), DDPMScheduler())
+    (tmp_path / "vqvae").mkdir()
+    with pytest.raises(ConfigError, match="no unconditional U-Net of pixels"):
+        load_pipeline(tmp_path)
+    pipeline.unet.class_embedding = torch.nn.Embedding(10, 32)
+    with pytest.raises(ConfigError, match="asks for a class"):
+        load_pipeline(pipeline)
 
 
 @pytest.mark.parametrize(

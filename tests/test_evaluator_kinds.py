@@ -16,12 +16,9 @@ from PIL import Image
 from ppap import config as presets
 from ppap.config import Preset, runs
 from ppap.config.runs import Run
-from ppap.data import datasets
 from ppap.evaluation import metrics
 from ppap.utils import files
-from ppap.utils.errors import ConfigError
-from ppap.workflow import targets
-from ppap.workflow.evaluator import untrained_extractor
+from ppap.workflow import real_images, targets
 from ppap.workflow.layout import Layout
 from tests.conftest import ROOT, SMOKE, ppap
 from tests.growth import grown_preset
@@ -117,7 +114,7 @@ def test_metrics_are_those_of_the_pages_own_code(grown: Path) -> None:
     sampling = layout.preset.sampling
     torch.manual_seed(0)
     judge = importlib.import_module("judge").Pixels(cells=4, outputs=10)
-    real = torch.from_numpy(datasets.load(layout, "train").images).permute(0, 3, 1, 2)
+    real = torch.from_numpy(real_images.load(layout, "train").images).permute(0, 3, 1, 2)
     with torch.no_grad():
         reference = {"features": judge(real)[0]}
         features, logits = judge(samples_of(layout, RUN))
@@ -302,3 +299,43 @@ def test_images_of_a_reference_are_compared_with_without_inceptions_statistics(
     assert found.keys() == {"features", "logits"}
     wanted = torch.from_numpy(images).permute(0, 3, 1, 2).float().flatten(1)
     assert torch.equal(found["features"], wanted)
+
+
+# -- registries --------------------------------------------------------------------------------------
+
+
+def test_every_kind_has_facts_and_behaviour() -> None:
+    sections = get_args(get_args(EvaluatorConfig)[0])
+    tags = [get_args(section)[1].tag.removeprefix(TAG) for section in sections]
+    assert [*EVALUATORS, "user:MODULE.CLASS"] == tags
+
+
+# -- reading samples once ----------------------------------------------------------------------------
+
+
+def test_samples_that_were_just_read_are_not_read_again_to_be_told_apart(
+    written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preset = written(JUDGE.format(ANSWER), changes={"sampling__shard_size": 24})
+    layout = opened(preset)
+    draw(layout)
+    hashed: list[Path] = []
+    sha256 = files.sha256
+
+    def recording(path: Path) -> str:
+        hashed.append(path)
+        return sha256(path)
+
+    monkeypatch.setattr(files, "sha256", recording)
+    group = runs.group(layout.preset, "ddim25", "resnet")
+    write_features(layout, group, ["resnet"])
+    assert len(layout.sample_sizes) == 2 and not [path for path in hashed if path.suffix == ".npy"]
+    told = files.read_metadata(layout.features("ddim25", "resnet"))
+    for run in group:
+        images = (layout.samples(run, shard) for shard in (0, 1))
+        both = (sha256(p) for image in images for p in (image, image.with_suffix(".safetensors")))
+        wanted = hashlib.sha256("".join(both).encode()).hexdigest()
+        assert told[f"{run.method}/samples_sha256"] == wanted
+    write_features(layout, group[:1], ["resnet"])  # the others' are compared with what is there
+    assert len([path for path in hashed if path.suffix == ".npy"]) == 2 * len(group[1:])
+    assert files.read_metadata(layout.features("ddim25", "resnet")) == told

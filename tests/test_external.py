@@ -106,17 +106,11 @@ def test_only_what_has_proved_to_be_the_checkpoint_is_remembered(
     folder, address = served
     preset = adm_preset(preset_file, f"{address}/adm.pt", **TINY)
     state = ADM(ADMArchitecture(**TINY)).state_dict()
-    for wrong, reason in (
-        (
-            lambda path: torch.save({"out.2.bias": torch.zeros(6)}, path),
-            "lacks .*; if it is the wrong",
-        ),
-        (lambda path: path.write_text("gone"), r'unfinished/adm\.pt: .*it is text \("gone"\)'),
-    ):
-        wrong(folder / "adm.pt")
-        done = ppap("download", preset, "diffusion", cwd=tmp_path, check=False)
-        assert done.returncode == 2 and re.search(reason, done.stderr), done.stderr
-        assert not (tmp_path / "downloads.lock").exists()
+    torch.save({"out.2.bias": torch.zeros(6)}, folder / "adm.pt")
+    done = ppap("download", preset, "diffusion", cwd=tmp_path, check=False)
+    assert done.returncode == 2 and re.search("lacks .*; if .* is the wrong", done.stderr)
+    assert not (tmp_path / "downloads.lock").exists()
+    (tmp_path / "downloads" / "adm.pt").unlink()
     torch.save(state, folder / "adm.pt")
     ppap("download", preset, "diffusion", cwd=tmp_path)
     lock = json.loads((tmp_path / "downloads.lock").read_text())

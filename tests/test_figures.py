@@ -28,9 +28,7 @@ from ppap.report.paper import PrintedRow, printed
 from ppap.report.titles import METHODS, sampler_title
 from ppap.utils import files
 from ppap.workflow import networks as models
-from ppap.workflow import targets
-from ppap.workflow.figures import figure_names, figure_of, kinds
-from ppap.workflow.figures.noisy_inputs import draw_unguided, scores
+from ppap.workflow import real_images, targets
 from ppap.workflow.layout import Layout
 from ppap.workflow.steps import all_jobs
 from ppap.workflow.steps.figure import Figure
@@ -107,7 +105,7 @@ def test_noisy_inputs_are_scored_by_what_the_guide_says_of_x_t(done: Layout) -> 
     preset, guide = done.preset, runs.main_guides(done.preset)[0]
     found = list(scores(done, guide, None if done.knows_truth(guide) else draw_unguided(done)))
     kept = preset.schedule(preset.figures.sampler).timesteps
-    data = datasets.load(done, "holdout").first(preset.figures.images)
+    data = real_images.load(done, "holdout").first(preset.figures.images)
     network = models.load_guide(done, guide)
     with torch.inference_mode():
         right = network(datasets.to_tensor(data.images)).argmax(1) == data.classes

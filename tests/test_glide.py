@@ -10,7 +10,9 @@ from ppap.workflow.check.preset import problems
 
 from ppap import config as presets
 from ppap.data.downloads import Downloads
-from ppap.diffusion.networks import sources, tokens
+from ppap.diffusion.cascade import Cascade, eight_bits
+from ppap.diffusion.guidance import NoGuidance
+from ppap.diffusion.networks import tokens
 from ppap.diffusion.networks.architectures import ADMArchitecture, TextArchitecture
 from ppap.diffusion.networks.glide import Networks, Prompted, PromptedUpsampler
 from ppap.diffusion.networks.glide_settings import BASE, UPSAMPLER
@@ -36,6 +38,7 @@ from tests.glide import (
     tiny,
 )
 from tests.recorder import keys_read
+from tests.test_reads import download_of
 
 PROMPT = "a photo of a dog"  # the first of the golden batch; the second is empty
 
@@ -247,7 +250,7 @@ def test_a_source_says_what_it_reads(preset_file, tmp_path: Path, given) -> None
     preset = presets.load(glide_preset(preset_file, tmp_path, **given))
     layout = Layout(preset, tmp_path / "results")
     downloads = Downloads(tmp_path / "downloads", tmp_path / "lock.json")
-    read = keys_read(preset, lambda: sources.code_of(preset).download(preset, downloads))
+    read = keys_read(preset, lambda: download_of(preset, downloads))
     assert read == set(download_keys(preset, "diffusion"))
     external.download(layout, downloads, "diffusion")
     read = keys_read(preset, lambda: models.load_diffusion(layout))

@@ -27,8 +27,7 @@ from ppap.guides.tasks.classification import class_log_probability
 from ppap.utils import files
 from ppap.utils.seeds import StepNoise
 from ppap.workflow import networks as models
-from ppap.workflow import targets
-from ppap.workflow.check import problems
+from ppap.workflow import real_images, targets
 from ppap.workflow.layout import Layout
 from ppap.workflow.plan.costs import Costs
 from ppap.workflow.step import Step
@@ -322,7 +321,7 @@ def test_a_task_from_outside_goes_through_the_whole_graph(drawn: Grown) -> None:
 
 def test_its_targets_and_scores_are_those_of_the_pages_own_code(drawn: Grown) -> None:
     layout = drawn.layout
-    held = datasets.to_tensor(datasets.load(layout, "holdout").images)[:20]
+    held = datasets.to_tensor(real_images.load(layout, "holdout").images)[:20]
     ink = targets.read(layout, "ink")["target"]
     torch.testing.assert_close(ink, held.mean(dim=(1, 2, 3))[:, None])
 

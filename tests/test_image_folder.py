@@ -13,14 +13,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torchvision.datasets import ImageFolder
 
 from ppap.data import realdata
+from ppap.data.augmentation import random_crop
 from ppap.data.image_folder import (
     LabelledFiles,
     TrainingBatches,
-    center_crop,
     list_files,
-    random_crop,
+    pictures_under,
     read_image,
 )
 from ppap.utils.errors import DataError
@@ -53,6 +54,15 @@ def test_a_class_is_the_place_of_its_sorted_folder(folder: Path) -> None:
     assert len(files.paths) == 12
     for path, label in zip(files.paths, files.labels, strict=True):
         assert sorted(CLASSES)[label] == Path(path).parent.name
+
+
+def test_files_are_listed_as_torchvision_lists_them(tmp_path: Path) -> None:
+    """In the same order, which decides what a training draws."""
+    for name in ("a/z.png", "a/b/c.png", "a/b.png", "a-b/b.png", "a-b/b-c/d.png", "a-b/b/e.PNG"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    listed = list_files(tmp_path, 2)
+    assert list(zip(*listed, strict=True)) == ImageFolder(tmp_path).samples
 
 
 def test_batches_have_shapes_types_ranges_and_the_images_of_their_labels(folder: Path) -> None:
@@ -144,16 +154,6 @@ def test_random_crops_reach_every_scale_and_both_borders() -> None:
     assert min(spans) == 31 and max(spans) == 39
 
 
-@given(sizes, st.integers(2, 24))
-@settings(max_examples=40, deadline=None)
-def test_centre_crops_are_the_middle_of_the_resized_image(sides, size: int) -> None:
-    pixels = np.random.default_rng(size).integers(0, 256, (*sides, 3), dtype=np.uint8)
-    resized = by_hand(Image.fromarray(pixels), size)
-    top, left = (resized.shape[0] - size) // 2, (resized.shape[1] - size) // 2
-    expected = resized[top : top + size, left : left + size]
-    np.testing.assert_array_equal(center_crop(Image.fromarray(pixels), size), expected)
-
-
 def test_half_of_the_crops_are_mirrored_and_none_where_that_changes_the_class(tmp_path) -> None:
     """White on the left: a crop that is white on the right has been mirrored."""
     for name in "ab":
@@ -171,14 +171,29 @@ def test_half_of_the_crops_are_mirrored_and_none_where_that_changes_the_class(tm
 def test_missing_folders_and_classes_are_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none: no such folder of images"):
         list_files(tmp_path / "none", 3)
-    with pytest.raises(DataError, match=r"any class folder"):
-        list_files(tmp_path, 3)
     with pytest.raises(DataError, match=r"holds 3 classes, the preset has 1000"):
         list_files(folder, 1000)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"no valid file for the classes empty") as caught:
-        list_files(tmp_path, 1)
-    assert "\n" not in str(caught.value)
+    for name in ("full", "empty"):
+        (tmp_path / name).mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "full" / "a.png")
+    with pytest.raises(DataError, match=r"empty: no images in this class's folder$"):
+        list_files(tmp_path, 2)
+
+
+def test_linked_folders_are_followed_and_hidden_files_are_not(tmp_path: Path) -> None:
+    images, elsewhere = tmp_path / "images", tmp_path / "elsewhere" / "deep"
+    elsewhere.mkdir(parents=True)
+    for place in (images / "b", images / ".ipynb_checkpoints", images / "b" / ".hidden"):
+        place.mkdir(parents=True)
+        Image.new("RGB", (9, 9)).save(place / "in.png")
+    Image.new("RGB", (9, 9)).save(elsewhere / "linked.PNG")
+    (images / "b" / "._in.png").write_bytes(b"AppleDouble")
+    (images / "b" / "folder.png").mkdir()
+    (images / "a").symlink_to(tmp_path / "elsewhere")
+    (elsewhere / "back").symlink_to(tmp_path / "elsewhere")  # a circle
+    wanted = [images / "a" / "deep" / "linked.PNG", images / "b" / "in.png"]
+    assert list_files(images, 2) == LabelledFiles([str(path) for path in wanted], [0, 1])
+    assert pictures_under(images) == wanted
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -273,22 +288,20 @@ def no_pictures(folder: Path) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize(
-    "name", ["corrupt", "truncated", "empty", "page", "bomb", "broken", "line", "folder"]
+    "name", ["corrupt", "truncated", "empty", "page", "bomb", "broken", "line"]
 )
 def test_what_is_no_picture_is_named_in_one_line_wherever_it_lies(
     tmp_path: Path, name: str
 ) -> None:
-    bad = no_pictures(tmp_path / "bad")
-    (tmp_path / "bad" / "folder.png").mkdir()
-    path = bad.get(name, tmp_path / "bad" / "folder.png")
+    path = no_pictures(tmp_path / "bad")[name]
     (tmp_path / "images").mkdir()
     path.rename(tmp_path / "images" / path.name)
     Image.new("RGB", (9, 9)).save(tmp_path / "images" / "a_good_one.png")
-    readers = [lambda: realdata.read_folder(tmp_path / "images", 8)]
-    if name != "folder":  # a folder inside a class's holds more of its images
-        found = LabelledFiles([str(tmp_path / "images" / path.name)], [0])
-        readers.append(lambda: TrainingBatches(found, 8, 2, 0, True, 0)(0))
-    for reader in readers:
+    listed = LabelledFiles([str(tmp_path / "images" / path.name)], [0])
+    for reader in (
+        lambda: realdata.read_folder(tmp_path / "images", 8),
+        lambda: TrainingBatches(listed, 8, 2, 0, True, 0)(0),
+    ):
         with pytest.raises(DataError, match=rf"images/{path.name}: ") as caught:
             reader()
         assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Registries of the libraries of guides and of the sources of a diffusion model: an entry and a module are enough."""
+"""Registries of the libraries of guides and of the sources of a diffusion model: an entry and its code are enough."""
 
 import sys
 from pathlib import Path
@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from ppap import config as presets
-from ppap.diffusion.networks import sources
-from ppap.diffusion.networks.sources import SourceCode
-from ppap.diffusion.settings import SOURCES, DiffusionConfig, Source
-from ppap.guides.libraries.library import Input, Library, Pretrained
-from ppap.guides.libraries.registry import LIBRARIES
+from ppap.config.reads import diffusion_keys, download_keys
+from ppap.diffusion.networks.sources import Source, read_weights
+from ppap.diffusion.settings import SOURCES, DiffusionConfig
+from ppap.guides.libraries import library
+from ppap.guides.libraries.kinds import LIBRARIES, Library
+from ppap.guides.libraries.library import LibraryCode, Pretrained
 from ppap.workflow import networks as models
 from ppap.workflow.check import problems
 from ppap.workflow.layout import Layout
@@ -50,29 +51,29 @@ class Zeros(nn.Module):
         return torch.zeros_like(x)
 
 
-class ShelfSource(SourceCode):
-    def build(self, layout) -> nn.Module:
+class ShelfSource(Source):
+    download_reads = ("diffusion.pipeline",)
+    has_architecture = False
+
+    def build(self, settings, file) -> nn.Module:
         return Zeros()
 
-    def load(self, layout, how) -> nn.Module:
-        sources.read_weights(layout, {})
+    def load(self, settings, file, how) -> nn.Module:
+        read_weights(file, {})
         return Zeros()
 
-    def download(self, preset, downloads):
-        return {}, {"made": preset.diffusion.pipeline}
+    def download(self, settings, images, downloads):
+        return {}, {"made": settings.pipeline}
 
 
 @pytest.fixture
 def shelf(monkeypatch) -> None:
-    """Another library, `shelf`, and another source in place of `pipeline`."""
-    module = ModuleType("ppap.diffusion.networks.shelf")
-    module.ShelfSource = ShelfSource  # type: ignore[attr-defined]
+    """Another library, `shelf`."""
+    module = ModuleType("ppap.guides.libraries.shelf")
+    module.ShelfCode = ShelfCode  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setitem(LIBRARIES._kinds, "shelf", Shelf())
-    source = Source(
-        "shelf:ShelfSource", download_reads=("diffusion.pipeline",), has_architecture=False
-    )
-    monkeypatch.setitem(SOURCES._kinds, "pipeline", source)
+    knows = Library("shelf:ShelfCode", "shelf:NAME", lambda name: name == "linear")
+    monkeypatch.setitem(LIBRARIES._kinds, "shelf", knows)
 
 
 def test_a_library_is_an_entry_and_a_class(shelf, preset_file, tmp_path: Path) -> None:
@@ -92,7 +93,8 @@ def test_a_library_is_an_entry_and_a_class(shelf, preset_file, tmp_path: Path) -
         presets.load(preset_file(guides__vit__model="shelf:cubic"))
 
 
-def test_a_source_is_an_entry_and_a_module(shelf, preset_file, tmp_path: Path) -> None:
+def test_a_source_is_a_class_in_the_registry(preset_file, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(SOURCES._kinds, "pipeline", ShelfSource())
     path = preset_file(CIFAR10, diffusion__pipeline="anything", runtime={"device": "cpu"})
     preset = presets.load(path)
     ppap("download", path, "diffusion", cwd=tmp_path)

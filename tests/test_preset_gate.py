@@ -222,9 +222,12 @@ def test_every_digit_is_on_both_sides_of_the_smallest_and_the_largest_holdout(
     preset_file, share: float
 ) -> None:
     """Figures show a held-out image of a class."""
-    config, sizes = presets.load(preset_file(dataset__holdout=share)), DATASETS.get("digits").sizes
+    config, sizes = (
+        presets.load(preset_file(dataset__holdout=share)),
+        datasets.DATASETS.get("digits").sizes,
+    )
     for split in ("train", "holdout"):
-        data = datasets.load(Layout(config), split)
+        data = datasets.load(config.dataset, split)
         assert data.images.shape[1:] == (*[sizes["image_size"]] * 2, sizes["channels"])
         assert set(data.classes.tolist()) == set(range(sizes["classes"]))
 
@@ -363,10 +366,16 @@ def test_what_the_preset_names_by_path_is_looked_for_when_asked(tmp_path: Path) 
     data["evaluator"]["weights"] = {"url": str(tmp_path / "w.pth")}
     (preset := tmp_path / "preset.yaml").write_text(yaml.safe_dump(data))
     assert checked(preset).returncode == 0
+    hint = "`supervised: false` leaves out the rows that need it"
     assert lines_of(checked(preset, "--files"), preset) == [
         f"evaluator.weights.url: {tmp_path}/w.pth: is not there",
-        f"dataset.path: {tmp_path}/imagenet: is not there; `supervised: false` leaves out the rows that need it",
+        f"dataset.path: {tmp_path}/imagenet: no such folder of images (one folder a class); {hint}",
     ]
+    for name in range(1000):
+        (tmp_path / "imagenet" / f"{name:03}").mkdir(parents=True)
+    assert lines_of(checked(preset, "--files"), preset)[1] == (
+        f"dataset.path: {tmp_path}/imagenet/000: no images in this class's folder; {hint}"
+    )
 
 
 def test_the_check_leaves_the_random_numbers_alone(preset_file) -> None:

@@ -9,7 +9,6 @@ import torchvision
 from ppap import config as presets
 from ppap.config import Preset
 from ppap.data.downloads import Downloads
-from ppap.diffusion.networks import sources
 from ppap.diffusion.networks.adm import ADM
 from ppap.diffusion.networks.architectures import ADMArchitecture
 from ppap.utils import files
@@ -81,10 +80,14 @@ def test_of_a_pipeline(preset_file, tmp_path: Path) -> None:
     reads_of_diffusion(presets.load(path), tmp_path)
 
 
+def download_of(preset: Preset, downloads: Downloads) -> None:
+    preset.diffusion.source.download(preset.diffusion, preset.dataset, downloads)
+
+
 def reads_of_diffusion(preset: Preset, tmp_path: Path) -> None:
     layout = Layout(preset, tmp_path / "results")
     downloads = Downloads(tmp_path / "downloads", tmp_path / "lock.json")
-    read = keys_read(preset, lambda: sources.code_of(preset).download(preset, downloads))
+    read = keys_read(preset, lambda: download_of(preset, downloads))
     assert read == set(download_keys(preset, "diffusion"))
     external.download(layout, downloads, "diffusion")
     read = keys_read(preset, lambda: models.load_diffusion(layout))

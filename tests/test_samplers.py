@@ -23,7 +23,7 @@ from ppap.guides.tasks.classification import class_log_probability
 from ppap.utils.checkpoint import Checkpoint
 from ppap.utils.errors import ConfigError, NumericalError
 from ppap.utils.seeds import StepNoise, balanced_classes, initial_noise
-from ppap.workflow.layout import Layout
+from ppap.workflow.checkpoints import Checkpoint
 from tests.conftest import DIGITS
 
 CPU = torch.device("cpu")
@@ -270,7 +270,7 @@ class ExactDigits:
 
     def __init__(self) -> None:
         config = presets.load(DIGITS)
-        data = datasets.load(Layout(config), "train")
+        data = datasets.load(config.dataset, "train")
         self.images = datasets.to_tensor(data.images).flatten(1)
         self.classes = data.classes
         self.abar = torch.tensor(Schedule.create("cosine", 1000).alphas_cumprod)

@@ -24,7 +24,7 @@ from ppap.data import datasets, shapes
 from ppap.guides.tasks.segmentation import VOID
 from ppap.utils import files
 from ppap.workflow import networks as models
-from ppap.workflow import targets
+from ppap.workflow import real_images, targets
 from ppap.workflow.artefacts import PICTURE, TARGET
 from ppap.workflow.layout import Layout
 from ppap.workflow.targets import real_pictures
@@ -212,7 +212,7 @@ def test_targets_are_in_the_order_of_their_names_however_deep_they_lie(preset: P
 
 def test_held_out_pictures_are_targets_with_what_is_true_of_them(tmp_path: Path) -> None:
     layout = Layout(presets.load(SMOKE_TASKS), tmp_path / "results")
-    held = datasets.load(layout, "holdout")
+    held = real_images.load(layout, "holdout")
     for guide in ("depth", "segmentation"):
         ppap("--results", layout.results, "targets", SMOKE_TASKS, guide)
         found = targets.read(layout, guide)
@@ -226,7 +226,7 @@ def test_held_out_pictures_are_targets_with_what_is_true_of_them(tmp_path: Path)
 
 def test_real_pictures_of_classes_show_these_classes_each_in_its_turn(tmp_path: Path) -> None:
     layout = Layout(presets.load(SMOKE_TASKS), tmp_path / "results")
-    held = datasets.load(layout, "holdout")
+    held = real_images.load(layout, "holdout")
     numbers = torch.tensor([2, 0, 2, 2, 1, 0])
     shown = real_pictures(layout, "class", numbers)
     taken: dict[int, int] = {}

@@ -39,8 +39,11 @@ def load_adm(
         try:
             architecture = ADMArchitecture.model_validate(dict(architecture))
         except ValidationError as error:
-            wrong = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise ConfigError(f"architecture: {'; '.join(wrong)}") from None
+            first = error.errors()[0]
+            unknown = first["type"] == "extra_forbidden"
+            reason = "unknown key" if unknown else first["msg"].removeprefix("Value error, ")
+            where = "".join(f"{key}: " for key in first["loc"])
+            raise ConfigError(f"architecture: {where}{reason}") from None
     network, tensors = read_checkpoint(Path(path), architecture)
     with_weights(network, tensors).eval().requires_grad_(False)
     return DiffusionModel(
