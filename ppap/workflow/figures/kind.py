@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from ppap.config import Preset
+from ppap.config import Preset, reads
 from ppap.config.runs import Run, heard_runs, main_guides
 from ppap.workflow.layout import Layout
 
@@ -33,13 +33,13 @@ class FigureKind(ABC):
         """Return the figure's name, which is its files' too."""
         return f"{self.name}_{guide}" if guide else self.name
 
-    @abstractmethod
     def inputs(self, layout: Layout, guide: str) -> list[Path]:
-        """List the files of results that it reads."""
+        """List the files of results that it reads: by default those of its table."""
+        return layout.table_inputs(self.table)
 
-    @abstractmethod
     def keys(self, preset: Preset, guide: str) -> list[str]:
-        """The leaves of the preset that it reads, but for the free ones."""
+        """List the leaves of the preset that it reads, but for the free ones: by default those of its table."""
+        return reads.values_keys(preset, self.table)
 
     def cost(self, costs: Costs, guide: str) -> Cost:
         """Tell what it computes; most take seconds."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ppap.config import Preset
 from ppap.config.runs import main_guides, table_runs
 from ppap.workflow.figures.kind import FigureKind
 from ppap.workflow.layout import Layout
@@ -17,12 +15,6 @@ if TYPE_CHECKING:
 
 class Metrics(FigureKind):
     name = "metrics"
-
-    def inputs(self, layout: Layout, guide: str) -> list[Path]:
-        return layout.table_inputs("main")
-
-    def keys(self, preset: Preset, guide: str) -> list[str]:
-        return values_keys(preset, "main")
 
     def draw(self, layout: Layout, guide: str) -> Figure:
         from ppap.report.figures import metrics

@@ -97,6 +97,7 @@ def scores(layout: Layout, guide: str, drawn: Tensor | None) -> Iterator[Scored]
             parts = drawn.split(preset.sampling.judged_at_once)
             truths = torch.cat([task.target_of(network(part).float()) for part in parts])
         images = drawn
+    assert images.shape[1:] == preset.dataset.shape  # guides see x_t of that shape
     yield from noisy_inputs.scores(
         images,
         truths,

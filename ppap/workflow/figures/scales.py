@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ppap.config import Preset
@@ -21,11 +20,8 @@ class Scales(FigureKind):
     name = "scales"
     table = "scales"
 
-    def inputs(self, layout: Layout, guide: str) -> list[Path]:
-        return layout.table_inputs("scales")
-
     def keys(self, preset: Preset, guide: str) -> list[str]:
-        found = [*values_keys(preset, "scales"), "figures.sampler"]
+        own = [*super().keys(preset, guide), "figures.sampler"]
         for run in table_runs(preset, "scales"):
             found += scale_keys(preset, run.sampler, run.guide)
             found += scale_keys(preset, preset.figures.sampler, run.guide)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ppap.config import Preset
@@ -20,16 +19,13 @@ class Tradeoff(FigureKind):
     name = "tradeoff"
     table = "scales"
 
-    def inputs(self, layout: Layout, guide: str) -> list[Path]:
-        return layout.table_inputs("scales")
-
     def keys(self, preset: Preset, guide: str) -> list[str]:
         scales = [
             key
             for run in table_runs(preset, "scales")
             for key in scale_keys(preset, run.sampler, run.guide)
         ]
-        return [*values_keys(preset, "scales"), *scales]
+        return [*super().keys(preset, guide), *scales]
 
     def draw(self, layout: Layout, guide: str) -> Figure:
         from ppap.report.figures import tradeoff

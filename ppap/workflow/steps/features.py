@@ -130,8 +130,10 @@ class Features(Step):
         DataError if they are of other samples than are there now, or of another evaluator.
         """
         path = layout.features(self.sampler, self.guide)
+        if not path.exists():
+            return {}, {}
         everything = {run.method for run in group(layout.preset, self.sampler, self.guide)}
-        if not path.exists() or everything <= set(self.methods):
+        if everything <= set(self.methods):
             return {}, {}
         kept = {
             name: values
