@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ppap.workflow.stages import STAGES, by_stage
-from ppap.workflow.steps import STEPS
 
 from ppap import config as presets
 from ppap.workflow.layout import Layout
-from tests.conftest import ROOT, SMOKE, SMOKE_TASKS, ppap
+from ppap.workflow.stages import STAGES, by_stage
+from ppap.workflow.steps import STEPS
+from tests.conftest import ROOT, SMOKE, SMOKE_TASKS
 from tests.repository import Repository
 
 # `finished` is a repository in which `dvc repro` has built the smoke preset (tests/conftest.py).
 
 DVC_STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-STEPS = "config/smoke.yaml:guides.resnet.experts.steps"
+EXPERT_STEPS = "config/smoke.yaml:guides.resnet.experts.steps"
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def retrained(finished: Repository, tmp_path_factory) -> tuple[Repository, str]:
     """After `dvc exp run` with more expert steps, and what it printed."""
     where = tmp_path_factory.mktemp("retrained") / "ppap"
     repository = Repository(Path(shutil.copytree(finished.where, where, symlinks=True)))
-    done = repository.run("dvc", "exp", "run", "-S", f"{STEPS}=60")
+    done = repository.run("dvc", "exp", "run", "-S", f"{EXPERT_STEPS}=60")
     return repository, done.stdout + done.stderr
 
 

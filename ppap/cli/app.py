@@ -16,7 +16,6 @@ from ppap.cli.arguments import Guide, Method, NetworkInput, PresetName, Started,
 from ppap.cli.config import config_app
 from ppap.cli.guide import guide
 from ppap.utils import failures
-from ppap.utils.errors import DataError
 from ppap.utils.signals import Stopped, stop_on_signals
 
 app = typer.Typer(
@@ -89,8 +88,8 @@ def main() -> None:
     # The libraries' imports make objects by the million, all of which stay. To search them for garbage at the default
     # rate, and to free them one by one at the end, takes a third of a step's start: so the process ends without.
     gc.set_threshold(100_000)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # one may be closed
+        stream.reconfigure(errors="backslashreplace")
     stop_on_signals()
     os._exit(run())
 
@@ -114,9 +113,9 @@ def run() -> int:
     except Exception as error:
         code = failures.report(error, Started.step)
     try:
-        sys.stdout.flush()
+        print(end="", flush=True)
     except BrokenPipeError:  # as in `ppap ... | head -1`
         pass
     except OSError as error:
-        code = failures.report(DataError(f"standard output: cannot be written: {error.strerror}"))
+        code = code or failures.report(error, "standard output")
     return code if isinstance(code, int) else int(code is not None)

@@ -50,5 +50,5 @@ class Bar(_Tqdm):
         if self._plain and not self.disable:
             self.display()
             self.disable = True
-            self._decr_instances(self)
+            self._decr_instances(self)  # type: ignore[attr-defined]
         super().close()
