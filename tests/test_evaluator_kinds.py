@@ -229,7 +229,6 @@ def test_what_an_evaluator_does_wrong_is_said_with_its_name(written, source, mes
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("ppap: ")]
     assert done.returncode == 2
     assert f"evaluator: evaluator 'user:strange_judge.Judge': {message}" in line
-    assert ("its traceback is in" in line) == ("fails" in message)
 
 
 @pytest.mark.parametrize("kind", ["user:judge", "user:a b.c", "user:"])

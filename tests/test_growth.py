@@ -214,7 +214,6 @@ def test_what_kinds_do_wrong_is_said_with_their_name(
     done = ppap("sample", preset, sampler, "resnet", method, "--shard", 0, cwd=where, check=False)
     name = "guidance 'user:strange_kinds.Guidance'" if method == "mine" else "sampler 'user:"
     assert done.returncode == 2 and message in done.stderr and name in done.stderr
-    assert ("its traceback is in" in done.stderr) == ("fails" in message)
 
 
 # -- the whole graph -------------------------------------------------------------------------------
