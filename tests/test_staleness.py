@@ -4,12 +4,12 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
-from ppap.workflow.stages import STAGES, dependencies
 
 from ppap import config as presets
 from ppap.config import Preset
 from ppap.workflow.keys import is_free, leaves
 from ppap.workflow.layout import Layout
+from ppap.workflow.stages import STAGES, dependencies
 from ppap.workflow.step import Step
 from ppap.workflow.steps import all_jobs
 from tests.conftest import SMOKE, SMOKE_TASKS
