@@ -278,6 +278,8 @@ def test_damage_at_random_gets_the_right_result_or_one_line(
     how = data.draw(st.sampled_from(KINDS[suffix]))
     if (command[0], suffix, how) == ("label", ".npy", "swap"):
         return  # the answers are then those for the other shard, and say so
+    if (name.split("/")[0], how) == ("experts", "drop"):
+        return  # an expert may change less than another
     if (command[0], how) == ("table", "missing"):
         return  # what was not computed stays empty
     where = tmp_path_factory.mktemp("case")

@@ -136,7 +136,7 @@ def targets_of_a_folder() -> presets.Preset:
 
 def test_the_table_of_steps_is_what_the_steps_say() -> None:
     pytest.importorskip("ppap.workflow.steps")
-    steps, phases = (importlib.import_module(f"ppap.workflow.steps{m}") for m in ("", ".phases"))
+    steps, stages = (importlib.import_module(f"ppap.workflow.{m}") for m in ("steps", "stages"))
     layouts = [Layout(preset) for preset in [*map(presets.load, PRESETS), targets_of_a_folder()]]
 
     def folders(paths: list[Path]) -> set[str]:
@@ -148,7 +148,7 @@ def test_the_table_of_steps_is_what_the_steps_say() -> None:
         found.append(
             (
                 step.rule(),
-                {phases.phase_of(job, layout) for job, layout in jobs},
+                {stages.stage_of(job, layout) for job, layout in jobs},
                 folders([path for job, layout in jobs for path in job.inputs(layout)]),
                 folders([path for job, layout in jobs for path in job.outputs(layout)]),
             )

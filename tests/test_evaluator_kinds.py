@@ -240,22 +240,6 @@ def test_wrong_answers_are_said_in_a_line_with_the_evaluators_name(
     assert f"evaluator: evaluator 'user:strange_judge.Judge': {message}" in line
 
 
-@pytest.mark.parametrize(
-    ("source", "error"),
-    [
-        ("1 / 0", ZeroDivisionError),
-        ("class Judge:\n    def __init__(self, cells): pass", TypeError),
-        (JUDGE.format("return 1 / 0"), ZeroDivisionError),
-    ],
-)
-def test_what_an_evaluators_own_code_raises_comes_as_it_is(written, source, error) -> None:
-    layout = opened(written(source))
-    with pytest.raises(error) as raised:
-        untrained_extractor(layout)(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
-    assert not isinstance(raised.value, ConfigError)
-    assert Path(raised.traceback[-1].path).name in ("strange_judge.py", "own.py")
-
-
 @pytest.mark.parametrize("kind", ["user:judge", "user:a b.c", "user:"])
 def test_a_name_of_no_class_is_refused(preset_file, kind: str) -> None:
     done = ppap("config", "check", preset_file(evaluator={"kind": kind}), check=False)

@@ -198,12 +198,32 @@ def sampler(denoiser, guidance, state, noise, eta):
 """
 
 
-@pytest.mark.parametrize(("method", "sampler"), [("mine", "ddim25"), ("none", "mine")])
-def test_what_kinds_raise_comes_as_it_is(grown: Path, written, method: str, sampler: str) -> None:
-    layout = Layout(presets.load(written(FAILING)), grown.parent / "results")
-    guide = "resnet" if method == "mine" else presets.UNGUIDED
-    with pytest.raises(LookupError, match="out of ideas"):
-        Sample(sampler, guide, method, 0).run(layout)
+@pytest.mark.parametrize(
+    ("source", "method", "sampler", "message"),
+    [
+        (GUIDANCE_OF.format("prediction"), "mine", "ddim25", "returns 'Prediction'; a Prediction and a gradient"),
+        (GUIDANCE_OF.format("prediction, x.sum()"), "mine", "ddim25", "returns gradient (); (20, 1, 8, 8) was expected"),
+        (GUIDANCE_OF.format("prediction, 1.0"), "mine", "ddim25", "returns gradient float; (20, 1, 8, 8) was"),
+        (GUIDANCE_OF.format("prediction, 1 / 0"), "mine", "ddim25", "fails (ZeroDivisionError: division by zero)"),
+        ("class Guidance: pass", "mine", "ddim25", "fails (TypeError: Guidance() takes no arguments)"),
+        (SAMPLER_OF.format("pass; yield 3"), "none", "mine", "yields no State with 4 steps left"),
+        (SAMPLER_OF.format("yield State(0, state.x)"), "none", "mine", "yields no State with 4 steps left"),
+        (SAMPLER_OF.format("yield State(step, state.x[0])"), "none", "mine", "yields an x other than (20, 1, 8, 8)"),
+        (SAMPLER_OF.format("yield from [State(step, state.x)] * (step > 1)"), "none", "mine", "ends with 2 steps left"),
+        (SAMPLER_OF.format("yield 1 / 0"), "none", "mine", "fails (ZeroDivisionError: division by zero)"),
+    ],
+)  # fmt: skip
+def test_what_kinds_do_wrong_is_said_with_their_name(
+    grown: Path, written, source: str, method: str, sampler: str, message: str
+) -> None:
+    if "def sampler" not in source:
+        source += "\ndef sampler(): pass\n"
+    preset = written(source)
+    where = preset.parent
+    (where / "results").symlink_to(grown.parent / "results")
+    done = ppap("sample", preset, sampler, "resnet", method, "--shard", 0, cwd=where, check=False)
+    name = "guidance 'user:strange_kinds.Guidance'" if method == "mine" else "sampler 'user:"
+    assert done.returncode == 2 and message in done.stderr and name in done.stderr
 
 
 # -- the whole graph -------------------------------------------------------------------------------

@@ -4,12 +4,12 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
-from ppap.workflow.phases import PHASES, dependencies
 
 from ppap import config as presets
 from ppap.config import Preset
 from ppap.workflow.keys import leaves
 from ppap.workflow.layout import Layout
+from ppap.workflow.stages import STAGES, dependencies
 from ppap.workflow.step import Step
 from ppap.workflow.steps import all_jobs
 from tests.conftest import SMOKE, SMOKE_TASKS
@@ -257,7 +257,7 @@ def test_a_changed_key_makes_its_readers_stale_and_no_other_job(recorded: Record
 
 def _phase(job: str) -> str:
     folder = job.partition("/")[0]
-    return next(phase for phase, folders in PHASES.items() if folder in folders)
+    return next(phase for phase, folders in STAGES.items() if folder in folders)
 
 
 def test_names_of_classes_make_figures_stale_and_nothing_else() -> None:

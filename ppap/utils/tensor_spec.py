@@ -93,10 +93,17 @@ def differences(tensors: Mapping[str, Value], spec: Spec) -> list[str]:
 
 
 def of_network(network: nn.Module) -> dict[str, TensorSpec]:
-    """Describe a network's weights. Parameters must be finite; a buffer, such as an attention mask, need not be."""
+    """Describe a network's weights.
+
+    Parameters must be finite; a buffer that is not in the new network, such as an attention mask, need not be.
+    """
     buffers = dict(network.named_buffers())
     return {
-        name: TensorSpec((dtype_of(value),), tuple(value.shape), finite=name not in buffers)
+        name: TensorSpec(
+            (dtype_of(value),),
+            tuple(value.shape),
+            finite=name not in buffers or value.is_meta or bool(value.isfinite().all()),
+        )
         for name, value in network.state_dict().items()
     }
 
@@ -104,13 +111,15 @@ def of_network(network: nn.Module) -> dict[str, TensorSpec]:
 def of_published(network: nn.Module) -> dict[str, TensorSpec]:
     """Describe a network's weights as their publishers write them.
 
-    Floats and whole numbers may be of other precisions, and counts of batches may be missing, as in files from before
-    PyTorch 0.4.1.
+    Floats and whole numbers may be of other precisions, any buffer may hold infinities, and counts of batches may be
+    missing, as in files from before PyTorch 0.4.1.
     """
+    buffers = dict(network.named_buffers())
     return {
         name: replace(
             spec,
             dtypes=next((kind for kind in _KINDS if spec.dtypes[0] in kind), spec.dtypes),
+            finite=name not in buffers,
             optional=name.endswith("num_batches_tracked"),
         )
         for name, spec in of_network(network).items()
