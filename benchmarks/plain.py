@@ -24,6 +24,7 @@ from ppap.config import Preset
 from ppap.diffusion.schedules import Schedule
 from ppap.experts import lora as adapters
 from ppap.guides.guide import Guide
+from ppap.utils.mixed_precision import hold_precision
 
 Model = Callable[[Tensor, Tensor], Tensor]
 """A network of x_t (B, C, H, W) and timesteps of training (B,)."""

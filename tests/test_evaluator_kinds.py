@@ -17,8 +17,10 @@ from ppap import config as presets
 from ppap.config import Preset, runs
 from ppap.config.runs import Run
 from ppap.evaluation import metrics
+from ppap.evaluation.evaluators import TAG, EvaluatorConfig
 from ppap.utils import files
 from ppap.workflow import real_images, targets
+from ppap.workflow.evaluator import untrained_extractor
 from ppap.workflow.layout import Layout
 from tests.conftest import ROOT, SMOKE, ppap
 from tests.growth import grown_preset

@@ -29,6 +29,8 @@ from ppap.report.titles import METHODS, sampler_title
 from ppap.utils import files
 from ppap.workflow import networks as models
 from ppap.workflow import real_images, targets
+from ppap.workflow.figures import figure_names, figure_of, kinds
+from ppap.workflow.figures.noisy_inputs import draw_unguided
 from ppap.workflow.layout import Layout
 from ppap.workflow.steps import all_jobs
 from ppap.workflow.steps.figure import Figure

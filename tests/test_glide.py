@@ -10,8 +10,6 @@ from ppap.workflow.check.preset import problems
 
 from ppap import config as presets
 from ppap.data.downloads import Downloads
-from ppap.diffusion.cascade import Cascade, eight_bits
-from ppap.diffusion.guidance import NoGuidance
 from ppap.diffusion.networks import tokens
 from ppap.diffusion.networks.architectures import ADMArchitecture, TextArchitecture
 from ppap.diffusion.networks.glide import Networks, Prompted, PromptedUpsampler

@@ -6,15 +6,14 @@ from types import ModuleType
 
 import pytest
 import torch
+from ppap.config.reads import diffusion_keys, download_keys
+from ppap.guides.libraries.kinds import LIBRARIES, Library
 from torch import nn
 
 from ppap import config as presets
-from ppap.config.reads import diffusion_keys, download_keys
 from ppap.diffusion.networks.sources import Source, read_weights
 from ppap.diffusion.settings import SOURCES, DiffusionConfig
-from ppap.guides.libraries import library
-from ppap.guides.libraries.kinds import LIBRARIES, Library
-from ppap.guides.libraries.library import LibraryCode, Pretrained
+from ppap.guides.libraries.library import Input, Pretrained
 from ppap.workflow import networks as models
 from ppap.workflow.check import problems
 from ppap.workflow.layout import Layout

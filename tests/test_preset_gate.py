@@ -16,7 +16,6 @@ import torch
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ppap.data.dataset_kinds import DATASETS
 
 from ppap import config as presets
 from ppap.data import datasets

@@ -128,8 +128,8 @@ def _try_network(layout: Layout, name: str, spec: NetworkConfig) -> None:
     preset = layout.preset
     guide = models.new_guide(layout, name).eval().requires_grad_(False)
     _guides(guide, _noise(preset))
-    if name in preset.evaluator.networks:
-        evaluator_of(preset).check_network(name, guide, _noise(preset))
+    if name == EVALUATOR:
+        _gives_features(preset, guide)
     experts = [spec.experts] if isinstance(spec, GuideConfig) else []
     if trainings := [*experts, *([spec.train] if spec.train else [])]:
         sizes = (training.batch_size for training in trainings)

@@ -22,7 +22,7 @@ from ppap.workflow.targets import task_of
 
 
 def new_diffusion(layout: Layout) -> nn.Module:
-    """Build the diffusion network with untrained weights, called as network(x_t, t).
+    """The diffusion network with untrained weights, called as network(x_t, t).
 
     DataError if only the workflow's file says what it is, and the file is not there.
     """
@@ -31,14 +31,14 @@ def new_diffusion(layout: Layout) -> nn.Module:
 
 
 def shape_of(preset: Preset, name: str) -> Shape:
-    """Say what a guide, a judge or the evaluator is built for."""
+    """What a guide, a judge or the evaluator is built for."""
     outputs = preset.task(name).outputs
     numbers = getattr(preset.dataset, outputs) if outputs else 1
     return Shape(preset.dataset.channels, numbers, preset.task_name(name))
 
 
 def new_network(layout: Layout, name: str) -> nn.Module:
-    """Build the network of a guide, or of the evaluator, with untrained weights; the user's own brings its weights."""
+    """The network of a guide, or of the evaluator, as its library builds it: untrained, but for the user's own."""
     preset = layout.preset
     spec = _spec(preset, name)
     options = spec.library.options(spec, layout.model(name))
@@ -46,24 +46,25 @@ def new_network(layout: Layout, name: str) -> nn.Module:
 
 
 def as_guide(layout: Layout, name: str, network: nn.Module) -> Guide:
-    """Put a network of the preset behind its resizing and normalisation."""
+    """A network of the preset behind its resizing and normalisation."""
     spec = _spec(layout.preset, name)
     task = task_of(layout.preset, name)
     return Guide(network, *spec.input(layout.model(name)), spec.model, task)
 
 
 def new_guide(layout: Layout, name: str) -> Guide:
-    """Build a guide, or the evaluator, with untrained weights."""
+    """A guide, or the evaluator, with untrained weights."""
     return as_guide(layout, name, new_network(layout, name))
 
 
 def load_diffusion(layout: Layout, how: Runtime = FLOAT32) -> nn.Module:
-    """Load the pretrained diffusion network, called as network(x_t, t); its layers hold their weights as `how` says."""
-    return sources.code_of(layout.preset).load(layout, how)
+    """The pretrained diffusion network, called as network(x_t, t); its layers hold their weights as `how` says."""
+    spec = layout.preset.diffusion
+    return spec.source.load(spec, layout.model(DIFFUSION), how)
 
 
 def load_model(layout: Layout, how: Runtime = FLOAT32) -> DiffusionModel:
-    """Load the pretrained diffusion model, on the preset's device, frozen."""
+    """The pretrained diffusion model, on the preset's device, frozen."""
     preset, spec = layout.preset, layout.preset.diffusion
     network = load_diffusion(layout, how)
     network = place(network.eval().requires_grad_(False), preset.runtime)
@@ -71,14 +72,29 @@ def load_model(layout: Layout, how: Runtime = FLOAT32) -> DiffusionModel:
     return DiffusionModel(network, preset.dataset.shape, full, spec.variance, spec.predicts)
 
 
-def load_denoiser(layout: Layout, sampler: str) -> Denoiser:
-    """Load the same on a sampler's schedule, to be run within `runtime.autocast`."""
-    model = load_model(layout, layout.preset.runtime)
-    return model.on(layout.preset.schedule(sampler))
+def load_second_stage(layout: Layout) -> SecondStage:
+    """Return the stage of a cascade that upsamples, frozen; ConfigError if the diffusion model has none."""
+    preset, spec = layout.preset, layout.preset.diffusion.upsampling
+    if spec is None:
+        raise ConfigError(
+            f"{preset.name}: the diffusion model has no second stage, which upsamples"
+        )
+    model = preset.diffusion
+    network = model.source.load_upsampler(model, layout.model(DIFFUSION))
+    mixed_precision.hold_precision(network.eval().requires_grad_(False), preset.runtime)
+    place(network, preset.runtime)
+    return SecondStage(
+        upsampling=network.upsampling,
+        shape=preset.finished_shape,
+        schedule=Schedule.create(spec.noise_schedule, preset.diffusion.timesteps),
+        variance=preset.diffusion.variance,
+        temperature=spec.temperature,
+        device=device_of(preset.runtime),
+    )
 
 
 def load_guide(layout: Layout, name: str) -> Guide:
-    """Load an off-the-shelf guide, or the evaluator, on the preset's device, frozen, in eval mode."""
+    """An off-the-shelf guide, or the evaluator, on the preset's device, frozen, in eval mode."""
     guide = new_guide(layout, name)
     spec = tensor_spec.of_network(guide.network)
     guide.network.load_state_dict(tensor_spec.read(layout.model(name), spec, {"model": name}))

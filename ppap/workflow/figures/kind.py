@@ -6,9 +6,10 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from ppap.config import Preset, reads
+from ppap.config.preset import Preset
 from ppap.config.runs import Run, heard_runs, main_guides
 from ppap.workflow.layout import Layout
+from ppap.workflow.reads.tables import values_keys
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,7 +40,7 @@ class FigureKind(ABC):
 
     def keys(self, preset: Preset, guide: str) -> list[str]:
         """List the leaves of the preset that it reads, but for the free ones: by default those of its table."""
-        return reads.values_keys(preset, self.table)
+        return values_keys(preset, self.table)
 
     def cost(self, costs: Costs, guide: str) -> Cost:
         """Tell what it computes; most take seconds."""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from ppap.config.runs import main_guides, table_runs
 from ppap.workflow.figures.kind import FigureKind
 from ppap.workflow.layout import Layout
-from ppap.workflow.reads.tables import values_keys
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ppap.config import Preset
 from ppap.config.guidance_scales import guidance_scale
+from ppap.config.preset import Preset
 from ppap.config.runs import table_runs
 from ppap.workflow.figures.kind import FigureKind
 from ppap.workflow.layout import Layout
 from ppap.workflow.reads.sampling import scale_keys
-from ppap.workflow.reads.tables import values_keys
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,9 +22,9 @@ class Scales(FigureKind):
     def keys(self, preset: Preset, guide: str) -> list[str]:
         own = [*super().keys(preset, guide), "figures.sampler"]
         for run in table_runs(preset, "scales"):
-            found += scale_keys(preset, run.sampler, run.guide)
-            found += scale_keys(preset, preset.figures.sampler, run.guide)
-        return found
+            own += scale_keys(preset, run.sampler, run.guide)
+            own += scale_keys(preset, preset.figures.sampler, run.guide)
+        return own
 
     def draw(self, layout: Layout, guide: str) -> Figure:
         from ppap.report.figures import scales

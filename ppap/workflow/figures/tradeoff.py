@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.config.runs import table_runs
 from ppap.workflow.figures.kind import FigureKind
 from ppap.workflow.layout import Layout
 from ppap.workflow.reads.sampling import scale_keys
-from ppap.workflow.reads.tables import values_keys
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
