@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.experts import lora as adapters
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout

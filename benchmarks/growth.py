@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 
-from ppap import config as presets
+from ppap.config import reading as presets
 from ppap.workflow.layout import Layout
 from ppap.workflow.step import Step
 from ppap.workflow.steps import all_jobs

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import GuideAt
 from ppap.diffusion.noise_ranges import noise_ranges

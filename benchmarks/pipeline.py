@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks import networks
 from benchmarks.plain import Score, cond_fn
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.diffusion.sampling import Seeds
 from ppap.utils.seeds import Stream, mix
 

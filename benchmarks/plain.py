@@ -20,7 +20,7 @@ from torch import Tensor
 from benchmarks import networks
 from benchmarks.setting import SCALE, Setting
 from benchmarks.timing import Work, stepwise
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.diffusion.schedules import Schedule
 from ppap.experts import lora as adapters
 from ppap.guides.guide import Guide

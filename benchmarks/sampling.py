@@ -17,7 +17,7 @@ import torch
 from benchmarks import networks, ours, pipeline, plain
 from benchmarks.setting import Setting, timed
 from benchmarks.timing import Work, best_of, where
-from ppap import config as presets
+from ppap.config import reading as presets
 from ppap.utils.device import Runtime
 
 OPTIONS: dict[str, dict[str, object]] = {

@@ -18,7 +18,7 @@ import torch
 from benchmarks import counted, ours
 from benchmarks.setting import Setting, timed
 from benchmarks.timing import Work, forget_peak, peak_memory, where
-from ppap import config as presets
+from ppap.config import reading as presets
 from ppap.utils import mixed_precision
 from ppap.utils.device import Runtime
 

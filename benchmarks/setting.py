@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.timing import Stopwatch, Work
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.diffusion.sampling import Seeds
 from ppap.experts.examples import Batch
 from ppap.utils.device import Runtime, device_of

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from benchmarks import networks
 from benchmarks.timing import now, where
-from ppap import config as presets
+from ppap.config import reading as presets
 from ppap.experts import lora as adapters
 from ppap.experts.bank import ExpertBank
 from ppap.experts.expert import Expert

@@ -15,9 +15,9 @@ import pytest
 import torch
 import yaml
 
-from ppap import config as presets
 from ppap.cli.app import run
-from ppap.config import Preset
+from ppap.config import reading as presets
+from ppap.config.preset import Preset
 
 if TYPE_CHECKING:
     from tests.repository import Repository

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.utils.settings import Section, holds_section
 from ppap.workflow.keys import leaves
 from ppap.workflow.layout import Layout

@@ -19,8 +19,8 @@ from benchmarks.gpu import measuring, needs
 from benchmarks.gpu import rows as gpu_rows
 from benchmarks.gpu.table import Measured
 from benchmarks.setting import SCALE, Setting
-from ppap import config as presets
-from ppap.config import Preset
+from ppap.config import reading as presets
+from ppap.config.preset import Preset
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import Guidance, NoGuidance, NoisyInputGuidance, X0Gradient
 from ppap.guides.tasks.classification import class_log_probability

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from ppap import config as presets
+from ppap.config import reading as presets
 from ppap.config.runs import Run
 from ppap.utils.checkpoint import Checkpoint
 from ppap.utils.errors import ConfigError

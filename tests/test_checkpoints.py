@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppap import config as presets
+from ppap.config import reading as presets
 from ppap.utils.checkpoint import Checkpoint
 from ppap.workflow.checkpoints import checkpoint_of
 from ppap.workflow.layout import Layout

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
-from ppap import config as presets
+from ppap.config import reading as presets
 from ppap.config import reference
 from ppap.utils.errors import ConfigError, DataError
 from ppap.utils.settings import Section

@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from torch_fidelity import register_dataset
 from torch_fidelity.registry import DATASETS_REGISTRY
 
-from ppap import config as presets
+from ppap.config import reading as presets
 from ppap.diffusion.guidance import NoGuidance
 from ppap.diffusion.loading import load_pipeline
 from ppap.diffusion.samplers import State, ddim

@@ -16,8 +16,9 @@ import typer
 import yaml
 
 import ppap
-from ppap import config as presets
 from ppap.cli.app import app
+from ppap.config import reading as presets
+from ppap.config.preset import Preset
 from ppap.workflow.layout import Layout
 from tests.conftest import DIGITS, ROOT, SMOKE, SMOKE_TASKS
 from tests.test_structure import LAYERS
@@ -127,7 +128,7 @@ def test_the_ten_questions_are_answered_by_one_link_each() -> None:
     assert all(len(re.findall(r"\]\(\.\./ppap/\S+\.py\)", answer)) == 1 for answer in answers)
 
 
-def targets_of_a_folder() -> presets.Preset:
+def targets_of_a_folder() -> Preset:
     """A preset whose guides look at pictures for their targets, for which they are needed first."""
     plain = yaml.safe_load(SMOKE_TASKS.read_text())
     plain["guides"]["depth"]["targets"] = {"folder": "pictures"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ppap import config as presets
+from ppap.config import reading as presets
 from ppap.workflow.layout import Layout
 from ppap.workflow.stages import STAGES, by_stage
 from ppap.workflow.steps import STEPS

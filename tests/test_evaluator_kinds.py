@@ -13,8 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from ppap import config as presets
-from ppap.config import Preset, runs
+from ppap.config import reading as presets
+from ppap.config import runs
+from ppap.config.preset import Preset
 from ppap.config.runs import Run
 from ppap.evaluation import metrics
 from ppap.evaluation.evaluators import TAG, EvaluatorConfig

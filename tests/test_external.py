@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from ppap import config as presets
+from ppap.config import reading as presets
 from ppap.diffusion.networks.adm import ADM
 from ppap.diffusion.networks.architectures import ADMArchitecture
 from ppap.utils import files

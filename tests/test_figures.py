@@ -15,8 +15,9 @@ from matplotlib.text import Text
 from PIL import Image
 from timm.data.imagenet_info import ImageNetInfo
 
-from ppap import config as presets
-from ppap.config import Preset, runs
+from ppap.config import reading as presets
+from ppap.config import runs
+from ppap.config.preset import Preset
 from ppap.config.runs import heard_runs
 from ppap.data import datasets
 from ppap.evaluation import metrics

@@ -8,7 +8,7 @@ import pytest
 import torch
 from ppap.workflow.check.preset import problems
 
-from ppap import config as presets
+from ppap.config import reading as presets
 from ppap.data.downloads import Downloads
 from ppap.diffusion.networks import tokens
 from ppap.diffusion.networks.architectures import ADMArchitecture, TextArchitecture

@@ -18,7 +18,7 @@ import pytest
 import torch
 import yaml
 
-from ppap import config as presets
+from ppap.config import reading as presets
 from ppap.config.runs import Run, stored_as
 from ppap.data import datasets
 from ppap.diffusion.samplers import SAMPLERS
@@ -26,6 +26,7 @@ from ppap.diffusion.sampling import noise_state
 from ppap.guides.tasks.classification import class_log_probability
 from ppap.utils import files
 from ppap.utils.seeds import StepNoise
+from ppap.utils.settings import UNGUIDED
 from ppap.workflow import networks as models
 from ppap.workflow import real_images, targets
 from ppap.workflow.layout import Layout
@@ -183,7 +184,7 @@ def test_guidance_without_a_guide_shares_its_samples(written) -> None:
     preset = presets.load(
         written("def sampler(): pass\nclass Guidance:\n    guided = False\n    experts = False")
     )
-    assert stored_as(preset, Run("ddim25", "vit", "mine")).guide == presets.UNGUIDED
+    assert stored_as(preset, Run("ddim25", "vit", "mine")).guide == UNGUIDED
 
 
 # -- while sampling --------------------------------------------------------------------------------
@@ -372,7 +373,7 @@ def test_guidance_follows_a_task_from_outside(drawn: Grown) -> None:
         with torch.no_grad():
             return float((guide(datasets.to_tensor(images)) - ink).abs().mean())
 
-    assert error("ink", "naive") < error(presets.UNGUIDED, "none")
+    assert error("ink", "naive") < error(UNGUIDED, "none")
 
 
 def test_jobs_of_a_task_from_outside_write_what_is_planned(drawn: Grown) -> None:

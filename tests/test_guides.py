@@ -12,7 +12,7 @@ from torch import nn
 from torchvision.transforms import v2
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
-from ppap import config as presets
+from ppap.config import reading as presets
 from ppap.guides.guide import Guide
 from ppap.guides.libraries.library import Pretrained
 from ppap.guides.libraries.settings import NetworkConfig

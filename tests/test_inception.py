@@ -10,7 +10,7 @@ import torch_fidelity
 import yaml
 from PIL import Image
 
-from ppap import config as presets
+from ppap.config import reading as presets
 from ppap.data import realdata
 from ppap.evaluation import metrics
 from ppap.utils import files

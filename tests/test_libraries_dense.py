@@ -28,7 +28,7 @@ from transformers import (
     ZoeDepthImageProcessor,
 )
 
-from ppap import config as presets
+from ppap.config import reading as presets
 from ppap.data import hub
 from ppap.data.downloads import Downloads
 from ppap.experts import lora as adapters

@@ -10,7 +10,7 @@ from ppap.config.reads import diffusion_keys, download_keys
 from ppap.guides.libraries.kinds import LIBRARIES, Library
 from torch import nn
 
-from ppap import config as presets
+from ppap.config import reading as presets
 from ppap.diffusion.networks.sources import Source, read_weights
 from ppap.diffusion.settings import SOURCES, DiffusionConfig
 from ppap.guides.libraries.library import Input, Pretrained

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from ppap import config as presets
-from ppap.config import Preset
+from ppap.config import reading as presets
+from ppap.config.preset import Preset
 from ppap.evaluation.inception_network import untrained_inception
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout

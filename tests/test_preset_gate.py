@@ -17,7 +17,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ppap import config as presets
+from ppap.config import reading as presets
 from ppap.data import datasets
 from ppap.workflow import networks as models
 from ppap.workflow.check import problems

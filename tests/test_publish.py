@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ppap import config as presets
+from ppap.config import reading as presets
 from ppap.config.runs import all_runs
 from ppap.evaluation.metrics import summarise
 from ppap.workflow.layout import Layout

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torchvision
 
-from ppap import config as presets
-from ppap.config import Preset
+from ppap.config import reading as presets
+from ppap.config.preset import Preset
 from ppap.data.downloads import Downloads
 from ppap.diffusion.networks.adm import ADM
 from ppap.diffusion.networks.architectures import ADMArchitecture

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ppap import config as presets
+from ppap.config import reading as presets
 from ppap.config.runs import Run
 from ppap.data import datasets
 from ppap.diffusion.denoiser import Denoiser

@@ -15,7 +15,7 @@ import pytest
 import torch
 from diffusers import UNet2DModel
 
-from ppap import config as presets
+from ppap.config import reading as presets
 from ppap.diffusion.networks import diffusers_source
 from ppap.diffusion.networks.adm import ADM
 from ppap.diffusion.networks.architectures import ADMArchitecture

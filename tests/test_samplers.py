@@ -8,7 +8,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 from torch import nn
 
-from ppap import config as presets
+from ppap.config import reading as presets
 from ppap.data import datasets
 from ppap.diffusion import samplers
 from ppap.diffusion.denoiser import Denoiser

@@ -10,7 +10,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from ppap import config as presets
+from ppap.config import reading as presets
 from ppap.config import runs
 from ppap.data.shards import ShardedAnswers, ShardedImages
 from ppap.experts import lora as adapters

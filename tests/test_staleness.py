@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from ppap import config as presets
-from ppap.config import Preset
+from ppap.config import reading as presets
+from ppap.config.preset import Preset
 from ppap.workflow.keys import leaves
 from ppap.workflow.layout import Layout
 from ppap.workflow.stages import STAGES, dependencies

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ppap import config as presets
+from ppap.config import reading as presets
 from ppap.workflow.layout import Layout
 from ppap.workflow.step import Step
 from ppap.workflow.steps import all_jobs

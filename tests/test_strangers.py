@@ -17,7 +17,7 @@ from packaging.version import Version
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ppap import config as presets
+from ppap.config import reading as presets
 from ppap.guides.libraries.library import Shape
 from ppap.guides.libraries.registry import build_network
 from ppap.guides.libraries.settings import NetworkConfig

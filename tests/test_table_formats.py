@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from ppap import config as presets
+from ppap.config import reading as presets
 from ppap.guides.tasks.classification import Classification
 from ppap.report import table_formats, tables
 from ppap.workflow.table_rows import about

@@ -17,7 +17,7 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
-from ppap import config as presets
+from ppap.config import reading as presets
 from ppap.config.guidance_scales import guidance_scale
 from ppap.config.runs import Run
 from ppap.data import datasets, shapes

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ppap import config as presets
 from ppap import open_run
+from ppap.config import reading as presets
 from ppap.utils import files
 from ppap.workflow.layout import Layout
 from ppap.workflow.plan.costs import Costs

@@ -18,8 +18,8 @@ from benchmarks.gpu.measuring import Bench, matrix_rate
 from benchmarks.gpu.rows import OWN, Row, Sizes, options, rows
 from benchmarks.gpu.table import Table
 from benchmarks.timing import where
-from ppap import config as presets
-from ppap.config import Preset
+from ppap.config import reading as presets
+from ppap.config.preset import Preset
 
 _LAST = 15
 """Seconds before the end in which no row is begun."""

@@ -15,7 +15,7 @@ from benchmarks.gpu.rows import FORWARD, METHODS, OWN, TRAINING, Row
 from benchmarks.gpu.table import Figures, Measured
 from benchmarks.setting import Setting, timed
 from benchmarks.timing import Stopwatch, Work, forget_peak, peak_memory
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.utils.device import Runtime
 
 WARM = 3

@@ -12,7 +12,7 @@ from benchmarks.gpu.measuring import WARM, figures
 from benchmarks.gpu.rows import METHODS, Row
 from benchmarks.setting import Setting
 from benchmarks.timing import Stopwatch
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.utils.mixed_precision import autocast
 
 _SHOWN = 12

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from benchmarks.networks import STEPS
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.utils.device import Runtime
 
 FORWARD, TRAINING = "forward", "training"

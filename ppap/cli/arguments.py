@@ -63,7 +63,7 @@ class Started:
 
 def open_preset(preset: str) -> Layout:
     """Load a preset for work with its networks, and say where its files lie."""
-    from ppap import config as presets
+    from ppap.config import reading as presets
     from ppap.utils.device import keep_compiled, keep_freed_memory
     from ppap.workflow.layout import Layout
 

@@ -37,7 +37,7 @@ def check(
     earnest, and tried on noise. Nothing is downloaded. `snakemake` does the same, with --files, before its
     first job.
     """
-    from ppap import config as presets
+    from ppap.config import reading as presets
     from ppap.config import runs
     from ppap.workflow.check import problems
 
@@ -77,6 +77,6 @@ def stages(preset: PresetName) -> None:
 @config_app.command()
 def schema() -> None:
     """Print the JSON schema of a preset (kept in workflow/schemas/config.schema.json)."""
-    from ppap import config as presets
+    from ppap.config import reading as presets
 
     print(presets.json_schema(), end="")

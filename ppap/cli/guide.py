@@ -10,8 +10,8 @@ import typer
 
 from ppap.cli import completion
 from ppap.cli.arguments import PresetName, open_preset
-from ppap.config import Preset
 from ppap.config.guidance_scales import guidance_scale
+from ppap.config.preset import Preset
 from ppap.config.runs import Run, known
 from ppap.utils.errors import ConfigError
 from ppap.utils.mixed_precision import autocast

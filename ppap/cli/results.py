@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from ppap import config as presets
 from ppap.cli import completion
 from ppap.cli.arguments import PresetName, Started, open_preset
+from ppap.config import reading as presets
 from ppap.config.runs import all_runs
 from ppap.utils.errors import DataError
 from ppap.workflow.steps.figure import Figure

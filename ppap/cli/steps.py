@@ -19,7 +19,7 @@ from ppap.cli.arguments import (
 from ppap.utils.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ppap.config import Preset
+    from ppap.config.preset import Preset
     from ppap.config.runs import Run
 
 _SECTIONS = {"guide": "guides", "method": "methods", "sampler": "samplers"}

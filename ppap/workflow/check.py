@@ -18,7 +18,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ppap.config import GuideConfig, Preset, runs
+from ppap.config import runs
+from ppap.config.preset import Preset
+from ppap.config.sections.networks import GuideConfig
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import NoGuidance
 from ppap.diffusion.samplers import State

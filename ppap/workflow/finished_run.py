@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ppap import config as presets
-from ppap.config import Preset
+from ppap.config import reading as presets
+from ppap.config.preset import Preset
 from ppap.config.runs import Run, known, stored_as
 from ppap.data.datasets import RealImages, Split
 from ppap.diffusion.model import DiffusionModel

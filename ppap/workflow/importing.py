@@ -6,7 +6,7 @@ import logging
 import re
 from pathlib import Path
 
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.experts.released import Source, import_experts
 from ppap.utils import files
 from ppap.utils.errors import ConfigError, DataError

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.config.runs import (
     Run,
     computed_runs,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.diffusion.cascade import SecondStage
 from ppap.diffusion.model import DiffusionModel
 from ppap.diffusion.networks.sources import FLOAT32

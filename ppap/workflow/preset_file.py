@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ppap import config as presets
-from ppap.config import Preset
+from ppap.config import reading as presets
+from ppap.config.preset import Preset
 from ppap.utils import failures
 from ppap.utils.errors import ConfigError, PPAPError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.experts.header import Purpose
 from ppap.utils import files
 

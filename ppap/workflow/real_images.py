@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.data import datasets
 from ppap.data.datasets import RealImages, Split
 from ppap.utils.settings import DATASET

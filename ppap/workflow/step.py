@@ -12,7 +12,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.workflow.keys import fingerprint
 from ppap.workflow.layout import Layout
 

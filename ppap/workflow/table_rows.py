@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from ppap.config import Preset
 from ppap.config.guidance_scales import guidance_scale
+from ppap.config.preset import Preset
 from ppap.config.runs import Run, expert_steps, stored_as, table_runs
 from ppap.evaluation import measured
 from ppap.evaluation.measured import ALWAYS, Measured, Metrics

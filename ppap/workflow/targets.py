@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.guides.guide import Guide
 from ppap.guides.target_files import target_in
 from ppap.guides.tasks.task import Task

@@ -25,8 +25,8 @@ from torch import nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torchvision import models
 
-from ppap import config as presets
-from ppap.config import Preset
+from ppap.config import reading as presets
+from ppap.config.preset import Preset
 from ppap.diffusion.networks.adm import ADM
 from ppap.diffusion.networks.architectures import ADMArchitecture
 from ppap.diffusion.networks.glide import Networks

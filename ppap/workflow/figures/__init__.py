@@ -7,7 +7,7 @@ import pkgutil
 from collections.abc import Iterator
 from functools import cache
 
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.report import figures as drawn
 from ppap.utils.errors import ConfigError
 from ppap.workflow.figures.kind import FigureKind

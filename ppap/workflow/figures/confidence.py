@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from matplotlib.figure import Figure
 
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.config.runs import Run, heard_runs, main_guides
 from ppap.diffusion.model import DiffusionModel
 from ppap.diffusion.sampling import sampling_steps

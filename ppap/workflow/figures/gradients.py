@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.config.runs import Run, heard_runs
 from ppap.data import datasets
 from ppap.diffusion.model import DiffusionModel

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.config.runs import heard_runs, main_guides
 from ppap.data import datasets
 from ppap.evaluation import noisy_inputs

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.config.runs import drawn_runs, stored_as
 from ppap.utils.settings import UNGUIDED
 from ppap.workflow.figures.kind import FigureKind

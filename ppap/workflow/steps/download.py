@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.config.runs import external_models
 from ppap.workflow.layout import Layout
 from ppap.workflow.reads.networks import download_keys

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor
 
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.config.runs import Run, evaluated, group, judged_guides
 from ppap.data.loading import Images
 from ppap.evaluation.features import features_of

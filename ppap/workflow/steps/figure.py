@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.utils.mixed_precision import autocast
 from ppap.workflow.figures import figure_names, figure_of
 from ppap.workflow.layout import Layout

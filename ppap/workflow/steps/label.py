@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor
 
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.config.runs import taught_guides
 from ppap.experts.teacher import answers_on
 from ppap.utils import files

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
 
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.config.runs import evaluated, group, judged_guides
 from ppap.data.image_files import check_statistics, reference_statistics
 from ppap.evaluation import measured, metrics, task_scores

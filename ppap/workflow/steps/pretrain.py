@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import nn
 
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.config.runs import trained_models
 from ppap.data import datasets
 from ppap.diffusion.schedules import Schedule

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.data.image_files import check_statistics, reference_images
 from ppap.data.loading import ImagesInMemory
 from ppap.evaluation.features import features_of

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.config.runs import Run, all_runs
 from ppap.diffusion import sampling
 from ppap.utils import files

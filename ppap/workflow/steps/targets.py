@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor
 
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.config.runs import shown_guides
 from ppap.guides.target_files import target_paths, targets_in
 from ppap.utils import files, tensor_spec

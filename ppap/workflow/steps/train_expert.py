@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.config.runs import banks, expert_steps, has_warm_start, warm_name
 from ppap.experts.expert import Expert, check_experts, read_expert
 from ppap.experts.header import Purpose

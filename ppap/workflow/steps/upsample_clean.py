@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.utils.settings import DIFFUSION
 from ppap.workflow import goals
 from ppap.workflow.layout import Layout, one_of

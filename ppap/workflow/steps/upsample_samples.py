@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 import torch
 
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.config.runs import Run, all_runs
 from ppap.data.shards import ShardedImages
 from ppap.diffusion import sampling

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from ppap.config import Preset
+from ppap.config.preset import Preset
 from ppap.config.runs import banks, has_warm_start, warm_name, warm_steps
 from ppap.workflow.experts import train_and_write
 from ppap.workflow.layout import Layout
