@@ -157,6 +157,10 @@ class Preset(Section):
         """Look up the class of that task; ConfigError if it is of the user's own and is none."""
         return TASKS.get(self.task_name(model), self.module_folders)
 
+    def task_of(self, model: str) -> Task:
+        """Build the task of a guide or a judge for the preset's images."""
+        return self.task(model)(self.dataset)
+
     def judge(self, guide: str) -> str | None:
         """The judge of a guide's samples; None if there is none, or the evaluator judges them, as it does classes."""
         if not self.task(guide).of_pictures:

@@ -36,7 +36,6 @@ from ppap.utils.user_code import is_named
 from ppap.workflow import evaluator
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
-from ppap.workflow.targets import task_of
 
 Check = Callable[[], None]
 _IMAGES = 2  # in a batch on trial
@@ -193,7 +192,7 @@ def _own_task(preset: Preset, guide: str) -> None:
     """Try a task of the user's own on answers that are noise: what experts minimise and guidance raises, the scores."""
     if not is_named(preset.task_name(guide)):
         return
-    task = task_of(preset, guide)
+    task = preset.task_of(guide)
     teacher, student = torch.randn(2, _IMAGES, *task.shape)
     student.requires_grad_()
     _rises("distillation", task.distillation(student, teacher, preset.experts), student, ())

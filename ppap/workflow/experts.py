@@ -18,7 +18,6 @@ from ppap.workflow.layout import Layout
 from ppap.workflow.purposes import purpose_of
 from ppap.workflow.shards import labelled_images
 from ppap.workflow.step import Step
-from ppap.workflow.targets import task_of
 
 
 def bank_of(layout: Layout, guide: str, method: str, network: Guide) -> ExpertBank:
@@ -73,7 +72,7 @@ def _examples(layout: Layout, guide: str, supervision: str) -> Examples:
     if preset.dataset.facts.streamed:
         return StreamedImages(preset.dataset)
     data = real_images.load(layout, "train")
-    task = task_of(preset, guide)
+    task = preset.task_of(guide)
     return LabelledImages(
         data.images, real_images.truth_of(preset, data, guide), task, preset.dataset.mirror
     )

@@ -18,7 +18,6 @@ from ppap.utils.device import Runtime, device_of, place
 from ppap.utils.errors import ConfigError
 from ppap.utils.settings import DIFFUSION
 from ppap.workflow.layout import Layout
-from ppap.workflow.targets import task_of
 
 
 def new_diffusion(layout: Layout) -> nn.Module:
@@ -48,7 +47,7 @@ def new_network(layout: Layout, name: str) -> nn.Module:
 def as_guide(layout: Layout, name: str, network: nn.Module) -> Guide:
     """A network of the preset behind its resizing and normalisation."""
     spec = _spec(layout.preset, name)
-    task = task_of(layout.preset, name)
+    task = layout.preset.task_of(name)
     return Guide(network, *spec.input(layout.model(name)), spec.model, task)
 
 

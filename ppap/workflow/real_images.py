@@ -9,7 +9,6 @@ from ppap.data import datasets
 from ppap.data.datasets import RealImages, Split
 from ppap.utils.settings import DATASET
 from ppap.workflow.layout import Layout
-from ppap.workflow.targets import task_of
 
 
 def load(layout: Layout, split: Split) -> RealImages:
@@ -19,4 +18,4 @@ def load(layout: Layout, split: Split) -> RealImages:
 
 def truth_of(preset: Preset, data: RealImages, model: str) -> Tensor:
     """Return what is true of real images for the task of a guide, a judge or the evaluator: (N, ...)."""
-    return data.truth_of(task_of(preset, model), preset.task_name(model))
+    return data.truth_of(preset.task_of(model), preset.task_name(model))

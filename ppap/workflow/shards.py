@@ -41,7 +41,7 @@ def labelled_images(layout: Layout, guide: str) -> tuple[ShardedImages, ShardedA
     answers = ShardedAnswers(
         [layout.labels(guide, part) for part in parts],
         layout.label_sizes,
-        targets.task_of(preset, guide).shape,
+        preset.task_of(guide).shape,
         preset.dataset.mirror,
         [artefacts.labels_identity(layout, guide, group) for group in groups],
     )

@@ -11,10 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ppap.config.preset import Preset
 from ppap.guides.guide import Guide
 from ppap.guides.target_files import target_in
-from ppap.guides.tasks.task import Task
 from ppap.utils import files, tensor_spec
 from ppap.utils.errors import ConfigError, DataError
 from ppap.utils.mixed_precision import autocast
@@ -24,11 +22,6 @@ from ppap.utils.tensor_spec import REMEDY
 from ppap.workflow import artefacts, real_images
 from ppap.workflow.artefacts import PICTURE, TARGET
 from ppap.workflow.layout import Layout
-
-
-def task_of(preset: Preset, model: str) -> Task:
-    """Return the task of a guide or a judge, on the preset's images."""
-    return preset.task(model)(preset.dataset)
 
 
 def numbers(layout: Layout, guide: str) -> Tensor:
@@ -47,7 +40,7 @@ def choices(layout: Layout, guide: str) -> list[int]:
 
 def read(layout: Layout, guide: str) -> dict[str, Tensor]:
     """Read the targets that pictures show, `target` (N, ...), and the pictures, `picture` uint8 (N, H, W, C)."""
-    spec = artefacts.shown_targets(task_of(layout.preset, guide).target_shape)
+    spec = artefacts.shown_targets(layout.preset.task_of(guide).target_shape)
     return tensor_spec.read(layout.shown(guide), spec, {"guide": guide})
 
 

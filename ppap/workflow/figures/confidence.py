@@ -57,7 +57,7 @@ class Confidence(FigureKind):
             believed = {
                 run.method: _believed(layout, run, model) for run in heard_runs(preset, name)
             }
-            rows.append(GuideRow(name, targets.task_of(preset, name).believed, believed))
+            rows.append(GuideRow(name, preset.task_of(name).believed, believed))
         ranges = {
             method: preset.ranges(preset.methods[method])
             for method in methods

@@ -61,7 +61,7 @@ class Gradients(FigureKind):
 
         An expert's map is of the one that owns the timestep.
         """
-        preset, task = layout.preset, targets.task_of(layout.preset, guide)
+        preset, task = layout.preset, layout.preset.task_of(guide)
         shown = preset.task(guide).of_pictures
         number = 0 if shown else preset.figures.target_class
         kept = [

@@ -18,7 +18,7 @@ from ppap.evaluation.noisy_inputs import Scored
 from ppap.utils.device import device_of
 from ppap.utils.settings import DIFFUSION
 from ppap.workflow import networks as models
-from ppap.workflow import real_images, targets
+from ppap.workflow import real_images
 from ppap.workflow.figures.kind import FigureKind, heard
 from ppap.workflow.goals import guide_of
 from ppap.workflow.layout import Layout
@@ -72,7 +72,7 @@ class NoisyInputs(FigureKind):
         guides = main_guides(preset)
         drawn = None if all(map(layout.knows_truth, guides)) else draw_unguided(layout)
         scored = {name: list(scores(layout, name, drawn)) for name in guides}
-        first = {name: targets.task_of(preset, name).scores[0] for name in guides}
+        first = {name: preset.task_of(name).scores[0] for name in guides}
         return panels.draw(scored, first, preset.diffusion.timesteps)
 
 
@@ -82,7 +82,7 @@ def scores(layout: Layout, guide: str, drawn: Tensor | None) -> Iterator[Scored]
     Where nothing is known of real images, the `drawn` ones (N, C, H, W) are taken: what is true of one is what the
     guide itself answers before noise is added.
     """
-    preset, task = layout.preset, targets.task_of(layout.preset, guide)
+    preset, task = layout.preset, layout.preset.task_of(guide)
     posterior = None
     if layout.knows_truth(guide):
         held_out = real_images.load(layout, "holdout").first(preset.figures.images)

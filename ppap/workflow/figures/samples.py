@@ -53,7 +53,7 @@ class Samples(FigureKind):
         images = {method: shard.take(places) for method, shard in stored.items()}
         title = f"({sampler_title(preset.figures.sampler)}, guide {guide})"
         if preset.task(guide).of_pictures:
-            task = targets.task_of(preset, guide)
+            task = preset.task_of(guide)
             wanted = targets.taker(layout, guide)(numbers[places])
             shown = [partial(task.draw, target=target) for target in wanted]
             return sheet.draw(images, f"Samples by target {title}", shown=shown)

@@ -22,7 +22,7 @@ from ppap.training.settings import Training
 from ppap.utils import tensor_spec
 from ppap.utils.settings import DATASET, DIFFUSION, REFERENCE
 from ppap.utils.tensor_names import IMAGES, PREDICTED
-from ppap.workflow import evaluator, real_images, targets
+from ppap.workflow import evaluator, real_images
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
 from ppap.workflow.plan import flops
@@ -234,7 +234,7 @@ class Costs:
         of_pictures = self.preset.task(guide).of_pictures
         if not (self.preset.judge(guide) if of_pictures else seen):
             return 0
-        parts = task_scores.described(targets.task_of(self.preset, guide), 1).values()
+        parts = task_scores.described(self.preset.task_of(guide), 1).values()
         return sum(math.prod(s.shape) * getattr(torch, s.dtypes[0]).itemsize for s in parts)
 
     def _new_diffusion(self) -> nn.Module:

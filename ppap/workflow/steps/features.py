@@ -174,7 +174,7 @@ def _statistics(
     return picture_statistics(
         images,
         models.load_guide(layout, judge),
-        targets.task_of(preset, guide),
+        preset.task_of(guide),
         targets.read(layout, guide)[TARGET],
         targets.numbers(layout, guide),
         preset.sampling.judged_at_once,

@@ -101,7 +101,7 @@ def _scores(preset: Preset, guide: str, tensors: Mapping[str, Tensor]) -> dict[s
     """Compute the scores of samples held against a guide's targets, of their statistics GUIDE.NAME."""
     own = f"{guide}."
     statistics = {n.removeprefix(own): v for n, v in tensors.items() if n.startswith(own)}
-    return task_scores.scores(targets.task_of(preset, guide), statistics)
+    return task_scores.scores(preset.task_of(guide), statistics)
 
 
 def _read_reference(layout: Layout) -> dict[str, Tensor]:
@@ -158,6 +158,6 @@ def _described(layout: Layout, guides: Iterable[str]) -> dict[str, TensorSpec]:
         **artefacts.targets(count),
     }
     for guide in guides:
-        each = task_scores.described(targets.task_of(preset, guide), count)
+        each = task_scores.described(preset.task_of(guide), count)
         spec |= {f"{guide}.{name}": one for name, one in each.items()}
     return spec

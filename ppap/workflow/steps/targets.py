@@ -16,7 +16,7 @@ from ppap.guides.target_files import target_paths, targets_in
 from ppap.utils import files, tensor_spec
 from ppap.utils.errors import ConfigError
 from ppap.utils.mixed_precision import autocast
-from ppap.workflow import artefacts, real_images, targets
+from ppap.workflow import artefacts, real_images
 from ppap.workflow import networks as models
 from ppap.workflow.artefacts import PICTURE, TARGET
 from ppap.workflow.layout import Layout
@@ -66,7 +66,7 @@ class Targets(Step):
             _held_out(layout, guide) if folder is None else _of_folder(layout, guide, Path(folder))
         )
         tensors = {TARGET: shown.contiguous(), PICTURE: pictures.contiguous()}
-        spec = artefacts.shown_targets(targets.task_of(preset, guide).target_shape)
+        spec = artefacts.shown_targets(preset.task_of(guide).target_shape)
         tensor_spec.check(out, tensors, spec, remedy="not written")
         files.write_tensors(out, tensors, {"guide": guide})
 
