@@ -67,10 +67,7 @@ def small(size: int) -> dict[str, Any]:
     experts = 4 * size
     guide["experts"]["steps"] = STEPS * experts
     preset["experts"]["warm_start"] = "none"
-    preset["methods"] = {
-        "naive": preset["methods"]["naive"],
-        METHOD: preset["methods"][METHOD] | {"experts": experts},
-    }
+    preset["methods"] = {"naive": preset["methods"]["naive"], METHOD: preset["methods"][METHOD] | {"experts": experts}}
     grid = {"guides": [GUIDE], "samplers": [SAMPLER], "methods": [*preset["methods"]]}
     preset["tables"] = {"main": [grid]}
     preset["clean_images"] |= {"count": 100, "batch_size": 100, "shard_size": 100}
@@ -204,16 +201,7 @@ WORK = {work.__name__: work for work in (samples, experts, shards, jobs, graph)}
 
 
 def in_a_process(kind: str, size: int, folder: Path) -> Growth:
-    command = [
-        sys.executable,
-        __file__,
-        "--one",
-        kind,
-        "--sizes",
-        str(size),
-        "--folder",
-        str(folder),
-    ]
+    command = [sys.executable, __file__, "--one", kind, "--sizes", str(size), "--folder", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{kind} {size}:\n{done.stderr[-2000:]}")
@@ -221,9 +209,7 @@ def in_a_process(kind: str, size: int, folder: Path) -> Growth:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", type=int, default=[1, 4, 16])
     parser.add_argument("--work", nargs="+", choices=WORK, default=list(WORK))
     parser.add_argument("--one", help=argparse.SUPPRESS)

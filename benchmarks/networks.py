@@ -81,17 +81,11 @@ def new_bank(guide: Guide, adapter: AdapterConfig, count: int, preset: Preset) -
     """Experts of a guide with random adapters, in memory."""
     ranges = noise_ranges(full_schedule(preset), count, "uniform")
     return ExpertBank(
-        guide,
-        [
-            _new_expert(guide, adapter, number, timesteps, preset)
-            for number, timesteps in enumerate(ranges, 1)
-        ],
+        guide, [_new_expert(guide, adapter, number, timesteps, preset) for number, timesteps in enumerate(ranges, 1)]
     )
 
 
-def _new_expert(
-    guide: Guide, adapter: AdapterConfig, number: int, timesteps: range, preset: Preset
-) -> Expert:
+def _new_expert(guide: Guide, adapter: AdapterConfig, number: int, timesteps: range, preset: Preset) -> Expert:
     header = ExpertHeader(
         guide=guide.name, timesteps=preset.diffusion.timesteps,
         noise_schedule=preset.diffusion.noise_schedule, lora_scale=adapter.alpha / adapter.rank,

@@ -54,9 +54,7 @@ class GaussianDiffusion:
         self.of_x_start = schedule.betas * np.sqrt(previous) / (1 - abar)
         self.of_x = (1 - previous) * np.sqrt(1 - schedule.betas) / (1 - abar)
 
-    def ddim_loop(
-        self, model: Model, score: Score | None, of_x0: bool, x: Tensor
-    ) -> Iterator[Tensor]:
+    def ddim_loop(self, model: Model, score: Score | None, of_x0: bool, x: Tensor) -> Iterator[Tensor]:
         """x_{t-1} after each step from the noise x; the last is x_0. `of_x0`: the score is of the estimate of x_0."""
         for step in reversed(range(len(self.timesteps))):
             i = torch.tensor([step] * len(x), device=x.device)
@@ -74,17 +72,13 @@ class GaussianDiffusion:
         nonzero = (i != 0).float().view(-1, 1, 1, 1)
         return mean + nonzero * sigma * torch.randn_like(x)
 
-    def believed(
-        self, model: Model, score: Score | None, of_x0: bool, x: Tensor, i: Tensor
-    ) -> Belief:
+    def believed(self, model: Model, score: Score | None, of_x0: bool, x: Tensor, i: Tensor) -> Belief:
         """With the gradient of the score."""
         t = torch.from_numpy(self.timesteps).to(i.device)[i]
         if score is None or not of_x0:
             with torch.no_grad():
                 found = self.p_mean_variance(model, x, i, t)
-            return (
-                found if score is None else self.condition_score(found, cond_fn(score, x, t), x, i)
-            )
+            return found if score is None else self.condition_score(found, cond_fn(score, x, t), x, i)
         with torch.enable_grad():
             x_in = x.detach().requires_grad_()
             found = self.p_mean_variance(model, x_in, i, t)
@@ -184,9 +178,7 @@ def training(setting: Setting, guide: str) -> Work:
     network.to(setting.device).train()
     trained = [p for p in network.parameters() if p.requires_grad]
     training, tau = spec.experts, preset.experts.tau
-    optimizer = torch.optim.AdamW(
-        trained, lr=training.learning_rate, weight_decay=training.weight_decay
-    )
+    optimizer = torch.optim.AdamW(trained, lr=training.learning_rate, weight_decay=training.weight_decay)
     signal = networks.full_schedule(preset).alphas_cumprod
     abar = torch.tensor(signal, dtype=torch.float32, device=setting.device)
     x0, answers = setting.examples()

@@ -76,17 +76,12 @@ def compare_training(setting: Setting, guide: str, laps: int) -> None:
 def contiguous(setting: Setting) -> Setting:
     """With no guide in a memory layout of its own, as the peers have it."""
     preset = setting.preset
-    guides = {
-        name: spec.model_copy(update={"channels_last": False})
-        for name, spec in preset.guides.items()
-    }
+    guides = {name: spec.model_copy(update={"channels_last": False}) for name, spec in preset.guides.items()}
     return Setting(preset.model_copy(update={"guides": guides}), setting.batch)
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="config/digits.yaml")
     parser.add_argument("--batch", type=int, default=100)
     parser.add_argument("--laps", type=int, default=3, help="the best of so many is shown")

@@ -53,9 +53,7 @@ def measure(setting: Setting, kind: str, repeats: int, held: bool) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="config/imagenet256.yaml")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=2)
@@ -64,9 +62,7 @@ def main() -> None:
     parser.add_argument("--work", nargs="+", choices=works, default=works[:1])
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument(
-        "--cast-each-call", action="store_true", help="leave the weights in float32"
-    )
+    parser.add_argument("--cast-each-call", action="store_true", help="leave the weights in float32")
     options = parser.parse_args()
     torch.set_num_threads(1)
     setting = Setting(presets.load(options.preset), options.batch)
@@ -74,9 +70,7 @@ def main() -> None:
     print("work         precision batch   seconds  images/s   GB peak    TFLOP   TFLOP/s")
     for kind in options.work:
         for precision in options.precision:
-            how = Runtime(
-                precision=precision, channels_last=options.channels_last, compile=options.compile
-            )
+            how = Runtime(precision=precision, channels_last=options.channels_last, compile=options.compile)
             held = not options.cast_each_call
             print(measure(setting.running(how), kind, options.repeats, held), flush=True)
 

@@ -45,16 +45,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 autodoc_type_aliases = {
-    name: name
-    for name in (
-        "Array",
-        "NoiseSource",
-        "Objective",
-        "ScheduleName",
-        "Seeds",
-        "Shape",
-        "VarianceName",
-    )
+    name: name for name in ("Array", "NoiseSource", "Objective", "ScheduleName", "Seeds", "Shape", "VarianceName")
 }
 add_module_names = False
 python_use_unqualified_type_names = True

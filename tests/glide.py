@@ -69,11 +69,7 @@ def glide_section(folder: Path, dtype: torch.dtype = torch.float16, **changes: o
         torch.save(checkpoint(path.stem, dtype), path)
     glide = {key: {"url": str(path)} for key, path in paths.items()}
     glide |= {"vocabulary": {"url": str(save_vocabulary(folder / "gpt2.tiktoken"))}}
-    glide |= {
-        "base_architecture": ARCHITECTURE,
-        "upsampler_architecture": ARCHITECTURE,
-        "text": TEXT,
-    }
+    glide |= {"base_architecture": ARCHITECTURE, "upsampler_architecture": ARCHITECTURE, "text": TEXT}
     glide |= {"upsampling": {"image_size": 16, "steps": 5}}
     return {"noise_schedule": "cosine", "glide": glide | changes}
 

@@ -23,19 +23,14 @@ class Terminal:
         self.text = ""
         self._end, other = pty.openpty()
         fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 120, 0, 0))
-        self.process = subprocess.Popen(
-            command, cwd=cwd, env=dict(env), stdin=other, stdout=other, stderr=other
-        )
+        self.process = subprocess.Popen(command, cwd=cwd, env=dict(env), stdin=other, stdout=other, stderr=other)
         os.close(other)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.process.kill()
         self.process.wait()

@@ -58,10 +58,7 @@ def blocks(pattern: str, *counts: int, **parts: tuple[str, ...]) -> set[str]:
     """Names from "blocks.{i}.{j}.{leaf}" for i with counts[i] values of j each."""
     leaves = parts["leaf"]
     return {
-        pattern.format(i=i, j=j, leaf=leaf)
-        for i, count in enumerate(counts)
-        for j in range(count)
-        for leaf in leaves
+        pattern.format(i=i, j=j, leaf=leaf) for i, count in enumerate(counts) for j in range(count) for leaf in leaves
     }
 
 
@@ -181,14 +178,10 @@ def test_adapters_land_where_they_are_meant_to(name: str) -> None:
     base = {k: v.clone() for k, v in network.state_dict().items()}
     head = heads(network)
     assert len(head) >= 2
-    besides = {
-        n for n, p in network.named_parameters() if family.besides(n) and not n.startswith("head")
-    } - head
+    besides = {n for n, p in network.named_parameters() if family.besides(n) and not n.startswith("head")} - head
     x = torch.randn(4, 3, SIZE, SIZE)
     before = network.eval()(x)
-    config = AdapterConfig(
-        rank=3, alpha=6, layers=family.layers, train=family.train, freeze=family.freeze
-    )
+    config = AdapterConfig(rank=3, alpha=6, layers=family.layers, train=family.train, freeze=family.freeze)
     adapters.attach(network, config)
     torch.testing.assert_close(network(x), before)
 

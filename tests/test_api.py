@@ -45,9 +45,7 @@ QUICK = ppap.Training(steps=60, batch_size=16, learning_rate=1e-2)
 # -- the README --------------------------------------------------------------------------------------
 
 
-def test_the_lines_in_the_readme_do_what_they_say(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_lines_in_the_readme_do_what_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (lines,) = re.findall(r"```python\n(.*?)```", readme.partition("\n## In Python\n")[2], re.S)[:1]
     assert len(lines.strip().splitlines()) <= 15
@@ -110,16 +108,12 @@ def test_samples_are_those_of_the_workflow(run, method: str) -> None:
 
 def test_clean_images_are_those_of_the_workflow(run) -> None:
     seed = run.preset.clean_images.seed
-    np.testing.assert_array_equal(
-        ppap.sample(run.diffusion(), 100, steps=5, seed=seed), run.clean_images()
-    )
+    np.testing.assert_array_equal(ppap.sample(run.diffusion(), 100, steps=5, seed=seed), run.clean_images())
 
 
 def test_samples_real_pictures_and_judges_of_a_run_are_there(run) -> None:
     images, targets = run.samples("ddim25", "resnet", "ppap_5")
-    np.testing.assert_array_equal(
-        images, np.load(run.layout.samples(Run("ddim25", "resnet", "ppap_5"), 0))
-    )
+    np.testing.assert_array_equal(images, np.load(run.layout.samples(Run("ddim25", "resnet", "ppap_5"), 0)))
     assert torch.equal(targets, numbers(run.layout, "resnet")) and images.shape == (40, 8, 8, 1)
     real = run.real_images()
     assert len(real.images) == 359 and set(real.truths) == {"classification"}
@@ -185,9 +179,7 @@ def test_the_steps_end_with_the_samples(model, guide, options) -> None:
     goals = [ppap.Goal(guide, 2, 1.5)]
     steps = list(ppap.sampling_steps(model, 3, goals, seed=4, **options))
     count = options.get("steps", 25)
-    assert len(steps) == count and [s.timestep for s in steps] == sorted(
-        {s.timestep for s in steps}, reverse=True
-    )
+    assert len(steps) == count and [s.timestep for s in steps] == sorted({s.timestep for s in steps}, reverse=True)
     for before, after in itertools.pairwise(steps):
         assert torch.equal(before.x, after.x_t)
     assert all(s.x0_hat.abs().max() <= 1 and s.gradient.shape == (3, *SHAPE) for s in steps)
@@ -208,9 +200,7 @@ def test_guidance_raises_what_it_is_asked_to_raise(model, guide) -> None:
     assert share(each, torch.arange(16) % 4) > share(free, torch.arange(16) % 4) + 0.2
 
 
-@pytest.mark.parametrize(
-    "target", [np.int64(2), [2, 2, 2], np.array([2, 2, 2]), torch.tensor(2), torch.full((3,), 2)]
-)
+@pytest.mark.parametrize("target", [np.int64(2), [2, 2, 2], np.array([2, 2, 2]), torch.tensor(2), torch.full((3,), 2)])
 def test_a_class_may_be_written_in_any_way(guide, target) -> None:
     assert ppap.Goal(guide, target).targets(3, SHAPE).tolist() == [2, 2, 2]
 
@@ -232,9 +222,7 @@ def depth_model() -> ppap.Guide:
 def test_depth_and_labels_guide_to_maps_and_to_pictures(model, tmp_path: Path) -> None:
     depth = depth_model()
     np.save(tmp_path / "map.npy", np.linspace(0, 1, 144, dtype=np.float32).reshape(12, 12))
-    Image.fromarray(np.arange(144, dtype=np.uint8).reshape(12, 12)).convert("RGB").save(
-        tmp_path / "photo.png"
-    )
+    Image.fromarray(np.arange(144, dtype=np.uint8).reshape(12, 12)).convert("RGB").save(tmp_path / "photo.png")
     by_tensor = torch.linspace(0, 1, 64).view(8, 8)
     for target in (by_tensor, tmp_path / "map.npy", str(tmp_path / "photo.png")):
         goal = ppap.Goal(depth, target, 3.0)
@@ -313,9 +301,7 @@ def disagreement(answers: Tensor, wanted: Tensor) -> float:
     return float(nn.functional.kl_div(*logs, log_target=True, reduction="batchmean"))
 
 
-def test_experts_say_of_noisy_images_what_their_guide_says_of_clean_ones(
-    model, guide, images, bank
-) -> None:
+def test_experts_say_of_noisy_images_what_their_guide_says_of_clean_ones(model, guide, images, bank) -> None:
     torch.manual_seed(0)
     x0 = datasets.to_tensor(images)
     abar = model.schedule.alphas_cumprod
@@ -425,9 +411,7 @@ def test_a_model_of_a_library_brings_its_input(tmp_path: Path) -> None:
     guide = loaded()
     assert guide.input_size == 224
     x = torch.rand(2, 3, 224, 224)
-    mean, std = (
-        torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
-    )
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
     torch.testing.assert_close(guide(2 * x - 1), network((x - mean) / std), rtol=1e-3, atol=1e-4)
     network.fc.bias.data.add_(1)
     files.write_tensors(tmp_path / "weights.safetensors", network.state_dict())

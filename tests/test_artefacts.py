@@ -42,11 +42,7 @@ def made(tmp_path_factory) -> Path:
     data["methods"]["peer"] = methods["ppap_5"] | {"supervision": "labels"}
     data["clean_images"] |= {"label_shards": 1}
     data["sampling"] |= {"shard_size": 24}
-    grid = {
-        "guides": ["resnet", "twin"],
-        "samplers": ["ddim25"],
-        "methods": ["none", "naive", "ppap_5"],
-    }
+    grid = {"guides": ["resnet", "twin"], "samplers": ["ddim25"], "methods": ["none", "naive", "ppap_5"]}
     data["tables"] = {"main": [grid]}
     (where / "preset.yaml").write_text(yaml.safe_dump(data))
     for model in ("diffusion", "evaluator", "resnet", "twin"):
@@ -158,10 +154,7 @@ def damage_tensors(path: Path, how: str, draw: Callable[[Any], Any]) -> None:
     else:
         name = draw(st.sampled_from(sorted(tensors)))
         value = tensors[name]
-        if (how, path.parts[-3]) != (
-            "retype",
-            "labels",
-        ):  # either precision will do, if nothing is said
+        if (how, path.parts[-3]) != ("retype", "labels"):  # either precision will do, if nothing is said
             metadata = draw(st.sampled_from([metadata, None]))
         if how == "drop":
             del tensors[name]
@@ -190,9 +183,7 @@ def damage_array(path: Path, how: str, draw: Callable[[Any], Any]) -> None:
     if how == "retype":
         array = array.astype(draw(st.sampled_from(["f4", "i1", ">u2", "bool", "U3", "c8"])))
     elif how == "reshape":
-        array = draw(
-            st.sampled_from([array[None], array[:0], array[1:], array[..., 0], array.ravel()])
-        )
+        array = draw(st.sampled_from([array[None], array[:0], array[1:], array[..., 0], array.ravel()]))
     elif how == "fortran":
         array = np.asfortranarray(array)
     else:
@@ -269,9 +260,7 @@ def outcome(path: Path) -> Any:
     max_examples=240, derandomize=True, deadline=None, database=None,
     suppress_health_check=list(HealthCheck), phases=[Phase.generate],
 )  # fmt: skip
-def test_damage_at_random_gets_the_right_result_or_one_line(
-    made: Path, tmp_path_factory, data
-) -> None:
+def test_damage_at_random_gets_the_right_result_or_one_line(made: Path, tmp_path_factory, data) -> None:
     command, out, reads = data.draw(st.sampled_from(STEPS))
     name = data.draw(st.sampled_from(reads))
     suffix = Path(name).suffix
@@ -546,9 +535,7 @@ def plain_array(path: Path) -> None:
         (lambda p: npz(p, arr_0=PICTURES, mu=MU, sigma=np.triu(SIGMA + 1)), "sigma is not symmetric"),
     ],
 )  # fmt: skip
-def test_what_is_no_reference_batch_is_refused_in_one_line(
-    tmp_path: Path, preset_file, write, message: str
-) -> None:
+def test_what_is_no_reference_batch_is_refused_in_one_line(tmp_path: Path, preset_file, write, message: str) -> None:
     path = tmp_path / "reference.npz"
     write(path)
     inception = {"kind": "inception", "weights": {"url": "/none"}, "reference": {"archive": {"url": str(path)}}}  # fmt: skip

@@ -73,9 +73,7 @@ def test_images_are_the_same_whatever_size_is_found(tmp_path: Path) -> None:
         assert set(network.calls[-5:]) == {20 % fits or fits} and fits in network.calls
 
 
-def test_a_state_that_another_machine_saved_and_this_one_cannot_hold_is_drawn_anew(
-    tmp_path: Path,
-) -> None:
+def test_a_state_that_another_machine_saved_and_this_one_cannot_hold_is_drawn_anew(tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path / "c", "mark")
     kept = {"batch_size": "auto", "checkpoint": checkpoint, "checkpoint_every": 2}
     whole = drawn(Small(20), **kept)

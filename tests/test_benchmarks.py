@@ -50,11 +50,7 @@ def test_the_full_size_benchmark_measures_every_kind_of_work() -> None:
 def test_the_benchmark_of_switching_names_its_peer() -> None:
     printed = run("switching", "--model", "resnet18", "--rounds", 1)
     rows = [line.rsplit(maxsplit=2) for line in printed[2:]]
-    assert [row[0] for row in rows] == [
-        "merging at every switch",
-        "first time in memory",
-        "exchanged",
-    ]
+    assert [row[0] for row in rows] == ["merging at every switch", "first time in memory", "exchanged"]
     assert float(rows[0][2]) == 1 and all(float(row[1]) >= 0 for row in rows)
 
 
@@ -80,10 +76,7 @@ class Networks:
     def __init__(self, preset: Preset) -> None:
         torch.manual_seed(0)
         self.setting = Setting(preset, 3)
-        self.diffusion, self.guide = (
-            networks.new_diffusion(preset),
-            networks.new_guide(preset, "resnet"),
-        )
+        self.diffusion, self.guide = (networks.new_diffusion(preset), networks.new_guide(preset, "resnet"))
         nn.init.normal_(self.diffusion.get_parameter("out.2.weight"), std=0.5)
         self.calls = {"diffusion": 0, "guide": 0}
         self.diffusion.register_forward_hook(lambda *_: self._count("diffusion"))
@@ -162,16 +155,7 @@ def cells(line: str) -> list[str]:
 
 def test_all_of_a_gpu_is_measured_in_small_with_few_libraries(tmp_path: Path) -> None:
     out = tmp_path / "table.md"
-    command = [
-        sys.executable,
-        "-m",
-        "tests.bare",
-        "benchmarks.gpu",
-        IMAGE,
-        "--small",
-        "--out",
-        str(out),
-    ]
+    command = [sys.executable, "-m", "tests.bare", "benchmarks.gpu", IMAGE, "--small", "--out", str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("missing wheels: none\n")
@@ -180,9 +164,7 @@ def test_all_of_a_gpu_is_measured_in_small_with_few_libraries(tmp_path: Path) ->
     columns, rows = cells(table[0]), [cells(line) for line in table[2:] if line]
     assert {len(row) for row in rows} == {len(columns)}
     small = gpu_rows.Sizes(4, 8, 2, 2)
-    wanted = gpu_rows.rows(
-        presets.load(SMOKE), ["bfloat16, channels_last", "bfloat16", "float32"], small
-    )
+    wanted = gpu_rows.rows(presets.load(SMOKE), ["bfloat16, channels_last", "bfloat16", "float32"], small)
     assert [row[:3] for row in rows] == [[w.title, w.options, str(w.batch)] for w in wanted]
     assert all(float(row[columns.index("images/s")]) > 0 for row in rows)
     assert all(float(row[-1]) > 0 for row in rows), done.stderr

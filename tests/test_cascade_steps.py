@@ -188,17 +188,7 @@ def test_guides_pull_together_on_demand_towards_what_was_asked(finished, tmp_pat
     prompted = [*asked, "--prompt", "a photo of a dog"]
     for number, options in enumerate((asked, both, prompted)):
         out = tmp_path / f"{number}.png"
-        ppap(
-            "--results",
-            layout.results,
-            "guide",
-            folder / "cascade.yaml",
-            *options,
-            "-n",
-            2,
-            "--out",
-            out,
-        )
+        ppap("--results", layout.results, "guide", folder / "cascade.yaml", *options, "-n", 2, "--out", out)
         sheets.append(np.asarray(Image.open(out).convert("L")))
     one, two, _ = (sheet[-100:, :100] for sheet in sheets)  # below the targets, an image
     assert one.std() > 1 and (one != two).any()

@@ -83,11 +83,7 @@ STAGES = [
     [["generate", "--shard", "0"], ["generate", "--shard", "1"]],
     [["label", "resnet"]],
     [["warm-start", "resnet", *what] for what in (("teacher", "adapter"), ("labels", "all"))],
-    [
-        ["train-expert", "resnet", method, part]
-        for method in ("ppap_5", "multi_experts_5")
-        for part in ("1", "2")
-    ],
+    [["train-expert", "resnet", method, part] for method in ("ppap_5", "multi_experts_5") for part in ("1", "2")],
     [
         ["sample", "ddpm250", "resnet", method, "--shard", shard]
         for method in ("naive", "ppap_5")

@@ -178,12 +178,8 @@ def test_what_does_not_exist_is_named(made: Path, arguments, message) -> None:
         ("timm:convnext_tiny", "model 'timm:convnext_tiny': "),  # it takes no `layers`
     ],
 )
-def test_a_guide_that_cannot_be_built_is_named(
-    made: Path, preset_file, model: str, message: str
-) -> None:
-    assert message in refused(
-        "pretrain", preset_file(guides__resnet__model=model), "resnet", cwd=made
-    )
+def test_a_guide_that_cannot_be_built_is_named(made: Path, preset_file, model: str, message: str) -> None:
+    assert message in refused("pretrain", preset_file(guides__resnet__model=model), "resnet", cwd=made)
 
 
 def model_of(folder: Path, name: str = "resnet") -> Path:
@@ -223,10 +219,7 @@ def test_experts_of_a_tampered_guide_are_refused(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (
-            {"diffusion__timesteps": 500, "figures__timesteps": [100]},
-            "made for timesteps 1000, the run has 500",
-        ),
+        ({"diffusion__timesteps": 500, "figures__timesteps": [100]}, "made for timesteps 1000, the run has 500"),
         ({"diffusion__noise_schedule": "linear"}, "made for noise_schedule cosine"),
         ({"experts__allocation": "log_snr"}, "covers timesteps [0, 500), the run needs [0, "),
     ],
@@ -282,9 +275,7 @@ def test_a_loss_that_is_not_finite_names_the_step(copy: Path, preset_file) -> No
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_gpu_that_is_not_there_is_named(copy: Path, preset_file) -> None:
     preset = preset_file(runtime={"device": "cuda"})
-    assert "runtime.device: cuda, but torch sees no GPU" in refused(
-        "label", preset, "resnet", cwd=copy
-    )
+    assert "runtime.device: cuda, but torch sees no GPU" in refused("label", preset, "resnet", cwd=copy)
 
 
 def test_a_full_disk_leaves_nothing_half_written(copy: Path) -> None:

@@ -20,15 +20,10 @@ USUAL = {"fid": (2.0, 0.2), "is": (9.0, 0.1), "precision": (0.7, 0.02), "recall"
 METHODS = ("naive", "x0_gradient", "single_noise_aware", "ppap_5", "ppap_10")
 
 
-def write(
-    folder: Path, samples: int = 500, **changes: dict[str, tuple[float, float | None]]
-) -> Path:
+def write(folder: Path, samples: int = 500, **changes: dict[str, tuple[float, float | None]]) -> Path:
     """A folder with the metrics of five rows; of those named, some are others: (mean, std)."""
     rows = {method: USUAL | changes.get(method, {}) for method in METHODS}
-    metrics = {
-        method: {name: summarise(values(*found)) for name, found in row.items()}
-        for method, row in rows.items()
-    }
+    metrics = {method: {name: summarise(values(*found)) for name, found in row.items()} for method, row in rows.items()}
     seeds = list(range(len(metrics["naive"]["fid"]["values"])))
     about = {"sampler": "ddim25", "guide": "resnet", "samples_per_seed": samples, "seeds": seeds}
     path = folder / "metrics" / "ddim25" / "resnet.json"
@@ -65,9 +60,7 @@ def test_a_row_beyond_its_error_bars_is_named_and_fails_only_if_asked_to(tmp_pat
     lines = done.stdout.splitlines()
     assert done.returncode == 0
     assert lines[-2] == "differs: PPAP-10, resnet, DDIM-25: FID 4.00 instead of 2.00 (+4.5 spreads)"
-    assert lines[-1] == (
-        "4 of 5 rows agree with b; largest difference 4.5 spreads: PPAP-10, resnet, DDIM-25, FID"
-    )
+    assert lines[-1] == ("4 of 5 rows agree with b; largest difference 4.5 spreads: PPAP-10, resnet, DDIM-25, FID")
     assert [line for line in lines if line.rstrip().count("!")] == [
         line for line in lines if "PPAP-10" in line and "+4.5 !" in line
     ]
@@ -81,9 +74,7 @@ def test_a_spread_that_is_small_by_luck_makes_no_row_differ(tmp_path: Path) -> N
 
 
 def test_rounding_is_no_difference(tmp_path: Path) -> None:
-    same = {
-        method: {name: (mean, 1e-12) for name, (mean, _) in USUAL.items()} for method in METHODS
-    }
+    same = {method: {name: (mean, 1e-12) for name, (mean, _) in USUAL.items()} for method in METHODS}
     write(tmp_path / "a", **same)
     write(tmp_path / "b", **same | {"naive": {**same["naive"], "fid": (2.000001, 1e-12)}})
     assert "5 of 5 rows agree" in closing("a", "b", cwd=tmp_path)
@@ -109,9 +100,7 @@ def test_programs_and_pages_get_the_same_comparison(tmp_path: Path) -> None:
     assert shown["summary"] == closing("a", "b", cwd=tmp_path)
     assert not shown["agrees"] and shown["limit"] == LIMIT
     differing = [row for row in shown["rows"] if not row["agrees"]]
-    assert [(row["guide"], row["sampler"], row["method"]) for row in differing] == [
-        ("resnet", "ddim25", "ppap_10")
-    ]
+    assert [(row["guide"], row["sampler"], row["method"]) for row in differing] == [("resnet", "ddim25", "ppap_10")]
     fid = differing[0]["metrics"]["fid"]
     assert [fid[side]["mean"] for side in ("first", "second")] == pytest.approx([4, 2])
     assert fid["spreads"] > LIMIT
@@ -122,9 +111,7 @@ def test_programs_and_pages_get_the_same_comparison(tmp_path: Path) -> None:
 
 
 def test_one_sampling_seed_takes_the_other_side_s_spread_or_an_assumed_one(tmp_path: Path) -> None:
-    alone = {
-        method: {name: (mean, None) for name, (mean, _) in USUAL.items()} for method in METHODS
-    }
+    alone = {method: {name: (mean, None) for name, (mean, _) in USUAL.items()} for method in METHODS}
     write(tmp_path / "a", **alone | {"naive": {**alone["naive"], "fid": (2.5, None)}})
     write(tmp_path / "b", **alone)
     write(tmp_path / "c")
@@ -187,9 +174,7 @@ def test_damaged_metrics_are_one_line(tmp_path: Path, content: str | None, messa
     refused(tmp_path, "a", "b", message=message)
 
 
-@pytest.mark.parametrize(
-    "content", ["", "fid\n1\n", "sampler,guide,method,fid\nd,g,m,x\n", b"\xff,\xfe\n"]
-)
+@pytest.mark.parametrize("content", ["", "fid\n1\n", "sampler,guide,method,fid\nd,g,m,x\n", b"\xff,\xfe\n"])
 def test_damaged_tables_are_one_line(tmp_path: Path, content: str | bytes) -> None:
     write(tmp_path / "b")
     path = tmp_path / "a" / "tables" / "main.csv"
@@ -212,9 +197,7 @@ def refused(cwd: Path, *arguments: object, message: str) -> None:
     assert len(done.stderr.splitlines()) == 1 and message in done.stderr
 
 
-VALUES = st.builds(
-    lambda mean, std: Value(mean=mean, std=std), st.floats(0, 100), st.none() | st.floats(0, 10)
-)
+VALUES = st.builds(lambda mean, std: Value(mean=mean, std=std), st.floats(0, 100), st.none() | st.floats(0, 10))
 ROWS = st.fixed_dictionaries(dict.fromkeys(USUAL, VALUES))
 SIDES = st.dictionaries(st.sampled_from([Run("s", "g", m) for m in METHODS]), ROWS, min_size=5)
 

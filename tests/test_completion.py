@@ -13,10 +13,7 @@ import pytest
 from tests.conftest import DIGITS, ROOT, SMOKE
 
 PROGRAM = Path(sys.executable).with_name("ppap")
-ENVIRONMENT = os.environ | {
-    "PATH": f"{PROGRAM.parent}:{os.environ['PATH']}",
-    "PYTHONPATH": str(ROOT),
-}
+ENVIRONMENT = os.environ | {"PATH": f"{PROGRAM.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
 
 
 @pytest.fixture
@@ -33,14 +30,8 @@ def folder(tmp_path: Path) -> Path:
 def completed(line: str, cwd: Path) -> set[str]:
     """What bash would offer for the last word of a line."""
     words = line.split(" ")
-    asked = {
-        "COMP_WORDS": line,
-        "COMP_CWORD": str(len(words) - 1),
-        "_PPAP_COMPLETE": "complete_bash",
-    }
-    done = subprocess.run(
-        [PROGRAM], cwd=cwd, env=ENVIRONMENT | asked, capture_output=True, text=True, timeout=60
-    )
+    asked = {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1), "_PPAP_COMPLETE": "complete_bash"}
+    done = subprocess.run([PROGRAM], cwd=cwd, env=ENVIRONMENT | asked, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     return set(done.stdout.split())
 
@@ -73,11 +64,7 @@ def test_completion_and_help_do_without_torch(folder: Path) -> None:
         "import sys\nfrom ppap.cli.app import run\nsys.argv = ['ppap', *sys.argv[1:]]\nassert run() == 0\n"
         "assert not {'torch', 'numpy', 'ppap.config'} & sys.modules.keys()"
     )
-    asked = {
-        "COMP_WORDS": "ppap sample smoke ",
-        "COMP_CWORD": "3",
-        "_PPAP_COMPLETE": "complete_bash",
-    }
+    asked = {"COMP_WORDS": "ppap sample smoke ", "COMP_CWORD": "3", "_PPAP_COMPLETE": "complete_bash"}
     for words, environment in (([], asked), (["--help"], {}), (["sample", "--help"], {})):
         done = subprocess.run(
             [sys.executable, "-c", code, *words],

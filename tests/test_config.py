@@ -113,9 +113,7 @@ def test_locks_and_environment_agree_with_the_project() -> None:
         name, _, least = requirement.partition(">=")
         assert name in pinned, f"{name} is not in requirements.lock; run `make lock`"
         if least:
-            wanted, has = (
-                [int(n) for n in re.findall(r"\d+", v)[:3]] for v in (least, pinned[name])
-            )
+            wanted, has = ([int(n) for n in re.findall(r"\d+", v)[:3]] for v in (least, pinned[name]))
             assert has >= wanted, f"{name} {pinned[name]} is older than {least}"
     assert lock.count("--hash=sha256:") >= len(pinned)
     assert "://" not in re.sub(r"^\s*#.*", "", lock, flags=re.M)

@@ -71,12 +71,8 @@ def preset(preset_file, tmp_path: Path):
     return write
 
 
-@pytest.mark.parametrize(
-    ("theirs", "ours"), [("epsilon", "eps"), ("sample", "x0"), ("v_prediction", "v")]
-)
-def test_a_pipeline_in_a_folder_becomes_the_diffusion_model(
-    preset, tmp_path: Path, theirs: str, ours: str
-) -> None:
+@pytest.mark.parametrize(("theirs", "ours"), [("epsilon", "eps"), ("sample", "x0"), ("v_prediction", "v")])
+def test_a_pipeline_in_a_folder_becomes_the_diffusion_model(preset, tmp_path: Path, theirs: str, ours: str) -> None:
     unet = save_pipeline(tmp_path / "pipeline", prediction_type=theirs)
     path = preset(samplers__ddim25__steps=25, diffusion__predicts=ours)
     ppap("download", path, "diffusion", cwd=tmp_path)
@@ -90,9 +86,7 @@ def test_a_pipeline_in_a_folder_becomes_the_diffusion_model(
     with torch.no_grad():
         for t in scheduler.timesteps:
             output = unet(expected, t).sample
-            expected = scheduler.step(
-                output, t, expected, use_clipped_model_output=True
-            ).prev_sample
+            expected = scheduler.step(output, t, expected, use_clipped_model_output=True).prev_sample
     *_, last = ddim(denoiser, NoGuidance(), State(25, x), lambda step: x)
     torch.testing.assert_close(last.x, expected, rtol=1e-3, atol=1e-3)
 
@@ -132,9 +126,7 @@ def test_a_unet_of_latents_and_one_that_asks_for_a_class_are_refused(tmp_path: P
         ({}, {"diffusion__pipeline": "/nowhere"}, "'/nowhere' cannot be read"),
     ],
 )
-def test_a_pipeline_that_does_not_fit_is_refused(
-    preset, tmp_path: Path, scheduler, changes, message
-) -> None:
+def test_a_pipeline_that_does_not_fit_is_refused(preset, tmp_path: Path, scheduler, changes, message) -> None:
     save_pipeline(tmp_path / "pipeline", **scheduler)
     done = ppap("download", preset(**changes), "diffusion", cwd=tmp_path, check=False)
     assert done.returncode == 2 and message in done.stderr, done.stderr

@@ -25,11 +25,7 @@ from tests.test_structure import LAYERS
 
 README = ROOT / "README.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
-PAGES = [
-    *sorted(ROOT.glob("*.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
-    ROOT / "config/README.md",
-]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "config/README.md"]
 PRESETS = [DIGITS, SMOKE, ROOT / "config" / "imagenet256.yaml", ROOT / "config" / "cifar10.yaml",
            ROOT / "config" / "glide.yaml"]  # fmt: skip
 NOT_IN_GIT = {"results/", "downloads/", "scratch/"}
@@ -83,11 +79,7 @@ def test_the_readme_names_every_folder_and_no_others() -> None:
     files = tracked()
     folders = {f"{path.parts[0]}/" for path in files if len(path.parts) > 1}
     folders |= {f"ppap/{p.parts[1]}/" for p in files if p.parts[0] == "ppap" and len(p.parts) > 2}
-    named = {
-        name
-        for first, *_ in rows(README, "Where everything lies")
-        for name in re.findall(r"`([^`]+/)`", first)
-    }
+    named = {name for first, *_ in rows(README, "Where everything lies") for name in re.findall(r"`([^`]+/)`", first)}
     assert named - NOT_IN_GIT == folders
 
 
@@ -190,9 +182,7 @@ def quoted_messages() -> list[str]:
     """What the page says that ppap prints: the first cell of every table that says why, and what to do."""
     ours, _, _ = TROUBLESHOOTING.read_text(encoding="utf-8").partition("## Messages of other")
     tables = re.findall(r"^\| message \| why .*\n\|.*\n((?:\|.*\n)+)", ours, re.MULTILINE)
-    return [
-        line.split("|")[1].strip().strip("`") for table in tables for line in table.splitlines()
-    ]
+    return [line.split("|")[1].strip().strip("`") for table in tables for line in table.splitlines()]
 
 
 def texts_of_the_code() -> list[str]:
@@ -212,11 +202,7 @@ def test_troubleshooting_quotes_what_the_code_says() -> None:
     messages, texts = quoted_messages(), texts_of_the_code()
     assert len(messages) > 60
     patterns = [".*?".join(map(re.escape, message.split("..."))) for message in messages]
-    assert [
-        m
-        for m, p in zip(messages, patterns, strict=True)
-        if not any(re.search(p, t, re.S) for t in texts)
-    ] == []
+    assert [m for m, p in zip(messages, patterns, strict=True) if not any(re.search(p, t, re.S) for t in texts)] == []
 
 
 def test_no_message_is_explained_twice() -> None:
@@ -241,9 +227,7 @@ def test_code_that_how_it_works_names_is_where_it_says() -> None:
 def test_results_has_every_table_and_figure_that_is_published() -> None:
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     published = (ROOT / "published").glob("*/*/*")
-    wanted = {
-        f"../{path.relative_to(ROOT)}" for path in published if path.suffix in (".md", ".png")
-    }
+    wanted = {f"../{path.relative_to(ROOT)}" for path in published if path.suffix in (".md", ".png")}
     included = re.findall(r"^```\{include\} (\S+)$", page, re.MULTILINE)
     shown = re.findall(r"^!\[[^]]+\]\((\S+)\)$", page, re.MULTILINE)
     assert {*included, *shown} == wanted
@@ -255,9 +239,7 @@ def test_results_has_every_table_and_figure_that_is_published() -> None:
 def test_the_version_is_the_same_wherever_it_stands() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
-    headings = re.findall(
-        r"^## \[(\d+\.\d+\.\d+)\] - (\d{4}-\d\d-\d\d)$", (ROOT / "CHANGELOG.md").read_text(), re.M
-    )
+    headings = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - (\d{4}-\d\d-\d\d)$", (ROOT / "CHANGELOG.md").read_text(), re.M)
     assert project["version"] == ppap.__version__ == citation["version"]
     assert headings[0] == (ppap.__version__, str(citation["date-released"]))
 

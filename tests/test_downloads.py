@@ -103,9 +103,7 @@ def test_only_what_was_read_is_remembered(server, downloads) -> None:
 
 
 @pytest.mark.parametrize("answer", [(404, b"", 0), (200, CONTENT[:1000], len(CONTENT))])
-def test_what_does_not_arrive_whole_leaves_nothing_and_says_where_to_place_it(
-    server, downloads, answer
-) -> None:
+def test_what_does_not_arrive_whole_leaves_nothing_and_says_where_to_place_it(server, downloads, answer) -> None:
     Server.script[:] = [answer]
     place = downloads.folder / "model.pt"
     with pytest.raises(DataError, match=rf"cannot be downloaded \(.*place it as {place} and run"):
@@ -125,9 +123,7 @@ def test_a_file_of_the_same_name_from_elsewhere_is_not_taken_for_it(server, down
 
 
 @pytest.mark.parametrize("write", [str, Path.as_uri], ids=["path", "url"])
-def test_a_file_of_this_machine_is_used_in_place_and_not_remembered(
-    downloads, tmp_path: Path, write
-) -> None:
+def test_a_file_of_this_machine_is_used_in_place_and_not_remembered(downloads, tmp_path: Path, write) -> None:
     path = tmp_path / "my own.pt"
     path.write_bytes(CONTENT)
     assert fetch(downloads, write(path), sha256=SHA) == path
@@ -144,9 +140,7 @@ def test_a_file_of_this_machine_is_used_in_place_and_not_remembered(
         ('{"http://a/b": {"sha256": "abc", "size": 1}}', "http://a/b: sha256: .*match pattern"),
     ],
 )
-def test_a_damaged_lock_is_one_line_before_anything_is_downloaded(
-    server, downloads, text: str, message: str
-) -> None:
+def test_a_damaged_lock_is_one_line_before_anything_is_downloaded(server, downloads, text: str, message: str) -> None:
     downloads.lock.write_text(text)
     with pytest.raises(DataError, match=rf"downloads\.lock: {message}") as refused:
         fetch(downloads, server)

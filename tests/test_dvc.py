@@ -35,9 +35,7 @@ def test_dvc_and_snakemake_agree_that_all_is_up_to_date(finished: Repository) ->
     assert "up to date" in again.stdout + again.stderr and "Running" not in again.stdout
 
 
-def test_a_second_clone_gets_every_artifact_and_has_nothing_to_do(
-    altered: Repository, tmp_path: Path
-) -> None:
+def test_a_second_clone_gets_every_artifact_and_has_nothing_to_do(altered: Repository, tmp_path: Path) -> None:
     altered.run("dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
     altered.commit("remote")
     altered.run("dvc", "push")
@@ -109,9 +107,7 @@ def test_metrics_params_and_plots_are_what_a_dvc_user_expects(retrained) -> None
     assert any(key.startswith("resnet.ddim25.ppap_5") for key in changed)
     assert not any(key.startswith("resnet.ddim25.naive") for key in changed)
     params = json.loads(repository.run("dvc", "params", "diff", "--json").stdout)
-    assert params == {
-        "config/smoke.yaml": {"guides.resnet.experts.steps": {"old": 40, "new": 60, "diff": 20}}
-    }
+    assert params == {"config/smoke.yaml": {"guides.resnet.experts.steps": {"old": 40, "new": 60, "diff": 20}}}
     repository.run("dvc", "plots", "show", "--out", "plots")
     page = (repository.where / "plots" / "index.html").read_text()
     assert "Inception Score against FID" in page and "metrics.png" in page

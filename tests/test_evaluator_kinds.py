@@ -149,15 +149,11 @@ def test_a_preset_is_read_without_the_users_module(grown: Path) -> None:
 
 @pytest.mark.parametrize("change", ["source", "options"])
 def test_features_of_another_source_or_other_options_are_refused(written, change: str) -> None:
-    source = JUDGE.format(ANSWER).replace(
-        "class Judge:", "class Judge:\n    def __init__(self, n=1): pass"
-    )
+    source = JUDGE.format(ANSWER).replace("class Judge:", "class Judge:\n    def __init__(self, n=1): pass")
     preset = written(source)
     evaluated(preset)
     forget()
-    preset = written(
-        source + "#" * (change == "source"), options={"n": 2} if change == "options" else {}
-    )
+    preset = written(source + "#" * (change == "source"), options={"n": 2} if change == "options" else {})
     ppap("reference-features", preset, cwd=preset.parent)
     done = ppap("metrics", preset, "ddim25", "resnet", cwd=preset.parent, check=False)
     assert done.returncode == 2 and "made for evaluator_sha256" in done.stderr
@@ -174,9 +170,7 @@ def test_features_of_another_source_or_other_options_are_refused(written, change
         (f"{ANSWER}, features[:, 0].long() % 10", "", True),  # they come before the logits
     ],
 )
-def test_the_target_class_is_looked_for_where_classes_are_said(
-    written, answer: str, facts: str, rate: bool
-) -> None:
+def test_the_target_class_is_looked_for_where_classes_are_said(written, answer: str, facts: str, rate: bool) -> None:
     layout = evaluated(written(JUDGE.format(answer) + facts))
     found = files.read_json(layout.metrics("ddim25", "resnet"))["methods"][RUN.method]
     assert ("target_rate" in found) == rate
@@ -233,9 +227,7 @@ def test_features_of_other_methods_stay_while_their_samples_do(written) -> None:
         (JUDGE.format(f"{ANSWER}, features[:, 0]"), "predicted is not int64 but float32"),
     ],
 )  # fmt: skip
-def test_wrong_answers_are_said_in_a_line_with_the_evaluators_name(
-    written, source, message
-) -> None:
+def test_wrong_answers_are_said_in_a_line_with_the_evaluators_name(written, source, message) -> None:
     preset = written(source)
     done = ppap("config", "check", preset, check=False, cwd=preset.parent)
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("ppap: ")]
@@ -246,21 +238,14 @@ def test_wrong_answers_are_said_in_a_line_with_the_evaluators_name(
 @pytest.mark.parametrize("kind", ["user:judge", "user:a b.c", "user:"])
 def test_a_name_of_no_class_is_refused(preset_file, kind: str) -> None:
     done = ppap("config", "check", preset_file(evaluator={"kind": kind}), check=False)
-    assert (
-        done.returncode == 2 and f"evaluator.kind: '{kind}': write user:MODULE.CLASS" in done.stderr
-    )
+    assert done.returncode == 2 and f"evaluator.kind: '{kind}': write user:MODULE.CLASS" in done.stderr
 
 
-def test_what_it_is_compared_with_must_be_images_of_its_kind_that_are_read_as_a_whole(
-    written,
-) -> None:
+def test_what_it_is_compared_with_must_be_images_of_its_kind_that_are_read_as_a_whole(written) -> None:
     done = ppap("config", "check", written("", reference={"folder": "real"}), check=False)
     assert "evaluator.reference: has images of 3 channels, not 1" in done.stderr
     done = ppap("config", "check", written("", IMAGENET), check=False)
-    assert (
-        "evaluator.kind: compares samples with the data set's images, but those of kind image_folder"
-        in done.stderr
-    )
+    assert "evaluator.kind: compares samples with the data set's images, but those of kind image_folder" in done.stderr
 
 
 @pytest.mark.parametrize("archive", [True, False])

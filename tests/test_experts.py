@@ -31,10 +31,7 @@ DEIT = AdapterConfig(rank=32, alpha=8, layers=("*.attn.qkv", "*.attn.proj"), fre
 
 @pytest.mark.parametrize(
     ("name", "adapter", "count", "five", "ten"),
-    [
-        ("resnet50", RESNET, 1_459_632, 7.30, 14.60),
-        ("deit_small_patch16_224", DEIT, 927_592, 4.64, 9.28),
-    ],
+    [("resnet50", RESNET, 1_459_632, 7.30, 14.60), ("deit_small_patch16_224", DEIT, 927_592, 4.64, 9.28)],
 )
 def test_adapters_train_the_papers_number_of_parameters(name, adapter, count, five, ten) -> None:
     network = timm.create_model(name)
@@ -46,12 +43,7 @@ def test_adapters_train_the_papers_number_of_parameters(name, adapter, count, fi
 
 @pytest.mark.parametrize(
     ("name", "copies", "millions"),
-    [
-        ("resnet50", 1, 25.56),
-        ("deit_small_patch16_224", 1, 22.05),
-        ("resnet18", 5, 58.45),
-        ("resnet152", 1, 60.19),
-    ],
+    [("resnet50", 1, 25.56), ("deit_small_patch16_224", 1, 22.05), ("resnet18", 5, 58.45), ("resnet152", 1, 60.19)],
 )
 def test_full_fine_tunes_train_the_papers_number_of_parameters(name, copies, millions) -> None:
     with torch.device("meta"):
@@ -65,9 +57,7 @@ def test_full_fine_tunes_train_the_papers_number_of_parameters(name, copies, mil
     groups=st.integers(1, 4),
 )  # fmt: skip
 @settings(max_examples=50, deadline=None)
-def test_lora_starts_as_the_identity_and_merges_to_the_same_layer(
-    kernel, rank, alpha, channels, groups
-) -> None:
+def test_lora_starts_as_the_identity_and_merges_to_the_same_layer(kernel, rank, alpha, channels, groups) -> None:
     inputs, out = (count * groups if kernel else count for count in channels)
 
     def new_layer() -> nn.Module:
@@ -119,10 +109,7 @@ def test_a_weight_that_a_norm_computes_is_refused_unless_it_is_frozen(norm) -> N
     with pytest.raises(ConfigError, match="the weight of '0' is no parameter of its own"):
         adapters.attach(network, AdapterConfig(layers=("*",), freeze=()))
     base = {k: v.clone() for k, v in network.state_dict().items()}
-    adapters.attach(
-        network,
-        AdapterConfig(layers=("*",), train=("*original", "*weight_g"), freeze=("0.weight",)),
-    )
+    adapters.attach(network, AdapterConfig(layers=("*",), train=("*original", "*weight_g"), freeze=("0.weight",)))
     for parameter in network.parameters():
         if parameter.requires_grad:
             nn.init.normal_(parameter)
@@ -209,11 +196,7 @@ def test_an_expert_file_holds_only_what_differs(bank) -> None:
 @pytest.mark.parametrize(
     ("expected", "ranges", "message"),
     [
-        (
-            {"guide": "timm:resnet50"},
-            (10, 20, 30),
-            "made for guide timm:resnet18, the run has timm:resnet50",
-        ),
+        ({"guide": "timm:resnet50"}, (10, 20, 30), "made for guide timm:resnet18, the run has timm:resnet50"),
         ({"timesteps": 1000}, (10, 20, 30), "made for timesteps 30"),
         ({"guide_sha256": "def"}, (10, 20, 30), "made for guide_sha256 abc, the run has def"),
         ({"method": "ppap_5"}, (10, 20, 30), "made for method ppap_3, the run has ppap_5"),
@@ -222,11 +205,7 @@ def test_an_expert_file_holds_only_what_differs(bank) -> None:
         ({"rank": 4}, (10, 20, 30), "made for rank 2, the run has 4"),
         ({"lora_scale": 1.0}, (10, 20, 30), "made for lora_scale 4.0, the run has 1.0"),
         ({"noise_schedule": "cosine"}, (10, 20, 30), "made for noise_schedule linear"),
-        (
-            {},
-            (10, 25, 30),
-            r"expert_2.safetensors: covers timesteps \[10, 20\), the run needs \[10, 25\)",
-        ),
+        ({}, (10, 25, 30), r"expert_2.safetensors: covers timesteps \[10, 20\), the run needs \[10, 25\)"),
         ({}, (10, 20, 30, 40), "3 expert files for 4 noise ranges"),
     ],
 )

@@ -52,10 +52,7 @@ TINY = {"model_channels": 32, "channel_mult": [1, 2], "num_res_blocks": 1, "atte
 
 def adm_preset(preset_file, checkpoint: str, **architecture) -> Path:
     """The imagenet256 preset with another checkpoint, and a small network unless told otherwise."""
-    diffusion = {
-        "architecture": architecture,
-        "weights": {"url": checkpoint},
-    }
+    diffusion = {"architecture": architecture, "weights": {"url": checkpoint}}
     return preset_file(IMAGENET, diffusion=diffusion, runtime={"device": "cpu"})
 
 
@@ -73,9 +70,7 @@ def test_a_checkpoint_in_the_public_format_loads(preset_file, tmp_path: Path, dt
     torch.testing.assert_close(loaded(x, t), network(x, t), rtol=2e-2, atol=2e-2)
 
 
-def test_a_checkpoint_of_another_network_names_the_first_differences(
-    preset_file, tmp_path: Path
-) -> None:
+def test_a_checkpoint_of_another_network_names_the_first_differences(preset_file, tmp_path: Path) -> None:
     state = ADM(ADMArchitecture(**TINY)).state_dict()
     state["out.2.weight"] = torch.zeros(3, 32, 3, 3)
     state["label_emb.weight"] = state.pop("out.0.bias")
@@ -85,9 +80,7 @@ def test_a_checkpoint_of_another_network_names_the_first_differences(
         cwd=tmp_path, check=False,
     )  # fmt: skip
     assert done.returncode == 2
-    assert (
-        "adm.pt: has an unknown label_emb.weight; lacks out.0.bias; out.2.weight is" in done.stderr
-    )
+    assert "adm.pt: has an unknown label_emb.weight; lacks out.0.bias; out.2.weight is" in done.stderr
     assert not (tmp_path / "results").exists()
 
 
@@ -100,9 +93,7 @@ def test_a_checkpoint_with_code_in_it_is_not_unpickled(preset_file, tmp_path: Pa
     assert done.returncode == 2 and "not in the expected format" in done.stderr
 
 
-def test_only_what_has_proved_to_be_the_checkpoint_is_remembered(
-    preset_file, served, tmp_path: Path
-) -> None:
+def test_only_what_has_proved_to_be_the_checkpoint_is_remembered(preset_file, served, tmp_path: Path) -> None:
     folder, address = served
     preset = adm_preset(preset_file, f"{address}/adm.pt", **TINY)
     state = ADM(ADMArchitecture(**TINY)).state_dict()
@@ -116,9 +107,7 @@ def test_only_what_has_proved_to_be_the_checkpoint_is_remembered(
     lock = json.loads((tmp_path / "downloads.lock").read_text())
     found = hashlib.sha256((folder / "adm.pt").read_bytes()).hexdigest()
     assert lock[f"{address}/adm.pt"]["sha256"] == found
-    metadata = files.read_metadata(
-        tmp_path / "results" / "imagenet256" / "models" / "diffusion.safetensors"
-    )
+    metadata = files.read_metadata(tmp_path / "results" / "imagenet256" / "models" / "diffusion.safetensors")
     assert metadata == {"model": "diffusion", "source": "adm.pt", "source_sha256": found}
 
 
@@ -127,9 +116,7 @@ def test_the_full_size_checkpoint_loads(preset_file) -> None:
     keys = json.loads((ROOT / "tests/golden/adm_imagenet256_uncond.keys.json").read_text())
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder, "256x256_diffusion_uncond.pt")
-        torch.save(
-            {k: torch.full(v, 0.5, dtype=torch.float16) for k, v in keys.items()}, checkpoint
-        )
+        torch.save({k: torch.full(v, 0.5, dtype=torch.float16) for k, v in keys.items()}, checkpoint)
         path = adm_preset(preset_file, str(checkpoint))
         ppap("download", path, "diffusion", cwd=Path(folder))
         config = presets.load(path)

@@ -56,12 +56,8 @@ def test_each_figure_is_a_png_and_a_pdf_of_a_columns_or_a_pages_width(done: Layo
             pixels, (dpi, _) = image.size, image.info["dpi"]
             assert len(image.convert("L").getcolors()) > 2, name
         width = pixels[0] / dpi
-        assert width == pytest.approx(style.COLUMN, abs=0.02) or width == pytest.approx(
-            style.FULL, abs=0.02
-        ), name
-        page = re.search(
-            rb"/MediaBox \[ 0 0 ([\d.]+) ([\d.]+)", done.figure_in_print(name).read_bytes()
-        )
+        assert width == pytest.approx(style.COLUMN, abs=0.02) or width == pytest.approx(style.FULL, abs=0.02), name
+        page = re.search(rb"/MediaBox \[ 0 0 ([\d.]+) ([\d.]+)", done.figure_in_print(name).read_bytes())
         assert float(page[1]) == pytest.approx(72 * width, abs=1), name
         assert float(page[2]) == pytest.approx(72 * pixels[1] / dpi, abs=1), name
 
@@ -202,9 +198,7 @@ def test_pictures_are_enlarged_by_a_whole_factor(tmp_path: Path, size: int, coun
         assert factor >= 1 and (right - left, bottom - top) == (factor * size, factor * size)
         sharp = image.repeat(factor, axis=0).repeat(factor, axis=1)
         inner = slice(2, -2)  # the frame lies on the outermost pixels
-        np.testing.assert_array_equal(
-            page[top:bottom, left:right][inner, inner], sharp[inner, inner]
-        )
+        np.testing.assert_array_equal(page[top:bottom, left:right][inner, inner], sharp[inner, inner])
 
 
 def test_large_pictures_keep_a_page_small() -> None:
@@ -223,9 +217,7 @@ def test_the_posterior_is_bayes_rule_with_the_training_images_as_prior(monkeypat
     expected = torch.zeros(7, 3, dtype=torch.float64)
     for i in range(7):
         for image, y in zip(images, classes.tolist(), strict=True):
-            normal = torch.distributions.Normal(
-                math.sqrt(abar) * image.double(), math.sqrt(1 - abar)
-            )
+            normal = torch.distributions.Normal(math.sqrt(abar) * image.double(), math.sqrt(1 - abar))
             expected[i, y] += normal.log_prob(x[i].double()).sum().exp()
     expected = (expected / expected.sum(1, keepdim=True)).log()
     posterior = EmpiricalPosterior(images, classes, 3)
@@ -288,9 +280,7 @@ def test_samples_show_classes_from_all_over_whose_names_do_not_touch(imagenet) -
 
 
 @pytest.mark.parametrize("spread", [1, 1e-6])
-def test_the_papers_values_have_readable_axes_and_so_have_nearly_equal_ones(
-    imagenet, spread: float
-) -> None:
+def test_the_papers_values_have_readable_axes_and_so_have_nearly_equal_ones(imagenet, spread: float) -> None:
     config, layout = imagenet
     known = printed("main")
     for sampler in config.samplers:
@@ -300,8 +290,7 @@ def test_the_papers_values_have_readable_axes_and_so_have_nearly_equal_ones(
                 row = PrintedRow("resnet50" if guide == "unguided" else guide, sampler, run.method)
                 if row in known:  # the group has the other tables' rows too
                     methods[run.method] = {
-                        name: metrics.summarise([1 + spread * (value - 1)])
-                        for name, value in known[row].items()
+                        name: metrics.summarise([1 + spread * (value - 1)]) for name, value in known[row].items()
                     }
             counts = {"samples_per_seed": config.sampling.samples, "seeds": [0]}
             about = {"sampler": sampler, "guide": guide} | counts | {"methods": methods}

@@ -88,9 +88,7 @@ def test_a_path_too_long_is_refused(tmp_path: Path, write) -> None:
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
 @pytest.mark.parametrize("call", ["mkdir", "touch", "replace"])
-def test_each_refusal_is_one_line_with_its_reason(
-    tmp_path: Path, write, monkeypatch, number, call
-) -> None:
+def test_each_refusal_is_one_line_with_its_reason(tmp_path: Path, write, monkeypatch, number, call) -> None:
     path = tmp_path / "a" / "b"
     write(path)
     before = contents(tmp_path)
@@ -152,9 +150,7 @@ def test_check_writable_finds_what_a_write_would_and_leaves_nothing(tmp_path: Pa
         files.check_writable(tmp_path / "new" / "a" / "b")
 
 
-def test_a_step_that_cannot_write_its_result_says_so_before_it_reads_anything(
-    tmp_path: Path,
-) -> None:
+def test_a_step_that_cannot_write_its_result_says_so_before_it_reads_anything(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("a file")
     for step in (
         ("generate", SMOKE),
@@ -249,9 +245,7 @@ def test_dvc_takes_up_no_file_that_is_being_written(tmp_path: Path) -> None:
 
     files.write_all({tmp_path / "results" / "a": write})
     ignore = DvcIgnoreFilter(localfs, str(tmp_path))
-    assert list(ignore.find(localfs, str(tmp_path / "results"))) == [
-        str(tmp_path / "results" / "a")
-    ]
+    assert list(ignore.find(localfs, str(tmp_path / "results"))) == [str(tmp_path / "results" / "a")]
 
 
 # -- what is read ----------------------------------------------------------------------------------
@@ -270,9 +264,7 @@ def test_only_a_file_that_is_not_there_is_called_so(tmp_path: Path, read, monkey
             read(tmp_path / name)
 
 
-@pytest.mark.parametrize(
-    "text", [b"[1]", b"null", b"\xff\xfe{", b"[" * 100_000, b'{"a": ' * 100_000, b"", b"{"]
-)
+@pytest.mark.parametrize("text", [b"[1]", b"null", b"\xff\xfe{", b"[" * 100_000, b'{"a": ' * 100_000, b"", b"{"])
 def test_json_that_is_no_object_is_refused(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "a").write_bytes(text)
     with pytest.raises(DataError, match="a: truncated or not in the expected format"):

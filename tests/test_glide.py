@@ -24,17 +24,7 @@ from ppap.workflow.layout import Layout
 from ppap.workflow.reads.networks import diffusion_keys, download_keys
 from ppap.workflow.reads.sampling import upsampling_keys
 from tests.conftest import ppap
-from tests.glide import (
-    GOLDEN,
-    STAGES,
-    TEXT,
-    checkpoint,
-    glide_preset,
-    golden,
-    golden_keys,
-    save_vocabulary,
-    tiny,
-)
+from tests.glide import GOLDEN, STAGES, TEXT, checkpoint, glide_preset, golden, golden_keys, save_vocabulary, tiny
 from tests.recorder import keys_read
 from tests.test_reads import download_of
 
@@ -62,9 +52,7 @@ def test_the_upsampler_gives_the_reference_output() -> None:
     close(network(known["input/x"], known["input/t"]), known["output/eps_and_var"])
 
 
-@pytest.mark.parametrize(
-    ("name", "arch", "count"), [("base", BASE, 385_030_726), ("upsample", UPSAMPLER, 398_361_286)]
-)
+@pytest.mark.parametrize(("name", "arch", "count"), [("base", BASE, 385_030_726), ("upsample", UPSAMPLER, 398_361_286)])
 def test_full_size_networks_have_the_names_and_shapes_of_the_public_checkpoints(
     name: str, arch: ADMArchitecture, count: int
 ) -> None:
@@ -115,9 +103,7 @@ def test_a_prompt_fills_the_context_and_no_more(tmp_path: Path) -> None:
         (None, "ranks are not different numbers below 50256"),
     ],
 )
-def test_a_file_that_is_no_vocabulary_is_refused(
-    tmp_path: Path, text: str | None, reason: str
-) -> None:
+def test_a_file_that_is_no_vocabulary_is_refused(tmp_path: Path, text: str | None, reason: str) -> None:
     path = save_vocabulary(tmp_path / "gpt2.tiktoken")
     path.write_text(path.read_text() + "YWJj 60000\n" if text is None else text)
     with pytest.raises(DataError, match=rf"gpt2\.tiktoken: .*{reason}"):
@@ -150,10 +136,7 @@ def test_a_prompt_guides_without_a_classifier(networks: Networks, prompts) -> No
     x, t = torch.randn(3, 3, 16, 16), torch.tensor([0, 400, 999])
     found = Prompted(networks.unet, text, 4.0)(x, t)
     assert calls == [6]
-    alone = {
-        name: networks.unet(x, t, networks.told(prompt)).chunk(2, dim=1)
-        for name, prompt in prompts.items()
-    }
+    alone = {name: networks.unet(x, t, networks.told(prompt)).chunk(2, dim=1) for name, prompt in prompts.items()}
     (eps, variance), (eps_empty, variance_empty) = alone["prompt"], alone["empty"]
     close(found[:, :3], eps_empty + 4 * (eps - eps_empty))
     close(found[:, 3:], variance)
@@ -181,9 +164,7 @@ def test_an_image_does_not_depend_on_its_batch(networks: Networks, prompts, name
 
 def test_texts_move_with_the_network_and_are_no_weights(networks: Networks, prompts) -> None:
     network = Prompted(networks.unet, networks.told(prompts["empty"]), 4.0)
-    assert {name.removeprefix("unet.") for name in network.state_dict()} == {
-        *networks.unet.state_dict()
-    }
+    assert {name.removeprefix("unet.") for name in network.state_dict()} == {*networks.unet.state_dict()}
     moved = Prompted(Networks.new(networks.unet.arch, TextArchitecture(**TEXT)).unet,
                      networks.told(prompts["empty"]), 4.0).to("meta")  # fmt: skip
     out = moved(torch.empty(2, 3, 16, 16, device="meta"), torch.empty(2, device="meta"))
@@ -231,9 +212,7 @@ def test_another_prompt_needs_no_other_download(preset_file, tmp_path: Path) -> 
     close(upsampling(known["input/x"][:1], known["input/t"][:1]), known["output/eps_and_var"][:1])
 
 
-def test_a_prompt_is_read_from_the_workflows_file_alone(
-    preset_file, tmp_path: Path, monkeypatch
-) -> None:
+def test_a_prompt_is_read_from_the_workflows_file_alone(preset_file, tmp_path: Path, monkeypatch) -> None:
     import tiktoken.load
 
     monkeypatch.setattr(tiktoken.load, "read_file", lambda *_: pytest.fail("asks the network"))
@@ -265,9 +244,7 @@ def refused(path: Path, folder: Path) -> str:
     return done.stderr
 
 
-def test_a_checkpoint_of_another_stage_names_key_file_and_first_differences(
-    preset_file, tmp_path: Path
-) -> None:
+def test_a_checkpoint_of_another_stage_names_key_file_and_first_differences(preset_file, tmp_path: Path) -> None:
     path = glide_preset(preset_file, tmp_path)
     torch.save(checkpoint("base"), tmp_path / "upsample.pt")
     said = refused(path, tmp_path)
@@ -303,9 +280,7 @@ def test_a_prompt_without_a_vocabulary_is_refused(preset_file, tmp_path: Path) -
         models.load_diffusion(Layout(later, layout.root.parent))
 
 
-def test_a_prompt_without_tiktoken_says_what_to_install(
-    preset_file, tmp_path: Path, monkeypatch
-) -> None:
+def test_a_prompt_without_tiktoken_says_what_to_install(preset_file, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "tiktoken", None)
     preset = presets.load(glide_preset(preset_file, tmp_path, prompt=PROMPT))
     assert [str(problem) for problem in problems(Layout(preset))] == [
@@ -326,14 +301,10 @@ def test_a_prompt_without_tiktoken_says_what_to_install(
         ({"upsampler": None}, "upsampler: "),
     ],
 )
-def test_what_does_not_fit_is_refused_by_its_key(
-    preset_file, tmp_path: Path, changes, message: str
-) -> None:
+def test_what_does_not_fit_is_refused_by_its_key(preset_file, tmp_path: Path, changes, message: str) -> None:
     with pytest.raises(presets.PresetError) as error:
         presets.load(glide_preset(preset_file, tmp_path, **changes))
-    assert any(f"diffusion.glide.{message}" in problem for problem in error.value.problems), (
-        error.value.problems
-    )
+    assert any(f"diffusion.glide.{message}" in problem for problem in error.value.problems), error.value.problems
 
 
 def test_a_diffusion_model_of_one_stage_does_not_upsample(smoke, tmp_path: Path) -> None:

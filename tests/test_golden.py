@@ -19,9 +19,7 @@ from ppap.diffusion.schedules import Schedule
 from ppap.guides.tasks.classification import class_log_probability
 
 GOLDEN = Path(__file__).parent / "golden"
-TINY = ADMArchitecture(
-    model_channels=32, channel_mult=(1, 2, 2), attention_factors=(2, 4), head_channels=16
-)
+TINY = ADMArchitecture(model_channels=32, channel_mult=(1, 2, 2), attention_factors=(2, 4), head_channels=16)
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +50,7 @@ def test_full_size_adm_has_the_names_and_shapes_of_the_public_checkpoint() -> No
 
 
 @pytest.mark.parametrize(
-    ("key", "kind", "steps"),
-    [
-        ("ddim25", "ddim", 25),
-        ("ddpm250", "ddpm", 250),
-        ("ddpm100", "ddpm", 100),
-    ],
+    ("key", "kind", "steps"), [("ddim25", "ddim", 25), ("ddpm250", "ddpm", 250), ("ddpm100", "ddpm", 100)]
 )
 @pytest.mark.parametrize("name", ["linear", "cosine"])
 def test_respaced_schedules_match_the_reference(key, kind, steps, name) -> None:
@@ -69,9 +62,7 @@ def test_respaced_schedules_match_the_reference(key, kind, steps, name) -> None:
     schedule = respaced(Schedule.create(name, 1000), SAMPLERS.get(kind), steps)
     assert list(schedule.timesteps) == expected.pop("timesteps")
     for attribute, values in expected.items():
-        np.testing.assert_allclose(
-            getattr(schedule, attribute), values, rtol=1e-9, err_msg=attribute
-        )
+        np.testing.assert_allclose(getattr(schedule, attribute), values, rtol=1e-9, err_msg=attribute)
 
 
 @pytest.mark.parametrize(("kind", "output"), [("ddim", "ddim"), ("ddpm", "ddpm")])
@@ -80,9 +71,7 @@ def test_guided_samplers_match_the_reference(tiny_adm: ADM, kind: str, output: s
     weight = golden["classifier/weight"]
     schedule = respaced(Schedule.create("linear", 1000), SAMPLERS.get(kind), 10)
     guidance = NoisyInputGuidance(
-        lambda x, timestep: F.linear(x.flatten(1), weight),
-        class_log_probability(golden["input/y"]),
-        scale=7.5,
+        lambda x, timestep: F.linear(x.flatten(1), weight), class_log_probability(golden["input/y"]), scale=7.5
     )
     steps = len(schedule)
     states = getattr(samplers, kind)(

@@ -181,9 +181,7 @@ def test_a_change_of_the_modules_text_makes_stale_what_uses_it(grown: Path) -> N
 
 
 def test_guidance_without_a_guide_shares_its_samples(written) -> None:
-    preset = presets.load(
-        written("def sampler(): pass\nclass Guidance:\n    guided = False\n    experts = False")
-    )
+    preset = presets.load(written("def sampler(): pass\nclass Guidance:\n    guided = False\n    experts = False"))
     assert stored_as(preset, Run("ddim25", "vit", "mine")).guide == UNGUIDED
 
 
@@ -348,9 +346,7 @@ def test_its_targets_and_scores_are_those_of_the_pages_own_code(drawn: Grown) ->
 
     judge = models.load_guide(layout, "ink_judge")
     run = Run("ddim25", "ink", "naive")
-    images = np.concatenate(
-        [np.load(layout.samples(run, i)) for i in range(len(layout.sample_sizes))]
-    )
+    images = np.concatenate([np.load(layout.samples(run, i)) for i in range(len(layout.sample_sizes))])
     with torch.no_grad():
         answers = judge(datasets.to_tensor(images))
     errors = (answers - ink[targets.numbers(layout, "ink")]).abs()[:, 0]
@@ -428,9 +424,7 @@ def strange(inked: Path, where: Path, change: str) -> Path:
         ("def scored(self, statistics): return {'other': 1.0}", "scored gives other"),
     ],
 )  # fmt: skip
-def test_the_check_of_a_preset_tries_its_tasks(
-    inked: Path, tmp_path: Path, change: str, message: str
-) -> None:
+def test_the_check_of_a_preset_tries_its_tasks(inked: Path, tmp_path: Path, change: str, message: str) -> None:
     done = ppap("config", "check", strange(inked, tmp_path, change), check=False)
     said = [line for line in done.stderr.splitlines() if line.startswith("ppap: ")]
     assert done.returncode == 2 and len(said) == 1, done.stderr
@@ -451,9 +445,7 @@ def test_a_class_that_is_no_task_is_refused(inked: Path, tmp_path: Path) -> None
     assert done.returncode == 2 and "is no subclass of ppap.guides.tasks.task.Task" in done.stderr
 
 
-def test_a_model_that_does_not_answer_as_its_task_asks_is_named(
-    inked: Path, tmp_path: Path
-) -> None:
+def test_a_model_that_does_not_answer_as_its_task_asks_is_named(inked: Path, tmp_path: Path) -> None:
     preset = strange(inked, tmp_path, "shape, target_shape = (2,), (1,)")
     done = ppap("pretrain", preset, "ink", cwd=tmp_path, check=False)
     message = "model 'user:ink.network': answers with (64, 1); (64, 2) was expected, one number"

@@ -57,18 +57,13 @@ def test_weights_are_found_where_the_libraries_publish_them() -> None:
     assert source.name == "resnet50-11ad3fa6.pth" and source.sha256 == "11ad3fa6"
     source = pretrained("timm:deit_small_patch16_224").source
     assert source.name == "timm--deit_small_patch16_224.fb_in1k--model.safetensors"
-    assert source.url.endswith(
-        "/timm/deit_small_patch16_224.fb_in1k/resolve/main/model.safetensors"
-    )
+    assert source.url.endswith("/timm/deit_small_patch16_224.fb_in1k/resolve/main/model.safetensors")
 
 
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (
-            "torchvision:resnet50/IMAGENET1K_V9",
-            "no weights 'IMAGENET1K_V9' (it has IMAGENET1K_V1, ",
-        ),
+        ("torchvision:resnet50/IMAGENET1K_V9", "no weights 'IMAGENET1K_V9' (it has IMAGENET1K_V1, "),
         ("timm:resnet50.best", "Invalid pretrained tag (best) for resnet50"),
         ("timm:resnet10t.nothing", "Invalid pretrained tag"),
     ],
@@ -146,9 +141,7 @@ def test_weights_for_other_classes_are_refused(preset_file, tmp_path: Path) -> N
 def test_a_model_without_weights_is_named(preset_file, tmp_path: Path) -> None:
     preset = preset_file(IMAGENET, guides__deit_s__model="timm:mixer_s16_224")
     done = ppap("download", preset, "deit_s", cwd=tmp_path, check=False)
-    assert (
-        done.returncode == 2 and "no weights of timm:mixer_s16_224; give `train` or" in done.stderr
-    )
+    assert done.returncode == 2 and "no weights of timm:mixer_s16_224; give `train` or" in done.stderr
 
 
 def test_weights_of_another_model_name_a_difference(preset_file, tmp_path: Path) -> None:
@@ -168,9 +161,7 @@ def test_a_function_of_the_users_own_brings_its_weights(preset_file, tmp_path: P
         "    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, classes))\n"
         "    torch.nn.init.constant_(network[1].weight, 0.25)\n    return network\n"
     )
-    preset = preset_file(
-        IMAGENET, guides__resnet50__model="user:mymodel.build", guides__resnet50__input_size=8
-    )
+    preset = preset_file(IMAGENET, guides__resnet50__model="user:mymodel.build", guides__resnet50__input_size=8)
     ppap("download", preset, "resnet50", cwd=tmp_path)
     tensors = files.read_tensors(tmp_path / "results/imagenet256/models/resnet50.safetensors")
     assert tensors["1.weight"].shape == (1000, 192) and (tensors["1.weight"] == 0.25).all()
@@ -217,9 +208,7 @@ def test_a_folder_that_has_changed_is_another_model(tmp_path: Path) -> None:
         theirs = ViTForImageClassification(settings).eval()
         theirs.save_pretrained(tmp_path / "vit")
         ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "vit")
-        guide = load_guide(
-            f"transformers:{tmp_path / 'vit'}", outputs=5, image_size=32, folder=tmp_path / "kept"
-        )
+        guide = load_guide(f"transformers:{tmp_path / 'vit'}", outputs=5, image_size=32, folder=tmp_path / "kept")
         torch.testing.assert_close(guide(images), theirs(images).logits)
         seen.append(guide(images))
     assert not torch.equal(seen[0], seen[1]) and torch.equal(seen[0], seen[2])

@@ -17,13 +17,7 @@ from torchvision.datasets import ImageFolder
 
 from ppap.data import realdata
 from ppap.data.augmentation import random_crop
-from ppap.data.image_folder import (
-    LabelledFiles,
-    TrainingBatches,
-    list_files,
-    pictures_under,
-    read_image,
-)
+from ppap.data.image_folder import LabelledFiles, TrainingBatches, list_files, pictures_under, read_image
 from ppap.utils.errors import DataError
 from tests.conftest import ROOT, ppap
 
@@ -270,9 +264,7 @@ def no_pictures(folder: Path) -> dict[str, Path]:
     """Files with a picture's suffix that are none."""
     folder.mkdir(parents=True, exist_ok=True)
     good = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(
-        good, "PNG"
-    )
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(good, "PNG")
     content = good.getvalue()
     bomb = content[:16] + (60_000).to_bytes(4, "big") * 2 + content[24:29]
     bomb += zlib.crc32(bomb[12:29]).to_bytes(4, "big") + content[33:]
@@ -287,12 +279,8 @@ def no_pictures(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize(
-    "name", ["corrupt", "truncated", "empty", "page", "bomb", "broken", "line"]
-)
-def test_what_is_no_picture_is_named_in_one_line_wherever_it_lies(
-    tmp_path: Path, name: str
-) -> None:
+@pytest.mark.parametrize("name", ["corrupt", "truncated", "empty", "page", "bomb", "broken", "line"])
+def test_what_is_no_picture_is_named_in_one_line_wherever_it_lies(tmp_path: Path, name: str) -> None:
     path = no_pictures(tmp_path / "bad")[name]
     (tmp_path / "images").mkdir()
     path.rename(tmp_path / "images" / path.name)
@@ -307,9 +295,7 @@ def test_what_is_no_picture_is_named_in_one_line_wherever_it_lies(
         assert "\n" not in str(caught.value)
 
 
-def test_a_bad_picture_among_references_is_one_line_of_the_command(
-    tmp_path: Path, preset_file
-) -> None:
+def test_a_bad_picture_among_references_is_one_line_of_the_command(tmp_path: Path, preset_file) -> None:
     no_pictures(tmp_path / "real")
     inception = {"kind": "inception", "weights": {"url": "/none"}, "reference": {"folder": str(tmp_path / "real")}}  # fmt: skip
     preset = preset_file(ROOT / "config" / "imagenet256.yaml", evaluator=inception)

@@ -71,9 +71,7 @@ MIDAS_ADAPTER = AdapterConfig(
             "dpt.encoder.layer.*.attention.attention.*", "dpt.encoder.layer.*.attention.output.dense"),
     train=("dpt.*.bias",), freeze=("neck.*", "head.*"),
 )  # fmt: skip
-SEGFORMER_ADAPTER = AdapterConfig(
-    layers=("*.attention.?_proj", "*.mlp.fc1"), freeze=("decode_head.*",)
-)
+SEGFORMER_ADAPTER = AdapterConfig(layers=("*.attention.?_proj", "*.mlp.fc1"), freeze=("decode_head.*",))
 DEEPLAB_ADAPTER = AdapterConfig(layers=("backbone.layer*.conv[12]",), freeze=("classifier.*",))
 
 
@@ -271,9 +269,7 @@ def test_code_of_its_publisher_is_never_imported(tmp_path: Path) -> None:
     (tmp_path / "model" / "evil.py").write_text("raise SystemExit('ran')\n")
     ref = {"AutoConfig": "evil.Config", "AutoModelForDepthEstimation": "evil.Model"}
     change(tmp_path / "model" / "config.json", auto_map=ref)
-    change(
-        tmp_path / "model" / "preprocessor_config.json", auto_map={"AutoImageProcessor": "evil.P"}
-    )
+    change(tmp_path / "model" / "preprocessor_config.json", auto_map={"AutoImageProcessor": "evil.P"})
     spec, shape = spec_of(tmp_path / "model"), Shape(3, 1, "depth")
     guide = guide_of(spec, shape, fetched(spec, shape, tmp_path))
     x = torch.randn(1, 3, SIZE, SIZE)
@@ -297,10 +293,7 @@ def test_code_of_its_publisher_is_never_imported(tmp_path: Path) -> None:
 def test_input_is_what_its_processor_says(settings, size, mean, std, tmp_path: Path) -> None:
     kind = VIT if "shortest_edge" in settings.get("size", {}) else DPT
     _, theirs = saved(
-        tmp_path / "model",
-        "depth",
-        kind,
-        **{"image_mean": [0.5] * 3, "image_std": [0.5] * 3, **settings},
+        tmp_path / "model", "depth", kind, **{"image_mean": [0.5] * 3, "image_std": [0.5] * 3, **settings}
     )
     spec = spec_of(tmp_path / "model")
     found = spec.input(tmp_path / "none")
@@ -312,26 +305,20 @@ def test_input_is_what_its_processor_says(settings, size, mean, std, tmp_path: P
     pixels = torch.randint(256, (1, 3, size, size), dtype=torch.uint8)
     guide = Guide(nn.Identity(), *found)
     seen = theirs(list(pixels), return_tensors="pt").pixel_values
-    torch.testing.assert_close(
-        guide.prepare(pixels / 127.5 - 1), seen.float(), rtol=1e-4, atol=1e-4
-    )
+    torch.testing.assert_close(guide.prepare(pixels / 127.5 - 1), seen.float(), rtol=1e-4, atol=1e-4)
 
 
 def test_a_preset_may_state_the_configuration_before_any_download(tmp_path: Path) -> None:
     theirs, _ = saved(tmp_path / "model")
     shape, none = Shape(3, 1, "depth"), tmp_path / "none"
     hub = NetworkConfig(model="transformers:Intel/dpt-hybrid-midas")
-    with pytest.raises(
-        DataError, match="only it says what 'transformers:Intel/dpt-hybrid-midas' is"
-    ):
+    with pytest.raises(DataError, match="only it says what 'transformers:Intel/dpt-hybrid-midas' is"):
         hub.library.options(hub, none)
     stated = {"options": HYBRID, "input_size": SIZE, "mean": (0.5,), "std": (0.5,)}
     hub = NetworkConfig(model="transformers:Intel/dpt-hybrid-midas", **stated)
     assert hub.input(none).size == SIZE
     network = build_network(hub.model, hub.library.options(hub, none), shape)
-    assert {n: v.shape for n, v in network.state_dict().items()} == {
-        n: v.shape for n, v in theirs.state_dict().items()
-    }
+    assert {n: v.shape for n, v in network.state_dict().items()} == {n: v.shape for n, v in theirs.state_dict().items()}
     change(tmp_path / "model" / "config.json", embedding_type="vit_hybrid")  # as in old files
     fetched(spec_of(tmp_path / "model", **stated), shape, tmp_path)
     for key, options in (
@@ -369,9 +356,7 @@ ZOE = {"model_type": "zoedepth", "backbone_config": BEIT, "neck_hidden_sizes": [
 
 
 @pytest.mark.parametrize("kind", [GLPN, ZOE])
-def test_metres_become_their_inverse_in_an_input_that_the_preset_states(
-    kind, tmp_path: Path
-) -> None:
+def test_metres_become_their_inverse_in_an_input_that_the_preset_states(kind, tmp_path: Path) -> None:
     """Their processors say no square, so the preset says all of the input."""
     torch.manual_seed(0)
     plain = {key: value for key, value in kind.items() if key != "model_type"}
@@ -417,9 +402,7 @@ def test_a_download_from_the_hub_asks_for_one_form_of_weights(monkeypatch, tmp_p
         raise OSError("no network")
 
     monkeypatch.setattr(hub, "snapshot_download", offline)
-    with pytest.raises(
-        DataError, match=r"cannot be read \(OSError: no network\)\. Without network"
-    ):
+    with pytest.raises(DataError, match=r"cannot be read \(OSError: no network\)\. Without network"):
         fetched(spec, shape, tmp_path)
 
 
@@ -432,12 +415,10 @@ TINY_VIT = VIT | {"image_size": 8, "patch_size": 4}
 def vit_preset(preset_file, tmp_path: Path):
     """The smoke preset with a ViT of transformers, whose folder is made."""
     plain = {key: value for key, value in TINY_VIT.items() if key != "model_type"}
-    ViTForImageClassification(ViTConfig(**plain, num_labels=10, num_channels=1)).save_pretrained(
+    ViTForImageClassification(ViTConfig(**plain, num_labels=10, num_channels=1)).save_pretrained(tmp_path / "vit")
+    ViTImageProcessor(size={"height": 8, "width": 8}, image_mean=[0.5], image_std=[0.5]).save_pretrained(
         tmp_path / "vit"
     )
-    ViTImageProcessor(
-        size={"height": 8, "width": 8}, image_mean=[0.5], image_std=[0.5]
-    ).save_pretrained(tmp_path / "vit")
 
     def write(**changes) -> Path:
         adapter = {"layers": ["vit.layers.*.attention.[qkv]_proj"], "rank": 2}
@@ -526,17 +507,13 @@ def load(spec: NetworkConfig, weights: Path) -> nn.Module:
     ],
 )
 def test_weights_of_a_segmenter(name: str, auxiliary: bool, tmp_path: Path) -> None:
-    theirs = zoo.get_model(
-        name, weights=None, weights_backbone=None, num_classes=21, aux_loss=auxiliary
-    )
+    theirs = zoo.get_model(name, weights=None, weights_backbone=None, num_classes=21, aux_loss=auxiliary)
     torch.save(theirs.eval().state_dict(), tmp_path / "weights.pth")
     spec = NetworkConfig(model=f"torchvision:{name}/COCO_WITH_VOC_LABELS_V1")
     network = load(spec, tmp_path / "weights.pth").eval()
     x = torch.randn(1, 3, 64, 64)
     torch.testing.assert_close(network(x), theirs(x)["out"])
-    assert set(network.state_dict()) == {
-        n for n in theirs.state_dict() if not n.startswith("aux_classifier.")
-    }
+    assert set(network.state_dict()) == {n for n in theirs.state_dict() if not n.startswith("aux_classifier.")}
     if auxiliary:
         state = theirs.state_dict()
         del state["aux_classifier.0.weight"]

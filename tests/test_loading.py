@@ -106,9 +106,7 @@ def test_truths_are_drawn_in_the_same_way_and_mirrored_with_their_images() -> No
     torch.manual_seed(run.seed_at(3))
     x0, answers = batches(3)
     for i, flipped, image, answer in zip(indices, mirrored, x0, answers, strict=True):
-        assert torch.equal(
-            image, to_tensor(images)[i].flip(-1) if flipped else to_tensor(images)[i]
-        )
+        assert torch.equal(image, to_tensor(images)[i].flip(-1) if flipped else to_tensor(images)[i])
         assert torch.equal(answer, truths[i].flip(-1) if flipped else truths[i])
 
 
@@ -130,9 +128,7 @@ def trained(batches: Batches, run: TrainingRun, killed_at: int = -1) -> list[Ten
 
 @pytest.mark.usefixtures("reading")
 @pytest.mark.parametrize("killed_at", [3, 6, 11])
-def test_a_training_that_is_killed_ends_with_the_same_weights(
-    killed_at: int, tmp_path: Path
-) -> None:
+def test_a_training_that_is_killed_ends_with_the_same_weights(killed_at: int, tmp_path: Path) -> None:
     run = TrainingRun("expert", 5, Checkpoint(tmp_path / "expert.ckpt", "m"))
     undisturbed = run._replace(checkpoint=Unkept())
     expected = trained(examples().batches(8, undisturbed, CPU), undisturbed)

@@ -116,9 +116,7 @@ def test_every_source_is_a_key_of_the_diffusion_model() -> None:
         ({"architecture": None}, "diffusion: train: needs an `architecture`"),
     ],
 )
-def test_one_source_is_given_with_an_architecture_if_it_takes_one(
-    preset_file, diffusion, message: str
-) -> None:
+def test_one_source_is_given_with_an_architecture_if_it_takes_one(preset_file, diffusion, message: str) -> None:
     path = preset_file(**{f"diffusion__{key}": value for key, value in diffusion.items()})
     with pytest.raises(presets.PresetError) as error:
         presets.load(path)

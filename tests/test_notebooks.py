@@ -48,9 +48,7 @@ def test_there_are_four_notebooks() -> None:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
-def test_a_notebook_runs_on_a_small_preset(
-    path: Path, results: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_notebook_runs_on_a_small_preset(path: Path, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if path.stem[0] != "4":  # which reads what is published
         monkeypatch.setenv("PPAP_PRESET", str(SMOKE_TASKS if path.stem[0] == "3" else SMOKE))
         monkeypatch.setenv("PPAP_RESULTS", str(results))
@@ -60,9 +58,7 @@ def test_a_notebook_runs_on_a_small_preset(
     assert any("image/png" in each.get("data", {}) for cell in cells for each in cell.outputs)
 
 
-def test_without_a_run_a_notebook_says_which_file_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_run_a_notebook_says_which_file_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PPAP_RESULTS", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     with pytest.raises(Exception, match=r"digits/models/diffusion\.safetensors: no such file"):
@@ -86,7 +82,5 @@ def test_a_notebook_is_kept_as_it_was_executed(path: Path) -> None:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
 def test_links_of_a_notebook_lead_to_files(path: Path) -> None:
     for cell in nbformat.read(path, as_version=4).cells:
-        for target in re.findall(
-            r"\]\(([^)]+)\)", cell.source if cell.cell_type == "markdown" else ""
-        ):
+        for target in re.findall(r"\]\(([^)]+)\)", cell.source if cell.cell_type == "markdown" else ""):
             assert (path.parent / target).exists(), target

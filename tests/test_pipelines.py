@@ -102,9 +102,7 @@ def built(name: str, predicts: str):
 
 @pytest.mark.parametrize("predicts", ["epsilon", "sample", "v_prediction"])
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_the_gradient_of_an_exact_classifier_turns_the_mixture_into_the_class(
-    name: str, predicts: str
-) -> None:
+def test_the_gradient_of_an_exact_classifier_turns_the_mixture_into_the_class(name: str, predicts: str) -> None:
     """Bayes' rule: the score of p(x_t) and that of p(y | x_t) make that of p(x_t | y)."""
     plain = drawn(built(name, predicts), predicts, [])
     assert 0.4 < (plain > 0).float().mean() < 0.6
@@ -122,9 +120,7 @@ def test_without_a_pull_samples_are_diffusers_own(name: str) -> None:
 
 def classifier(channels: int = 3) -> ppap.Guide:
     torch.manual_seed(1)
-    network = nn.Sequential(
-        nn.Conv2d(channels, 8, 3, stride=2), nn.Tanh(), nn.Flatten(), nn.LazyLinear(4)
-    )
+    network = nn.Sequential(nn.Conv2d(channels, 8, 3, stride=2), nn.Tanh(), nn.Flatten(), nn.LazyLinear(4))
     network(torch.zeros(1, channels, 16, 16))
     return ppap.wrap_guide(network, outputs=4, image_size=16)
 
@@ -168,18 +164,14 @@ def deepfloyd() -> IFPipeline:
         addition_embed_type="text", addition_embed_type_num_heads=2,
         cross_attention_norm="group_norm", resnet_time_scale_shift="scale_shift", act_fn="gelu",
     )  # fmt: skip
-    scheduler = DDPMScheduler(
-        beta_schedule="squaredcos_cap_v2", thresholding=True, variance_type="learned_range"
-    )
+    scheduler = DDPMScheduler(beta_schedule="squaredcos_cap_v2", thresholding=True, variance_type="learned_range")
     pipeline = IFPipeline(None, None, unet, scheduler, None, None, None, False)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
 @pytest.mark.parametrize("fast", [False, True])
-def test_a_text_to_image_pipeline_of_pixels_is_guided_beside_its_prompt(
-    deepfloyd: IFPipeline, fast: bool
-) -> None:
+def test_a_text_to_image_pipeline_of_pixels_is_guided_beside_its_prompt(deepfloyd: IFPipeline, fast: bool) -> None:
     """DeepFloyd IF's class: its classifier-free guidance for the prompt, ours for the target."""
     guide = classifier()
     if fast:

@@ -36,9 +36,7 @@ def stages(plan: dict) -> dict[str, dict]:
 def full_size() -> Preset:
     """The networks of the paper: ADM 256x256 (the defaults) and ResNet50, on the smoke preset's graph."""
     small = presets.load(SMOKE).model_dump()
-    small["dataset"].update(
-        kind="registered", name="imagenet", image_size=256, channels=3, classes=1000
-    )
+    small["dataset"].update(kind="registered", name="imagenet", image_size=256, channels=3, classes=1000)
     small["diffusion"].update(
         architecture={}, variance="learned_range", noise_schedule="linear",
         train=None, weights={"url": "adm.pt"},
@@ -48,9 +46,7 @@ def full_size() -> Preset:
 
 
 def test_operations_of_a_small_network_by_hand() -> None:
-    network = flops.on_meta(
-        lambda: nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten(), nn.Linear(8 * 100, 5))
-    )
+    network = flops.on_meta(lambda: nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten(), nn.Linear(8 * 100, 5)))
     conv, linear = 2 * 8 * 100 * 3 * 3 * 3, 2 * 800 * 5  # a multiply-add counts as two
     shape = (2, 3, 10, 10)
     assert flops.forward(network, shape) == 2 * (conv + linear)
@@ -86,9 +82,7 @@ def test_jobs_are_those_of_snakemakes_dry_run(tmp_path, preset_file, warm_start)
     counts = {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", dry, re.MULTILINE)}
     for target in ("all", "total"):
         counts.pop(target, None)
-    listed = sum(
-        (Counter(row["jobs"]) for row in planned(preset, cwd=tmp_path)["stages"]), Counter()
-    )
+    listed = sum((Counter(row["jobs"]) for row in planned(preset, cwd=tmp_path)["stages"]), Counter())
     assert listed == counts
 
 
@@ -140,11 +134,7 @@ def test_sampling_hours_are_those_of_the_networks(tmp_path, preset_file, smoke) 
         if (preset := preset_file(**GPU, tables={"main": [rows | {"methods": methods}]}))
     ]
     unet = flops.on_meta(lambda: models.new_diffusion(Layout(smoke))).requires_grad_(False)
-    guide = (
-        flops.on_meta(lambda: models.new_guide(Layout(smoke), "resnet"))
-        .eval()
-        .requires_grad_(False)
-    )
+    guide = flops.on_meta(lambda: models.new_guide(Layout(smoke), "resnet")).eval().requires_grad_(False)
 
     def both(x: torch.Tensor) -> torch.Tensor:
         return guide(unet(x, torch.zeros(1, device="meta")))
@@ -229,9 +219,7 @@ def test_a_gpu_without_a_known_rate_is_one_line(tmp_path, preset_file, gpu, mess
 
 
 @pytest.mark.parametrize(("gpu", "precision"), [("v100", "float32"), ("h100", "bfloat16")])
-def test_auto_is_counted_in_the_precision_that_the_gpu_has(
-    tmp_path, preset_file, gpu, precision
-) -> None:
+def test_auto_is_counted_in_the_precision_that_the_gpu_has(tmp_path, preset_file, gpu, precision) -> None:
     preset = preset_file(runtime={"device": "cuda", "precision": "auto"})
     assert f", {precision}, " in planned(preset, "--gpu", gpu, cwd=tmp_path)["basis"]
 

@@ -185,25 +185,19 @@ UNET = "diffusion__architecture__"
         ({"evaluator": INCEPTION | {"weights": {"url": "https://a.org/.."}}}, "evaluator.weights: url 'https://a.org/..'"),
     ],
 )  # fmt: skip
-def test_what_would_fail_after_hours_is_refused_before_the_graph(
-    preset_file, changes, message
-) -> None:
+def test_what_would_fail_after_hours_is_refused_before_the_graph(preset_file, changes, message) -> None:
     """By `presets.load`, which is all that Snakemake calls before it builds the graph."""
     preset = preset_file(**changes)
     with pytest.raises(presets.PresetError) as error:
         presets.load(preset)
-    assert any(problem.startswith(f"{preset}: {message}") for problem in error.value.problems), (
-        error.value.problems
-    )
+    assert any(problem.startswith(f"{preset}: {message}") for problem in error.value.problems), error.value.problems
     assert lines_of(checked(preset), preset) == [
         problem.removeprefix(f"{preset}: ") for problem in error.value.problems
     ]
 
 
 def test_all_that_is_wrong_is_said_at_once(preset_file) -> None:
-    preset = preset_file(
-        evaluator__neighbours=50, figures__timesteps=[1000], guides__resnet__mean=[0.1, 0.2]
-    )
+    preset = preset_file(evaluator__neighbours=50, figures__timesteps=[1000], guides__resnet__mean=[0.1, 0.2])
     assert [line.split(":")[0] for line in lines_of(checked(preset), preset)] == [
         "figures.timesteps",
         "guides.resnet.mean",
@@ -217,14 +211,9 @@ def test_all_that_is_wrong_is_said_at_once(preset_file) -> None:
 
 
 @pytest.mark.parametrize("share", [0.02, 0.9])
-def test_every_digit_is_on_both_sides_of_the_smallest_and_the_largest_holdout(
-    preset_file, share: float
-) -> None:
+def test_every_digit_is_on_both_sides_of_the_smallest_and_the_largest_holdout(preset_file, share: float) -> None:
     """Figures show a held-out image of a class."""
-    config, sizes = (
-        presets.load(preset_file(dataset__holdout=share)),
-        datasets.DATASETS.get("digits").sizes,
-    )
+    config, sizes = (presets.load(preset_file(dataset__holdout=share)), datasets.DATASETS.get("digits").sizes)
     for split in ("train", "holdout"):
         data = datasets.load(config.dataset, split)
         assert data.images.shape[1:] == (*[sizes["image_size"]] * 2, sizes["channels"])
@@ -287,11 +276,7 @@ def one_imagenet_guide() -> dict[str, Any]:
     data["guides"] = {"resnet18": data["guides"]["resnet18"]}
     row = {"guides": ["resnet18"], "samplers": ["ddim25"], "methods": list(data["methods"])}
     data["tables"] = {"main": [row]}
-    data["diffusion"]["architecture"] = {
-        "model_channels": 64,
-        "channel_mult": [1],
-        "attention_factors": [],
-    }
+    data["diffusion"]["architecture"] = {"model_channels": 64, "channel_mult": [1], "attention_factors": []}
     del data["evaluator"]["classifier"]
     return data
 
@@ -348,12 +333,8 @@ def test_a_model_of_the_users_own_that_is_no_guide_is_named(
     assert f"user:strange_models.{function}" in line
 
 
-@pytest.mark.parametrize(
-    ("function", "raised"), [("raises", KeyError), ("fails_on_images", RuntimeError)]
-)
-def test_what_a_model_of_the_users_own_raises_comes_as_it_is(
-    own: Path, function: str, raised: type[Exception]
-) -> None:
+@pytest.mark.parametrize(("function", "raised"), [("raises", KeyError), ("fails_on_images", RuntimeError)])
+def test_what_a_model_of_the_users_own_raises_comes_as_it_is(own: Path, function: str, raised: type[Exception]) -> None:
     layout = Layout(presets.load(own_preset(own, function)))
     with pytest.raises(raised):
         problems(layout)
@@ -416,25 +397,14 @@ def tiny() -> dict[str, Any]:
     for grids in data["tables"].values():
         for grid in grids:
             grid["guides"] = ["vit"]
-    data["tables"]["main"] = [
-        {"guides": ["vit"], "samplers": ["ddim25"], "methods": list(data["methods"])}
-    ]
+    data["tables"]["main"] = [{"guides": ["vit"], "samplers": ["ddim25"], "methods": list(data["methods"])}]
     return data
 
 
 def places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """The path of every value of a preset."""
-    children = (
-        node.items()
-        if isinstance(node, dict)
-        else enumerate(node)
-        if isinstance(node, list)
-        else ()
-    )
-    return [
-        *([path] if path else []),
-        *(p for k, child in children for p in places(child, (*path, k))),
-    ]
+    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    return [*([path] if path else []), *(p for k, child in children for p in places(child, (*path, k)))]
 
 
 STRANGE: list[Any] = [

@@ -18,14 +18,10 @@ from ppap.utils.progress import Bar
 from tests.conftest import ROOT
 from tests.terminal import Terminal
 
-LINE = re.compile(
-    r"\d\d:\d\d:\d\d drawing: step (\d+) of 60, 00:0\d so far, (00:0\d|\?) left(, loss=1)?"
-)
+LINE = re.compile(r"\d\d:\d\d:\d\d drawing: step (\d+) of 60, 00:0\d so far, (00:0\d|\?) left(, loss=1)?")
 
 
-def test_a_log_has_plain_lines_no_further_apart_than_promised(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_log_has_plain_lines_no_further_apart_than_promised(monkeypatch: pytest.MonkeyPatch) -> None:
     assert progress.EVERY < 30
     monkeypatch.setattr(progress, "EVERY", 0.5)
     with contextlib.redirect_stderr(io.StringIO()) as stream:

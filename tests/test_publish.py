@@ -15,9 +15,7 @@ from tests.conftest import SMOKE, ppap
 LAYOUT = Layout(presets.load(SMOKE))
 BEGIN = "<!-- published/smoke/tables/main.md: begin -->"
 END = "<!-- published/smoke/tables/main.md: end -->"
-EXCERPT = (
-    "<!-- published/smoke/tables/main.md resnet ddim25 Guidance | FID ↓ | Supervision: begin -->"
-)
+EXCERPT = "<!-- published/smoke/tables/main.md resnet ddim25 Guidance | FID ↓ | Supervision: begin -->"
 
 
 @pytest.fixture
@@ -67,9 +65,7 @@ def test_tables_figures_and_metrics_are_published_and_the_readme_renewed(where: 
     assert shown == (published / "tables" / "main.md").read_text().partition("\n\n")[2].strip()
 
 
-def test_the_readme_can_ask_for_the_rows_of_a_guide_and_sampler_and_for_some_columns(
-    where: Path,
-) -> None:
+def test_the_readme_can_ask_for_the_rows_of_a_guide_and_sampler_and_for_some_columns(where: Path) -> None:
     (where / "README.md").write_text(f"{BEGIN}\n{END}\nShort:\n{EXCERPT}\nold\n{END}\n", "utf-8")
     ppap("publish", SMOKE, cwd=where)
     whole, _, short = (where / "README.md").read_text("utf-8").partition("Short:\n")
@@ -126,9 +122,7 @@ def lose_row(where: Path) -> None:
 
 
 def show_unknown(where: Path) -> None:
-    text = (
-        "<!-- published/smoke/tables/mian.md: begin --><!-- published/smoke/tables/mian.md: end -->"
-    )
+    text = "<!-- published/smoke/tables/mian.md: begin --><!-- published/smoke/tables/mian.md: end -->"
     (where / "README.md").write_text(text)
 
 
@@ -148,10 +142,7 @@ def show_unknown_guide(where: Path) -> None:
         (change_metrics, "results/smoke/tables/main.json: older than the metrics"),
         (show_unknown, "README.md: published/smoke/tables/mian.md is shown"),
         (show_unknown_column, "README.md: published/smoke/tables/main.md has no column 'FDI'"),
-        (
-            show_unknown_guide,
-            "README.md: published/smoke/tables/main.md has no rows of restnet under ddim25",
-        ),
+        (show_unknown_guide, "README.md: published/smoke/tables/main.md has no rows of restnet under ddim25"),
     ],
 )
 def test_incomplete_results_change_nothing(where: Path, damage, message: str) -> None:

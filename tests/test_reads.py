@@ -27,9 +27,7 @@ TINY = {"model_channels": 32, "channel_mult": [1, 2], "num_res_blocks": 1, "atte
 
 @pytest.mark.parametrize("name", ["resnet", "vit", "evaluator"])
 @pytest.mark.parametrize("changes", [{}, {"mean": [0.1], "std": [0.2]}])
-def test_of_a_classifier_that_is_trained_here(
-    preset_file, tmp_path: Path, name: str, changes
-) -> None:
+def test_of_a_classifier_that_is_trained_here(preset_file, tmp_path: Path, name: str, changes) -> None:
     key = "evaluator" if name == "evaluator" else f"guides__{name}"
     preset = presets.load(preset_file(**{f"{key}__{k}": v for k, v in changes.items()}))
     layout = Layout(preset, tmp_path / "results")

@@ -62,9 +62,7 @@ def test_the_json_schema_takes_the_names_that_are_looked_for(name: str) -> None:
     *_, user = SHAPES.json_schema["anyOf"]
     with pytest.raises(ConfigError) as error:
         SHAPES.get(name)
-    assert ("write user:MODULE.FUNCTION" in str(error.value)) == (
-        re.search(user["pattern"], name) is None
-    )
+    assert ("write user:MODULE.FUNCTION" in str(error.value)) == (re.search(user["pattern"], name) is None)
 
 
 def test_a_registry_without_user_code_names_only_its_own() -> None:
@@ -101,9 +99,7 @@ def test_nothing_of_python_or_of_installed_packages_is_found(tmp_path: Path, nam
 def test_a_module_without_the_name_is_named(module: Write, source: str) -> None:
     with pytest.raises(ConfigError) as error:
         SHAPES.get("user:strange_shapes.corner", [module(source=source)])
-    assert str(error.value) == (
-        "shape 'user:strange_shapes.corner': strange_shapes has no function 'corner'"
-    )
+    assert str(error.value) == ("shape 'user:strange_shapes.corner': strange_shapes has no function 'corner'")
 
 
 @pytest.mark.parametrize(

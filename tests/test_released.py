@@ -34,20 +34,11 @@ from tests.repository import snakemake
 
 GOLDEN = Path(__file__).parent / "golden"
 GOLDEN_TENSORS = load_file(GOLDEN / "released_ppap_tiny_resnet.safetensors")
-RELEASED = {
-    k.removeprefix("released/"): v for k, v in GOLDEN_TENSORS.items() if k.startswith("released/")
-}
+RELEASED = {k.removeprefix("released/"): v for k, v in GOLDEN_TENSORS.items() if k.startswith("released/")}
 EFFECTIVE = {
-    k.removeprefix("effective/resnet.") + ".weight": v
-    for k, v in GOLDEN_TENSORS.items()
-    if k.startswith("effective/")
+    k.removeprefix("effective/resnet.") + ".weight": v for k, v in GOLDEN_TENSORS.items() if k.startswith("effective/")
 }
-ADAPTER = {
-    "rank": 4,
-    "alpha": 8,
-    "layers": ["conv1", "layer*.conv1", "layer*.conv2"],
-    "freeze": ["fc.*"],
-}
+ADAPTER = {"rank": 4, "alpha": 8, "layers": ["conv1", "layer*.conv1", "layer*.conv2"], "freeze": ["fc.*"]}
 OPTIONS = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 TRAIN = {"steps": 10}
@@ -144,9 +135,7 @@ def test_golden_effective_weights_and_logits_come_out(place: Place) -> None:
 
 
 def test_an_imported_expert_holds_only_what_differs(place: Place) -> None:
-    place.run(
-        "import-experts", place.preset, "resnet", "ppap_5", place.released(0), place.released(1)
-    )
+    place.run("import-experts", place.preset, "resnet", "ppap_5", place.released(0), place.released(1))
     one, two = (files.read_tensors(p) for p in place.layout.experts("resnet", "ppap_5"))
     factors = {name.replace("resnet.", "").replace(".lora", ".weight.lora")
                for name in RELEASED if "lora_" in name}  # fmt: skip
@@ -251,9 +240,7 @@ def test_what_is_no_released_expert_is_refused(place: Place) -> None:
     assert "none.ckpt: no such file" in place.refused("ppap_5", good, "none.ckpt")
     assert "3 files for the 2 experts of ppap_5" in place.refused("ppap_5", good, good, good)
     assert "methods.naive: has no experts" in place.refused("naive", good)
-    assert "has adapters, but methods.multi_experts_5.trainable is all" in place.refused(
-        "multi_experts_5", good, good
-    )
+    assert "has adapters, but methods.multi_experts_5.trainable is all" in place.refused("multi_experts_5", good, good)
     place.layout.model("resnet").unlink()
     assert "models/resnet.safetensors: no such file" in place.refused("ppap_5", good, good)
 
@@ -272,31 +259,23 @@ def test_fine_tuned_models_without_adapters_are_imported(place: Place) -> None:
 def test_trained_experts_are_not_replaced_unasked(place: Place) -> None:
     paths = [place.released(0), place.released(1)]
     trained = place.layout.expert("resnet", "ppap_5", 2)
-    files.write_tensors(
-        trained, {"bn1.bias": torch.zeros(64)}, {"range_start": "0", "range_stop": "9"}
-    )
+    files.write_tensors(trained, {"bn1.bias": torch.zeros(64)}, {"range_start": "0", "range_stop": "9"})
     assert "expert_2.safetensors: a trained expert; --overwrite" in place.refused("ppap_5", *paths)
     place.run("import-experts", place.preset, "resnet", "ppap_5", *paths, "--overwrite")
-    place.run(
-        "import-experts", place.preset, "resnet", "ppap_5", *paths
-    )  # imported ones: as one likes
+    place.run("import-experts", place.preset, "resnet", "ppap_5", *paths)  # imported ones: as one likes
 
 
 def test_all_experts_are_written_or_none(place: Place) -> None:
     one, two = place.layout.experts("resnet", "ppap_5")
     (two / "in the way").mkdir(parents=True)
     paths = [place.released(0), place.released(1)]
-    assert "expert_2.safetensors: cannot be written" in place.refused(
-        "ppap_5", *paths, "--overwrite"
-    )
+    assert "expert_2.safetensors: cannot be written" in place.refused("ppap_5", *paths, "--overwrite")
     assert not one.exists() and not list(one.parent.glob(".*"))
 
 
 def test_a_folder_in_an_experts_place_leaves_the_others_as_they_were(place: Place) -> None:
     one, two = place.layout.experts("resnet", "ppap_5")
-    place.run(
-        "import-experts", place.preset, "resnet", "ppap_5", place.released(0), place.released(1)
-    )
+    place.run("import-experts", place.preset, "resnet", "ppap_5", place.released(0), place.released(1))
     before = one.read_bytes()
     two.unlink()
     two.mkdir()
@@ -316,14 +295,10 @@ def test_a_bank_whose_experts_see_different_input_is_refused(place: Place) -> No
     assert "expert_2.safetensors: sees normalised input" in done.stderr
 
 
-def test_a_guide_of_other_off_the_shelf_weights_is_reported_and_harmless(
-    place: Place,
-) -> None:
+def test_a_guide_of_other_off_the_shelf_weights_is_reported_and_harmless(place: Place) -> None:
     weights = files.read_tensors(place.layout.model("resnet"))
     files.write_tensors(place.layout.model("resnet"), {k: v + 1 for k, v in weights.items()})
-    done = place.run(
-        "import-experts", place.preset, "resnet", "ppap_5", place.released(0), place.released(1)
-    )
+    done = place.run("import-experts", place.preset, "resnet", "ppap_5", place.released(0), place.released(1))
     assert "made from other off-the-shelf weights than the guide's" in done.stderr
     experts = [read_expert(path) for path in place.layout.experts("resnet", "ppap_5")]
     bank = ExpertBank(models.load_guide(place.layout, "resnet"), experts)
@@ -331,9 +306,7 @@ def test_a_guide_of_other_off_the_shelf_weights_is_reported_and_harmless(
     torch.testing.assert_close(logits, GOLDEN_TENSORS["output/logits"], rtol=1e-4, atol=1e-5)
 
 
-def test_the_workflow_uses_imported_experts_and_does_not_train_them(
-    place: Place, preset_file
-) -> None:
+def test_the_workflow_uses_imported_experts_and_does_not_train_them(place: Place, preset_file) -> None:
     method = {"guidance": "experts", "supervision": "teacher", "experts": 2, "trainable": "adapter"}
     rows = {"guides": ["resnet"], "samplers": ["ddim25"], "methods": ["ppap_5", "released"]}
     preset = preset_file(
@@ -344,13 +317,8 @@ def test_the_workflow_uses_imported_experts_and_does_not_train_them(
     assert missing.returncode != 0
     assert "released/expert_1.safetensors" in missing.stdout
     paths = [place.released(0), place.released(1)]
-    assert (
-        "`imported: true`"
-        not in place.run("import-experts", preset, "resnet", "released", *paths).stderr
-    )
-    assert (
-        "`imported: true`" in place.run("import-experts", preset, "resnet", "ppap_5", *paths).stderr
-    )
+    assert "`imported: true`" not in place.run("import-experts", preset, "resnet", "released", *paths).stderr
+    assert "`imported: true`" in place.run("import-experts", preset, "resnet", "ppap_5", *paths).stderr
     planned = snakemake(place.folder, "--dry-run", preset=preset).stdout
     assert "Sampling ddim25, guide resnet, released" in planned
     assert "expert 1 of resnet, ppap_5" in planned and "of resnet, released" not in planned
@@ -365,9 +333,7 @@ FULL = {
 
 
 @pytest.mark.parametrize("name", FULL)
-def test_full_size_files_with_the_published_names_and_shapes(
-    place: Place, preset_file, name: str
-) -> None:
+def test_full_size_files_with_the_published_names_and_shapes(place: Place, preset_file, name: str) -> None:
     model, sees, scale, layers = FULL[name]
     keys = json.loads((GOLDEN / f"released_ppap_{name}.keys.json").read_text())
     generator = torch.Generator().manual_seed(0)

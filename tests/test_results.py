@@ -22,9 +22,7 @@ NOISE = 2  # spreads, which a difference that docs/results.md speaks of exceeds
 def test_the_main_table_has_28_complete_rows() -> None:
     frame = pd.read_csv(PUBLISHED / "tables" / "main.csv")
     assert len(frame) == 28
-    assert (
-        frame[["fid", "fid_std", "is", "precision", "recall", "paper_fid"]].notna().all(axis=None)
-    )
+    assert frame[["fid", "fid_std", "is", "precision", "recall", "paper_fid"]].notna().all(axis=None)
     assert frame.loc[frame["method"] != "none", "target_rate"].between(0, 1).all()
     trained = frame["method"].isin(HELPING)
     assert frame.loc[trained, "steps"].notna().all()

@@ -97,9 +97,7 @@ def of_diffusers() -> UNet:
 
 @pytest.mark.parametrize("make", [adm, of_diffusers])
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])
-def test_weights_that_are_held_in_half_give_the_same_numbers(
-    make: Callable[[], UNet], precision: str
-) -> None:
+def test_weights_that_are_held_in_half_give_the_same_numbers(make: Callable[[], UNet], precision: str) -> None:
     """Autocast rounds the weights at each call; here they are rounded once. Gradients for x_t are the same too."""
     torch.manual_seed(0)
     network, channels = make()
@@ -169,10 +167,7 @@ def bank(network: torch.nn.Module) -> ExpertBank:
             shapes = dict(zip((".lora_A", ".lora_B"), lora_shapes(weight.shape, 2), strict=True))
         else:
             shapes = {"": tuple(weight.shape)}
-        changed = {
-            f"{part}{name}": torch.randn(shape, generator=generator)
-            for name, shape in shapes.items()
-        }
+        changed = {f"{part}{name}": torch.randn(shape, generator=generator) for name, shape in shapes.items()}
         header = ExpertHeader(**about, range_start=5 * number, range_stop=5 * number + 5)
         experts.append(Expert(Path(f"expert_{number}"), header, changed))
     return ExpertBank(Guide(network, 32, (0.5,), (0.5,)), experts)
@@ -229,9 +224,7 @@ def test_a_named_precision_is_taken_at_its_word(monkeypatch) -> None:
             assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == getattr(torch, name)
 
 
-@pytest.mark.skipif(
-    not any(map(shutil.which, ("g++", "c++", "clang++"))), reason="this machine has no C++ compiler"
-)
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "c++", "clang++"))), reason="this machine has no C++ compiler")
 def test_what_one_job_compiled_the_next_one_takes_up(tmp_path: Path, preset_file, finished) -> None:
     """With kernels of the same networks in scratch/compiled, nothing new is compiled, and answers are the same."""
     path = preset_file(preset="compiled", runtime={"device": "cpu", "compile": True})

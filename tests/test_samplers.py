@@ -85,9 +85,7 @@ class Target:
 @pytest.mark.parametrize("name", ["linear", "cosine"])
 def test_ddim_is_diffusers_ddim(network: ADM, name: str, eta: float) -> None:
     schedule = spaced("ddim", name=name)
-    theirs = DDIMScheduler(
-        trained_betas=Schedule.create(name, 1000).betas, clip_sample=True, set_alpha_to_one=True
-    )
+    theirs = DDIMScheduler(trained_betas=Schedule.create(name, 1000).betas, clip_sample=True, set_alpha_to_one=True)
     theirs.set_timesteps(10)
     assert theirs.timesteps.tolist() == list(schedule.timesteps)[::-1]
     noise = StepNoise(SEEDS, SHAPE, CPU)
@@ -97,27 +95,20 @@ def test_ddim_is_diffusers_ddim(network: ADM, name: str, eta: float) -> None:
     for step, t in zip(reversed(range(10)), theirs.timesteps, strict=True):
         eps = network(x, t.repeat(len(x)))
         given = noise(step) if step else torch.zeros_like(x)
-        x = theirs.step(
-            eps, t, x, eta=eta, use_clipped_model_output=True, variance_noise=given
-        ).prev_sample
+        x = theirs.step(eps, t, x, eta=eta, use_clipped_model_output=True, variance_noise=given).prev_sample
     torch.testing.assert_close(mine.x, x, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("variance", ["fixed_small", "fixed_large"])
 def test_ddpm_is_diffusers_ddpm(network: ADM, variance: str, monkeypatch) -> None:
     schedule = Schedule.create("linear", 100)
-    theirs = DDPMScheduler(
-        100, trained_betas=schedule.betas, variance_type=variance, clip_sample=True
-    )
+    theirs = DDPMScheduler(100, trained_betas=schedule.betas, variance_type=variance, clip_sample=True)
     noise = StepNoise(SEEDS, SHAPE, CPU)
     x = initial_noise(SEEDS, SHAPE)
     denoiser = Denoiser(network, schedule, variance)
     *_, mine = samplers.ddpm(denoiser, NoGuidance(), State(100, x), noise, 1.0)
     for step, t in zip(reversed(range(100)), theirs.timesteps, strict=True):
-        monkeypatch.setattr(
-            "diffusers.schedulers.scheduling_ddpm.randn_tensor",
-            lambda *a, step=step, **k: noise(step),
-        )
+        monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *a, step=step, **k: noise(step))
         x = theirs.step(network(x, t.repeat(len(x))), t, x).prev_sample
     torch.testing.assert_close(mine.x, x, rtol=1e-4, atol=1e-4)
 
@@ -163,8 +154,7 @@ def test_a_sample_does_not_depend_on_its_batch(network: ADM, kind: str) -> None:
 
 def test_a_samplers_own_noise_comes_before_what_is_asked_for(network: ADM) -> None:
     ddpm, ddim = (
-        [sample(model(network), 2, sampler=kind, steps=5, eta=eta) for eta in (0.0, 1.0)]
-        for kind in ("ddpm", "ddim")
+        [sample(model(network), 2, sampler=kind, steps=5, eta=eta) for eta in (0.0, 1.0)] for kind in ("ddpm", "ddim")
     )
     np.testing.assert_array_equal(*ddpm)
     assert (ddim[0] != ddim[1]).any()

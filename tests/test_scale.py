@@ -44,12 +44,8 @@ def test_shards_are_read_as_one(shards: Path) -> None:
     sizes = [SIZE] * SHARDS
     paths = [shards / f"{i}.npy" for i in range(SHARDS)]
     images = ShardedImages(paths, sizes, (SIDE, SIDE, 3))
-    answers = ShardedAnswers(
-        [path.with_suffix(".safetensors") for path in paths], sizes, (CLASSES,), mirrored=True
-    )
-    for chosen in torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).split(
-        500
-    ):
+    answers = ShardedAnswers([path.with_suffix(".safetensors") for path in paths], sizes, (CLASSES,), mirrored=True)
+    for chosen in torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).split(500):
         taken = images.take(chosen)
         assert (taken[:, 1, 1, 1] == chosen.numpy() // SIZE).all()
         assert (taken[:, 0, 0, 0] == chosen.numpy() % SIZE % 256).all()
@@ -102,33 +98,24 @@ def test_without_supervision_only_those_rows_are_missing(preset_file) -> None:
     assert not any("single_noise_aware" in path or "multi_experts" in path for path in made)
 
 
-def test_an_image_folder_that_is_missing_names_the_key_and_the_way_out(
-    preset_file, tmp_path: Path
-) -> None:
+def test_an_image_folder_that_is_missing_names_the_key_and_the_way_out(preset_file, tmp_path: Path) -> None:
     preset = preset_file(
         IMAGENET, runtime={"device": "cpu"}, dataset__classes=10, figures__target_class=3,
         dataset__path=str(tmp_path / "imagenet"), guides__resnet50__model="torchvision:resnet18",
     )  # fmt: skip
     config = presets.load(preset)
     network = build_network("torchvision:resnet18", {}, Shape(3, 10))
-    files.write_tensors(
-        Layout(config, tmp_path / "results").model("resnet50"), network.state_dict()
-    )
-    done = ppap(
-        "train-expert", preset, "resnet50", "multi_experts_5", "1", cwd=tmp_path, check=False
-    )
+    files.write_tensors(Layout(config, tmp_path / "results").model("resnet50"), network.state_dict())
+    done = ppap("train-expert", preset, "resnet50", "multi_experts_5", "1", cwd=tmp_path, check=False)
     assert done.returncode == 2
     assert f"dataset.path: {tmp_path}/imagenet: no such folder of images" in done.stderr
     assert "`supervised: false` leaves out" in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("guide", "count", "five", "ten"),
-    [("resnet50", 1_459_632, 7.30, 14.60), ("deit_s", 927_592, 4.64, 9.28)],
+    ("guide", "count", "five", "ten"), [("resnet50", 1_459_632, 7.30, 14.60), ("deit_s", 927_592, 4.64, 9.28)]
 )
-def test_the_presets_adapters_train_the_papers_number_of_parameters(
-    guide, count, five, ten
-) -> None:
+def test_the_presets_adapters_train_the_papers_number_of_parameters(guide, count, five, ten) -> None:
     spec = presets.load(IMAGENET).guides[guide]
     network = build_network(spec.model, spec.options, Shape(3, 1000))
     adapters.attach(network, spec.adapter)

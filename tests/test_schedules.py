@@ -53,7 +53,5 @@ def test_respacing_keeps_the_signal_of_the_full_schedule(name, kind, steps) -> N
     full = Schedule.create(name, 1000)
     spaced = respaced(full, SAMPLERS.get(kind), steps)
     assert len(spaced) == steps
-    np.testing.assert_allclose(
-        spaced.alphas_cumprod, full.alphas_cumprod[list(spaced.timesteps)], rtol=1e-6
-    )
+    np.testing.assert_allclose(spaced.alphas_cumprod, full.alphas_cumprod[list(spaced.timesteps)], rtol=1e-6)
     assert np.all(np.diff(spaced.log_snr) < 0)

@@ -147,9 +147,7 @@ def test_a_solid_is_seen_against_what_is_behind_it(pictures: Shapes) -> None:
 
 def test_the_haze_grows_with_the_distance(pictures: Shapes) -> None:
     """The saturation of the floor tells of its depth in every picture."""
-    for image, depth, labels in zip(
-        pictures.images[:100], pictures.depth[:100], pictures.labels[:100], strict=True
-    ):
+    for image, depth, labels in zip(pictures.images[:100], pictures.depth[:100], pictures.labels[:100], strict=True):
         floor = (labels == 0).numpy()
         brightness = image[floor].astype(float).sum(1)
         assert np.corrcoef(brightness, depth.numpy()[floor])[0, 1] < -0.6

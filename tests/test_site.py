@@ -62,9 +62,7 @@ def test_equations_become_mathml() -> None:
 
 
 @pytest.mark.parametrize("latex", [r"\unknown x", "x_"])
-def test_an_equation_that_is_not_known_is_a_warning(
-    latex: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_equation_that_is_not_known_is_a_warning(latex: str, monkeypatch: pytest.MonkeyPatch) -> None:
     warned: list[object] = []
     monkeypatch.setattr(mathml.logger, "warning", lambda *args, **_: warned.append(args[1]))
     assert mathml.converted(latex, "block") == ""

@@ -38,9 +38,7 @@ def test_a_start_without_a_controller_ends_in_one_line(executor, monkeypatch) ->
     assert "scontrol ping" in str(raised.value) and "\n" not in str(raised.value)
 
 
-def test_jobs_that_a_check_learnt_nothing_about_are_asked_about_again(
-    executor, monkeypatch
-) -> None:
+def test_jobs_that_a_check_learnt_nothing_about_are_asked_about_again(executor, monkeypatch) -> None:
     async def half_answered(self: Any, jobs: list[Any]) -> AsyncIterator[Any]:
         self.report_job_success(jobs[0])
         self.report_job_error(jobs[1])
@@ -70,11 +68,7 @@ def test_a_job_that_slurm_has_forgotten_has_failed(executor, monkeypatch) -> Non
 
     failed: list[str] = []
     monkeypatch.setattr(plugin.Executor, "check_active_jobs", nothing_new)
-    monkeypatch.setattr(
-        plugin.Executor,
-        "report_job_error",
-        lambda self, job, msg: failed.append(job.external_jobid),
-    )
+    monkeypatch.setattr(plugin.Executor, "report_job_error", lambda self, job, msg: failed.append(job.external_jobid))
     jobs = [SimpleNamespace(external_jobid=number) for number in ("1", "2")]
     # one answer without job 1 may be a mistake, none at all says nothing
     for known in ({"2"}, {"2"}, None, {"2"}, {"2"}):
@@ -84,9 +78,7 @@ def test_a_job_that_slurm_has_forgotten_has_failed(executor, monkeypatch) -> Non
     assert check(executor, jobs) == jobs[1:] and failed == ["1"]
 
 
-def test_nothing_is_submitted_to_a_controller_that_is_away_and_ctrl_c_ends_the_wait(
-    executor, monkeypatch
-) -> None:
+def test_nothing_is_submitted_to_a_controller_that_is_away_and_ctrl_c_ends_the_wait(executor, monkeypatch) -> None:
     submitted: list[Any] = []
     monkeypatch.setattr(plugin.Executor, "run_job", lambda self, job: submitted.append(job))
     monkeypatch.setattr(plugin.Executor, "cancel", lambda self: None)

@@ -48,11 +48,7 @@ def sequential() -> Preset:
     return presets.validate(plain, SMOKE)
 
 
-PRESETS = {
-    "smoke": presets.load(SMOKE),
-    "tasks": presets.load(SMOKE_TASKS),
-    "sequential": sequential(),
-}
+PRESETS = {"smoke": presets.load(SMOKE), "tasks": presets.load(SMOKE_TASKS), "sequential": sequential()}
 
 
 @pytest.fixture(scope="module", params=PRESETS)
@@ -89,9 +85,7 @@ def test_a_job_opens_the_files_that_it_declares_and_no_others(recorded: Recorded
     assert not different
 
 
-def test_a_job_declares_leaves_of_the_preset_that_have_a_part_in_results(
-    recorded: Recorded,
-) -> None:
+def test_a_job_declares_leaves_of_the_preset_that_have_a_part_in_results(recorded: Recorded) -> None:
     declared = {key for read in recorded.jobs for key in read.declared}
     assert declared <= set(leaves(recorded.preset, free=False))
 

@@ -96,11 +96,7 @@ def test_a_released_expert_is_not_unpickled(preset_file: Write, tmp_path: Path) 
 
 
 def test_settings_beside_the_weights_of_a_training_script_do_no_harm(tmp_path: Path) -> None:
-    checkpoint = {
-        "model": {"module.a": torch.ones(2)},
-        "args": argparse.Namespace(lr=1),
-        "epoch": 3,
-    }
+    checkpoint = {"model": {"module.a": torch.ones(2)}, "args": argparse.Namespace(lr=1), "epoch": 3}
     torch.save(checkpoint, tmp_path / "checkpoint.pth")
     assert read_weights(tmp_path / "checkpoint.pth")["a"].tolist() == [1, 1]
 
@@ -113,9 +109,7 @@ def test_settings_beside_the_weights_of_a_training_script_do_no_harm(tmp_path: P
 def test_options_name_no_file_for_timm_to_read(preset_file: Write, tmp_path: Path, options) -> None:
     made = tmp_path / "made"
     torch.save(Payload(made), tmp_path / "weights.pth")
-    line = one_line(
-        "pretrain", preset_file(guides__resnet__options=options), "resnet", cwd=tmp_path
-    )
+    line = one_line("pretrain", preset_file(guides__resnet__options=options), "resnet", cwd=tmp_path)
     assert "guides.resnet: options." in line and "leave it out" in line and not made.exists()
 
 
@@ -151,9 +145,7 @@ def of_pipeline(preset_file: Write, pipeline: Path) -> Path:
     {"custom_pipeline": "mypipe", "trust_remote_code": True},
     {"auto_map": {"DiffusionPipeline": "mypipe.MyPipe"}, "scheduler": ["scheduler", "MyPipe"]},
 ])  # fmt: skip
-def test_a_pipelines_own_code_never_runs(
-    preset_file: Write, tmp_path: Path, pipeline, index
-) -> None:
+def test_a_pipelines_own_code_never_runs(preset_file: Write, tmp_path: Path, pipeline, index) -> None:
     changed(pipeline / "model_index.json", **index)
     changed(pipeline / "scheduler" / "scheduler_config.json", _class_name=["scheduler", "MyPipe"])
     ppap("download", of_pipeline(preset_file, pipeline), "diffusion", cwd=tmp_path)
@@ -176,18 +168,13 @@ def test_a_pipelines_settings_are_data(
     preset_file: Write, tmp_path: Path, pipeline: Path, name: str, values, message: str
 ) -> None:
     changed(pipeline / name, **values)
-    assert message in one_line(
-        "download", of_pipeline(preset_file, pipeline), "diffusion", cwd=tmp_path
-    )
+    assert message in one_line("download", of_pipeline(preset_file, pipeline), "diffusion", cwd=tmp_path)
     assert not (tmp_path / "made").exists()
 
 
 def test_a_pipelines_weights_are_not_unpickled(preset_file, tmp_path: Path, pipeline: Path) -> None:
     (pipeline / "unet" / "diffusion_pytorch_model.safetensors").unlink()
-    torch.save(
-        {"conv_in.weight": Payload(tmp_path / "made")},
-        pipeline / "unet" / "diffusion_pytorch_model.bin",
-    )
+    torch.save({"conv_in.weight": Payload(tmp_path / "made")}, pipeline / "unet" / "diffusion_pytorch_model.bin")
     line = one_line("download", of_pipeline(preset_file, pipeline), "diffusion", cwd=tmp_path)
     assert "diffusion_pytorch_model.bin: " in line and not (tmp_path / "made").exists()
 
@@ -274,26 +261,20 @@ def test_user_names_nothing_of_the_standard_library_or_of_installed_packages(
         assert done.returncode == 2 and f"ppap: model 'user:{model}': there is no" in done.stderr
 
 
-def test_the_workflow_runs_no_function_of_the_standard_library(
-    user_preset: Write, tmp_path: Path
-) -> None:
+def test_the_workflow_runs_no_function_of_the_standard_library(user_preset: Write, tmp_path: Path) -> None:
     path = user_preset("os.system", guides__resnet__options={"command": f"touch {tmp_path}/made"})
     done = snakemake(tmp_path, "results/smoke/models/resnet.safetensors", preset=path)
     assert done.returncode and "model 'user:os.system': there is no os.py" in done.stderr
     assert not (tmp_path / "made").exists()
 
 
-def test_a_module_beside_the_preset_must_not_have_the_name_of_another(
-    user_preset: Write, tmp_path: Path
-) -> None:
+def test_a_module_beside_the_preset_must_not_have_the_name_of_another(user_preset: Write, tmp_path: Path) -> None:
     (tmp_path / "os.py").write_text("def build(): pass\n")
     line = one_line("pretrain", user_preset("os.build"), "resnet", cwd=tmp_path)
     assert "os.py has the name of another module; rename it" in line
 
 
-def test_modules_of_the_users_own_lie_beside_the_preset_or_where_it_says(
-    user_preset: Write, tmp_path: Path
-) -> None:
+def test_modules_of_the_users_own_lie_beside_the_preset_or_where_it_says(user_preset: Write, tmp_path: Path) -> None:
     package = tmp_path / "elsewhere" / "strange_package"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()

@@ -11,9 +11,7 @@ import pytest
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "ppap"
-TREES = {
-    path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))
-}
+TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
 
 # From the lowest to the highest: a module imports from its own folder and from lower ones.
 FOLDERS = (
@@ -44,11 +42,7 @@ def imports(tree: ast.AST) -> Iterator[str]:
 
 def run_time(tree: ast.Module) -> ast.Module:
     """A module without what only type checkers see."""
-    seen = [
-        n
-        for n in tree.body
-        if not (isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test))
-    ]
+    seen = [n for n in tree.body if not (isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test))]
     return ast.Module(seen, [])
 
 
@@ -64,9 +58,7 @@ def imported_modules(tree: ast.Module) -> set[str]:
 
 
 def test_every_folder_has_its_place() -> None:
-    found = {
-        path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"
-    }
+    found = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert found == set(FOLDERS)
 
 

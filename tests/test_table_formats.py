@@ -58,9 +58,7 @@ def test_html_has_the_cells_title_and_note_of_the_markdown(readable: pd.DataFram
 def test_the_note_says_which_values_can_be_compared_with_print() -> None:
     notes = {name: tables.note(about(presets.load(ROOT / "config" / f"{name}.yaml"), "main"), (), True)
              for name in ("digits", "cifar10", "imagenet256")}  # fmt: skip
-    other = {
-        name: "another data set and another feature extractor" in n for name, n in notes.items()
-    }
+    other = {name: "another data set and another feature extractor" in n for name, n in notes.items()}
     assert other == {"digits": True, "cifar10": True, "imagenet256": False}
     assert all("on ImageNet 256x256" in text for text in notes.values())
 

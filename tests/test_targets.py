@@ -177,9 +177,7 @@ def test_depth_of_another_resolution_is_averaged(preset: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
 @pytest.mark.parametrize("guide", ["depth", "segmentation"])
-def test_a_picture_in_colour_is_looked_at_by_the_guide(
-    preset: Path, guide: str, suffix: str
-) -> None:
+def test_a_picture_in_colour_is_looked_at_by_the_guide(preset: Path, guide: str, suffix: str) -> None:
     pixels = shapes.draw(3, SIZE, seed=5).images
     for i, picture in enumerate(pixels):
         put(preset, f"{i}.{suffix}", Image.fromarray(picture))
@@ -302,9 +300,7 @@ HOLE = np.where(RAMP == 7, np.nan, RAMP).astype(np.float32)
         ("segmentation", "a.npy", HOLE, "has numbers that are not finite"),
     ],
 )  # fmt: skip
-def test_a_file_that_is_no_target_is_one_line(
-    preset: Path, guide: str, name: str, content: Any, message: str
-) -> None:
+def test_a_file_that_is_no_target_is_one_line(preset: Path, guide: str, name: str, content: Any, message: str) -> None:
     if isinstance(content, np.generic):
         content = np.asarray(content)
     if content is not None:
@@ -337,9 +333,7 @@ def test_a_folder_that_is_empty_or_missing_or_a_file_is_named(preset: Path) -> N
     folder.rmdir()
     assert "shown: no such folder (guides.depth.targets.folder)" in refused(preset, "depth")
     done = ppap("config", "check", preset, "--files", cwd=preset.parent, check=False)
-    assert (
-        done.returncode == 2 and "guides.depth.targets.folder: shown: is not there" in done.stderr
-    )
+    assert done.returncode == 2 and "guides.depth.targets.folder: shown: is not there" in done.stderr
     folder.write_text("")
     assert "shown: no such folder" in refused(preset, "depth")
 
@@ -357,10 +351,7 @@ def test_targets_that_are_classes_have_no_file(preset: Path) -> None:
 def test_a_file_of_targets_that_was_damaged_is_refused_where_it_is_read(tmp_path: Path) -> None:
     layout = Layout(presets.load(SMOKE_TASKS), tmp_path / "results")
     about = {"guide": "depth"}
-    good = {
-        TARGET: torch.rand(4, SIZE, SIZE),
-        PICTURE: torch.zeros(4, SIZE, SIZE, 3, dtype=torch.uint8),
-    }
+    good = {TARGET: torch.rand(4, SIZE, SIZE), PICTURE: torch.zeros(4, SIZE, SIZE, 3, dtype=torch.uint8)}
     for change, message in (
         ({TARGET: good[TARGET] * torch.nan}, "target is not finite"),
         ({TARGET: torch.rand(4, 8, 8)}, "target is (4, 8, 8), not (4, 16, 16)"),
@@ -368,16 +359,7 @@ def test_a_file_of_targets_that_was_damaged_is_refused_where_it_is_read(tmp_path
         ({"more": good[TARGET].clone()}, "has an unknown more"),
     ):  # fmt: skip
         files.write_tensors(layout.shown("depth"), good | change, about)
-        done = ppap(
-            "--results",
-            layout.results,
-            "sample",
-            SMOKE_TASKS,
-            "ddim25",
-            "depth",
-            "real",
-            check=False,
-        )
+        done = ppap("--results", layout.results, "sample", SMOKE_TASKS, "ddim25", "depth", "real", check=False)
         assert done.returncode == 2 and "depth/targets.safetensors: " in done.stderr
         assert message in done.stderr and len(done.stderr.splitlines()) == 1
     files.write_tensors(layout.shown("depth"), good, {"guide": "other"})
@@ -394,9 +376,7 @@ def test_a_sample_does_not_depend_on_its_batch(preset: Path, guide: str) -> None
         put(preset, f"{i}.npy", array)
     read(preset, guide)
     layout = opened(preset)
-    files.write_tensors(
-        layout.model("diffusion"), models.new_diffusion(layout).state_dict(), {"model": "diffusion"}
-    )
+    files.write_tensors(layout.model("diffusion"), models.new_diffusion(layout).state_dict(), {"model": "diffusion"})
     found = []
     for size in (24, 7):
         plain = yaml.safe_load(preset.read_text())
@@ -568,10 +548,7 @@ def test_labels_that_are_not_there_cannot_teach_a_task() -> None:
         plain["tables"]["main"][0]["methods"].append("multi_experts_5")
 
     said = broken(SMOKE, change)
-    assert (
-        "methods.multi_experts_5.supervision: images of kind digits say nothing of depth (vit)"
-        in said
-    )
+    assert "methods.multi_experts_5.supervision: images of kind digits say nothing of depth (vit)" in said
 
 
 def test_judges_are_optional_and_found_by_their_task() -> None:

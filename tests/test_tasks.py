@@ -21,9 +21,7 @@ from ppap.guides.tasks.segmentation import VOID
 from ppap.guides.tasks.task import Task
 
 SIZE, CLASSES, SEGMENTS, BATCH = 6, 4, 5, 3
-DATA = DatasetConfig(
-    kind="shapes", pictures=10, image_size=SIZE, channels=3, classes=CLASSES, segments=SEGMENTS
-)
+DATA = DatasetConfig(kind="shapes", pictures=10, image_size=SIZE, channels=3, classes=CLASSES, segments=SEGMENTS)
 NAMES = list(TASKS)
 SEEDS = st.integers(0, 2**31)
 
@@ -66,9 +64,7 @@ def functions(task: Task) -> dict[str, Callable[[Tensor], Tensor]]:
     }
     for reduction in ("sum", "reference"):
         taught = ExpertsConfig(tau=0.5, reduction=reduction)
-        found[reduction] = lambda answers, taught=taught: task.distillation(
-            answers, teacher, taught
-        )
+        found[reduction] = lambda answers, taught=taught: task.distillation(answers, teacher, taught)
     return found
 
 
@@ -190,13 +186,9 @@ def test_the_class_rate_is_the_share_of_samples_whose_class_is_seen(seed: int) -
 # -- depth -----------------------------------------------------------------------------------------
 
 
-@given(
-    SEEDS, st.floats(0.01, 1000), st.floats(-100, 100), st.floats(0.01, 1000), st.floats(-100, 100)
-)
+@given(SEEDS, st.floats(0.01, 1000), st.floats(-100, 100), st.floats(0.01, 1000), st.floats(-100, 100))
 @settings(deadline=None, max_examples=50)
-def test_depth_is_wanted_up_to_scale_and_shift(
-    seed: int, a: float, b: float, c: float, d: float
-) -> None:
+def test_depth_is_wanted_up_to_scale_and_shift(seed: int, a: float, b: float, c: float, d: float) -> None:
     answers, targets = answers_of(DEPTH, seed), answers_of(DEPTH, seed + 1)
     wanted = DEPTH.objective(targets)(answers)
     found = DEPTH.objective(c * targets + d)(a * answers + b)
@@ -269,9 +261,7 @@ def test_depth_the_wrong_way_round_is_no_better_than_none() -> None:
     upside_down, flat = -targets, torch.zeros_like(targets)
     wrong, none = (DEPTH.statistics(x, targets)["abs_rel"] for x in (upside_down, flat))
     torch.testing.assert_close(wrong, none)
-    assert DEPTH.statistics(upside_down, targets)["spearman"].tolist() == pytest.approx(
-        [-1] * BATCH
-    )
+    assert DEPTH.statistics(upside_down, targets)["spearman"].tolist() == pytest.approx([-1] * BATCH)
 
 
 # -- segmentation ----------------------------------------------------------------------------------
@@ -281,12 +271,7 @@ def test_the_objective_of_labels_is_the_sum_of_their_log_probabilities() -> None
     answers, targets = answers_of(LABELS), targets_of(LABELS)
     log_p = log_softmax(answers.numpy(), axis=1)
     wanted = [
-        sum(
-            log_p[i, targets[i, y, x], y, x]
-            for y in range(SIZE)
-            for x in range(SIZE)
-            if targets[i, y, x] != VOID
-        )
+        sum(log_p[i, targets[i, y, x], y, x] for y in range(SIZE) for x in range(SIZE) if targets[i, y, x] != VOID)
         for i in range(BATCH)
     ]
     assert LABELS.objective(targets)(answers).numpy() == pytest.approx(wanted)
@@ -313,10 +298,7 @@ def test_scores_of_labels_are_scikit_learns(seed: int, count: int) -> None:
     overlap = jaccard_score(wanted, seen, labels=there, average="macro", zero_division=0)
     assert found["miou"] == pytest.approx(overlap)
     assert found["pixel_accuracy"] == pytest.approx(accuracy_score(wanted, seen))
-    of_each = [
-        accuracy_score(t[m], a[m])
-        for t, a, m in zip(targets, answers.argmax(1), judged, strict=True)
-    ]
+    of_each = [accuracy_score(t[m], a[m]) for t, a, m in zip(targets, answers.argmax(1), judged, strict=True)]
     assert LABELS.belief(answers, targets).numpy() == pytest.approx(of_each)
 
 

@@ -19,14 +19,8 @@ from ppap.utils.errors import NumericalError
 
 def linear_job(tmp_path: Path, mark: str = "m") -> tuple[nn.Module, Training, TrainingRun]:
     torch.manual_seed(0)
-    training = Training(
-        steps=40, batch_size=8, learning_rate=1e-2, warmup=0.1, ema=0.9, checkpoint_every=7
-    )
-    return (
-        nn.Linear(4, 1),
-        training,
-        TrainingRun("linear", 5, Checkpoint(tmp_path / "linear.ckpt", mark)),
-    )
+    training = Training(steps=40, batch_size=8, learning_rate=1e-2, warmup=0.1, ema=0.9, checkpoint_every=7)
+    return (nn.Linear(4, 1), training, TrainingRun("linear", 5, Checkpoint(tmp_path / "linear.ckpt", mark)))
 
 
 def weights_of(network: nn.Module) -> list[torch.Tensor]:
@@ -99,9 +93,7 @@ def test_a_loss_that_is_not_finite_names_its_step_and_keeps_the_checkpoint(tmp_p
         count += 1
         return network(torch.randn(8, 4)).mean() * (float("nan") if count > 23 else 1)
 
-    with pytest.raises(
-        NumericalError, match=r"linear: the loss is not finite at step 23; .*linear.ckpt"
-    ):
+    with pytest.raises(NumericalError, match=r"linear: the loss is not finite at step 23; .*linear.ckpt"):
         train(network, loss, training, job)
     state = job.checkpoint.load()
     assert state is not None and state["step"] == 21
@@ -114,9 +106,7 @@ def test_distillation_losses_against_their_formulas() -> None:
     p, q = (teacher / 0.25).softmax(1), student.softmax(1)
     expected = (p * (p / q).log()).sum(1).mean()
     torch.testing.assert_close(classification.class_kl(student, teacher, 0.25), expected)
-    torch.testing.assert_close(
-        classification.class_kl(student, teacher, 0.25, "reference"), (p * (p / q).log()).mean()
-    )
+    torch.testing.assert_close(classification.class_kl(student, teacher, 0.25, "reference"), (p * (p / q).log()).mean())
     maps = torch.randn(2, 10, 3, 5), torch.randn(2, 10, 3, 5)
     per_pixel = classification.class_kl(*(m.permute(0, 2, 3, 1).reshape(-1, 10) for m in maps), 0.5)
     torch.testing.assert_close(segmentation.segmentation_kl(*maps, 0.5), per_pixel)

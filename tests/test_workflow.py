@@ -46,9 +46,7 @@ def test_the_smoke_preset_makes_every_table_and_figure(finished: Repository) -> 
     assert shares["single_noise_aware"] == 1 and shares["multi_experts_5"] == 2
     assert shares["ppap_5"] < 1
     names = {path.name for path in (root / "figures").glob("*.png")}
-    of_guides = {
-        f"{kind}_{guide}" for kind in ("samples", "gradients") for guide in ("resnet", "vit")
-    }
+    of_guides = {f"{kind}_{guide}" for kind in ("samples", "gradients") for guide in ("resnet", "vit")}
     figures = of_guides | {"metrics", "parameters", "confidence", "noisy_inputs"}
     assert names == {f"{name}.png" for name in figures}
     assert {path.stem for path in (root / "pdf").glob("*.pdf")} == figures
@@ -56,9 +54,7 @@ def test_the_smoke_preset_makes_every_table_and_figure(finished: Repository) -> 
 
 def test_jobs_leave_logs_benchmarks_and_no_checkpoints(finished: Repository) -> None:
     root = finished.results
-    assert len(list((root / "benchmarks").rglob("*.tsv"))) == len(
-        list((root / "logs").rglob("*.log"))
-    )
+    assert len(list((root / "benchmarks").rglob("*.tsv"))) == len(list((root / "logs").rglob("*.log")))
     assert not [path for path in (finished.where / "scratch").rglob("*") if path.is_file()]
     assert not list(root.rglob("*.part*"))
     status = json.loads(ppap("status", SMOKE, "--json", cwd=finished.where).stdout)["total"]
@@ -91,15 +87,11 @@ def test_the_plan_lists_the_jobs_that_ran_and_what_they_wrote(finished: Reposito
     assert 0 < plan["chain_hours"] < plan["total"]["hours"]
 
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="this machine has no Chromium")
-def test_the_report_opens_at_the_main_table_and_every_figure(
-    finished: Repository, tmp_path: Path
-) -> None:
+def test_the_report_opens_at_the_main_table_and_every_figure(finished: Repository, tmp_path: Path) -> None:
     finished.snakemake("--report", "results/smoke/report.html")
     report = (finished.results / "report.html").read_text()
     figures = {
@@ -142,9 +134,7 @@ def test_another_spelling_of_the_presets_path_makes_nothing_stale(finished: Repo
         ({"sampling__batch_size": 7, "runtime__device": "auto"}, None, "sample"),
     ],
 )
-def test_snakemake_goes_by_the_keys_that_jobs_declare(
-    untouched: Repository, preset_file, changes, rerun, kept
-) -> None:
+def test_snakemake_goes_by_the_keys_that_jobs_declare(untouched: Repository, preset_file, changes, rerun, kept) -> None:
     """Which keys those are: tests/test_staleness.py."""
     (untouched.where / "config" / "smoke.yaml").write_text(preset_file(**changes).read_text())
     done = untouched.snakemake("--dry-run")

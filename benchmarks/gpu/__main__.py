@@ -20,9 +20,7 @@ MEASURED = Path(__file__).parent / "measured.md"
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="config/imagenet256.yaml")
     parser.add_argument("--minutes", type=float, default=8, help="after which all ends")
     parser.add_argument("--batch", type=int, default=16, help="images; half by the x0-gradient")

@@ -18,14 +18,10 @@ _MARKUP = re.compile(r"([\\*|_])")
 def restructured(line: str) -> str:
     """A line with its code as literals; all else that reStructuredText would read as markup is plain text."""
     parts = _CODE.split(line)
-    return "".join(
-        f"`{part}`" if _CODE.fullmatch(part) else _MARKUP.sub(r"\\\1", part) for part in parts
-    )
+    return "".join(f"`{part}`" if _CODE.fullmatch(part) else _MARKUP.sub(r"\\\1", part) for part in parts)
 
 
-def process(
-    app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
-) -> None:
+def process(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
     lines[:] = map(restructured, [*lines, *fields_of(obj)])
 
 
@@ -37,9 +33,7 @@ def fields_of(obj: object) -> list[str]:
     return ["", *(f"- `{name}`: {text}" for name, text in said.items() if text), ""]
 
 
-def skip(
-    app: Sphinx, what: str, name: str, obj: object, default: bool, options: object
-) -> bool | None:
+def skip(app: Sphinx, what: str, name: str, obj: object, default: bool, options: object) -> bool | None:
     """Leave out what says nothing of its own: fields of a NamedTuple without a docstring, settings of pydantic."""
     silent = (obj.__doc__ or "").startswith("Alias for field number") or name == "model_config"
     return True if silent else None

@@ -54,10 +54,7 @@ class ShowFiles(SphinxTransform):
     default_priority = 500
 
     def apply(self, **kwargs: Any) -> None:
-        links = [
-            *self.document.findall(addnodes.download_reference),
-            *self.document.findall(addnodes.pending_xref),
-        ]
+        links = [*self.document.findall(addnodes.download_reference), *self.document.findall(addnodes.pending_xref)]
         for link in links:
             if link.get("reftype") == "myst" and not link.get("refdomain"):
                 self.lead(link)

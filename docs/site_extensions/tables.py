@@ -28,9 +28,7 @@ class MeasuredFirst(SphinxTransform):
             heads = [entry.astext() for entry in next(iter(table.findall(nodes.row)))]
             if len(heads) < _WIDE or _COSTS[0] not in heads:
                 continue
-            last = [
-                i for i, head in enumerate(heads) if head in _COSTS or head.endswith("in print")
-            ]
+            last = [i for i, head in enumerate(heads) if head in _COSTS or head.endswith("in print")]
             order = [i for i in range(len(heads)) if i not in last] + last
             for row in table.findall(nodes.row):
                 row.children = [row.children[i] for i in order]

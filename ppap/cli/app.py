@@ -34,12 +34,9 @@ app.command()(guide)
 def start(
     context: typer.Context,
     results: Annotated[Path, typer.Option(help="where results/PRESET lies")] = Path("results"),
-    scratch: Annotated[Path, typer.Option(help="where unfinished jobs keep checkpoints")] = Path(
-        "scratch"
-    ),
+    scratch: Annotated[Path, typer.Option(help="where unfinished jobs keep checkpoints")] = Path("scratch"),
     downloads: Annotated[
-        Path,
-        typer.Option(envvar="PPAP_DOWNLOADS", help="where downloaded files lie, for all presets"),
+        Path, typer.Option(envvar="PPAP_DOWNLOADS", help="where downloaded files lie, for all presets")
     ] = Path("downloads"),
 ) -> None:
     Started.step = context.invoked_subcommand or ""
@@ -51,18 +48,13 @@ def import_experts(
     preset: PresetName,
     guide: Guide,
     method: Method,
-    released: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="the authors' files (.ckpt)")
-    ],
+    released: Annotated[list[Path], typer.Argument(metavar="FILE...", help="the authors' files (.ckpt)")],
     ranges: Annotated[
-        list[str] | None,
-        typer.Option("--range", help="timesteps of each file in turn, as 0-200 (200 not included)"),
+        list[str] | None, typer.Option("--range", help="timesteps of each file in turn, as 0-200 (200 not included)")
     ] = None,
     network_input: Annotated[
         NetworkInput | None,
-        typer.Option(
-            "--input", help="what the networks see, if not what the authors' code fed them"
-        ),
+        typer.Option("--input", help="what the networks see, if not what the authors' code fed them"),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="replace trained experts")] = False,
 ) -> None:
@@ -77,9 +69,7 @@ def import_experts(
     layout = open_preset(preset)
     known(layout.preset, "guides", guide)
     known(layout.preset, "methods", method)
-    for path in write_released(
-        layout, guide, method, released, ranges or [], network_input, overwrite
-    ):
+    for path in write_released(layout, guide, method, released, ranges or [], network_input, overwrite):
         print(path)
 
 

@@ -17,25 +17,13 @@ if TYPE_CHECKING:
     from ppap.workflow.layout import Layout
 
 PresetName = Annotated[
-    str,
-    typer.Argument(
-        help="a name in config/, or the path of a preset file",
-        autocompletion=completion.preset_names,
-    ),
+    str, typer.Argument(help="a name in config/, or the path of a preset file", autocompletion=completion.preset_names)
 ]
 Guide = Annotated[
-    str,
-    typer.Argument(
-        help="a key of `guides`; `unguided` with method none",
-        autocompletion=completion.guided_names,
-    ),
+    str, typer.Argument(help="a key of `guides`; `unguided` with method none", autocompletion=completion.guided_names)
 ]
-Sampler = Annotated[
-    str, typer.Argument(help="a key of `samplers`", autocompletion=completion.sampler_names)
-]
-Method = Annotated[
-    str, typer.Argument(help="a key of `methods`", autocompletion=completion.method_names)
-]
+Sampler = Annotated[str, typer.Argument(help="a key of `samplers`", autocompletion=completion.sampler_names)]
+Method = Annotated[str, typer.Argument(help="a key of `methods`", autocompletion=completion.method_names)]
 ShardIndex = Annotated[int, typer.Option(min=0, help="which shard, counted from 0")]
 AsJson = Annotated[bool, typer.Option("--json", help="for programs")]
 

@@ -10,9 +10,7 @@ import typer
 from ppap.cli.arguments import PresetName, open_preset
 from ppap.utils.errors import DataError
 
-config_app = typer.Typer(
-    help="Show or check a preset, or print its JSON schema.", no_args_is_help=True
-)
+config_app = typer.Typer(help="Show or check a preset, or print its JSON schema.", no_args_is_help=True)
 
 
 @config_app.command()
@@ -27,9 +25,7 @@ def show(preset: PresetName) -> None:
 @config_app.command()
 def check(
     preset: PresetName,
-    files: Annotated[
-        bool, typer.Option(help="also that the files and folders it names by path are there")
-    ] = False,
+    files: Annotated[bool, typer.Option(help="also that the files and folders it names by path are there")] = False,
 ) -> None:
     """Check a preset in full; exit code 2 and one line for each thing that is wrong.
 

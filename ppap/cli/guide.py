@@ -30,9 +30,7 @@ def guide(
     guides: Annotated[
         list[str],
         typer.Option(
-            "--guide",
-            help="a key of `guides`; several times: all at once",
-            autocompletion=completion.guide_names,
+            "--guide", help="a key of `guides`; several times: all at once", autocompletion=completion.guide_names
         ),
     ],
     targets: Annotated[
@@ -45,26 +43,18 @@ def guide(
     ],
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="images")] = 8,
     scales: Annotated[
-        list[float] | None,
-        typer.Option("--scale", min=0, help="of each guide in turn; the preset's if left out"),
+        list[float] | None, typer.Option("--scale", min=0, help="of each guide in turn; the preset's if left out")
     ] = None,
     method: Annotated[
         str,
         typer.Option(
-            help="a key of `methods`; experts without labels if left out",
-            autocompletion=completion.method_names,
+            help="a key of `methods`; experts without labels if left out", autocompletion=completion.method_names
         ),
     ] = "",
     sampler: Annotated[
-        str,
-        typer.Option(
-            help="a key of `samplers`; the figures' if left out",
-            autocompletion=completion.sampler_names,
-        ),
+        str, typer.Option(help="a key of `samplers`; the figures' if left out", autocompletion=completion.sampler_names)
     ] = "",
-    prompt: Annotated[
-        str | None, typer.Option(help="for GLIDE, in place of the preset's prompt")
-    ] = None,
+    prompt: Annotated[str | None, typer.Option(help="for GLIDE, in place of the preset's prompt")] = None,
     seed: Annotated[int, typer.Option(min=0, help="of the noise")] = 0,
     out: Annotated[Path, typer.Option(help="the sheet's file")] = Path("sheet.png"),
 ) -> None:
@@ -89,9 +79,7 @@ def guide(
     if not _guides(chosen, method):
         raise ConfigError(f"methods.{method}: does not guide")
     paired = _paired(guides, targets, scales or [])
-    wanted = [
-        _wanted(layout, Run(sampler, name, method), text, scale) for name, text, scale in paired
-    ]
+    wanted = [_wanted(layout, Run(sampler, name, method), text, scale) for name, text, scale in paired]
     images = _drawn(layout, [goal for goal, _ in wanted], count, sampler, method, seed)
     write_sheet(out, [asked for _, asked in wanted], images)
     print(out)
@@ -130,9 +118,7 @@ def _wanted(layout: Layout, run: Run, text: str, scale: float | None) -> tuple[G
     return goal, Asked(title, goal.task, target[0], None if picture is None else picture[0].numpy())
 
 
-def _drawn(
-    layout: Layout, goals: list[Goal], count: int, sampler: str, method: str, seed: int
-) -> NDArray[np.uint8]:
+def _drawn(layout: Layout, goals: list[Goal], count: int, sampler: str, method: str, seed: int) -> NDArray[np.uint8]:
     """Draw images that are guided to all goals at once, finished ones of a cascade: uint8 (count, H, W, C)."""
     from ppap.diffusion.sampling import sample, upsample
     from ppap.workflow.networks import load_model, load_second_stage
@@ -156,14 +142,10 @@ def _drawn(
         return upsample(second, images, seeds, **how, batch_size=spec.batch_size)
 
 
-def _paired(
-    guides: list[str], targets: list[str], scales: list[float]
-) -> list[tuple[str, str, float | None]]:
+def _paired(guides: list[str], targets: list[str], scales: list[float]) -> list[tuple[str, str, float | None]]:
     """Pair each guide with its target and scale; ConfigError unless each has a target, and a scale if any has one."""
     if len(targets) != len(guides):
-        raise ConfigError(
-            f"--target: {len(targets)} targets for {len(guides)} guides; one for each"
-        )
+        raise ConfigError(f"--target: {len(targets)} targets for {len(guides)} guides; one for each")
     if scales and len(scales) != len(guides):
         raise ConfigError(f"--scale: {len(scales)} scales for {len(guides)} guides; one for each")
     each: list[float | None] = [*scales] or [None] * len(guides)

@@ -39,10 +39,7 @@ def publish(preset: PresetName) -> None:
         made=[path for job in jobs for path in job.outputs(layout)],
         root=layout.root,
         runs={run: layout.metrics(run.sampler, run.guide) for run in all_runs(layout.preset)},
-        tables={
-            layout.table(name, "json"): table_rows.table(layout, name)
-            for name in layout.preset.tables
-        },
+        tables={layout.table(name, "json"): table_rows.table(layout, name) for name in layout.preset.tables},
     )
     print("\n".join(map(str, changed)) if changed else f"{publishing.PUBLISHED}: nothing to renew")
 
@@ -63,12 +60,8 @@ def compare(
         ),
     ] = "",
     shown_as: Annotated[Format, typer.Option("--format")] = Format.text,
-    strict: Annotated[
-        bool, typer.Option(help="exit code 1 if a row differs, or is missing on one side")
-    ] = False,
-    if_published: Annotated[
-        bool, typer.Option(help="say nothing where nothing is published to compare with")
-    ] = False,
+    strict: Annotated[bool, typer.Option(help="exit code 1 if a row differs, or is missing on one side")] = False,
+    if_published: Annotated[bool, typer.Option(help="say nothing where nothing is published to compare with")] = False,
 ) -> None:
     """Compare two sets of results, row by row, in units of the spread of both.
 
@@ -90,11 +83,7 @@ def compare(
     else:
         raise DataError(f"{published}: nothing is published of {first}; name a second one")
     comparison = comparing.compare(comparing.read(folder), other)
-    show = {
-        Format.text: formats.as_text,
-        Format.json: formats.as_json,
-        Format.markdown: formats.as_markdown,
-    }
+    show = {Format.text: formats.as_text, Format.json: formats.as_json, Format.markdown: formats.as_markdown}
     print(show[shown_as](comparison))
     if strict and not comparison.agrees:
         raise typer.Exit(1)

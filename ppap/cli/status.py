@@ -12,9 +12,7 @@ from ppap.cli.arguments import AsJson, PresetName, open_preset
 
 def plan(
     preset: PresetName,
-    gpu: Annotated[
-        str, typer.Option(help="V100, A100, H100, H200, RTX 3090, RTX 4090, L40S")
-    ] = "A100",
+    gpu: Annotated[str, typer.Option(help="V100, A100, H100, H200, RTX 3090, RTX 4090, L40S")] = "A100",
     efficiency: Annotated[
         float, typer.Option(min=0.01, max=1, help="share of the GPU's peak rate that is reached")
     ] = 0.35,

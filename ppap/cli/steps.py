@@ -7,15 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ppap.cli import completion
-from ppap.cli.arguments import (
-    Guide,
-    Method,
-    PresetName,
-    Sampler,
-    ShardIndex,
-    TableName,
-    open_preset,
-)
+from ppap.cli.arguments import Guide, Method, PresetName, Sampler, ShardIndex, TableName, open_preset
 from ppap.utils.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,10 +20,7 @@ _SECTIONS = {"guide": "guides", "method": "methods", "sampler": "samplers"}
 def download(
     preset: PresetName,
     name: Annotated[
-        str,
-        typer.Argument(
-            help="diffusion, evaluator, classifier, reference, dataset, or a key of `guides`"
-        ),
+        str, typer.Argument(help="diffusion, evaluator, classifier, reference, dataset, or a key of `guides`")
     ],
 ) -> None:
     """Download what the preset takes from elsewhere (weights, reference images), and check it.
@@ -44,8 +33,7 @@ def download(
 
 
 def pretrain(
-    preset: PresetName,
-    model: Annotated[str, typer.Argument(help="diffusion, evaluator, or a key of `guides`")],
+    preset: PresetName, model: Annotated[str, typer.Argument(help="diffusion, evaluator, or a key of `guides`")]
 ) -> None:
     """Train the diffusion model, the evaluator or an off-the-shelf guide on real images.
 
@@ -111,16 +99,12 @@ def train_expert(
     _run("train_expert", preset, guide=guide, method=method, expert=expert)
 
 
-def sample(
-    preset: PresetName, sampler: Sampler, guide: Guide, method: Method, shard: ShardIndex = 0
-) -> None:
+def sample(preset: PresetName, sampler: Sampler, guide: Guide, method: Method, shard: ShardIndex = 0) -> None:
     """Draw one shard of guided samples (uint8 pixels). Resumes from its checkpoint."""
     _run("sample", preset, sampler=sampler, guide=guide, method=method, shard=shard)
 
 
-def upsample_samples(
-    preset: PresetName, sampler: Sampler, guide: Guide, method: Method, shard: ShardIndex = 0
-) -> None:
+def upsample_samples(preset: PresetName, sampler: Sampler, guide: Guide, method: Method, shard: ShardIndex = 0) -> None:
     """Draw one shard of guided samples larger, by the second stage of a cascade (uint8 pixels)."""
     _run("upsample_samples", preset, sampler=sampler, guide=guide, method=method, shard=shard)
 
@@ -137,8 +121,7 @@ def features(
     methods: Annotated[
         list[str] | None,
         typer.Argument(
-            help="keys of `methods`; all of the tables' if left out",
-            autocompletion=completion.method_names,
+            help="keys of `methods`; all of the tables' if left out", autocompletion=completion.method_names
         ),
     ] = None,
 ) -> None:
@@ -163,8 +146,7 @@ def metrics(preset: PresetName, sampler: Sampler, guide: Guide) -> None:
 def table(
     preset: PresetName,
     name: Annotated[
-        TableName,
-        typer.Argument(help="which of the paper's tables", autocompletion=completion.table_names),
+        TableName, typer.Argument(help="which of the paper's tables", autocompletion=completion.table_names)
     ],
 ) -> None:
     """Rebuild one of the paper's tables: CSV, Markdown, LaTeX, HTML and JSON, beside the printed values."""
@@ -173,9 +155,7 @@ def table(
 
 def figure(
     preset: PresetName,
-    name: Annotated[
-        str, typer.Argument(help="samples_GUIDE, metrics, confidence, gradients or scales")
-    ],
+    name: Annotated[str, typer.Argument(help="samples_GUIDE, metrics, confidence, gradients or scales")],
 ) -> None:
     """Draw one of the figures."""
     _run("figure", preset, figure=name)
@@ -200,9 +180,7 @@ def _run(rule: str, preset_name: str, **named: Any) -> None:
         wanted = named["supervision"], named["trainable"]
         shared = [m for m in preset.methods.values() if runs.has_warm_start(preset, m)]
         if wanted not in {(m.supervision, m.trainable) for m in shared}:
-            raise ConfigError(
-                f"methods: no method has a shared start of {wanted[1]}, taught by {wanted[0]}"
-            )
+            raise ConfigError(f"methods: no method has a shared start of {wanted[1]}, taught by {wanted[0]}")
     step = next(step for step in STEPS if step.rule() == rule)
     step.of(layout, **named).run(layout)
 
@@ -227,9 +205,7 @@ def _chosen_runs(preset: Preset, sampler: str, guide: str, methods: list[str]) -
     named = [_run_of(preset, sampler, guide, method) for method in dict.fromkeys(methods)]
     chosen = named or list(runs.group(preset, sampler, guide))
     if not chosen:
-        raise ConfigError(
-            f"preset {preset.name} has no runs with sampler '{sampler}' and guide '{guide}'"
-        )
+        raise ConfigError(f"preset {preset.name} has no runs with sampler '{sampler}' and guide '{guide}'")
     if len({run.guide for run in chosen}) > 1:
         alone = next(run.method for run in chosen if run.guide == UNGUIDED)
         raise ConfigError(f"{alone}: has no guide; give it alone, not with methods of {guide}")

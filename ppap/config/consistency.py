@@ -91,8 +91,7 @@ def _timesteps(preset: Preset) -> Iterator[str]:
     for t in preset.figures.timesteps:
         if t >= diffusion.timesteps:
             yield (
-                f"figures.timesteps: there is no timestep {t}; the diffusion model has "
-                f"0 to {diffusion.timesteps - 1}"
+                f"figures.timesteps: there is no timestep {t}; the diffusion model has 0 to {diffusion.timesteps - 1}"
             )
 
 

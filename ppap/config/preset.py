@@ -33,16 +33,7 @@ from ppap.guides.tasks.task import Task
 from ppap.training.settings import Training
 from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError
-from ppap.utils.settings import (
-    CLASSIFICATION,
-    CLASSIFIER,
-    DIFFUSION,
-    EVALUATOR,
-    FREE,
-    Name,
-    Section,
-    Seed,
-)
+from ppap.utils.settings import CLASSIFICATION, CLASSIFIER, DIFFUSION, EVALUATOR, FREE, Name, Section, Seed
 
 FOLDER = "folder"
 """Where a preset's file lies, in the context of its validation; the working folder if it is not given."""
@@ -51,9 +42,7 @@ FOLDER = "folder"
 class Preset(Section):
     """A preset is everything that decides what is computed."""
 
-    preset: Name = Field(
-        json_schema_extra=FREE, description="its name: results lie in `results/PRESET/`"
-    )
+    preset: Name = Field(json_schema_extra=FREE, description="its name: results lie in `results/PRESET/`")
     modules: tuple[str, ...] = Field(
         (),
         json_schema_extra=FREE,
@@ -71,28 +60,18 @@ class Preset(Section):
     )
     dataset: DatasetConfig = Field(DatasetConfig(), description="real images")
     diffusion: DiffusionConfig = Field(description="the unconditional diffusion model")
-    guides: dict[Name, GuideConfig] = Field(
-        description="off-the-shelf models, by a name of your choice"
-    )
-    evaluator: EvaluatorConfig = Field(
-        description="the independent judge: of images as such, and of classes"
-    )
+    guides: dict[Name, GuideConfig] = Field(description="off-the-shelf models, by a name of your choice")
+    evaluator: EvaluatorConfig = Field(description="the independent judge: of images as such, and of classes")
     judges: dict[Name, JudgeConfig] = Field(
-        default_factory=dict,
-        description="independent networks that judge other tasks, by a name of your choice",
+        default_factory=dict, description="independent networks that judge other tasks, by a name of your choice"
     )
-    experts: ExpertsConfig = Field(
-        ExpertsConfig(), description="what all noise-aware experts share"
-    )
+    experts: ExpertsConfig = Field(ExpertsConfig(), description="what all noise-aware experts share")
     samplers: dict[Name, SamplerConfig] = Field(description="by a name of your choice")
     methods: dict[Name, MethodConfig] = Field(description="the rows of the grid, by name")
-    clean_images: CleanImagesConfig = Field(
-        description="what the diffusion model draws for the teachers"
-    )
+    clean_images: CleanImagesConfig = Field(description="what the diffusion model draws for the teachers")
     sampling: SamplingConfig = Field(description="how many samples a run has")
     tables: dict[
-        Literal["main", "capacity", "data_free", "scales"],
-        Annotated[tuple[Grid, ...], Field(min_length=1)],
+        Literal["main", "capacity", "data_free", "scales"], Annotated[tuple[Grid, ...], Field(min_length=1)]
     ] = Field(
         description="which rows each of the paper's tables has, a list of grids each; `main` must be there, and the paper "
         "does not have `scales`"
@@ -144,9 +123,7 @@ class Preset(Section):
         if glide is None:
             raise ConfigError(f"{self.name}: its diffusion model takes no prompt")
         told = glide.model_copy(update={"prompt": prompt})
-        return self.model_copy(
-            update={"diffusion": self.diffusion.model_copy(update={"glide": told})}
-        )
+        return self.model_copy(update={"diffusion": self.diffusion.model_copy(update={"glide": told})})
 
     def task_name(self, model: str) -> str:
         """The task of a guide or a judge; all other networks classify."""
@@ -196,9 +173,7 @@ class Preset(Section):
 
     def network(self, model: str) -> NetworkConfig | None:
         """A vision model of the preset: a guide, a judge, the evaluator, or the evaluator's classifier."""
-        return (
-            self.evaluator.networks.get(model) or self.judges.get(model) or self.guides.get(model)
-        )
+        return self.evaluator.networks.get(model) or self.judges.get(model) or self.guides.get(model)
 
     @property
     def networks(self) -> dict[str, NetworkConfig]:

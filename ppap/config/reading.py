@@ -83,9 +83,7 @@ def _described(error: ValidationError) -> list[str]:
 
 def _describe(error: Any) -> Iterator[str]:
     """Yield what is wrong, in one line; a message may have several."""
-    key = ".".join(
-        str(part) for part in error["loc"] if not str(part).startswith(TAG) and part != "[key]"
-    )
+    key = ".".join(str(part) for part in error["loc"] if not str(part).startswith(TAG) and part != "[key]")
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         message = "unknown key"
@@ -104,8 +102,5 @@ def find(preset: str) -> Path:
 
 def json_schema() -> str:
     """The JSON schema of a preset, as written to workflow/schemas/config.schema.json."""
-    schema = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **Preset.model_json_schema(),
-    }
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Preset.model_json_schema()}
     return json.dumps(schema, indent=2) + "\n"

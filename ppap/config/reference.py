@@ -39,9 +39,7 @@ def sections() -> dict[type[Section], list[str]]:
         if key not in known:
             known.append(key)
             for name, field in kind.model_fields.items():
-                below = f"{key}.{name}".lstrip(".") + (
-                    ".NAME" if name in _BY_NAME and not key else ""
-                )
+                below = f"{key}.{name}".lstrip(".") + (".NAME" if name in _BY_NAME and not key else "")
                 for part in _held(field.annotation):
                     visit(part, below)
 
@@ -89,9 +87,7 @@ def _keys() -> str:
             parts.append(f"It stands at {', '.join(f'`{key}`' for key in places[kind])}.")
         fields, base = kind.model_fields, _base(kind)
         if base is not None:
-            parts.append(
-                f"It has the keys of a [{titles[base].lower()}](#{titles[base].lower()}), and:"
-            )
+            parts.append(f"It has the keys of a [{titles[base].lower()}](#{titles[base].lower()}), and:")
             fields = {name: f for name, f in fields.items() if name not in base.model_fields}
         schema = definitions[kind.__name__]["properties"]
         rows = [_row(name, field, schema[name], links) for name, field in fields.items()]

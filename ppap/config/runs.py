@@ -15,9 +15,7 @@ def known(preset: Preset, kind: str, name: str) -> None:
     """ConfigError unless the preset has this guide, sampler, method or table."""
     names = getattr(preset, kind)
     if name not in names:
-        raise ConfigError(
-            f"{kind}: preset {preset.name} has no '{name}' (it has {', '.join(names)})"
-        )
+        raise ConfigError(f"{kind}: preset {preset.name} has no '{name}' (it has {', '.join(names)})")
 
 
 def table_runs(preset: Preset, table: str) -> list[Run]:

@@ -53,9 +53,7 @@ class DatasetKind:
         """Read all images, uint8 (N, H, W, C), of a downloaded data set from its file."""
         raise ConfigError(f"dataset.kind: images of kind {data.kind} are not read as a whole")
 
-    def batches(
-        self, data: DatasetConfig, batch_size: int, seed: int, device: torch.device
-    ) -> Batches:
+    def batches(self, data: DatasetConfig, batch_size: int, seed: int, device: torch.device) -> Batches:
         """Make random batches for training; DataError if the images cannot be read."""
         raise ConfigError(f"dataset.kind: images of kind {data.kind} are not read in batches")
 
@@ -82,18 +80,12 @@ class ImageFolder(DatasetKind):
     channels = 3
     reads = ("path", "image_size", "classes", "mirror")
 
-    def batches(
-        self, data: DatasetConfig, batch_size: int, seed: int, device: torch.device
-    ) -> Batches:
+    def batches(self, data: DatasetConfig, batch_size: int, seed: int, device: torch.device) -> Batches:
         try:
             listed = list_files(Path(data.path or ""), data.classes)
         except DataError as error:
-            raise DataError(
-                f"dataset.path: {error}; `supervised: false` leaves out the rows that need it"
-            ) from None
-        return TrainingBatches(
-            listed, data.image_size, batch_size, seed, data.mirror, device=device
-        )
+            raise DataError(f"dataset.path: {error}; `supervised: false` leaves out the rows that need it") from None
+        return TrainingBatches(listed, data.image_size, batch_size, seed, data.mirror, device=device)
 
 
 class Shapes(DatasetKind):
@@ -141,9 +133,7 @@ class Registered(DatasetKind):
         if tuple(images.shape[1:]) != wanted:
             raise ConfigError(f"dataset: its images are {tuple(images.shape[1:])}, not {wanted}")
         if int(labels.max()) >= data.classes:
-            raise ConfigError(
-                f"dataset.classes: {data.classes}, but there is a class {labels.max()}"
-            )
+            raise ConfigError(f"dataset.classes: {data.classes}, but there is a class {labels.max()}")
         return images.numpy(), {CLASSIFICATION: labels.numpy()}
 
 
@@ -175,12 +165,8 @@ class DatasetConfig(Section):
         "data set that torch-fidelity knows; `none`: no real images, where nothing is taught by labels or compared "
         "with them",
     )
-    path: str | None = Field(
-        None, json_schema_extra=FREE, description="of `image_folder`: the folder"
-    )
-    name: str | None = Field(
-        None, description="of `registered`: the data set's name, such as `cifar10-train`"
-    )
+    path: str | None = Field(None, json_schema_extra=FREE, description="of `image_folder`: the folder")
+    name: str | None = Field(None, description="of `registered`: the data set's name, such as `cifar10-train`")
     pictures: Annotated[int, Field(gt=0, le=1_000_000)] | None = Field(
         None, description="of `shapes`: how many are drawn, held-out ones included"
     )
@@ -190,18 +176,14 @@ class DatasetConfig(Section):
         10, description="number of classes: of a classifier, and of `sampling.classes`"
     )
     segments: Annotated[int, Field(gt=1, le=10_000)] | None = Field(
-        None,
-        description="number of labels of a label map, background (0) included; the task `segmentation` needs it",
+        None, description="number of labels of a label map, background (0) included; the task `segmentation` needs it"
     )
     holdout: Annotated[float, Field(ge=0.02, le=0.9)] = Field(
         0.2, description="share never trained on; off-the-shelf accuracy is measured there"
     )
-    mirror: bool = Field(
-        False, description="a mirror image keeps its class: teachers label both, experts see both"
-    )
+    mirror: bool = Field(False, description="a mirror image keeps its class: teachers label both, experts see both")
     class_names: tuple[str, ...] = Field(
-        (),
-        description="for figures, one for each class; left out: what the guide's library calls them, else numbers",
+        (), description="for figures, one for each class; left out: what the guide's library calls them, else numbers"
     )
 
     @property
@@ -221,13 +203,9 @@ class DatasetConfig(Section):
                 raise ValueError(f"`{key}` goes with kind: {kind}, only, and belongs to it")
         wanted = self.facts.channels or self.channels
         if self.channels != wanted:
-            raise ValueError(
-                f"channels: images of kind {self.kind} have {wanted}, not {self.channels}"
-            )
+            raise ValueError(f"channels: images of kind {self.kind} have {wanted}, not {self.channels}")
         if self.class_names and len(self.class_names) != self.classes:
-            raise ValueError(
-                f"class_names: {len(self.class_names)} names for {self.classes} classes"
-            )
+            raise ValueError(f"class_names: {len(self.class_names)} names for {self.classes} classes")
         return self
 
 
@@ -266,13 +244,9 @@ def load(data: DatasetConfig, split: Split, file: Path | None = None) -> RealIma
     order = np.random.default_rng(mix(Stream.SPLIT)).permutation(len(images))
     held = round(data.holdout * len(images))
     chosen = order[held:] if split == "train" else order[:held]
-    return RealImages(
-        images[chosen], {task: torch.from_numpy(truth[chosen]) for task, truth in truths.items()}
-    )
+    return RealImages(images[chosen], {task: torch.from_numpy(truth[chosen]) for task, truth in truths.items()})
 
 
-def training_batches(
-    data: DatasetConfig, batch_size: int, seed: int, device: torch.device
-) -> Batches:
+def training_batches(data: DatasetConfig, batch_size: int, seed: int, device: torch.device) -> Batches:
     """Make batches of a streamed data set's images, cropped at random; DataError if they cannot be read."""
     return data.facts.batches(data, batch_size, seed, device)

@@ -25,10 +25,7 @@ def folder_of(name: str, cache: Path, settings: Sequence[str], formats: Formats,
         for weights in formats:
             folder = Path(
                 snapshot_download(
-                    repository,
-                    revision=revision or None,
-                    cache_dir=cache,
-                    allow_patterns=[*settings, *weights],
+                    repository, revision=revision or None, cache_dir=cache, allow_patterns=[*settings, *weights]
                 )
             )
             if any((folder / file).is_file() for file in weights):

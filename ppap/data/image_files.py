@@ -26,10 +26,7 @@ def dataset() -> Spec:
 
 def reference_images() -> Spec:
     """Describe real images to compare with, and mean and covariance of their Inception features, if published."""
-    return {
-        IMAGES: TensorSpec(("uint8",), ("images", "height", "width", 3)),
-        **reference_statistics(),
-    }
+    return {IMAGES: TensorSpec(("uint8",), ("images", "height", "width", 3)), **reference_statistics()}
 
 
 def reference_statistics() -> Spec:

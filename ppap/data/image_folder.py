@@ -78,9 +78,7 @@ def pictures_under(folder: Path, others: Sequence[str] = ()) -> list[Path]:
     return sorted(_pictures(folder, others))
 
 
-def _pictures(
-    folder: Path, others: Sequence[str] = (), above: frozenset[Path] = frozenset()
-) -> Iterator[Path]:
+def _pictures(folder: Path, others: Sequence[str] = (), above: frozenset[Path] = frozenset()) -> Iterator[Path]:
     """Walk a folder and linked ones in it, but for links back `above`, hidden folders, and files such as `._a.png`."""
     from torchvision.datasets.folder import IMG_EXTENSIONS
 

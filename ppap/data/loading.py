@@ -56,9 +56,7 @@ def is_large(images: Images, batch_size: int) -> bool:
     return batch_size * images.take(torch.tensor([0])).nbytes >= LARGE
 
 
-def load(
-    read: Callable[[Any], Any], requests: Iterable[Any], device: torch.device, large: bool
-) -> Iterator[Any]:
+def load(read: Callable[[Any], Any], requests: Iterable[Any], device: torch.device, large: bool) -> Iterator[Any]:
     """Yield what `read` makes of each request, in order; in pinned memory if the device is a GPU.
 
     Tensors come from two worker processes if they are `large`, which read some requests ahead. No random numbers are

@@ -77,9 +77,7 @@ def read_archive(path: Path) -> dict[str, Tensor]:
     spec = {_ARCHIVED.get(name, name): wanted for name, wanted in reference_spec().items()}
     mine = {name: arrays[name] for name in spec if name in arrays}
     tensor_spec.check(path, mine, spec, _NO_REFERENCE)
-    statistics = {
-        name: torch.from_numpy(mine[name]).double() for name in (MU, SIGMA) if name in mine
-    }
+    statistics = {name: torch.from_numpy(mine[name]).double() for name in (MU, SIGMA) if name in mine}
     check_statistics(path, statistics, _NO_REFERENCE)
     return {IMAGES: torch.from_numpy(mine[_ARCHIVED[IMAGES]])} | statistics
 

@@ -61,8 +61,7 @@ class ReferenceConfig(Section):
     """The images that samples are compared with, for FID, precision and recall: one of the three keys."""
 
     archive: Download | None = Field(
-        None,
-        description="an .npz of ADM's evaluator: `arr_0`; its own `mu` and `sigma` are used if it has them",
+        None, description="an .npz of ADM's evaluator: `arr_0`; its own `mu` and `sigma` are used if it has them"
     )
     registered: str | None = Field(None, description="a data set that torch-fidelity knows by name")
     folder: str | None = Field(None, description="a folder of images, of any depth")

@@ -33,9 +33,7 @@ class ShardedImages:
     than `sizes` says.
     """
 
-    def __init__(
-        self, paths: Sequence[Path], sizes: Sequence[int], shape: tuple[int, int, int]
-    ) -> None:
+    def __init__(self, paths: Sequence[Path], sizes: Sequence[int], shape: tuple[int, int, int]) -> None:
         self.maps = [_mapped(*one, shape) for one in zip(paths, sizes, strict=True)]
         self.starts = np.cumsum([0, *sizes])
 
@@ -105,15 +103,11 @@ def _mapped(path: Path, size: int, shape: tuple[int, int, int]) -> NDArray[np.ui
     with files.readable(path):
         array: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
     if array.shape != (size, *shape) or array.dtype != np.uint8:
-        raise DataError(
-            f"{path}: holds {array.dtype} {array.shape}, expected uint8 {(size, *shape)}; {REMEDY}"
-        )
+        raise DataError(f"{path}: holds {array.dtype} {array.shape}, expected uint8 {(size, *shape)}; {REMEDY}")
     return array
 
 
-def _by_shard(
-    indices: Tensor, starts: NDArray[Any]
-) -> Iterator[tuple[int, NDArray[Any], NDArray[Any]]]:
+def _by_shard(indices: Tensor, starts: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any], NDArray[Any]]]:
     """Yield each shard that is asked for: its number, the places in the batch that want it, and its rows."""
     wanted = indices.cpu().numpy()
     shards = np.searchsorted(starts, wanted, side="right") - 1

@@ -32,11 +32,7 @@ class Denoiser:
     """A diffusion network on a (respaced) schedule: `denoiser(x_t, step)` for x_t (B, C, H, W)."""
 
     def __init__(
-        self,
-        network: Network,
-        schedule: Schedule,
-        variance: VarianceName,
-        predicts: PredictionName = "eps",
+        self, network: Network, schedule: Schedule, variance: VarianceName, predicts: PredictionName = "eps"
     ) -> None:
         self.network, self.schedule = network, schedule
         self.variance, self.predicts = variance, predicts

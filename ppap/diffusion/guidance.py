@@ -67,9 +67,7 @@ class Guidance(ABC):
         self.guide, self.objective, self.scale = guide, objective, scale
 
     @abstractmethod
-    def __call__(
-        self, denoiser: Denoiser, x: Tensor, step: int
-    ) -> tuple[Prediction, Tensor | None]: ...
+    def __call__(self, denoiser: Denoiser, x: Tensor, step: int) -> tuple[Prediction, Tensor | None]: ...
 
 
 FACTS = ("guided", "experts", "through_denoiser", "sees_x_t", "drawn")
@@ -80,9 +78,7 @@ class NoGuidance(Guidance):
 
     guided = False
 
-    def __init__(
-        self, guide: GuideAt | None = None, objective: Objective | None = None, scale: float = 0.0
-    ) -> None:
+    def __init__(self, guide: GuideAt | None = None, objective: Objective | None = None, scale: float = 0.0) -> None:
         """Take, and leave, what other kinds of guidance need."""
 
     def __call__(self, denoiser: Denoiser, x: Tensor, step: int) -> tuple[Prediction, None]:
@@ -156,9 +152,7 @@ def combined(goals: Sequence[Goal], targets: Sequence[Tensor]) -> tuple[GuideAt,
     return guide, objective, 1.0
 
 
-def guidance_towards(
-    kind: type[Guidance], goals: Sequence[Goal], targets: Sequence[Tensor]
-) -> GuidanceCall:
+def guidance_towards(kind: type[Guidance], goals: Sequence[Goal], targets: Sequence[Tensor]) -> GuidanceCall:
     """Guidance of this kind towards all goals, whose `targets` are those of a batch; without goals there is none."""
     if not kind.guided:
         return kind(None, _nothing, 0.0)  # type: ignore[arg-type]

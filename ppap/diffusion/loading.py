@@ -54,9 +54,7 @@ def load_adm(
     )
 
 
-def load_pipeline(
-    pipeline: str | Path | DiffusionPipeline, *, folder: str | Path = "downloads"
-) -> DiffusionModel:
+def load_pipeline(pipeline: str | Path | DiffusionPipeline, *, folder: str | Path = "downloads") -> DiffusionModel:
     """Load an unconditional pipeline of diffusers: by its name on the Hugging Face hub, its folder, or itself.
 
     Its betas, its prediction (eps, x0 or v) and its variance are those of its scheduler. A name is downloaded to
@@ -87,9 +85,7 @@ def _of_unet(network: UNet, scheduler: Any) -> DiffusionModel:
         raise ConfigError("the pipeline's U-Net asks for a class; only unconditional ones draw")
     channels, size = unet.in_channels, unet.sample_size
     height, width = (size, size) if isinstance(size, int) else size
-    fixed: VarianceName = (
-        "fixed_large" if "large" in str(about.get("variance_type")) else "fixed_small"
-    )
+    fixed: VarianceName = "fixed_large" if "large" in str(about.get("variance_type")) else "fixed_small"
     learned = unet.out_channels == 2 * channels
     return DiffusionModel(
         network,

@@ -30,7 +30,5 @@ def noise_ranges(schedule: Schedule, experts: int, allocation: Allocation) -> li
         bounds = [0, *inner, total]
     ranges = [range(low, high) for low, high in itertools.pairwise(bounds)]
     if not all(ranges):
-        raise ConfigError(
-            f"{experts} experts over {total} timesteps ({allocation}) leave one without any"
-        )
+        raise ConfigError(f"{experts} experts over {total} timesteps ({allocation}) leave one without any")
     return ranges

@@ -40,12 +40,7 @@ class Sampler(Protocol):
     """How much noise it adds; None: as it is told."""
 
     def __call__(
-        self,
-        denoiser: Denoiser,
-        guidance: GuidanceCall,
-        state: State,
-        noise: NoiseSource,
-        eta: float = ...,
+        self, denoiser: Denoiser, guidance: GuidanceCall, state: State, noise: NoiseSource, eta: float = ...
     ) -> Iterator[State]: ...
 
 
@@ -113,9 +108,7 @@ def respaced(schedule: Schedule, sampler: Sampler, steps: int) -> Schedule:
     total = schedule.train_timesteps
     kept = [int(t) for t in sampler.timesteps(total, steps)]
     if not kept or kept[0] < 0 or kept[-1] >= total or any(b <= a for a, b in pairwise(kept)):
-        raise ConfigError(
-            f"the sampler keeps {str(kept)[:100]}; increasing timesteps below {total} were expected"
-        )
+        raise ConfigError(f"the sampler keeps {str(kept)[:100]}; increasing timesteps below {total} were expected")
     return schedule.keeping(kept)
 
 
@@ -127,6 +120,4 @@ def _of_user(name: str, function: Any) -> Sampler:
     return with_facts(getattr(function, "timesteps", ddpm_timesteps), eta)(function)
 
 
-SAMPLERS: Registry[Sampler] = Registry(
-    "sampler", {"ddim": ddim, "ddpm": ddpm}, "function", _of_user
-)
+SAMPLERS: Registry[Sampler] = Registry("sampler", {"ddim": ddim, "ddpm": ddpm}, "function", _of_user)

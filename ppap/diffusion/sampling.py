@@ -164,9 +164,7 @@ def upsample(
     return work.drawn(size, begin, follow, second.device)
 
 
-def noise_state(
-    steps: int, seeds: Seeds, shape: tuple[int, int, int], device: torch.device
-) -> State:
+def noise_state(steps: int, seeds: Seeds, shape: tuple[int, int, int], device: torch.device) -> State:
     """Return x_T of each image, (len(seeds), *shape), with all steps left."""
     return State(steps, initial_noise(seeds, shape).to(device))
 
@@ -250,9 +248,7 @@ class _Batches:
         return len(done) * self.steps + (self.steps - state.steps_left if state else 0)
 
 
-def _resumed(
-    saved: dict[str, Any] | None, device: torch.device
-) -> tuple[list[Tensor], State | None]:
+def _resumed(saved: dict[str, Any] | None, device: torch.device) -> tuple[list[Tensor], State | None]:
     """The finished batches of a checkpoint, and the state of the one that was being drawn."""
     if saved is None:
         return [], None

@@ -35,9 +35,7 @@ def betas(name: ScheduleName, timesteps: int = 1000) -> Array:
         def alpha_bar(u: float) -> float:
             return math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
 
-        steps = [
-            1 - alpha_bar((i + 1) / timesteps) / alpha_bar(i / timesteps) for i in range(timesteps)
-        ]
+        steps = [1 - alpha_bar((i + 1) / timesteps) / alpha_bar(i / timesteps) for i in range(timesteps)]
         return np.minimum(np.array(steps), 0.999)
     raise ConfigError(f"unknown noise schedule '{name}' (known: linear, cosine)")
 

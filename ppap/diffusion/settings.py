@@ -21,12 +21,7 @@ from ppap.utils.settings import Section
 
 SOURCES: Registry[Source] = Registry(
     "source of the diffusion model",
-    {
-        "train": TrainedADM(),
-        "weights": PublishedADM(),
-        "pipeline": Pipeline(),
-        "glide": PublishedGLIDE(),
-    },
+    {"train": TrainedADM(), "weights": PublishedADM(), "pipeline": Pipeline(), "glide": PublishedGLIDE()},
 )
 
 
@@ -36,15 +31,10 @@ class DiffusionConfig(Section):
     architecture: ADMArchitecture | None = Field(
         None, description="the ADM U-Net's; a pipeline and GLIDE bring their own"
     )
-    noise_schedule: ScheduleName = Field(
-        "linear", description="how noise grows with t; GLIDE's is `cosine`"
-    )
-    timesteps: Annotated[int, Field(gt=0, le=10_000)] = Field(
-        1000, description="T of the training schedule"
-    )
+    noise_schedule: ScheduleName = Field("linear", description="how noise grows with t; GLIDE's is `cosine`")
+    timesteps: Annotated[int, Field(gt=0, le=10_000)] = Field(1000, description="T of the training schedule")
     variance: VarianceName = Field(
-        "learned_range",
-        description="of the reverse steps; `fixed_small` or `fixed_large` without `learn_sigma`",
+        "learned_range", description="of the reverse steps; `fixed_small` or `fixed_large` without `learn_sigma`"
     )
     predicts: PredictionName = Field(
         "eps",
@@ -52,9 +42,7 @@ class DiffusionConfig(Section):
         "`pipeline`; all others predict eps)",
     )
     train: Training | None = Field(None, description="how the workflow trains it")
-    weights: Download | None = Field(
-        None, description="a checkpoint in the public ADM format, float16 or float32"
-    )
+    weights: Download | None = Field(None, description="a checkpoint in the public ADM format, float16 or float32")
     pipeline: str | None = Field(
         None,
         description="a diffusers pipeline: a name on the Hugging Face hub (NAME, or NAME@REVISION), or a folder "
@@ -91,10 +79,7 @@ class DiffusionConfig(Section):
         if self.glide:
             return {
                 "glide.base_architecture": (self.glide.base_architecture, None),
-                "glide.upsampler_architecture": (
-                    self.glide.upsampler_architecture,
-                    self.glide.upsampling.image_size,
-                ),
+                "glide.upsampler_architecture": (self.glide.upsampler_architecture, self.glide.upsampling.image_size),
             }
         return {"architecture": (self.architecture, None)} if self.architecture else {}
 

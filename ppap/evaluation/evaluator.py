@@ -145,15 +145,10 @@ class Evaluator:
 
 def describe(count: int | str, features: int | str, logits: int | str) -> dict[str, TensorSpec]:
     """Describe features and logits of these widths; a name instead of a width stands for any."""
-    return {
-        FEATURES: TensorSpec(("float32",), (count, features)),
-        LOGITS: TensorSpec(("float32",), (count, logits)),
-    }
+    return {FEATURES: TensorSpec(("float32",), (count, features)), LOGITS: TensorSpec(("float32",), (count, logits))}
 
 
-def predicted(
-    count: int | str, classes: int | None, optional: bool = False
-) -> dict[str, TensorSpec]:
+def predicted(count: int | str, classes: int | None, optional: bool = False) -> dict[str, TensorSpec]:
     """Describe the classes that an evaluator predicts beside its logits."""
     return {PREDICTED: TensorSpec(("int64",), (count,), below=classes, optional=optional)}
 
@@ -161,9 +156,7 @@ def predicted(
 def check_answers(name: str, answers: Mapping[str, Tensor], spec: tensor_spec.Spec) -> None:
     """ConfigError, naming the evaluator, unless its answers are finite and as they are described."""
     problems = tensor_spec.differences(answers, spec) or [
-        f"{part} is not finite"
-        for part, value in answers.items()
-        if not value.is_meta and not value.isfinite().all()
+        f"{part} is not finite" for part, value in answers.items() if not value.is_meta and not value.isfinite().all()
     ]
     if problems:
         raise ConfigError(

@@ -11,9 +11,7 @@ from ppap.utils.progress import Bar
 
 
 @torch.inference_mode()
-def features_of(
-    images: Images, extract: Extractor, batch_size: int, device: torch.device
-) -> dict[str, Tensor]:
+def features_of(images: Images, extract: Extractor, batch_size: int, device: torch.device) -> dict[str, Tensor]:
     """Extract the evaluator's answers on images, uint8 (N, H, W, C), batch by batch: (N, ...) each, on the CPU.
 
     These are `features` (N, D) and `logits` (N, K), and with some evaluators `predicted` (N,), see Extractor.

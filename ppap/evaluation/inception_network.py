@@ -18,9 +18,7 @@ _NAME, _LAYERS = "inception-v3-compat", ["2048", "logits_unbiased"]
 def new_inception(weights: dict[str, Tensor], source: object) -> FeatureExtractorInceptionV3:
     """The network with its weights; DataError, naming their source, if they are others."""
     _check_inception(weights, source)
-    return FeatureExtractorInceptionV3(
-        _NAME, _LAYERS, feature_extractor_weights_path=_saved(weights)
-    )
+    return FeatureExtractorInceptionV3(_NAME, _LAYERS, feature_extractor_weights_path=_saved(weights))
 
 
 def inception_weights(path: Path) -> dict[str, Tensor]:

@@ -14,9 +14,7 @@ from torch_fidelity.metric_prc import prc_features_to_metric
 from ppap.utils.tensor_names import FEATURES, LOGITS, MU, SIGMA
 
 
-def metrics_of(
-    samples: Mapping[str, Tensor], reference: Mapping[str, Tensor], neighbours: int
-) -> dict[str, float]:
+def metrics_of(samples: Mapping[str, Tensor], reference: Mapping[str, Tensor], neighbours: int) -> dict[str, float]:
     """Compute FID, Inception Score, precision and recall of one set of samples.
 
     Both hold features (N, D); samples also logits (N, K); the reference may hold `mu` (D,) and `sigma` (D, D) to
@@ -26,9 +24,7 @@ def metrics_of(
         samples[FEATURES], reference[FEATURES], prc_neighborhood=neighbours,
         prc_batch_size=10_000, save_cpu_ram=len(samples[FEATURES]) > 20_000, verbose=False,
     )  # fmt: skip
-    isc = isc_features_to_metric(
-        samples[LOGITS], splits=max(1, len(samples[LOGITS]) // 5000), shuffle=False
-    )
+    isc = isc_features_to_metric(samples[LOGITS], splits=max(1, len(samples[LOGITS]) // 5000), shuffle=False)
     statistics = [_statistics(part) for part in (samples, reference)]
     return {
         "fid": fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"],
@@ -39,9 +35,7 @@ def metrics_of(
 
 
 def over_seeds(
-    parts: Mapping[str, Tensor],
-    samples: int,
-    values_of: Callable[[dict[str, Tensor]], dict[str, float]],
+    parts: Mapping[str, Tensor], samples: int, values_of: Callable[[dict[str, Tensor]], dict[str, float]]
 ) -> dict[str, dict[str, Any]]:
     """Compute values of every sampling seed's part, `samples` entries of each tensor in turn, and summarise them."""
     split = {name: part.split(samples) for name, part in parts.items()}

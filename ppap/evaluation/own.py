@@ -13,15 +13,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 from torch import Tensor, nn
 
 from ppap.data.settings import ReferenceConfig
-from ppap.evaluation.evaluator import (
-    COMPARED,
-    NEIGHBOURS,
-    Evaluator,
-    Extractor,
-    check_answers,
-    describe,
-    predicted,
-)
+from ppap.evaluation.evaluator import COMPARED, NEIGHBOURS, Evaluator, Extractor, check_answers, describe, predicted
 from ppap.utils import files, user_code
 from ppap.utils.device import Runtime, device_of
 from ppap.utils.errors import ConfigError
@@ -40,9 +32,7 @@ class UserEvaluator(Evaluator, Section):
     """The evaluator `kind: user:MODULE.CLASS`: [your own class](../docs/extending.md), which gives features and logits."""
 
     kind: Annotated[
-        str,
-        AfterValidator(_named_rightly),
-        WithJsonSchema({"pattern": user_code.PATTERN, "type": "string"}),
+        str, AfterValidator(_named_rightly), WithJsonSchema({"pattern": user_code.PATTERN, "type": "string"})
     ] = Field(description="the class")
     options: dict[str, Any] = Field(default_factory=dict, description="arguments of the class")
     reference: ReferenceConfig | None = Field(
@@ -118,8 +108,6 @@ class UserEvaluator(Evaluator, Section):
         return dict(zip((FEATURES, LOGITS, PREDICTED), parts, strict=False))
 
 
-def _described(
-    count: int | str, classes: int | None, logits: int | None = None
-) -> dict[str, TensorSpec]:
+def _described(count: int | str, classes: int | None, logits: int | None = None) -> dict[str, TensorSpec]:
     """Describe its answers; logits have this width, or any."""
     return describe(count, "features", logits or LOGITS) | predicted(count, classes, optional=True)

@@ -50,6 +50,5 @@ def described(task: Task, count: int) -> Spec:
     answers, wanted = torch.zeros(1, *task.shape), torch.zeros(1, *task.target_shape)
     each = task.statistics(answers, wanted.to(task.target_of(answers).dtype))
     return {
-        name: TensorSpec((dtype_of(value),), (count, *value.shape[1:]), optional=True)
-        for name, value in each.items()
+        name: TensorSpec((dtype_of(value),), (count, *value.shape[1:]), optional=True) for name, value in each.items()
     }

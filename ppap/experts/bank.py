@@ -87,9 +87,7 @@ class ExpertBank:
         delta = read_delta(expert, self._state)
         merged = adapters.merge(self._state, delta, expert.header.lora_scale)
         return {
-            name: torch.empty_like(
-                self._state[name], dtype=places[name].dtype, device=places[name].device
-            ).copy_(value)
+            name: torch.empty_like(self._state[name], dtype=places[name].dtype, device=places[name].device).copy_(value)
             for name, value in merged.items()
         }
 

@@ -28,12 +28,7 @@ class TrainedExpert(NamedTuple):
 
 
 def expert_loss(
-    guide: Guide,
-    batch: Batch,
-    abar: Tensor,
-    timesteps: range,
-    settings: Settings,
-    from_teacher: bool,
+    guide: Guide, batch: Batch, abar: Tensor, timesteps: range, settings: Settings, from_teacher: bool
 ) -> Tensor:
     """Return the loss of one step: of the guide's answers on x_t, each at a random t of these timesteps.
 

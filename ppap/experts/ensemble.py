@@ -64,9 +64,7 @@ def train_experts(
     examples = _examples(guide, images, truths, training.batch_size, mirror)
     shared_steps, own_steps = _shares(training.steps, experts, warm_share)
 
-    def trained(
-        name: str, path: Path, timesteps: range, steps: int, first: Expert | None
-    ) -> Expert:
+    def trained(name: str, path: Path, timesteps: range, steps: int, first: Expert | None) -> Expert:
         delta, facts = train_expert(
             copy.deepcopy(guide),
             examples,
@@ -93,19 +91,13 @@ def train_experts(
 
 def _check_images(images: NDArray[np.uint8], truths: Tensor | None) -> None:
     if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
-        raise ConfigError(
-            f"images: {images.dtype} {images.shape}; uint8 (N, height, width, channels) was expected"
-        )
+        raise ConfigError(f"images: {images.dtype} {images.shape}; uint8 (N, height, width, channels) was expected")
     if truths is not None and len(truths) != len(images):
         raise ConfigError(f"truths: {len(truths)} for {len(images)} images")
 
 
 def _examples(
-    guide: Guide,
-    images: NDArray[np.uint8],
-    truths: Tensor | None,
-    batch_size: int,
-    mirror: bool,
+    guide: Guide, images: NDArray[np.uint8], truths: Tensor | None, batch_size: int, mirror: bool
 ) -> Examples:
     if truths is not None:
         return LabelledImages(images, truths, guide.own_task, mirror)
@@ -125,9 +117,7 @@ def _shares(steps: int, experts: int, warm_share: float) -> tuple[int, int]:
     return warm, each
 
 
-def _purpose(
-    guide: Guide, schedule: Schedule, adapter: AdapterConfig | None, taught: bool
-) -> dict[str, object]:
+def _purpose(guide: Guide, schedule: Schedule, adapter: AdapterConfig | None, taught: bool) -> dict[str, object]:
     """Return what the experts are made for, as their headers say it."""
     betas = hashlib.sha256(np.round(schedule.betas, 9).tobytes()).hexdigest()[:12]
     return {

@@ -128,9 +128,7 @@ class _Choice(NamedTuple):
     mirrored: Tensor
 
 
-def _choose(
-    count: int, batch_size: int, mirror: bool, generator: torch.Generator | None = None
-) -> _Choice:
+def _choose(count: int, batch_size: int, mirror: bool, generator: torch.Generator | None = None) -> _Choice:
     """Draw a batch from this generator, by default torch's global one."""
     indices = torch.randint(count, (batch_size,), generator=generator)
     coin = torch.rand(batch_size, generator=generator)

@@ -76,9 +76,7 @@ def _check_purpose(expert: Expert, wanted: Purpose) -> None:
             continue
         made_for, value = getattr(expert.header, key), getattr(wanted, key)
         if None not in (made_for, value) and made_for != value:
-            raise DataError(
-                f"{expert.path}: made for {key} {made_for}, the run has {value}; {_OTHER_PRESET}"
-            )
+            raise DataError(f"{expert.path}: made for {key} {made_for}, the run has {value}; {_OTHER_PRESET}")
 
 
 def _text(timesteps: range) -> str:

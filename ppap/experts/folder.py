@@ -76,10 +76,7 @@ def card(experts: Sequence[Expert], names: Sequence[str]) -> str:
         "Adapters": f"rank {header.rank}, scale {header.lora_scale:g}" if header.rank else "none",
     }
     lines = ["# Noise-aware experts of a guide (PPAP)", ""]
-    lines += [
-        "Load them with `ppap.load_experts(FOLDER, guide)`, where `guide` is the model below.",
-        "",
-    ]
+    lines += ["Load them with `ppap.load_experts(FOLDER, guide)`, where `guide` is the model below.", ""]
     lines += ["| | |", "|:--|:--|", *(f"| {name} | {value} |" for name, value in facts.items())]
     lines += ["", "| File | Timesteps | Steps | Final loss |", "|:--|:--|--:|--:|"]
     for name, expert in zip(names, experts, strict=True):

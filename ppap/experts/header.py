@@ -48,17 +48,13 @@ class ExpertHeader(Purpose):
     range_start: NonNegativeInt
     range_stop: PositiveInt
     lora_scale: Positive
-    input: NetworkInput = Field(
-        NORMALISED, description="what its network sees: like the guide's, or images in [-1, 1]"
-    )
+    input: NetworkInput = Field(NORMALISED, description="what its network sees: like the guide's, or images in [-1, 1]")
     trainable_parameters: NonNegativeInt
     guide_parameters: PositiveInt
     guide_state: str | None = Field(
         None, description="a hash of the off-the-shelf model's state, where it is in no file"
     )
-    config: str | None = Field(
-        None, description="a hash of the preset's keys that decide it, with their values"
-    )
+    config: str | None = Field(None, description="a hash of the preset's keys that decide it, with their values")
     steps: PositiveInt | None = None
     final_loss: FiniteFloat | None = None
     task: str | None = Field(None, description="of the guide, where no preset says it")

@@ -101,9 +101,7 @@ def delta(network: nn.Module, base: dict[str, Tensor]) -> dict[str, Tensor]:
     changed = {}
     for name, value in network.state_dict().items():
         plain = name if name in base else _plain_name(name)
-        if plain.endswith(_FACTORS) or not (
-            plain.endswith("num_batches_tracked") or torch.equal(value, base[plain])
-        ):
+        if plain.endswith(_FACTORS) or not (plain.endswith("num_batches_tracked") or torch.equal(value, base[plain])):
             changed[plain] = value.detach().clone()
     return changed
 
@@ -134,9 +132,7 @@ def load_delta(network: nn.Module, changed: dict[str, Tensor], source: object) -
     names = {_plain_name(name): name for name in state}
     mine, theirs = ({n for n in of if n.endswith(_FACTORS)} for of in (names, changed))
     if mine != theirs:
-        raise DataError(
-            f"{source}: adapts other layers than the preset does ({min(mine ^ theirs)}); {REMEDY}"
-        )
+        raise DataError(f"{source}: adapts other layers than the preset does ({min(mine ^ theirs)}); {REMEDY}")
     network.load_state_dict(state | {names.get(n, n): value for n, value in changed.items()})
 
 

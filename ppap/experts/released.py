@@ -46,11 +46,7 @@ class Source(NamedTuple):
 
 
 def import_experts(
-    guide: Guide,
-    purpose: Purpose,
-    sources: list[Source],
-    ranges: list[range],
-    sees: str | None = None,
+    guide: Guide, purpose: Purpose, sources: list[Source], ranges: list[range], sees: str | None = None
 ) -> list[Expert]:
     """Turn released files into a guide's experts for this purpose, which own these ranges of timesteps.
 
@@ -94,14 +90,10 @@ def read_released(path: Path) -> ReleasedExpert:
         raise DataError(f"{path}: {integers[0]} holds no floats")
     scale = _lora_scale(weights, factors, adapted, path)
     # Their students see what the diffusion model sees. Only the wrapper of adapted DeiTs normalises.
-    return ReleasedExpert(
-        weights, factors, scale, NORMALISED if prefix == _DEIT_ADAPTER else UNNORMALISED
-    )
+    return ReleasedExpert(weights, factors, scale, NORMALISED if prefix == _DEIT_ADAPTER else UNNORMALISED)
 
 
-def _lora_scale(
-    weights: dict[str, Tensor], factors: dict[str, Tensor], adapted: set[str], path: Path
-) -> float:
+def _lora_scale(weights: dict[str, Tensor], factors: dict[str, Tensor], adapted: set[str], path: Path) -> float:
     """Return the scale of the update B A.
 
     It is alpha / rank for convolutions. Their linear layers leave the factor out wherever they run unmerged,
@@ -131,9 +123,7 @@ def _rank(layer: str, weights: dict[str, Tensor], factors: dict[str, Tensor], pa
     return rank
 
 
-def _delta(
-    guide: Guide, base: dict[str, Tensor], released: ReleasedExpert, path: Path
-) -> dict[str, Tensor]:
+def _delta(guide: Guide, base: dict[str, Tensor], released: ReleasedExpert, path: Path) -> dict[str, Tensor]:
     """Return what the expert changes of the off-the-shelf weights `base`, which the guide holds again afterwards."""
     load_weights(guide.network, released.weights, path)
     check_numbers(guide.network, released.factors, path)
@@ -177,9 +167,7 @@ def _header(
 def _check_trainable(released: ReleasedExpert, purpose: Purpose, path: Path) -> None:
     if (purpose.trainable == "adapter") != bool(released.factors):
         has = "adapters" if released.factors else "no adapters"
-        raise DataError(
-            f"{path}: has {has}, but methods.{purpose.method}.trainable is {purpose.trainable}"
-        )
+        raise DataError(f"{path}: has {has}, but methods.{purpose.method}.trainable is {purpose.trainable}")
 
 
 def _check_ranges(sources: list[Source], wanted: list[range], method: str | None) -> None:

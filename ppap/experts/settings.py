@@ -19,15 +19,10 @@ class AdapterConfig(Section):
 
     rank: Count = Field(16, description="of LoRA")
     alpha: PositiveFloat = Field(8.0, description="the update is alpha/rank · BA")
-    layers: tuple[str, ...] = Field(
-        description="patterns of convolutions and linear layers that get LoRA"
-    )
-    train: tuple[str, ...] = Field(
-        ("*.bias",), description="patterns of parameters trained besides"
-    )
+    layers: tuple[str, ...] = Field(description="patterns of convolutions and linear layers that get LoRA")
+    train: tuple[str, ...] = Field(("*.bias",), description="patterns of parameters trained besides")
     freeze: tuple[str, ...] = Field(
-        ("fc.*", "head*", "classifier.*"),
-        description="patterns never trained; by default the classification heads",
+        ("fc.*", "head*", "classifier.*"), description="patterns never trained; by default the classification heads"
     )
     learning_rate: PositiveFloat | None = Field(
         None, description="of adapter training; left out: the guide's `experts.learning_rate`"
@@ -38,8 +33,7 @@ class ExpertsConfig(Section):
     """What all noise-aware experts share. How a guide's own are trained stands in `guides.NAME.experts`."""
 
     allocation: Allocation = Field(
-        "uniform",
-        description="how T is divided into ranges: `uniform`, or `log_snr` (equal widths in log-SNR)",
+        "uniform", description="how T is divided into ranges: `uniform`, or `log_snr` (equal widths in log-SNR)"
     )
     warm_start: Literal["none", "sequential", "shared"] = Field(
         "shared",

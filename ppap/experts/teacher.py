@@ -57,7 +57,5 @@ def answers_on(
         answers = TeacherAnswers(torch.cat(plain), torch.cat(mirrored) if mirror else None)
     for part in answers:
         if part is not None and not torch.isfinite(part).all():
-            raise NumericalError(
-                f"labels of {name or guide.name}: an answer is not finite in {dtype}"
-            )
+            raise NumericalError(f"labels of {name or guide.name}: an answer is not finite in {dtype}")
     return answers

@@ -108,6 +108,4 @@ class Goal:
             raise ConfigError(f"guide '{self._network.name}': a target is a whole number")
         odd = targets[(targets < least) | (targets >= known)]
         if len(odd):
-            raise ConfigError(
-                f"guide '{self._network.name}': knows 0 to {known - 1}, not {int(odd[0])}"
-            )
+            raise ConfigError(f"guide '{self._network.name}': knows 0 to {known - 1}, not {int(odd[0])}")

@@ -77,9 +77,7 @@ class Guide(nn.Module):
             if answers.shape == wanted:
                 return answers
         shown = tuple(answers.shape) if isinstance(answers, Tensor) else type(answers).__name__
-        raise ConfigError(
-            f"model '{self.name}': answers with {shown}; {wanted} was expected, {task.said}"
-        )
+        raise ConfigError(f"model '{self.name}': answers with {shown}; {wanted} was expected, {task.said}")
 
 
 def features_and_logits(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -120,12 +120,7 @@ def _spec(**about: Any) -> NetworkConfig:
         raise ConfigError(f"{key}: {message}" if key else message) from None
 
 
-def _task(
-    task: str | type[Task] | Task,
-    outputs: int | None,
-    image_size: int,
-    folders: Sequence[str | Path],
-) -> Task:
+def _task(task: str | type[Task] | Task, outputs: int | None, image_size: int, folders: Sequence[str | Path]) -> Task:
     if isinstance(task, Task):
         return task
     kind = TASKS.get(task, _paths(folders)) if isinstance(task, str) else task

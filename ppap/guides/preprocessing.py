@@ -11,11 +11,7 @@ def resized(images: Tensor, size: int) -> Tensor:
     if images.shape[-1] == size:
         return images
     return F.interpolate(
-        images,
-        size=(size, size),
-        mode="bilinear",
-        align_corners=False,
-        antialias=images.shape[-1] > size,
+        images, size=(size, size), mode="bilinear", align_corners=False, antialias=images.shape[-1] > size
     )
 
 

@@ -13,9 +13,7 @@ from ppap.training.settings import Training
 _AT_ONCE = 500  # held-out images
 
 
-def train_guide(
-    guide: Guide, images: Tensor, truths: Tensor, training: Training, run: TrainingRun
-) -> dict[str, float]:
+def train_guide(guide: Guide, images: Tensor, truths: Tensor, training: Training, run: TrainingRun) -> dict[str, float]:
     """Train a guide in place on clean images (N, C, H, W) in [-1, 1], shifted at random, and what is true of them.
 
     Training runs on the images' device, in the precision of the autocast around the call. Returns the steps and the

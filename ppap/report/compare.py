@@ -168,8 +168,7 @@ def compare(first: Results, second: Results) -> Comparison:
     if first.samples and second.samples and first.samples != second.samples:
         counts = [", ".join(f"{n:,}" for n in sorted(side.samples)) for side in (first, second)]
         notes.append(
-            f"{counts[0]} samples a seed in {first.name}, {counts[1]} in {second.name}: FID depends on "
-            "their number."
+            f"{counts[0]} samples a seed in {first.name}, {counts[1]} in {second.name}: FID depends on their number."
         )
     rows = {run: differences(first.rows[run], second.rows[run], relative) for run in shared}
     missing = {

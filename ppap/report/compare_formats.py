@@ -36,9 +36,7 @@ def as_markdown(comparison: Comparison) -> str:
 
 def as_json(comparison: Comparison) -> str:
     rows = [_row(run, differences) for run, differences in comparison.rows.items()]
-    missing = {
-        name: [run._asdict() for run in runs] for name, runs in comparison.missing.items() if runs
-    }
+    missing = {name: [run._asdict() for run in runs] for name, runs in comparison.missing.items() if runs}
     content = {
         "first": comparison.first,
         "second": comparison.second,
@@ -77,15 +75,8 @@ def _table(comparison: Comparison) -> list[dict[str, str]]:
     rows = []
     metrics = dict.fromkeys(d.metric for row in comparison.rows.values() for d in row)
     for run, differences in comparison.rows.items():
-        names = {
-            "Guide": run.guide,
-            "Sampler": sampler_title(run.sampler),
-            "Guidance": method_title(run.method),
-        }
-        cells = {
-            d.metric: f"{round(d.spreads, 1) + 0:+.1f}{'' if d.agrees else ' !'}"
-            for d in differences
-        }
+        names = {"Guide": run.guide, "Sampler": sampler_title(run.sampler), "Guidance": method_title(run.method)}
+        cells = {d.metric: f"{round(d.spreads, 1) + 0:+.1f}{'' if d.agrees else ' !'}" for d in differences}
         rows.append(names | {_title(metric): cells.get(metric, "") for metric in metrics})
     return rows
 
@@ -101,10 +92,7 @@ def _findings(comparison: Comparison) -> list[str]:
 
 
 def _values(difference: Difference) -> str:
-    shown = [
-        format(v.mean, _FORMATS.get(difference.metric, ".3f"))
-        for v in (difference.first, difference.second)
-    ]
+    shown = [format(v.mean, _FORMATS.get(difference.metric, ".3f")) for v in (difference.first, difference.second)]
     return f"{_title(difference.metric)} {shown[0]} instead of {shown[1]} ({difference.spreads:+.1f} spreads)"
 
 
@@ -119,11 +107,7 @@ def _named(run: Run) -> str:
 
 def _row(run: Run, differences: list[Difference]) -> dict[str, Any]:
     metrics = {
-        d.metric: {
-            "first": d.first.model_dump(),
-            "second": d.second.model_dump(),
-            "spreads": d.spreads,
-        }
+        d.metric: {"first": d.first.model_dump(), "second": d.second.model_dump(), "spreads": d.spreads}
         for d in differences
     }
     agrees = all(d.agrees for d in differences)

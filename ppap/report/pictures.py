@@ -17,11 +17,7 @@ Cell = Callable[[Axes], None]
 """Shows a picture in an axis."""
 _SHARP = 220  # dots per inch, about: as many as whole factors give
 _COARSE = 150  # of images that are so large that they are shrunk
-_LINE, _NAME, _FACE = (
-    0.125,
-    0.155,
-    0.065,
-)  # inches: of a line of text, of a row's name; of a letter's width, at most
+_LINE, _NAME, _FACE = (0.125, 0.155, 0.065)  # inches: of a line of text, of a row's name; of a letter's width, at most
 _SPACE = 16  # a picture's side is so many times the space between two
 
 

@@ -50,9 +50,7 @@ def publish(
     return [*changed, *gone]
 
 
-def _check(
-    made: Sequence[Path], root: Path, runs: Mapping[Run, Path], tables: Mapping[Path, pd.DataFrame]
-) -> None:
+def _check(made: Sequence[Path], root: Path, runs: Mapping[Run, Path], tables: Mapping[Path, pd.DataFrame]) -> None:
     missing = [path for path in made if not path.is_file()]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""

@@ -67,9 +67,7 @@ def latex(readable: pd.DataFrame, title: str, name: str) -> str:
 
     cells = readable.map(escaped).rename(columns=escaped)
     columns = "lll" + "r" * (len(cells.columns) - 3)
-    return cells.to_latex(
-        index=False, escape=False, column_format=columns, caption=title, label=f"tab:{name}"
-    )
+    return cells.to_latex(index=False, escape=False, column_format=columns, caption=title, label=f"tab:{name}")
 
 
 def html(readable: pd.DataFrame, title: str, note: str, text_columns: int = 3) -> str:

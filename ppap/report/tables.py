@@ -107,9 +107,7 @@ def texts(name: str, frame: pd.DataFrame, scores: Sequence[Score], about: About)
 def for_people(frame: pd.DataFrame, scores: Sequence[Score]) -> pd.DataFrame:
     """Write the table as text: mean ± spread, empty where nothing was computed."""
     out = pd.DataFrame()
-    out["Guide"] = [
-        f"{g} ({s})" if s else g for g, s in zip(frame["guide"], frame["stands_for"], strict=True)
-    ]
+    out["Guide"] = [f"{g} ({s})" if s else g for g, s in zip(frame["guide"], frame["stands_for"], strict=True)]
     out["Sampler"] = frame["sampler"].map(sampler_title)
     out["Guidance"] = frame["method"].map(method_title)
     out["Trained parameters"] = [
@@ -124,9 +122,7 @@ def for_people(frame: pd.DataFrame, scores: Sequence[Score]) -> pd.DataFrame:
         out[heading] = _spread(frame, metric, digits[metric])
         if in_print:
             out[f"{heading[:-2]} in print"] = [
-                f"{v:.{digits[metric] + (metric in ('precision', 'recall'))}f}"
-                if pd.notna(v)
-                else ""
+                f"{v:.{digits[metric] + (metric in ('precision', 'recall'))}f}" if pd.notna(v) else ""
                 for v in frame[f"paper_{metric}"]
             ]
     for score in scores:
@@ -178,9 +174,7 @@ def nested(frame: pd.DataFrame) -> dict[str, Any]:
     return tree
 
 
-def _spread(
-    frame: pd.DataFrame, metric: str, digits: int, factor: float = 1, unit: str = ""
-) -> list[str]:
+def _spread(frame: pd.DataFrame, metric: str, digits: int, factor: float = 1, unit: str = "") -> list[str]:
     cells = []
     for mean, std in zip(frame[metric], frame[f"{metric}_std"], strict=True):
         cell = f"{factor * mean:.{digits}f}" if pd.notna(mean) else ""

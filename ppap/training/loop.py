@@ -46,9 +46,7 @@ def train(
     the mean loss over the last steps. NumericalError, naming the step, if a loss is not finite.
     """
     parameters = [p for p in network.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        parameters, training.learning_rate, weight_decay=training.weight_decay, fused=True
-    )
+    optimizer = torch.optim.AdamW(parameters, training.learning_rate, weight_decay=training.weight_decay, fused=True)
     scheduler = LambdaLR(optimizer, lambda step: _rate(training, step))
     # the only precision whose gradients underflow
     half = torch.get_autocast_dtype("cuda") == torch.float16
@@ -103,17 +101,13 @@ def _check(losses: Tensor, step: int, run: TrainingRun) -> None:
     bad = (~torch.isfinite(losses)).nonzero().flatten().tolist()
     if bad:
         first = min(step - (step - slot) % _WATCHED for slot in bad)
-        raise NumericalError(
-            f"{run.name}: the loss is not finite at step {first}{run.checkpoint.hint}"
-        )
+        raise NumericalError(f"{run.name}: the loss is not finite at step {first}{run.checkpoint.hint}")
 
 
 def _check_weights(parameters: Sequence[Tensor], step: int, run: TrainingRun) -> None:
     """NumericalError unless all weights are finite: a loss tells of those before its step only."""
     if not all(torch.isfinite(parameter).all() for parameter in parameters):
-        raise NumericalError(
-            f"{run.name}: a weight is not finite after step {step}{run.checkpoint.hint}"
-        )
+        raise NumericalError(f"{run.name}: a weight is not finite after step {step}{run.checkpoint.hint}")
 
 
 def _save(parts: dict[str, Any], average: EMA, losses: Tensor, step: int, run: TrainingRun) -> None:

@@ -21,17 +21,10 @@ class Training(Section):
     warmup: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="share of the steps over which the learning rate rises"
     )
-    decay: Literal["linear", "cosine", "none"] = Field(
-        "linear", description="of the learning rate to zero"
-    )
-    ema: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0, description="decay of averaged weights; 0: no average"
-    )
+    decay: Literal["linear", "cosine", "none"] = Field("linear", description="of the learning rate to zero")
+    ema: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="decay of averaged weights; 0: no average")
     clip: NonNegativeFloat = Field(0.0, description="largest gradient norm; 0: no limit")
     shift: Annotated[int, Field(ge=0, le=4096)] = Field(
-        0,
-        description="augmentation of off-the-shelf training: largest shift in pixels, less than the image",
+        0, description="augmentation of off-the-shelf training: largest shift in pixels, less than the image"
     )
-    checkpoint_every: Count = Field(
-        1000, json_schema_extra=FREE, description="steps between checkpoints"
-    )
+    checkpoint_every: Count = Field(1000, json_schema_extra=FREE, description="steps between checkpoints")

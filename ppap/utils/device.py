@@ -18,9 +18,7 @@ from ppap.utils.settings import Section
 class Runtime(Section):
     """How networks run; nothing here changes what is computed, but for rounding."""
 
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="`auto`: a GPU if there is one"
-    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto`: a GPU if there is one")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "float32",
         description="of the networks' arithmetic (autocast); states stay float32. "

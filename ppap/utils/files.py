@@ -117,9 +117,7 @@ def bytes_writer(content: bytes) -> Writer:
     return write
 
 
-def write_tensors(
-    path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
-) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write tensors as safetensors."""
     write_all({path: tensors_writer(tensors, metadata)})
 

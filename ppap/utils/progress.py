@@ -23,11 +23,7 @@ class Bar(_Tqdm):
     """The loop over something, or what `update` counts."""
 
     def __init__(
-        self,
-        iterable: Iterable[Any] | None = None,
-        name: str = "",
-        total: float | None = None,
-        **how: Any,
+        self, iterable: Iterable[Any] | None = None, name: str = "", total: float | None = None, **how: Any
     ) -> None:
         stream: Any = sys.stderr
         self._plain = not (stream.isatty() or type(stream).__module__.startswith("ipykernel"))

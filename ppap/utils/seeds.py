@@ -39,9 +39,7 @@ def name_seed(seed: int, name: str) -> int:
 
 def initial_noise(seeds: list[tuple[int, int]], shape: tuple[int, ...]) -> Tensor:
     """x_T for samples (run seed, index), each from its own generator: (len(seeds), *shape)."""
-    return torch.stack(
-        [torch.randn(shape, generator=_generator(Stream.INITIAL_NOISE, *s)) for s in seeds]
-    )
+    return torch.stack([torch.randn(shape, generator=_generator(Stream.INITIAL_NOISE, *s)) for s in seeds])
 
 
 def upsampling_seeds(seeds: list[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -51,9 +49,7 @@ def upsampling_seeds(seeds: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def noise_at(timestep: int, places: range, shape: tuple[int, ...]) -> Tensor:
     """The noise that held-out images with these places are given at a timestep: (len(places), *shape)."""
-    return torch.stack(
-        [torch.randn(shape, generator=_generator(Stream.NOISY_INPUTS, timestep, i)) for i in places]
-    )
+    return torch.stack([torch.randn(shape, generator=_generator(Stream.NOISY_INPUTS, timestep, i)) for i in places])
 
 
 class StepNoise:
@@ -62,9 +58,7 @@ class StepNoise:
     Steps are drawn in blocks, so that small images need few draws and large ones little memory.
     """
 
-    def __init__(
-        self, seeds: list[tuple[int, int]], shape: tuple[int, ...], device: torch.device
-    ) -> None:
+    def __init__(self, seeds: list[tuple[int, int]], shape: tuple[int, ...], device: torch.device) -> None:
         self.seeds, self.shape, self.device = seeds, shape, device
         self.steps_per_block = max(1, _BLOCK_NUMBERS // math.prod(shape))
         self._block = -1
@@ -74,10 +68,7 @@ class StepNoise:
         block, offset = divmod(step, self.steps_per_block)
         if block != self._block:
             shape = (self.steps_per_block, *self.shape)
-            draws = [
-                torch.randn(shape, generator=_generator(Stream.STEP_NOISE, *s, block))
-                for s in self.seeds
-            ]
+            draws = [torch.randn(shape, generator=_generator(Stream.STEP_NOISE, *s, block)) for s in self.seeds]
             self._noise, self._block = torch.stack(draws, dim=1), block
         return self._noise[offset].to(self.device)
 

@@ -44,8 +44,7 @@ def holds_section(annotation: Any) -> bool:
     """Whether a field of this type holds a section, if it holds anything."""
     parts = get_args(annotation) or (annotation,)
     return any(
-        (isinstance(part, type) and issubclass(part, Section))
-        or (part is not annotation and holds_section(part))
+        (isinstance(part, type) and issubclass(part, Section)) or (part is not annotation and holds_section(part))
         for part in parts
     )
 

@@ -16,10 +16,7 @@ from ppap.utils import files
 from ppap.utils.errors import DataError
 
 REMEDY = "delete it and run snakemake again"
-_KINDS = (
-    ("float32", "float16", "bfloat16", "float64"),
-    ("int64", "int32", "int16", "int8", "uint8"),
-)
+_KINDS = (("float32", "float16", "bfloat16", "float64"), ("int64", "int32", "int16", "int8", "uint8"))
 
 
 @dataclass(frozen=True)
@@ -40,9 +37,7 @@ Spec = Mapping[str, TensorSpec]
 Value = Tensor | NDArray[Any]
 
 
-def read(
-    path: Path, spec: Spec, about: Mapping[str, str] | None = None, prefix: str = ""
-) -> dict[str, Tensor]:
+def read(path: Path, spec: Spec, about: Mapping[str, str] | None = None, prefix: str = "") -> dict[str, Tensor]:
     """Read the tensors of a file; DataError, naming the first differences, unless they are as described.
 
     `about` is what its metadata must say; a file that says nothing of it is one of version 0.1. With a prefix, the
@@ -56,9 +51,7 @@ def read(
     return tensors
 
 
-def map_file(
-    path: Path, spec: Spec, about: Mapping[str, str] | None = None
-) -> dict[str, NDArray[Any]]:
+def map_file(path: Path, spec: Spec, about: Mapping[str, str] | None = None) -> dict[str, NDArray[Any]]:
     """Do as `read`, but without a look at the values, which would read the whole file."""
     check_metadata(path, about or {})
     arrays = files.map_tensors(path)
@@ -83,9 +76,7 @@ def check_metadata(path: Path, about: Mapping[str, str]) -> None:
 
 def differences(tensors: Mapping[str, Value], spec: Spec) -> list[str]:
     """List how names, types and shapes differ from the description."""
-    missing = [
-        f"lacks {name}" for name, s in spec.items() if name not in tensors and not s.optional
-    ]
+    missing = [f"lacks {name}" for name, s in spec.items() if name not in tensors and not s.optional]
     unknown = [f"has an unknown {name}" for name in tensors if name not in spec]
     lengths: dict[str, int] = {}
     forms = [_form(name, tensors[name], spec[name], lengths) for name in spec if name in tensors]

@@ -30,9 +30,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     state = files.read_tensors(path) if path.suffix == ".safetensors" else _load(path)
     state = _unwrapped(state)
     if not (isinstance(state, Mapping) and state):
-        raise DataError(
-            f"{path}: not a state dict (a mapping of names to tensors), or an empty one"
-        )
+        raise DataError(f"{path}: not a state dict (a mapping of names to tensors), or an empty one")
     for name, value in state.items():
         plain = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
         if not (plain and isinstance(name, str)) or value.is_quantized or value.is_complex():
@@ -78,10 +76,7 @@ def check_numbers(network: nn.Module, tensors: dict[str, Tensor], source: object
     """DataError unless all numbers are as weights of the network may be, whatever their names and shapes."""
     known = tensor_spec.of_published(network)
     spec = {
-        name: replace(
-            known.get(name, TensorSpec((tensor_spec.dtype_of(value),), ())),
-            shape=tuple(value.shape),
-        )
+        name: replace(known.get(name, TensorSpec((tensor_spec.dtype_of(value),), ())), shape=tuple(value.shape))
         for name, value in tensors.items()
     }
     tensor_spec.check(source, tensors, spec, remedy="")

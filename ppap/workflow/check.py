@@ -45,10 +45,7 @@ def problems(layout: Layout, files: bool = False) -> list[PPAPError]:
     """List what is wrong, an error each that begins with its key; with `files`, also what is missing on this machine."""
     preset = layout.preset
     checks: list[tuple[str, Check]] = [
-        (
-            DIFFUSION,
-            partial(preset.diffusion.source.check, preset.diffusion, preset.dataset, try_network),
-        ),
+        (DIFFUSION, partial(preset.diffusion.source.check, preset.diffusion, preset.dataset, try_network)),
         *((preset.key(name), partial(_network, layout, name)) for name in preset.networks),
         *((f"guides.{name}.task", partial(_own_task, preset, name)) for name in preset.guides),
         *((f"methods.{name}", partial(_own_guidance, preset, name)) for name in preset.methods),
@@ -165,9 +162,7 @@ def _adapt(guide: Guide, spec: GuideConfig) -> None:
                 raise ConfigError(f"adapter.{key}: '{pattern}' matches no parameter")
     adapters.attach(guide.network, spec.adapter)
     if not adapters.trainable_parameters(guide.network):
-        raise ConfigError(
-            "adapter.freeze: leaves nothing to train of what `layers` and `train` name"
-        )
+        raise ConfigError("adapter.freeze: leaves nothing to train of what `layers` and `train` name")
 
 
 def _learns(guide: Guide, images: Tensor) -> None:
@@ -321,7 +316,5 @@ def _missing(preset: Preset) -> Iterator[ConfigError]:
             wanted[f"guides.{guide}.targets.folder"] = Path(folder)
     for key, path in wanted.items():
         if not path.exists():
-            hint = "; `supervised: false` leaves out the rows that need it" * (
-                key == "dataset.path"
-            )
+            hint = "; `supervised: false` leaves out the rows that need it" * (key == "dataset.path")
             yield ConfigError(f"{key}: {path}: is not there{hint}")

@@ -16,9 +16,7 @@ from ppap.workflow.keys import values
 from ppap.workflow.layout import Layout
 
 
-def checkpoint_of(
-    layout: Layout, output: Path, keys: Iterable[str], inputs: Iterable[Path]
-) -> Checkpoint:
+def checkpoint_of(layout: Layout, output: Path, keys: Iterable[str], inputs: Iterable[Path]) -> Checkpoint:
     """Return the checkpoint of the job that makes `output` from these keys of the preset and input files.
 
     Input files are told apart by size and time of their last change: that reads none of them.

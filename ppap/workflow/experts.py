@@ -73,6 +73,4 @@ def _examples(layout: Layout, guide: str, supervision: str) -> Examples:
         return StreamedImages(preset.dataset)
     data = real_images.load(layout, "train")
     task = preset.task_of(guide)
-    return LabelledImages(
-        data.images, real_images.truth_of(preset, data, guide), task, preset.dataset.mirror
-    )
+    return LabelledImages(data.images, real_images.truth_of(preset, data, guide), task, preset.dataset.mirror)

@@ -62,9 +62,7 @@ class FinishedRun:
         networks = [self.preset.judge(guide), *self.preset.evaluator.networks]
         name = next((name for name in networks if name is not None), None)
         if name is None:
-            raise ConfigError(
-                f"evaluator: {self.preset.evaluator.kind} is no network that judges classes"
-            )
+            raise ConfigError(f"evaluator: {self.preset.evaluator.kind} is no network that judges classes")
         return models.load_guide(self.layout, name)
 
     def samples(self, sampler: str, guide: str, method: str) -> tuple[NDArray[np.uint8], Tensor]:

@@ -49,10 +49,7 @@ def write_released(
         }
     )
     if not preset.methods[method].imported:
-        log.warning(
-            "methods.%s: without `imported: true` the workflow trains experts in their place",
-            method,
-        )
+        log.warning("methods.%s: without `imported: true` the workflow trains experts in their place", method)
     return targets
 
 

@@ -180,9 +180,7 @@ class Layout:
     @property
     def reference_images(self) -> list[Path]:
         """The file of real images that samples are compared with, if there is one."""
-        return (
-            [self.model(REFERENCE)] if REFERENCE in external_models(self.preset) else self.dataset
-        )
+        return [self.model(REFERENCE)] if REFERENCE in external_models(self.preset) else self.dataset
 
     @property
     def judges(self) -> list[Path]:

@@ -75,9 +75,7 @@ def load_second_stage(layout: Layout) -> SecondStage:
     """Return the stage of a cascade that upsamples, frozen; ConfigError if the diffusion model has none."""
     preset, spec = layout.preset, layout.preset.diffusion.upsampling
     if spec is None:
-        raise ConfigError(
-            f"{preset.name}: the diffusion model has no second stage, which upsamples"
-        )
+        raise ConfigError(f"{preset.name}: the diffusion model has no second stage, which upsamples")
     model = preset.diffusion
     network = model.source.load_upsampler(model, layout.model(DIFFUSION))
     mixed_precision.hold_precision(network.eval().requires_grad_(False), preset.runtime)

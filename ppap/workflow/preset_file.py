@@ -35,9 +35,7 @@ def preset_file(named: Any) -> Path:
     """
     unsafe = _UNSAFE.search(str(named))
     if unsafe:
-        raise ConfigError(
-            f"preset {str(named)!r}: {unsafe[0]!r} is no character for the path of a preset; rename it"
-        )
+        raise ConfigError(f"preset {str(named)!r}: {unsafe[0]!r} is no character for the path of a preset; rename it")
     return presets.find(str(named))
 
 

@@ -16,12 +16,7 @@ def purpose_of(preset: Preset, guide: str, method: str, weights: Path | None = N
 
 
 def purpose(
-    preset: Preset,
-    guide: str,
-    method: str,
-    supervision: str,
-    trainable: str,
-    weights: Path | None = None,
+    preset: Preset, guide: str, method: str, supervision: str, trainable: str, weights: Path | None = None
 ) -> Purpose:
     """Return the purpose of a method's experts, or a shared start's, by what these learn from and what they train."""
     adapter, adapted = preset.guides[guide].adapter, trainable == "adapter"

@@ -29,6 +29,4 @@ def known(run: str) -> set[str] | None:
 
 
 def _run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command, capture_output=True, text=True, errors="replace", timeout=ANSWER_WITHIN
-    )
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=ANSWER_WITHIN)

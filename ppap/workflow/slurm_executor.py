@@ -65,15 +65,11 @@ class PatientExecutor(plugin.Executor):
         answered = {job.external_jobid async for job in super().check_active_jobs(active_jobs)}
         left = [job for job in active_jobs if job.external_jobid not in self._settled]
         if any(job.external_jobid not in answered for job in left):
-            self.logger.warning(
-                "Slurm did not say how its jobs are; they will be asked about again."
-            )
+            self.logger.warning("Slurm did not say how its jobs are; they will be asked about again.")
         forgotten = self._forgotten({job.external_jobid for job in left})
         for job in left:
             if job.external_jobid in forgotten:
-                self.report_job_error(
-                    job, msg=f"Slurm does not know job {job.external_jobid} any more. "
-                )
+                self.report_job_error(job, msg=f"Slurm does not know job {job.external_jobid} any more. ")
             else:
                 yield job
 
@@ -91,11 +87,7 @@ class PatientExecutor(plugin.Executor):
 
     def _forgotten(self, numbers: set[str]) -> set[str]:
         """Those of the jobs that Slurm has not known for some checks (accounting has its own memory)."""
-        known = (
-            slurm.known(self.run_uuid)
-            if numbers and self.get_status_command() == "squeue"
-            else None
-        )
+        known = slurm.known(self.run_uuid) if numbers and self.get_status_command() == "squeue" else None
         missed = numbers - known if known is not None else set()
         self._missed = {number: self._missed.get(number, 0) + 1 for number in missed}
         return {number for number, times in self._missed.items() if times >= FORGOTTEN}

@@ -42,8 +42,7 @@ def by_stage(layout: Layout) -> dict[str, list[Step]]:
 def targets(layout: Layout) -> dict[str, list[str]]:
     """List the files that each stage makes."""
     return {
-        stage: [str(path) for job in jobs for path in job.outputs(layout)]
-        for stage, jobs in by_stage(layout).items()
+        stage: [str(path) for job in jobs for path in job.outputs(layout)] for stage, jobs in by_stage(layout).items()
     }
 
 

@@ -77,16 +77,11 @@ def as_json(layout: Layout, rows: list[Row]) -> dict[str, Any]:
 
 def as_text(layout: Layout, rows: list[Row]) -> str:
     """Return the status for people."""
-    cells = [
-        [row.stage, f"{row.files:,} of {row.wanted:,}", f"{row.jobs_left:,}", _time(row)]
-        for row in rows
-    ]
+    cells = [[row.stage, f"{row.files:,} of {row.wanted:,}", f"{row.jobs_left:,}", _time(row)] for row in rows]
     headers, align = ["stage", "files", "jobs left", "time left"], ["left", *["right"] * 3]
     table = tabulate(cells, headers, "simple", disable_numparse=True, colalign=align)
     return f"Preset {layout.preset.name}\n\n{table}"
 
 
 def _time(row: Row) -> str:
-    return (
-        "unknown" if row.seconds_left is None else str(timedelta(seconds=round(row.seconds_left)))
-    )
+    return "unknown" if row.seconds_left is None else str(timedelta(seconds=round(row.seconds_left)))

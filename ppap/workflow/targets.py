@@ -78,9 +78,7 @@ def class_names(layout: Layout, guide: str) -> list[str]:
     except ValueError:
         names = None
     if not isinstance(names, list) or len(names) not in (0, preset.dataset.classes):
-        raise DataError(
-            f"{path}: does not name the {preset.dataset.classes} classes of the preset; {REMEDY}"
-        )
+        raise DataError(f"{path}: does not name the {preset.dataset.classes} classes of the preset; {REMEDY}")
     return [str(name).partition(",")[0] for name in names]
 
 

@@ -155,9 +155,7 @@ class Cluster:
 
     def jobs(self) -> list[str]:
         """Jobs that are queued or running."""
-        return self.run(
-            "squeue", "-h", "-t", "PD,R,CG,CF,S", "-o", "%i %j %P %T %b"
-        ).stdout.splitlines()
+        return self.run("squeue", "-h", "-t", "PD,R,CG,CF,S", "-o", "%i %j %P %T %b").stdout.splitlines()
 
     def history(self) -> list[dict[str, str]]:
         """All jobs that Slurm remembers, oldest first, with the fields of `scontrol show job`."""

@@ -17,10 +17,7 @@ from tests.slurm.running import RESULTS, Snakemake, clone_to
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     # munged refuses folders that others may write to above its socket; sockets want short paths
-    with (
-        tempfile.TemporaryDirectory(prefix="slurm", dir=Path.home()) as folder,
-        Cluster(Path(folder)) as running,
-    ):
+    with tempfile.TemporaryDirectory(prefix="slurm", dir=Path.home()) as folder, Cluster(Path(folder)) as running:
         yield running
 
 

@@ -22,26 +22,20 @@ T = TypeVar("T")
 slurm_only = [
     pytest.mark.slurm,
     pytest.mark.timeout(1200),
-    pytest.mark.skipif(
-        bool(missing()), reason=f"this machine has no Slurm: {', '.join(missing())} not found"
-    ),
+    pytest.mark.skipif(bool(missing()), reason=f"this machine has no Slurm: {', '.join(missing())} not found"),
 ]
 
 
 class Snakemake:
     """`snakemake --profile slurm` at work in a clone; only the first look at jobs comes sooner than it says."""
 
-    def __init__(
-        self, cluster: Cluster, where: Path, *arguments: str, path: Path | None = None
-    ) -> None:
+    def __init__(self, cluster: Cluster, where: Path, *arguments: str, path: Path | None = None) -> None:
         command = [sys.executable, "-m", "snakemake", "--profile", "slurm"]
         command += ["--config", "preset=smoke"]
         command += ["--slurm-init-seconds-before-status-checks", "2", *arguments]
         self.output = where / "snakemake.out"
         with self.output.open("w") as out:
-            self.process = subprocess.Popen(
-                command, cwd=where, env=environment(cluster, path), stdout=out, stderr=out
-            )
+            self.process = subprocess.Popen(command, cwd=where, env=environment(cluster, path), stdout=out, stderr=out)
 
     @property
     def printed(self) -> str:

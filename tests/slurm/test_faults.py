@@ -125,9 +125,7 @@ def test_a_job_that_an_operator_requeues_goes_on_from_its_checkpoint(befallen: B
 
 
 @pytest.mark.parametrize("fate", ["preempted", "lost"])
-def test_preempted_jobs_and_those_of_a_lost_node_are_requeued_and_end_well(
-    befallen: Befallen, fate: str
-) -> None:
+def test_preempted_jobs_and_those_of_a_lost_node_are_requeued_and_end_well(befallen: Befallen, fate: str) -> None:
     numbers = getattr(befallen, fate)
     history = {job["JobId"]: job for job in befallen.storm.cluster.history()}
     hung = befallen.storm.of_shard(befallen.hanging)[0]["JobId"]
@@ -136,9 +134,7 @@ def test_preempted_jobs_and_those_of_a_lost_node_are_requeued_and_end_well(
         assert history[number]["JobState"] == ("TIMEOUT" if number == hung else "COMPLETED")
 
 
-def test_a_job_that_hangs_meets_its_time_limit_and_is_tried_again_with_more_time(
-    befallen: Befallen,
-) -> None:
+def test_a_job_that_hangs_meets_its_time_limit_and_is_tried_again_with_more_time(befallen: Befallen) -> None:
     first, second = befallen.storm.of_shard(befallen.hanging)
     assert (first["JobState"], second["JobState"]) == ("TIMEOUT", "COMPLETED")
     assert second["TimeLimit"] == "02:00:00"
@@ -150,9 +146,7 @@ def test_a_job_over_its_memory_is_tried_again_with_more(befallen: Befallen) -> N
     assert more[-1]["JobState"] == "COMPLETED" and more[0]["MinMemoryNode"] == f"{2 * MEMORY}M"
 
 
-def test_after_all_that_the_results_are_an_undisturbed_runs(
-    befallen: Befallen, tmp_path: Path
-) -> None:
+def test_after_all_that_the_results_are_an_undisturbed_runs(befallen: Befallen, tmp_path: Path) -> None:
     where = befallen.storm.where
     shutil.copytree(where / "config", tmp_path / "config")
     shutil.copytree(where / RESULTS / "models", tmp_path / RESULTS / "models")

@@ -12,14 +12,7 @@ import yaml
 
 from tests.conftest import ppap
 from tests.slurm.cluster import Cluster
-from tests.slurm.running import (
-    RESULTS,
-    Snakemake,
-    change,
-    environment,
-    slurm_only,
-    wait_for,
-)
+from tests.slurm.running import RESULTS, Snakemake, change, environment, slurm_only, wait_for
 
 pytestmark = slurm_only
 
@@ -63,12 +56,9 @@ def test_gpu_jobs_get_one_gpu_each_and_cpu_jobs_none(whole_run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "field"),
-    [("{gpu_model: h100}", "TresPerJob"), ('{gpu: 0, gres: "gpu:h100:1"}', "TresPerNode")],
+    ("setting", "field"), [("{gpu_model: h100}", "TresPerJob"), ('{gpu: 0, gres: "gpu:h100:1"}', "TresPerNode")]
 )
-def test_a_site_sets_partitions_and_gpu_model_or_gres_in_the_profile(
-    clone: Path, cluster, setting, field
-) -> None:
+def test_a_site_sets_partitions_and_gpu_model_or_gres_in_the_profile(clone: Path, cluster, setting, field) -> None:
     profile = clone / "slurm" / "config.yaml"
     text, site = profile.read_text().split("# set-resources:")
     lines = f"# set-resources:{site}".replace("{gpu_model: h100}", setting).splitlines()
@@ -78,10 +68,7 @@ def test_a_site_sets_partitions_and_gpu_model_or_gres_in_the_profile(
         "accelerated": {"max_runtime": "2-00:00", "max_gpu": 2, "available_gpu_models": ["h100"]},
     }
     (clone / "slurm" / "partitions.yaml").write_text(yaml.safe_dump({"partitions": partitions}))
-    label, metrics = (
-        "results/smoke/labels/resnet/0000.safetensors",
-        RESULTS / "metrics/ddim25/resnet.json",
-    )
+    label, metrics = ("results/smoke/labels/resnet/0000.safetensors", RESULTS / "metrics/ddim25/resnet.json")
     rules = ("--forcerun", "label", "metrics", "--allowed-rules", "label", "metrics", "--")
     Snakemake(cluster, clone, *rules, label, str(metrics)).finish()
     by_rule = {job["Comment"].split("_")[1]: job for job in cluster.history()[-2:]}
@@ -121,9 +108,7 @@ def completed(cluster: Cluster, first: int) -> list[str]:
 
 def finished_shards(printed: str) -> set[str]:
     """The shards of clean images whose jobs Snakemake has seen to end."""
-    named = dict(
-        re.findall(r"^Job (\d+): Drawing clean images, shard (\d+)$", printed, re.MULTILINE)
-    )
+    named = dict(re.findall(r"^Job (\d+): Drawing clean images, shard (\d+)$", printed, re.MULTILINE))
     ended = re.findall(r"^Finished jobid: (\d+) ", printed, re.MULTILINE)
     return {named[job] for job in ended if job in named}
 

@@ -48,9 +48,7 @@ def main(preset: Preset) -> None:
 def named(preset: Preset) -> list[Path]:
     """The files and folders that a preset names by their paths."""
     found = [source.local for source in preset.files.values()]
-    found += [
-        Path(guide.targets.folder) for guide in preset.guides.values() if guide.targets.folder
-    ]
+    found += [Path(guide.targets.folder) for guide in preset.guides.values() if guide.targets.folder]
     models = (spec.model.partition(":") for spec in preset.networks.values())
     found += [Path(name) for library, _, name in models if library == "transformers"]
     found += [Path(preset.dataset.path)] if preset.dataset.path else []
@@ -170,10 +168,7 @@ MAKERS: dict[str, Callable[[Path], None]] = {
     "dpt-large": transformer,
     **{
         f"{name}.pth": lambda path: save(path, weights(path.stem))
-        for name in (
-            *("resnet18", "resnet50", "resnet152", "convnext_base"),
-            *("deeplabv3_resnet50", "fcn_resnet101"),
-        )
+        for name in (*("resnet18", "resnet50", "resnet152", "convnext_base"), *("deeplabv3_resnet50", "fcn_resnet101"))
     },
 }
 

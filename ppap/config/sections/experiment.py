@@ -22,9 +22,7 @@ class SamplerConfig(Section):
     eta: Annotated[float, Field(ge=0, le=1)] = Field(
         0.0, description="noise of DDIM and of samplers of your own; DDPM does not read it"
     )
-    scale: Scale = Field(
-        description="guidance scale, one for every method; a guide's `scales` come before it"
-    )
+    scale: Scale = Field(description="guidance scale, one for every method; a guide's `scales` come before it")
 
 
 class MethodConfig(Section):
@@ -38,16 +36,10 @@ class MethodConfig(Section):
         "`experts`; `real`: nothing is drawn, held-out real pictures that show the targets stand in for samples, the "
         "ceiling of every score; `user:MODULE.CLASS`: [your own](../docs/extending.md)"
     )
-    supervision: Literal["labels", "teacher"] | None = Field(
-        None, description="what teaches the experts"
-    )
+    supervision: Literal["labels", "teacher"] | None = Field(None, description="what teaches the experts")
     experts: Count | None = Field(None, description="number of noise ranges, an expert each")
-    trainable: Literal["all", "adapter"] | None = Field(
-        None, description="which parameters experts train"
-    )
-    imported: bool = Field(
-        False, description="experts are not trained: `ppap import-experts` puts released ones there"
-    )
+    trainable: Literal["all", "adapter"] | None = Field(None, description="which parameters experts train")
+    imported: bool = Field(False, description="experts are not trained: `ppap import-experts` puts released ones there")
 
 
 class CleanImagesConfig(Section):
@@ -79,9 +71,7 @@ class SamplingConfig(Section):
         "takes the fastest; images are the same but for rounding",
     )
     shard_size: Count = Field(1000, description="images of one job; does not change them")
-    checkpoint_every: Count = Field(
-        50, json_schema_extra=FREE, description="sampling steps between checkpoints"
-    )
+    checkpoint_every: Count = Field(50, json_schema_extra=FREE, description="sampling steps between checkpoints")
     classes: tuple[NonNegativeInt, ...] | None = Field(
         None, min_length=1, description="target classes of classifiers, each once; left out: all"
     )

@@ -24,9 +24,7 @@ class TargetsConfig(Section):
     them, and says what is wrong with one.
     """
 
-    count: Count = Field(
-        100, description="how many held-out real pictures, whose depth or labels the data set knows"
-    )
+    count: Count = Field(100, description="how many held-out real pictures, whose depth or labels the data set knows")
     folder: str | None = Field(
         None,
         description="instead of these: a folder of files, of any depth, one target each. A map (.npy, or a .png of one "
@@ -54,8 +52,7 @@ class GuideConfig(NetworkConfig):
         "[your own](../docs/extending.md#a-task)",
     )
     targets: TargetsConfig = Field(
-        TargetsConfig(),
-        description="where the pictures come from whose depth or labels samples are guided to",
+        TargetsConfig(), description="where the pictures come from whose depth or labels samples are guided to"
     )
     scales: dict[Name, Scale] = Field(
         default_factory=dict,

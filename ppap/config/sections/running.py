@@ -22,17 +22,13 @@ class Resources(Section):
     """What jobs ask of the machine, by step. Nothing here changes a result."""
 
     download: JobResources = Field(JobResources(), description="weights and images of others")
-    pretrain: JobResources = Field(
-        JobResources(), description="training of what the preset trains itself"
-    )
+    pretrain: JobResources = Field(JobResources(), description="training of what the preset trains itself")
     generate: JobResources = Field(JobResources(), description="clean images")
     upsample: JobResources = Field(JobResources(), description="the second stage of a cascade")
     label: JobResources = Field(JobResources(), description="teachers' answers, and targets")
     train_expert: JobResources = Field(JobResources(), description="experts, and shared starts")
     sample: JobResources = Field(JobResources(runtime=120), description="guided samples")
-    features: JobResources = Field(
-        JobResources(), description="the evaluator's features, of real images too"
-    )
+    features: JobResources = Field(JobResources(), description="the evaluator's features, of real images too")
     metrics: JobResources = Field(JobResources(), description="metrics")
     table: JobResources = Field(JobResources(mem_mb=1000, runtime=10), description="tables")
     figure: JobResources = Field(JobResources(runtime=30), description="figures")

@@ -28,9 +28,7 @@ class Text(NamedTuple):
 def timestep_embedding(t: Tensor, dim: int) -> Tensor:
     """Sinusoidal embedding of timesteps t (B,) as (B, dim): cosines first, wavelengths up to 10,000."""
     half = dim // 2
-    frequencies = torch.exp(
-        torch.arange(half, device=t.device, dtype=torch.float32) * (-math.log(10000) / half)
-    )
+    frequencies = torch.exp(torch.arange(half, device=t.device, dtype=torch.float32) * (-math.log(10000) / half))
     angles = t[:, None].float() * frequencies  # (B, half)
     embedding = torch.cat([angles.cos(), angles.sin()], dim=-1)
     return F.pad(embedding, (0, dim % 2))
@@ -39,9 +37,7 @@ def timestep_embedding(t: Tensor, dim: int) -> Tensor:
 class ResBlock(nn.Module):
     """Residual block with scale-shift norm; `resample` halves ("down") or doubles ("up") the resolution."""
 
-    def __init__(
-        self, channels: int, out: int, emb: int, groups: int, resample: str | None = None
-    ) -> None:
+    def __init__(self, channels: int, out: int, emb: int, groups: int, resample: str | None = None) -> None:
         super().__init__()
         self.resample = resample
         self.in_layers = nn.Sequential(
@@ -54,9 +50,7 @@ class ResBlock(nn.Module):
             nn.Identity(),  # the checkpoints count a dropout here
             _zero(nn.Conv2d(out, out, 3, padding=1)),
         )
-        self.skip_connection = (
-            nn.Identity() if channels == out else nn.Conv2d(channels, out, kernel_size=1)
-        )
+        self.skip_connection = nn.Identity() if channels == out else nn.Conv2d(channels, out, kernel_size=1)
 
     def forward(self, x: Tensor, emb: Tensor, text: Tensor | None) -> Tensor:
         norm, act, conv = self.in_layers
@@ -77,9 +71,7 @@ class AttentionBlock(nn.Module):
     With ADM's legacy order: heads first, then q, k, v.
     """
 
-    def __init__(
-        self, channels: int, head_channels: int, groups: int, text_width: int | None = None
-    ) -> None:
+    def __init__(self, channels: int, head_channels: int, groups: int, text_width: int | None = None) -> None:
         super().__init__()
         self.heads = channels // head_channels
         self.norm = nn.GroupNorm(groups, channels)
@@ -124,15 +116,11 @@ class ADM(nn.Module):
     With a `text_width` it is called with a Text besides; `beside` channels more than C come in with x_t.
     """
 
-    def __init__(
-        self, arch: ADMArchitecture, text_width: int | None = None, beside: int = 0
-    ) -> None:
+    def __init__(self, arch: ADMArchitecture, text_width: int | None = None, beside: int = 0) -> None:
         super().__init__()
         self.arch = arch
         emb = 4 * arch.model_channels
-        self.time_embed = nn.Sequential(
-            nn.Linear(arch.model_channels, emb), nn.SiLU(), nn.Linear(emb, emb)
-        )
+        self.time_embed = nn.Sequential(nn.Linear(arch.model_channels, emb), nn.SiLU(), nn.Linear(emb, emb))
 
         def res(channels: int, out: int, resample: str | None = None) -> ResBlock:
             return ResBlock(channels, out, emb, arch.norm_groups, resample)
@@ -156,9 +144,7 @@ class ADM(nn.Module):
                 skips.append(channels)
                 factor *= 2
 
-        self.middle_block = Stage(
-            res(channels, channels), attend(channels), res(channels, channels)
-        )
+        self.middle_block = Stage(res(channels, channels), attend(channels), res(channels, channels))
 
         self.output_blocks = nn.ModuleList()
         for level, width in reversed(list(enumerate(widths))):

@@ -12,14 +12,7 @@ from ppap.data.datasets import DatasetConfig
 from ppap.data.downloads import Downloads
 from ppap.diffusion.networks.adm import ADM
 from ppap.diffusion.networks.architectures import ADMArchitecture
-from ppap.diffusion.networks.sources import (
-    DiffusionSettings,
-    Source,
-    Trial,
-    leaves,
-    read_weights,
-    with_weights,
-)
+from ppap.diffusion.networks.sources import DiffusionSettings, Source, Trial, leaves, read_weights, with_weights
 from ppap.utils import weights
 from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError

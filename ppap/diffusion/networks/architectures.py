@@ -15,33 +15,21 @@ class ADMArchitecture(Section):
     """The ADM U-Net. The defaults are those of the public 256x256 unconditional model; GLIDE's stages have their own."""
 
     in_channels: Count = Field(3, description="channels of an image")
-    model_channels: Annotated[int, Field(ge=2, le=65_536)] = Field(
-        256, description="channels at full resolution"
-    )
+    model_channels: Annotated[int, Field(ge=2, le=65_536)] = Field(256, description="channels at full resolution")
     channel_mult: tuple[Width, ...] = Field(
-        (1, 1, 2, 2, 4, 4),
-        min_length=1,
-        max_length=12,
-        description="channels of each resolution, times model_channels",
+        (1, 1, 2, 2, 4, 4), min_length=1, max_length=12, description="channels of each resolution, times model_channels"
     )
-    num_res_blocks: Annotated[int, Field(gt=0, le=100)] = Field(
-        2, description="residual blocks per resolution"
-    )
+    num_res_blocks: Annotated[int, Field(gt=0, le=100)] = Field(2, description="residual blocks per resolution")
     attention_factors: tuple[Count, ...] = Field(
-        (8, 16, 32),
-        description="downsampling factors with self-attention: powers of two that the network has",
+        (8, 16, 32), description="downsampling factors with self-attention: powers of two that the network has"
     )
     head_channels: Count = Field(
         64,
         description="channels of an attention head; divides those of every resolution with self-attention "
         "(the lowest always has it)",
     )
-    norm_groups: Count = Field(
-        32, description="groups of the group norms; divides the channels of every resolution"
-    )
-    learn_sigma: bool = Field(
-        True, description="the network predicts the variance too; not with `train`"
-    )
+    norm_groups: Count = Field(32, description="groups of the group norms; divides the channels of every resolution")
+    learn_sigma: bool = Field(True, description="the network predicts the variance too; not with `train`")
 
     @property
     def out_channels(self) -> int:
@@ -56,24 +44,18 @@ class ADMArchitecture(Section):
         factors = [2**level for level in range(len(widths))]
         unknown = [factor for factor in self.attention_factors if factor not in factors]
         if unknown:
-            raise ValueError(
-                f"attention_factors: {unknown[0]} is no resolution of the network; those are {factors}"
-            )
+            raise ValueError(f"attention_factors: {unknown[0]} is no resolution of the network; those are {factors}")
         attended = [w for w, f in zip(widths, factors, strict=True) if f in self.attention_factors]
         odd = [width for width in (*attended, widths[-1]) if width % self.head_channels]
         if odd:
-            raise ValueError(
-                f"head_channels: {self.head_channels} does not divide {odd[0]} channels"
-            )
+            raise ValueError(f"head_channels: {self.head_channels} does not divide {odd[0]} channels")
         return self
 
 
 class TextArchitecture(Section):
     """GLIDE's text transformer. The defaults are those of the public checkpoints."""
 
-    context: Annotated[int, Field(gt=0, le=4096)] = Field(
-        128, description="tokens of a prompt, at most"
-    )
+    context: Annotated[int, Field(gt=0, le=4096)] = Field(128, description="tokens of a prompt, at most")
     width: Annotated[int, Field(gt=0, le=65_536)] = Field(512, description="channels")
     layers: Annotated[int, Field(gt=0, le=100)] = Field(16, description="residual blocks")
     heads: Count = Field(8, description="attention heads of a block")

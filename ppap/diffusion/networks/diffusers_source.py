@@ -117,9 +117,7 @@ class Published(NamedTuple):
         scheduler = _settings(folder, "scheduler", "scheduler_config.json")
         if "beta_schedule" not in scheduler:
             name = scheduler.get("_class_name")
-            raise ConfigError(
-                f"pipeline '{pipeline}': its scheduler ({name}) has no betas as DDPM's"
-            )
+            raise ConfigError(f"pipeline '{pipeline}': its scheduler ({name}) has no betas as DDPM's")
         return cls(folder, network, _made("DDPMScheduler", scheduler, folder))
 
     def weights(self) -> dict[str, Tensor]:
@@ -127,9 +125,7 @@ class Published(NamedTuple):
         path = _file(self.folder, "unet", *(name for name, *_ in _FORMATS))
         parts = _listed(path) if path.name == _INDEX else [path]
         tensors = {
-            f"unet.{_present(name)}": value
-            for part in parts
-            for name, value in weights.read_weights(part).items()
+            f"unet.{_present(name)}": value for part in parts for name, value in weights.read_weights(part).items()
         }
         weights.check_weights(self.network, tensors, path)
         return tensors
@@ -193,9 +189,7 @@ def _check_network(unet: Any, settings: DiffusionSettings, images: DatasetConfig
         ("class_embed_type", unet.class_embedding, None, "diffusion.pipeline"),
     ):
         if theirs != wanted:
-            raise ConfigError(
-                f"{key}: the pipeline's {name} is {theirs}, the preset needs {wanted}"
-            )
+            raise ConfigError(f"{key}: the pipeline's {name} is {theirs}, the preset needs {wanted}")
 
 
 def _size(unet: Any) -> Any:
@@ -209,9 +203,7 @@ def _check_scheduler(scheduler: Any, settings: DiffusionSettings) -> None:
     said = scheduler.config["prediction_type"]
     predicts = PREDICTIONS.get(said)
     if predicts != settings.predicts:
-        raise ConfigError(
-            f"diffusion.predicts: {settings.predicts}, the pipeline predicts {predicts or said}"
-        )
+        raise ConfigError(f"diffusion.predicts: {settings.predicts}, the pipeline predicts {predicts or said}")
     theirs, timesteps = scheduler.betas.double().numpy(), settings.timesteps
     if len(theirs) != timesteps:
         raise ConfigError(f"diffusion.timesteps: {timesteps}, the pipeline has {len(theirs)}")

@@ -14,9 +14,7 @@ from ppap.diffusion.schedules import Schedule, ScheduleName
 from ppap.utils.registry import kind_of
 from ppap.utils.settings import FREE, Count, Section
 
-BASE = ADMArchitecture(
-    model_channels=192, channel_mult=(1, 2, 3, 4), num_res_blocks=3, attention_factors=(2, 4, 8)
-)
+BASE = ADMArchitecture(model_channels=192, channel_mult=(1, 2, 3, 4), num_res_blocks=3, attention_factors=(2, 4, 8))
 UPSAMPLER = ADMArchitecture(model_channels=192)
 
 
@@ -25,9 +23,7 @@ class UpsamplingConfig(Section):
 
     image_size: Annotated[int, Field(gt=0, le=4096)] = Field(256, description="pixels a side")
     noise_schedule: ScheduleName = Field("linear", description="how noise grows with t")
-    kind: Annotated[str, *kind_of(SAMPLERS)] = Field(
-        "ddim", description="the sampler's, as in `samplers`"
-    )
+    kind: Annotated[str, *kind_of(SAMPLERS)] = Field("ddim", description="the sampler's, as in `samplers`")
     steps: Count = Field(27, description="sampling steps, out of T")
     eta: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="noise, as in `samplers`")
     temperature: Annotated[float, Field(gt=0, le=1)] = Field(
@@ -71,16 +67,11 @@ class GlideConfig(Section):
         "Another prompt needs no other download",
     )
     prompt_scale: Annotated[float, Field(ge=0, le=1000)] = Field(
-        3.0,
-        description="scale of classifier-free guidance towards the prompt, which takes twice the time; 1: none",
+        3.0, description="scale of classifier-free guidance towards the prompt, which takes twice the time; 1: none"
     )
-    upsampling: UpsamplingConfig = Field(
-        UpsamplingConfig(), description="how the second stage is drawn"
-    )
+    upsampling: UpsamplingConfig = Field(UpsamplingConfig(), description="how the second stage is drawn")
     base_architecture: ADMArchitecture = Field(BASE, description="of the first stage's U-Net")
-    upsampler_architecture: ADMArchitecture = Field(
-        UPSAMPLER, description="of the second stage's U-Net"
-    )
+    upsampler_architecture: ADMArchitecture = Field(UPSAMPLER, description="of the second stage's U-Net")
     text: TextArchitecture = Field(TextArchitecture(), description="of both text transformers")
 
     @model_validator(mode="after")

@@ -148,6 +148,4 @@ def _answers(part: str, network: Network, channels: int, shape: tuple[int, int, 
     out = network(torch.randn(2, *shape), torch.zeros(2))
     wanted = (2, channels, *shape[1:])
     if out.shape != wanted:
-        raise ConfigError(
-            f"glide.{part}_architecture: answers with {tuple(out.shape)}, not {wanted}"
-        )
+        raise ConfigError(f"glide.{part}_architecture: answers with {tuple(out.shape)}, not {wanted}")

@@ -117,9 +117,7 @@ def read_weights(file: Path, spec: Spec, prefix: str = "") -> dict[str, Tensor]:
     return tensor_spec.read(file, spec, {"model": DIFFUSION}, prefix)
 
 
-def with_weights(
-    network: nn.Module, tensors: Mapping[str, Tensor], how: Runtime = FLOAT32
-) -> nn.Module:
+def with_weights(network: nn.Module, tensors: Mapping[str, Tensor], how: Runtime = FLOAT32) -> nn.Module:
     """Give a network on the meta device its weights, held as `runtime.hold_precision` has them."""
     held = hold_precision(network, how).state_dict()
     copies = {name: value.to(held[name].dtype, copy=True) for name, value in tensors.items()}

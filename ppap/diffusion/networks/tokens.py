@@ -43,9 +43,7 @@ def tokens_of(prompt: str, ranks: dict[bytes, int], context: int) -> Tokens:
     """
     found = _encoding(ranks).encode_ordinary(prompt.lower())
     if len(found) > context:
-        raise ConfigError(
-            f"diffusion.glide.prompt: {len(found)} tokens, but at most {context} are read"
-        )
+        raise ConfigError(f"diffusion.glide.prompt: {len(found)} tokens, but at most {context} are read")
     return _padded(found, context)
 
 
@@ -62,9 +60,7 @@ def need_tiktoken() -> None:
     try:
         import tiktoken  # noqa: F401
     except ImportError:
-        raise ConfigError(
-            "diffusion.glide.prompt: needs tiktoken: pip install 'ppap[glide]'"
-        ) from None
+        raise ConfigError("diffusion.glide.prompt: needs tiktoken: pip install 'ppap[glide]'") from None
 
 
 def _encoding(ranks: dict[bytes, int]) -> Encoding:

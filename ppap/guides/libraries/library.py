@@ -80,9 +80,7 @@ class Library(ABC):
         return bool(name.strip()) and name.isprintable()
 
     @abstractmethod
-    def build(
-        self, name: str, shape: Shape, options: dict[str, Any], folders: Sequence[Path]
-    ) -> nn.Module:
+    def build(self, name: str, shape: Shape, options: dict[str, Any], folders: Sequence[Path]) -> nn.Module:
         """Build the model with untrained weights; `options` are arguments of its class.
 
         The user's own modules lie in `folders`. ConfigError if there is no such model; what the model's own code
@@ -132,9 +130,7 @@ def published(known: Pretrained, model: str, key: str, shape: Shape) -> Download
         raise ConfigError(f"{key}: there are no weights of {model}; give `train` or `weights`")
     refuse_task(model, shape.task, known.task)
     if known.classes != shape.classes:
-        raise ConfigError(
-            f"{key}: the weights of {model} know {known.classes} classes, the preset has {shape.classes}"
-        )
+        raise ConfigError(f"{key}: the weights of {model} know {known.classes} classes, the preset has {shape.classes}")
     return known.source
 
 

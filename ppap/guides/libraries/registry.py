@@ -35,9 +35,7 @@ def library_of(model: str) -> Library:
     return LIBRARIES.get(model.partition(":")[0])
 
 
-def build_network(
-    model: str, options: dict[str, Any], shape: Shape, folders: Sequence[Path] = ()
-) -> nn.Module:
+def build_network(model: str, options: dict[str, Any], shape: Shape, folders: Sequence[Path] = ()) -> nn.Module:
     """Build the network named LIBRARY:NAME, with untrained weights.
 
     `options` go to the model's class, after channels and classes in the library's own words. The user's modules lie
@@ -65,7 +63,5 @@ def _known_model(model: str) -> str:
 
 
 ModelName = Annotated[
-    str,
-    AfterValidator(_known_model),
-    WithJsonSchema({"type": "string", "pattern": f"^({'|'.join(LIBRARIES)}):"}),
+    str, AfterValidator(_known_model), WithJsonSchema({"type": "string", "pattern": f"^({'|'.join(LIBRARIES)}):"})
 ]

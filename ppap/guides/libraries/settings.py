@@ -54,9 +54,7 @@ class NetworkConfig(Section):
         description="of its input normalisation, for pixels in [0, 1]; one number, or one a channel. Left out: the "
         "library's; 0.5 with `train` and for models of your own",
     )
-    std: tuple[Deviation, ...] | None = Field(
-        None, min_length=1, description="of its input normalisation, as `mean`"
-    )
+    std: tuple[Deviation, ...] | None = Field(None, min_length=1, description="of its input normalisation, as `mean`")
     channels_last: bool = Field(
         False,
         json_schema_extra=FREE,
@@ -64,8 +62,7 @@ class NetworkConfig(Section):
         "faster",
     )
     train: Training | None = Field(
-        None,
-        description="how the workflow trains it on real images; left out: the library's weights",
+        None, description="how the workflow trains it on real images; left out: the library's weights"
     )
     weights: Download | None = Field(
         None,
@@ -121,9 +118,7 @@ class NetworkConfig(Section):
             raise ValueError("input_size: a model without library weights needs it")
         ours = [key for key in self.options if key in self.library.ours]
         if ours:
-            raise ValueError(
-                f"options.{ours[0]}: follows from the rest of the preset; leave it out"
-            )
+            raise ValueError(f"options.{ours[0]}: follows from the rest of the preset; leave it out")
         large = [value for value in _numbers(self.options) if abs(value) > _LARGEST_OPTION]
         if large:
             raise ValueError(f"options: {large[0]} is more than any network has of anything")

@@ -29,15 +29,11 @@ class TimmModels(Library):
         ]
     )
 
-    def build(
-        self, name: str, shape: Shape, options: dict[str, Any], folders: Sequence[Path]
-    ) -> nn.Module:
+    def build(self, name: str, shape: Shape, options: dict[str, Any], folders: Sequence[Path]) -> nn.Module:
         import timm
 
         _check(name, options, shape.task)
-        return timm.create_model(
-            name, in_chans=shape.channels, num_classes=shape.classes, **options
-        )
+        return timm.create_model(name, in_chans=shape.channels, num_classes=shape.classes, **options)
 
     def pretrained(self, name: str) -> Pretrained:
         from timm.data.imagenet_info import ImageNetInfo
@@ -71,9 +67,7 @@ class TimmModels(Library):
                 num_classes=shape.classes, **options,
             )  # fmt: skip
         except Exception as error:  # each model converts the names in its own way
-            raise DataError(
-                f"{weights}: not the weights of timm:{name} ({reason(error)})"
-            ) from error
+            raise DataError(f"{weights}: not the weights of timm:{name} ({reason(error)})") from error
         network.pretrained_cfg.pop("state_dict", None)  # a second copy
         check_numbers(network, state, weights)
         return network

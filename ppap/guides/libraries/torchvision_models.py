@@ -24,27 +24,19 @@ class TorchvisionModels(Library):
 
     written = "torchvision:NAME/WEIGHTS"
     does = "classifies or segments images"
-    ours = frozenset(
-        ["num_classes", "pretrained", "weights", "weights_backbone", "progress", "aux_loss"]
-    )
+    ours = frozenset(["num_classes", "pretrained", "weights", "weights_backbone", "progress", "aux_loss"])
     gives_features = False
 
-    def build(
-        self, name: str, shape: Shape, options: dict[str, Any], folders: Sequence[Path] = ()
-    ) -> nn.Module:
+    def build(self, name: str, shape: Shape, options: dict[str, Any], folders: Sequence[Path] = ()) -> nn.Module:
         from torchvision import models
 
         model, task = _model(name)
         refuse_task(f"torchvision:{name}", shape.task, task)
         if shape.channels != 3:
-            raise ConfigError(
-                f"torchvision:{name} takes 3 channels, the images have {shape.channels}"
-            )
+            raise ConfigError(f"torchvision:{name} takes 3 channels, the images have {shape.channels}")
         # torchvision would download the backbone otherwise
         own = {"weights_backbone": None} if task == SEGMENTATION else {}
-        network: nn.Module = models.get_model(
-            model, weights=None, num_classes=shape.classes, **own, **options
-        )
+        network: nn.Module = models.get_model(model, weights=None, num_classes=shape.classes, **own, **options)
         if task == SEGMENTATION:
             network.register_forward_hook(_logits)
         return network

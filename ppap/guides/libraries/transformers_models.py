@@ -28,10 +28,7 @@ if TYPE_CHECKING:
     from ppap.guides.libraries.settings import NetworkConfig
 
 _CONFIG, _PROCESSOR = "config.json", "preprocessor_config.json"
-_WEIGHTS = (
-    ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"),
-    ("pytorch_model.bin",),
-)
+_WEIGHTS = (("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"), ("pytorch_model.bin",))
 _SETTINGS, _INPUT = "settings", "input"  # in the metadata of the workflow's file
 _CLASSES = {
     CLASSIFICATION: "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING",
@@ -72,9 +69,7 @@ class TransformersModels(Library):
     one_file = False
     download_reads = ("input_size", "mean", "std")
 
-    def build(
-        self, name: str, shape: Shape, options: dict[str, Any], folders: Sequence[Path]
-    ) -> nn.Module:
+    def build(self, name: str, shape: Shape, options: dict[str, Any], folders: Sequence[Path]) -> nn.Module:
         config = _config(options, shape, f"transformers:{name}")
         return _answering(_class_of(config, shape.task, name)(config), shape.task)
 
@@ -106,17 +101,12 @@ class TransformersModels(Library):
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Download as in `Library`, from a folder or from the hub, whose downloads are resumed and checked."""
         cache = downloads.folder / "huggingface"
-        folder = hub.folder_of(
-            spec.name, cache, (_CONFIG, _PROCESSOR), _WEIGHTS, f"model '{spec.model}'"
-        )
+        folder = hub.folder_of(spec.name, cache, (_CONFIG, _PROCESSOR), _WEIGHTS, f"model '{spec.model}'")
         settings = _read_settings(folder)
         config = _published_config(spec, shape, settings)
         seen = spec.completed(lambda: _input_of(folder, spec.model))
         network = _loaded(config, shape.task, folder, seen.size)
-        about = hub.source_of(spec.name, folder) | {
-            _SETTINGS: json.dumps(settings),
-            _INPUT: json.dumps(seen._asdict()),
-        }
+        about = hub.source_of(spec.name, folder) | {_SETTINGS: json.dumps(settings), _INPUT: json.dumps(seen._asdict())}
         names = [str(config.id2label[number]) for number in sorted(config.id2label)]
         if not all(name.startswith("LABEL_") for name in names):
             about["class_names"] = json.dumps(names)
@@ -203,17 +193,11 @@ def _config(settings: Mapping[str, Any], shape: Shape, model: str) -> Any:
     try:
         config = transformers.AutoConfig.for_model(kind, **plain)
     except Exception as error:  # whatever a stranger's settings lead to
-        raise ConfigError(
-            f"model '{model}': its settings make no {kind} ({reason(error)})"
-        ) from error
+        raise ConfigError(f"model '{model}': its settings make no {kind} ({reason(error)})") from error
     if getattr(config, "num_channels", shape.channels) != shape.channels:
-        raise ConfigError(
-            f"model '{model}': takes {config.num_channels} channels, the images have {shape.channels}"
-        )
+        raise ConfigError(f"model '{model}': takes {config.num_channels} channels, the images have {shape.channels}")
     if shape.task != DEPTH and config.num_labels != shape.classes:
-        raise ConfigError(
-            f"model '{model}': knows {config.num_labels} classes, the preset has {shape.classes}"
-        )
+        raise ConfigError(f"model '{model}': knows {config.num_labels} classes, the preset has {shape.classes}")
     return config
 
 
@@ -228,9 +212,7 @@ def _published_config(spec: NetworkConfig, shape: Shape, settings: dict[str, Any
         )
         for key in sorted(ours.keys() & theirs.keys()):  # others are of no effect
             if ours[key] != theirs[key]:
-                raise ConfigError(
-                    f"options.{key}: is another one in the configuration of {spec.model}"
-                )
+                raise ConfigError(f"options.{key}: is another one in the configuration of {spec.model}")
     return config
 
 
@@ -240,9 +222,7 @@ def _class_of(config: Any, task: str, name: str) -> Any:
     classes = known.get(type(config), ())
     able = classes if isinstance(classes, tuple) else (classes,)
     if not able:
-        raise ConfigError(
-            f"model 'transformers:{name}': transformers has no {config.model_type} for {task}"
-        )
+        raise ConfigError(f"model 'transformers:{name}': transformers has no {config.model_type} for {task}")
     stated = config.architectures or [able[0].__name__]
     for kind in able:
         if kind.__name__ in stated:
@@ -266,9 +246,7 @@ def _loaded(config: Any, task: str, folder: Path, size: int) -> nn.Module:
             local_files_only=True, output_loading_info=True,
         )  # fmt: skip
     except Exception as error:  # each model converts the names in its own way
-        raise DataError(
-            f"{folder}: not the weights of a {kind.__name__} ({reason(error)})"
-        ) from error
+        raise DataError(f"{folder}: not the weights of a {kind.__name__} ({reason(error)})") from error
     network = _answering(network.eval(), task)
     missing, parameters = sorted(about["missing_keys"]), dict(network.named_parameters())
     if missing and not _unused(network, [parameters.get(name) for name in missing], size):
@@ -300,9 +278,7 @@ def _answering(network: Any, task: str) -> nn.Module:
     return network
 
 
-def _answer(
-    name: str, inverse: bool, network: nn.Module, images: tuple[Tensor, ...], answers: Any
-) -> Tensor:
+def _answer(name: str, inverse: bool, network: nn.Module, images: tuple[Tensor, ...], answers: Any) -> Tensor:
     """Take a tensor from an answer; of a depth in metres its inverse: as MiDaS's, larger is nearer."""
     answer: Tensor = answers[name]
     return torch.reciprocal(answer.clamp(min=_NEAREST)) if inverse else answer
@@ -319,8 +295,7 @@ def _input_of(folder: Path, model: str) -> Input:
     path = folder / _PROCESSOR
     if not path.is_file():
         raise ConfigError(
-            f"model '{model}': nothing says what its input is (no {_PROCESSOR}): "
-            "state input_size, mean and std"
+            f"model '{model}': nothing says what its input is (no {_PROCESSOR}): state input_size, mean and std"
         )
     try:
         processors = _transformers().AutoImageProcessor
@@ -355,10 +330,5 @@ def _normalisation(known: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[f
         white = 1.0  # 1/255 has no end
     if not known.get("do_normalize", "image_mean" in known):
         return (0.0,), (1 / white,)
-    mean, std = (
-        [known[key]] if isinstance(known[key], float) else known[key]
-        for key in ("image_mean", "image_std")
-    )
-    return tuple(float(value) / white for value in mean), tuple(
-        float(value) / white for value in std
-    )
+    mean, std = ([known[key]] if isinstance(known[key], float) else known[key] for key in ("image_mean", "image_std"))
+    return tuple(float(value) / white for value in mean), tuple(float(value) / white for value in std)

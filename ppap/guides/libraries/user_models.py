@@ -24,9 +24,7 @@ class UserModels(Library):
     def knows(self, name: str) -> bool:
         return user_code.is_well_named(f"{user_code.PREFIX}{name}")
 
-    def build(
-        self, name: str, shape: Shape, options: dict[str, Any], folders: Sequence[Path]
-    ) -> nn.Module:
+    def build(self, name: str, shape: Shape, options: dict[str, Any], folders: Sequence[Path]) -> nn.Module:
         """Call the function with `options`, and with `channels`, `classes` and `task` if it has such arguments.
 
         ConfigError if no folder has such a function, or it returns no network; its own exceptions come as they are.

@@ -83,9 +83,7 @@ def class_log_probability(y: Tensor) -> Objective:
     return objective
 
 
-def class_kl(
-    student: Tensor, teacher: Tensor, tau: float = 0.25, reduction: Reduction = "sum"
-) -> Tensor:
+def class_kl(student: Tensor, teacher: Tensor, tau: float = 0.25, reduction: Reduction = "sum") -> Tensor:
     """KL(softmax(teacher / tau) || softmax(student)) of logits (B, K), averaged over the batch.
 
     "sum" sums over the K classes; "reference" averages over them too, as the authors' code does.

@@ -30,9 +30,7 @@ class Depth(Task):
             "Depth error: mean absolute relative error of an independent judge's depth, scale and shift aside.",
         ),
         Score(
-            "spearman",
-            "Depth rank ↑",
-            "Depth rank: Spearman's rank correlation of the judge's depth with the target.",
+            "spearman", "Depth rank ↑", "Depth rank: Spearman's rank correlation of the judge's depth with the target."
         ),
     )
     said = "a number for each pixel"

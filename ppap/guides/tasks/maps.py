@@ -27,9 +27,7 @@ def resized(maps: Tensor, size: int) -> Tensor:
     maps = maps.float()  # to resize in bfloat16, with antialiasing, is not implemented on CPUs
     channels = maps if maps.ndim == 4 else maps[:, None]
     antialias = maps.shape[-1] > size
-    values = F.interpolate(
-        channels, (size, size), mode="bilinear", align_corners=False, antialias=antialias
-    )
+    values = F.interpolate(channels, (size, size), mode="bilinear", align_corners=False, antialias=antialias)
     return values if maps.ndim == 4 else values[:, 0]
 
 
@@ -50,9 +48,7 @@ def read_map(path: Path) -> Tensor | None:
     if values is None:
         return None
     if values.ndim != 2 or not values.size or not _are_numbers(values):
-        raise DataError(
-            f"{path}: holds {values.dtype} {values.shape}; a map of numbers (height, width) was expected"
-        )
+        raise DataError(f"{path}: holds {values.dtype} {values.shape}; a map of numbers (height, width) was expected")
     side = min(values.shape)
     top, left = ((n - side) // 2 for n in values.shape)
     middle = torch.from_numpy(values[top : top + side, left : left + side].astype(np.float64))

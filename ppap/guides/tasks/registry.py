@@ -20,8 +20,5 @@ def _of_user(name: str, written: Any) -> type[Task]:
 
 
 TASKS: Registry[type[Task]] = Registry(
-    "task",
-    {CLASSIFICATION: Classification, DEPTH: Depth, SEGMENTATION: Segmentation},
-    "class",
-    _of_user,
+    "task", {CLASSIFICATION: Classification, DEPTH: Depth, SEGMENTATION: Segmentation}, "class", _of_user
 )

@@ -70,9 +70,7 @@ class Segmentation(Task):
         """Sum log p(label | x) over the pixels."""
 
         def objective(answers: Tensor) -> Tensor:
-            losses = F.cross_entropy(
-                single(answers), targets, ignore_index=VOID, reduction="none"
-            )  # (B, H, W)
+            losses = F.cross_entropy(single(answers), targets, ignore_index=VOID, reduction="none")  # (B, H, W)
             return -losses.sum(dim=(1, 2))
 
         return objective
@@ -123,10 +121,7 @@ class Segmentation(Task):
         total = {name: counts.double().sum(0) for name, counts in statistics.items()}
         there = total["union"] > 0
         overlap = total["intersection"][there] / total["union"][there]
-        return {
-            "miou": float(overlap.mean()),
-            "pixel_accuracy": float(total["right"] / total["judged"]),
-        }
+        return {"miou": float(overlap.mean()), "pixel_accuracy": float(total["right"] / total["judged"])}
 
     def draw(self, axis: Any, target: Tensor) -> None:
         shown = target.double()

@@ -34,19 +34,14 @@ class GuideRow(NamedTuple):
 
 
 def draw(
-    rows: Sequence[GuideRow],
-    methods: Sequence[str],
-    ranges: Mapping[str, Sequence[range]],
-    timesteps: int,
+    rows: Sequence[GuideRow], methods: Sequence[str], ranges: Mapping[str, Sequence[range]], timesteps: int
 ) -> Figure:
     """Draw a row for each guide, a column for each method: the mean over samples, and the middle 80% of them.
 
     The noise `ranges` of a method's experts are shaded by turns, out of all `timesteps`; the other methods' means are
     thin grey lines.
     """
-    figure, axes = style.grid(
-        len(rows), len(methods), 1.5, style.width_of(len(methods)), sharex=True, sharey="row"
-    )
+    figure, axes = style.grid(len(rows), len(methods), 1.5, style.width_of(len(methods)), sharex=True, sharey="row")
     looks = style.looks(methods)
     for row, (guide, belief, believed) in zip(axes, rows, strict=True):
         for axis, method in zip(row, methods, strict=True):
@@ -71,7 +66,5 @@ def _draw_panel(axis: Axes, believed: Mapping[str, Believed], method: str, look:
             axis.plot(curve.timesteps, curve.mean, color="0.7", linewidth=0.7)
     if method in believed:
         curve = believed[method]
-        axis.fill_between(
-            curve.timesteps, curve.low, curve.high, color=look.colour, alpha=0.25, linewidth=0
-        )
+        axis.fill_between(curve.timesteps, curve.low, curve.high, color=look.colour, alpha=0.25, linewidth=0)
         axis.plot(curve.timesteps, curve.mean, color=look.colour, linewidth=1.6)

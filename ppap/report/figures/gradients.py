@@ -24,9 +24,7 @@ class SampleRow(NamedTuple):
     image: NDArray[np.uint8]
 
 
-def draw(
-    rows: Sequence[SampleRow], timesteps: Sequence[int], target: Cell | None, title: str, size: int
-) -> Figure:
+def draw(rows: Sequence[SampleRow], timesteps: Sequence[int], target: Cell | None, title: str, size: int) -> Figure:
     """Draw a row for each method: its target, if there is a picture of one, its maps at these timesteps, and its sample.
 
     Images have `size` pixels a side.

@@ -48,12 +48,7 @@ def draw(frame: pd.DataFrame, guides: Sequence[str], scores: Sequence[Score]) ->
 
 
 def _draw_panel(
-    axis: Axes,
-    frame: pd.DataFrame,
-    panel: Panel,
-    guides: Sequence[str],
-    methods: list[str],
-    most: int,
+    axis: Axes, frame: pd.DataFrame, panel: Panel, guides: Sequence[str], methods: list[str], most: int
 ) -> None:
     """Draw a metric of every method with one sampler, a marker for each guide; bars are standard deviations."""
     values = panel.factor * frame[panel.metric].astype(float)

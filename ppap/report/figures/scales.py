@@ -21,14 +21,10 @@ def draw(frame: pd.DataFrame, scores: Mapping[str, Score], marked: Mapping[str, 
     looks = style.looks(frame["method"])
     for column, (name, score) in zip(axes.T, scores.items(), strict=True):
         mine = frame[frame["guide"] == name]
-        for axis, metric, factor in zip(
-            column, (score.name, "fid"), (score.factor, 1), strict=True
-        ):
+        for axis, metric, factor in zip(column, (score.name, "fid"), (score.factor, 1), strict=True):
             for method, row in mine.groupby("method", sort=False):
                 values = factor * row[metric].astype(float)
-                style.line(
-                    axis, row["scale"], values, looks[str(method)], method_title(str(method))
-                )
+                style.line(axis, row["scale"], values, looks[str(method)], method_title(str(method)))
             axis.axvline(marked[name], color="0.6", zorder=0)
         scales = sorted(set(mine["scale"]))
         style.log_axis(column[1], "x", scales)

@@ -30,12 +30,8 @@ def printed(table: str) -> dict[PrintedRow, dict[str, float]]:
     with source.open(encoding="utf-8") as file:
         frame = pd.read_csv(file)
     if "guidance" not in frame:
-        frame["guidance"] = frame["experts"].map(
-            lambda n: "single_noise_aware" if n == 1 else f"multi_experts_{n}"
-        )
+        frame["guidance"] = frame["experts"].map(lambda n: "single_noise_aware" if n == 1 else f"multi_experts_{n}")
     return {
-        PrintedRow(row["architecture"], row["sampler"], row["guidance"]): {
-            name: float(row[name]) for name in PRINTED
-        }
+        PrintedRow(row["architecture"], row["sampler"], row["guidance"]): {name: float(row[name]) for name in PRINTED}
         for row in frame.to_dict("records")
     }

@@ -39,10 +39,6 @@ def figure_of(preset: Preset, name: str) -> tuple[FigureKind, str]:
     """Return a figure's kind, and the guide that it is about ("" if about all); ConfigError if there is none such."""
     for kind in kinds().values():
         guide = name.removeprefix(kind.name).removeprefix("_")
-        if (
-            kind.title(guide) == name
-            and kind.table in preset.tables
-            and guide in kind.guides(preset)
-        ):
+        if kind.title(guide) == name and kind.table in preset.tables and guide in kind.guides(preset):
             return kind, guide
     raise ConfigError(f"no figure '{name}' (there are {', '.join(figure_names(preset))})")

@@ -54,14 +54,10 @@ class Confidence(FigureKind):
         methods = list(dict.fromkeys(run.method for run in heard(preset)))
         rows = []
         for name in main_guides(preset):
-            believed = {
-                run.method: _believed(layout, run, model) for run in heard_runs(preset, name)
-            }
+            believed = {run.method: _believed(layout, run, model) for run in heard_runs(preset, name)}
             rows.append(GuideRow(name, preset.task_of(name).believed, believed))
         ranges = {
-            method: preset.ranges(preset.methods[method])
-            for method in methods
-            if preset.guidance(method).experts
+            method: preset.ranges(preset.methods[method]) for method in methods if preset.guidance(method).experts
         }
         return confidence.draw(rows, methods, ranges, preset.diffusion.timesteps)
 

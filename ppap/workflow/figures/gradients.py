@@ -64,22 +64,16 @@ class Gradients(FigureKind):
         preset, task = layout.preset, layout.preset.task_of(guide)
         shown = preset.task(guide).of_pictures
         number = 0 if shown else preset.figures.target_class
-        kept = [
-            nearest(preset.schedule(preset.figures.sampler).timesteps, t)
-            for t in preset.figures.timesteps
-        ]
+        kept = [nearest(preset.schedule(preset.figures.sampler).timesteps, t) for t in preset.figures.timesteps]
         model, chosen = models.load_model(layout, preset.runtime), torch.tensor([number])
         rows = [
-            _sample(layout, run, model, chosen, kept, preset.sampling.seeds[0])
-            for run in heard_runs(preset, guide)
+            _sample(layout, run, model, chosen, kept, preset.sampling.seeds[0]) for run in heard_runs(preset, guide)
         ]
         target = partial(task.draw, target=targets.taker(layout, guide)(chosen)[0])
         names = [] if shown else targets.class_names(layout, guide)
         wanted = task.maximised.replace("{target}", names[number] if names else str(number))
         title = f"Gradient of {wanted} (guide {guide}); each map has its own scale"
-        return gradients.draw(
-            rows, kept, target if shown else None, title, preset.dataset.image_size
-        )
+        return gradients.draw(rows, kept, target if shown else None, title, preset.dataset.image_size)
 
 
 def nearest(kept: Sequence[int], t: int) -> int:
@@ -88,12 +82,7 @@ def nearest(kept: Sequence[int], t: int) -> int:
 
 
 def _sample(
-    layout: Layout,
-    run: Run,
-    model: DiffusionModel,
-    number: torch.Tensor,
-    kept: list[int],
-    seed: int,
+    layout: Layout, run: Run, model: DiffusionModel, number: torch.Tensor, kept: list[int], seed: int
 ) -> SampleRow:
     """Draw one sample towards the target with this number (1,), and keep the gradients at these timesteps."""
     preset = layout.preset

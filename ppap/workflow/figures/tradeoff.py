@@ -19,11 +19,7 @@ class Tradeoff(FigureKind):
     table = "scales"
 
     def keys(self, preset: Preset, guide: str) -> list[str]:
-        scales = [
-            key
-            for run in table_runs(preset, "scales")
-            for key in scale_keys(preset, run.sampler, run.guide)
-        ]
+        scales = [key for run in table_runs(preset, "scales") for key in scale_keys(preset, run.sampler, run.guide)]
         return [*super().keys(preset, guide), *scales]
 
     def draw(self, layout: Layout, guide: str) -> Figure:

@@ -98,9 +98,7 @@ class Costs:
         """This number of images, drawn by the second stage of a cascade."""
         upsampling = self.preset.diffusion.upsampling
         assert upsampling is not None
-        steps = len(
-            upsampling.schedule(self.preset.diffusion.timesteps, self.preset.module_folders)
-        )
+        steps = len(upsampling.schedule(self.preset.diffusion.timesteps, self.preset.module_folders))
         pixels = math.prod(self.preset.finished_shape)
         return Cost(count * steps * self.upsampler.forward, count * pixels)
 

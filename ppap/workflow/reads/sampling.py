@@ -5,15 +5,7 @@ from __future__ import annotations
 from ppap.config.preset import Preset
 from ppap.config.runs import Run
 from ppap.workflow.reads.experts import bank_keys
-from ppap.workflow.reads.networks import (
-    IMAGE,
-    SCHEDULE,
-    answer_keys,
-    data_keys,
-    diffusion_keys,
-    network_keys,
-    task_key,
-)
+from ppap.workflow.reads.networks import IMAGE, SCHEDULE, answer_keys, data_keys, diffusion_keys, network_keys, task_key
 
 
 def drawing_keys(preset: Preset, sampler: str) -> list[str]:

@@ -69,10 +69,7 @@ class Features(Step):
         return [Run(self.sampler, self.guide, method) for method in self.methods]
 
     def outputs(self, layout: Layout) -> list[Path]:
-        return [
-            layout.features(self.sampler, self.guide),
-            layout.archives(self.sampler, self.guide),
-        ]
+        return [layout.features(self.sampler, self.guide), layout.archives(self.sampler, self.guide)]
 
     def inputs(self, layout: Layout) -> list[Path]:
         shards = range(len(layout.sample_sizes))
@@ -85,11 +82,7 @@ class Features(Step):
         return [self.sampler, self.guide, *self.methods]
 
     def keys(self, preset: Preset) -> list[str]:
-        samples = [
-            *target_keys(preset, self.guide),
-            "sampling.shard_size",
-            *finished_keys(preset),
-        ]
+        samples = [*target_keys(preset, self.guide), "sampling.shard_size", *finished_keys(preset)]
         against = [key for guide in self.against for key in judged_keys(preset, guide)]
         return [*samples, *evaluator_keys(preset), *against]
 
@@ -122,9 +115,7 @@ class Features(Step):
             sources |= _source(layout, run)
         files.write_tensors(path, tensors, about | sources)
 
-    def _others(
-        self, layout: Layout, about: dict[str, str]
-    ) -> tuple[dict[str, Tensor], dict[str, str]]:
+    def _others(self, layout: Layout, about: dict[str, str]) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Read the features of other methods that the file holds, and what they were made from.
 
         DataError if they are of other samples than are there now, or of another evaluator.
@@ -161,9 +152,7 @@ def _source(layout: Layout, run: Run) -> dict[str, str]:
     return {f"{run.method}/samples_sha256": hashlib.sha256(digests.encode()).hexdigest()}
 
 
-def _statistics(
-    layout: Layout, guide: str, images: Images, classes: Tensor | None
-) -> dict[str, Tensor]:
+def _statistics(layout: Layout, guide: str, images: Images, classes: Tensor | None) -> dict[str, Tensor]:
     """Compare samples with a guide's targets: by its task's judge, or by the classes that the evaluator sees."""
     preset = layout.preset
     if not preset.task(guide).of_pictures:

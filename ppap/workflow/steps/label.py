@@ -53,12 +53,7 @@ class Label(Step):
         return [layout.model(self.guide), *dict.fromkeys(seen)]
 
     def keys(self, preset: Preset) -> list[str]:
-        own = [
-            *CLEAN,
-            "clean_images.label_shards",
-            *finished_keys(preset),
-            "dataset.mirror",
-        ]
+        own = [*CLEAN, "clean_images.label_shards", *finished_keys(preset), "dataset.mirror"]
         return [*own, *network_keys(preset, self.guide)]
 
     def cost(self, costs: Costs) -> Cost:

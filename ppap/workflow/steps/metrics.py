@@ -153,10 +153,7 @@ def _read_features(
 def _described(layout: Layout, guides: Iterable[str]) -> dict[str, TensorSpec]:
     """Describe a method's part of a file of features: answers, targets, and statistics GUIDE.NAME."""
     preset, count = layout.preset, layout.preset.sampling.total
-    spec = {
-        **evaluator_of(layout).describe(count, preset.dataset.classes),
-        **artefacts.targets(count),
-    }
+    spec = {**evaluator_of(layout).describe(count, preset.dataset.classes), **artefacts.targets(count)}
     for guide in guides:
         each = task_scores.described(preset.task_of(guide), count)
         spec |= {f"{guide}.{name}": one for name, one in each.items()}

@@ -84,9 +84,7 @@ class Pretrain(Step):
         checkpoint.drop()
 
 
-def _diffusion(
-    layout: Layout, training: Training, run: TrainingRun
-) -> tuple[nn.Module, dict[str, str]]:
+def _diffusion(layout: Layout, training: Training, run: TrainingRun) -> tuple[nn.Module, dict[str, str]]:
     preset, spec = layout.preset, layout.preset.diffusion
     network = place(networks.new_diffusion(layout), preset.runtime)
     schedule = Schedule.create(spec.noise_schedule, spec.timesteps)
@@ -95,9 +93,7 @@ def _diffusion(
     return network, _texts(train_diffusion(network, images, schedule, training, run))
 
 
-def _guide(
-    layout: Layout, training: Training, run: TrainingRun
-) -> tuple[nn.Module, dict[str, str]]:
+def _guide(layout: Layout, training: Training, run: TrainingRun) -> tuple[nn.Module, dict[str, str]]:
     preset, name = layout.preset, run.name
     guide = networks.new_guide(layout, name)
     networks.place_guide(layout, name, guide.train())

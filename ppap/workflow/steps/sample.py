@@ -33,10 +33,7 @@ if TYPE_CHECKING:
 class Sample(Step):
     """Draw one shard of a run, and write its images, and the numbers of their targets beside them."""
 
-    message = (
-        "Sampling {wildcards.sampler}, guide {wildcards.guide}, {wildcards.method}, "
-        "shard {wildcards.shard}"
-    )
+    message = "Sampling {wildcards.sampler}, guide {wildcards.guide}, {wildcards.method}, shard {wildcards.shard}"
     options = ("shard",)
     resources = "sample"
     priority = 10

@@ -62,9 +62,7 @@ class Targets(Step):
             raise ConfigError(f"guides.{guide}.task: its targets are classes, which need no file")
         files.check_writable(out)
         folder = preset.guides[guide].targets.folder
-        shown, pictures = (
-            _held_out(layout, guide) if folder is None else _of_folder(layout, guide, Path(folder))
-        )
+        shown, pictures = _held_out(layout, guide) if folder is None else _of_folder(layout, guide, Path(folder))
         tensors = {TARGET: shown.contiguous(), PICTURE: pictures.contiguous()}
         spec = artefacts.shown_targets(preset.task_of(guide).target_shape)
         tensor_spec.check(out, tensors, spec, remedy="not written")

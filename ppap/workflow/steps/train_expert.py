@@ -84,9 +84,7 @@ class TrainExpert(Step):
         made_for = purpose_of(preset, self.guide, self.method, layout.model(self.guide))
         _, steps = expert_steps(preset, self.guide, preset.methods[self.method])
         if steps < 1:
-            raise ConfigError(
-                f"guides.{self.guide}.experts.steps: too few for each expert to have one"
-            )
+            raise ConfigError(f"guides.{self.guide}.experts.steps: too few for each expert to have one")
         train_and_write(
             self,
             layout,

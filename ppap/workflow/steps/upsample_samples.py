@@ -32,10 +32,7 @@ if TYPE_CHECKING:
 class UpsampleSamples(Step):
     """Draw one shard of a run larger."""
 
-    message = (
-        "Upsampling {wildcards.sampler}, guide {wildcards.guide}, {wildcards.method}, "
-        "shard {wildcards.shard}"
-    )
+    message = "Upsampling {wildcards.sampler}, guide {wildcards.guide}, {wildcards.method}, shard {wildcards.shard}"
     options = ("shard",)
     resources = "upsample"
 
@@ -73,14 +70,10 @@ class UpsampleSamples(Step):
         one_of(layout.sample_sizes, self.shard)
         images, run = drawn_shard(layout, self.drawn, self.shard), self.drawn
         seeds, name = goals.sample_seeds(layout, self.shard), f"{run.guide} {run.method}"
-        write_upsampled(
-            layout, self, images, seeds, f"{name} {run.sampler} {self.shard}, upsampled"
-        )
+        write_upsampled(layout, self, images, seeds, f"{name} {run.sampler} {self.shard}, upsampled")
 
 
-def write_upsampled(
-    layout: Layout, step: Step, images: ShardedImages, seeds: sampling.Seeds, name: str
-) -> None:
+def write_upsampled(layout: Layout, step: Step, images: ShardedImages, seeds: sampling.Seeds, name: str) -> None:
     """Write the output of a step that draws images of the first stage larger."""
     preset, spec = layout.preset, layout.preset.diffusion.upsampling
     (out,), checkpoint = step.outputs(layout), step.checkpoint(layout)

@@ -24,8 +24,7 @@ class WarmStart(Step):
     """Train the shared start of all methods that learn the same parameters from the same supervision."""
 
     message = (
-        "Training the shared start of {wildcards.guide}'s experts "
-        "({wildcards.supervision}, {wildcards.trainable})"
+        "Training the shared start of {wildcards.guide}'s experts ({wildcards.supervision}, {wildcards.trainable})"
     )
     resources = "train_expert"
     priority = 30
