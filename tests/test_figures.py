@@ -18,7 +18,7 @@ from timm.data.imagenet_info import ImageNetInfo
 from ppap.config import reading as presets
 from ppap.config import runs
 from ppap.config.preset import Preset
-from ppap.config.runs import heard_runs
+from ppap.config.runs import runs_seeing_x_t
 from ppap.data import datasets
 from ppap.evaluation import metrics
 from ppap.evaluation.empirical_posterior import EmpiricalPosterior
@@ -108,7 +108,7 @@ def test_noisy_inputs_are_scored_by_what_the_guide_says_of_x_t(done: Layout) -> 
     network = models.load_guide(done, guide)
     with torch.inference_mode():
         right = network(datasets.to_tensor(data.images)).argmax(1) == data.classes
-    for run in heard_runs(preset, guide):
+    for run in runs_seeing_x_t(preset, guide):
         mine = [scored for scored in found if scored.method == run.method]
         assert sorted(scored.timestep for scored in mine) == sorted(kept)
         assert all(0 <= scored.score <= 1 for scored in mine)

@@ -107,7 +107,7 @@ def _wanted(layout: Layout, run: Run, text: str, scale: float | None) -> tuple[G
     """Return the goal that a user asks for in words, its networks loaded, and what the sheet says of it."""
     from ppap.guides.goal import Goal
     from ppap.report.sheet import Asked
-    from ppap.workflow.goals import guide_of
+    from ppap.workflow.experts import guide_of
     from ppap.workflow.networks import load_guide
     from ppap.workflow.targets import named
 

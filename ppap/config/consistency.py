@@ -221,7 +221,7 @@ def _targets(preset: Preset) -> Iterator[str]:
             yield f"guides.{guide}.targets.folder: classes are given by sampling.classes"
         if of_pictures and folder is None and not _knows_truth(preset, guide):
             yield f"guides.{guide}.targets: images of kind {data.kind} say nothing of {spec.task}; give a `folder`"
-    shown = any(preset.guides[guide].targets.folder is None for guide in runs.shown_guides(preset))
+    shown = any(preset.guides[guide].targets.folder is None for guide in runs.guides_of_pictures(preset))
     if shown and data.facts.streamed:
         yield f"dataset.kind: images of kind {data.kind} are not read as a whole, for targets"
 
@@ -257,7 +257,7 @@ def _rows(preset: Preset) -> Iterator[str]:
             if count > 1:
                 yield f"tables.{table}: the row {', '.join(run)} stands there twice"
     for guide in runs.main_guides(preset):
-        if not runs.heard_runs(preset, guide):
+        if not runs.runs_seeing_x_t(preset, guide):
             yield (
                 f"figures.sampler: tables.main has no row of {guide} with {preset.figures.sampler} that is "
                 "guided by an off-the-shelf model or by experts, and nothing to show of it"

@@ -70,7 +70,7 @@ def judged_guides(preset: Preset, run: Run) -> list[str]:
     return list(dict.fromkeys(row.guide for row in rows if stored_as(preset, row) == run))
 
 
-def shown_guides(preset: Preset) -> list[str]:
+def guides_of_pictures(preset: Preset) -> list[str]:
     """Guides whose samples are guided to what pictures show."""
     return [guide for guide in used_guides(preset) if preset.task(guide).of_pictures]
 
@@ -102,7 +102,7 @@ def needs_data(preset: Preset) -> bool:
     runs = all_runs(preset)
     taught = any(preset.methods[run.method].supervision == "labels" for run in runs)
     judged = preset.evaluator.compared_with is None
-    shown = any(preset.guides[guide].targets.folder is None for guide in shown_guides(preset))
+    shown = any(preset.guides[guide].targets.folder is None for guide in guides_of_pictures(preset))
     real = not all(preset.guidance(run.method).drawn for run in runs)
     return taught or judged or shown or real or bool(trained_models(preset))
 
@@ -151,6 +151,6 @@ def drawn_runs(preset: Preset, guide: str) -> list[Run]:
     return [run for run in computed_runs(preset, "main") if (run.guide, run.sampler) == shown]
 
 
-def heard_runs(preset: Preset, guide: str) -> list[Run]:
+def runs_seeing_x_t(preset: Preset, guide: str) -> list[Run]:
     """Those of `drawn_runs` whose guide sees x_t itself, so that it can be asked for its confidence."""
     return [run for run in drawn_runs(preset, guide) if preset.guidance(run.method).sees_x_t]

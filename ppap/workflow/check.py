@@ -311,7 +311,7 @@ def _missing(preset: Preset) -> Iterator[ConfigError]:
         wanted[f"{EVALUATOR}.{REFERENCE}.folder"] = Path(judge.compared_with.folder)
     if data.path and runs.needs_data(preset):
         wanted[f"{DATASET}.path"] = Path(data.path)
-    for guide in runs.shown_guides(preset):
+    for guide in runs.guides_of_pictures(preset):
         if folder := preset.guides[guide].targets.folder:
             wanted[f"guides.{guide}.targets.folder"] = Path(folder)
     for key, path in wanted.items():

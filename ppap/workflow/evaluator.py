@@ -8,50 +8,42 @@ import torch
 from torch import nn
 
 from ppap.evaluation.evaluator import Extractor
-from ppap.evaluation.evaluators import EvaluatorConfig
 from ppap.utils.device import Runtime, device_of
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
 
 
-def evaluator_of(layout: Layout) -> EvaluatorConfig:
-    """Return the preset's evaluator; `kind`, which decides its class, counts as read (see `ppap.config.reads`)."""
-    evaluator = layout.preset.evaluator
-    assert evaluator.kind
-    return evaluator
-
-
 def new_networks(layout: Layout) -> dict[str, nn.Module]:
     """Build the evaluator's networks, untrained, by name."""
-    evaluator = evaluator_of(layout)
+    evaluator = layout.preset.evaluator
     guides = {name: models.new_guide(layout, name).eval() for name in evaluator.networks}
     return evaluator.untrained() | guides
 
 
 def load_extractor(layout: Layout) -> Extractor:
     """Load the evaluator from its files, on the preset's device."""
-    evaluator, device = evaluator_of(layout), device_of(layout.preset.runtime)
-    own = {name: network.to(device) for name, network in evaluator.load(_paths(layout)).items()}
+    evaluator, runtime = layout.preset.evaluator, layout.preset.runtime
+    own = {name: network.to(device_of(runtime)) for name, network in evaluator.load(_paths(layout)).items()}
     guides = {name: models.load_guide(layout, name) for name in evaluator.networks}
-    return _extractor(layout, own | guides, layout.preset.runtime)
+    return _extractor(layout, own | guides, runtime)
 
 
 def untrained_extractor(layout: Layout) -> Extractor:
     """Build the evaluator without its files, on the device where it can be tried."""
-    with torch.device(evaluator_of(layout).tried_on):
+    with torch.device(layout.preset.evaluator.tried_on):
         return _extractor(layout, new_networks(layout), Runtime(device="cpu"))
 
 
 def identity(layout: Layout) -> dict[str, str]:
     """Tell the evaluator's features from another one's."""
-    return evaluator_of(layout).identity(_paths(layout), layout.preset.module_folders)
+    return layout.preset.evaluator.identity(_paths(layout), layout.preset.module_folders)
 
 
 def _paths(layout: Layout) -> dict[str, Path]:
-    return {name: layout.model(name) for name in evaluator_of(layout).judged_by}
+    return {name: layout.model(name) for name in layout.preset.evaluator.judged_by}
 
 
-def _extractor(layout: Layout, networks: dict[str, nn.Module], how: Runtime) -> Extractor:
-    preset, evaluator = layout.preset, evaluator_of(layout)
+def _extractor(layout: Layout, networks: dict[str, nn.Module], runtime: Runtime) -> Extractor:
+    preset, evaluator = layout.preset, layout.preset.evaluator
     classes = preset.dataset.classes if evaluator.counts_classes else None
-    return evaluator.extractor(networks, how, classes, preset.module_folders)
+    return evaluator.extractor(networks, runtime, classes, preset.module_folders)

@@ -21,7 +21,7 @@ from ppap.guides.guide import Guide
 from ppap.utils import files
 from ppap.utils.errors import ConfigError
 from ppap.workflow import networks as models
-from ppap.workflow import real_images, shards
+from ppap.workflow import stored_images
 from ppap.workflow.experts import bank_of
 from ppap.workflow.layout import Layout
 
@@ -70,8 +70,8 @@ class FinishedRun:
         known(self.preset, "samplers", sampler)
         known(self.preset, "methods", method)
         run = stored_as(self.preset, Run(sampler, guide, method))
-        images, numbers = shards.samples(self.layout, run)
-        return images.take(torch.arange(len(images))), numbers
+        drawn, numbers = stored_images.samples(self.layout, run)
+        return drawn.take(torch.arange(len(drawn))), numbers
 
     def table(self, name: str = "main") -> pd.DataFrame:
         """Read a finished table, a row for each run: measured values, and beside them the paper's (`paper_fid`, ...)."""
@@ -82,12 +82,12 @@ class FinishedRun:
 
     def real_images(self, split: Split = "holdout") -> RealImages:
         """Read real images, uint8 (N, H, W, C), and what is true of them by task: those never trained on, or of "train"."""
-        return real_images.load(self.layout, split)
+        return stored_images.real(self.layout, split)
 
     def clean_images(self) -> NDArray[np.uint8]:
         """Read what the diffusion model drew without guidance, and experts learn from: uint8 (N, H, W, C)."""
-        images = shards.clean_images(self.layout)
-        return images.take(torch.arange(len(images)))
+        clean = stored_images.clean(self.layout)
+        return clean.take(torch.arange(len(clean)))
 
 
 def open_run(preset: str | Path, results: str | Path = "results") -> FinishedRun:

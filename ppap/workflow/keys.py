@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 from ppap.config.preset import Preset
@@ -37,17 +39,13 @@ def leaves(section: Section, prefix: str = "", free: bool = True) -> Iterator[st
 
 
 def values(preset: Preset, keys: Iterable[str]) -> dict[str, Any]:
-    """The values of these keys, in the order of the keys' names.
+    """Return the values of these keys, in the order of the keys' names.
 
     A key that names code of the user's own has a hash of its module's file besides; modules which that one imports
     are not looked at.
     """
-    by_key = {}
-    for key in sorted(set(keys)):
-        value: Any = preset.plain
-        for name in key.split("."):
-            value = value[name]
-        by_key[key] = value
+    by_key = {key: reduce(getitem, key.split("."), preset.plain) for key in sorted(set(keys))}
+    for key, value in by_key.items():
         if isinstance(value, str) and user_code.is_well_named(value):
             by_key[key] = [value, _source_of(value, preset)]
     return by_key
@@ -59,6 +57,6 @@ def _source_of(named: str, preset: Preset) -> str:
 
 
 def fingerprint(preset: Preset, keys: Iterable[str]) -> str:
-    """A short hash of these keys and their values."""
+    """Return a short hash of these keys and their values."""
     text = json.dumps(values(preset, keys), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

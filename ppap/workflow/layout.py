@@ -26,19 +26,19 @@ Index = int | str
 
 
 def shard_sizes(total: int, shard_size: int) -> list[int]:
-    """Number of images in each shard; the last one holds what is left."""
+    """Return the number of images in each shard; the last one holds what is left."""
     full, rest = divmod(total, shard_size)
     return [shard_size] * full + [rest] * (rest > 0)
 
 
-def one_of(sizes: list[int], index: int, what: str = "shard") -> int:
-    """The size of one of these shards, or parts; ConfigError if there is none such."""
+def size_of(sizes: list[int], index: int, what: str = "shard") -> int:
+    """Return the size of one of these shards, or parts; ConfigError if there is none such."""
     if not 0 <= index < len(sizes):
         raise ConfigError(f"no {what} {index}: there are {len(sizes)}, counted from 0")
     return sizes[index]
 
 
-def shard_name(index: Index) -> str:
+def _shard_name(index: Index) -> str:
     return f"{index:04d}" if isinstance(index, int) else index
 
 
@@ -56,7 +56,7 @@ class Layout:
         return self.results / self.preset.name
 
     def checkpoint(self, output: Path) -> Path:
-        """Where the job that makes `output` keeps its unfinished work: a place of its own."""
+        """Return where the job that makes `output` keeps its unfinished work: a place of its own."""
         made = self.scratch / output.relative_to(self.results)
         return made.with_name(f"{made.name}.ckpt")
 
@@ -69,17 +69,17 @@ class Layout:
         return self.root / "logs" / f"{job}.log"
 
     def benchmark(self, job: str) -> Path:
-        """What Snakemake measures of a job: its time, its memory."""
+        """The file of a job's time and memory, as Snakemake measures them."""
         return self.root / "benchmarks" / f"{job}.tsv"
 
     def stage(self, name: str) -> Path:
-        """What a stage depends on beside its files, for DVC."""
+        """The file of what a stage depends on beside its files, for DVC."""
         return self.root / "stages" / f"{name}.json"
 
     def model(self, name: str) -> Path:
-        """The file of a network or of external data: what samples are judged by lies apart.
+        """The file of a network or of external data; a rule's name "{model}" has a wildcard for the folder too.
 
-        So that, under DVC, another evaluator makes nothing stale but the evaluation. Of a wildcard: another one.
+        What judges samples lies in a folder of its own, which under DVC only the evaluation depends on.
         """
         judge = name in JUDGES or name in self.preset.judges
         folder = "{folder}" if name.startswith("{") else "judges" if judge else "models"
@@ -94,7 +94,7 @@ class Layout:
         return shard_sizes(self.preset.sampling.total, self.preset.sampling.shard_size)
 
     def clean(self, shard: Index) -> Path:
-        return self.root / "clean" / f"{shard_name(shard)}.npy"
+        return self.root / "clean" / f"{_shard_name(shard)}.npy"
 
     def upsampled(self, images: Path) -> Path:
         """The shard that a cascade's second stage makes of a shard of images."""
@@ -111,9 +111,9 @@ class Layout:
         return shard_sizes(clean.count, clean.shard_size * clean.label_shards)
 
     def labels(self, guide: str, part: Index) -> Path:
-        return self.root / "labels" / guide / f"{shard_name(part)}.safetensors"
+        return self.root / "labels" / guide / f"{_shard_name(part)}.safetensors"
 
-    def shown(self, guide: str) -> Path:
+    def picture_targets(self, guide: str) -> Path:
         """The targets of a guide's samples, where they are what pictures show."""
         return self.root / "labels" / guide / "targets.safetensors"
 
@@ -128,7 +128,7 @@ class Layout:
         return [self.expert(guide, method, number) for number in range(1, count + 1)]
 
     def samples(self, run: Run, shard: Index) -> Path:
-        return self.root / "samples" / Path(*run) / f"{shard_name(shard)}.npy"
+        return self.root / "samples" / Path(*run) / f"{_shard_name(shard)}.npy"
 
     def targets(self, run: Run, shard: Index) -> Path:
         """The targets of the samples beside it, by number: classes, or places in the file of the guide's targets."""
@@ -183,21 +183,21 @@ class Layout:
         return [self.model(REFERENCE)] if REFERENCE in external_models(self.preset) else self.dataset
 
     @property
-    def judges(self) -> list[Path]:
+    def evaluator(self) -> list[Path]:
         """The evaluator's networks."""
         networks = [*trained_models(self.preset), *external_models(self.preset)]
         return [self.model(name) for name in (EVALUATOR, CLASSIFIER) if name in networks]
 
-    def held_against(self, guides: Sequence[str]) -> list[Path]:
-        """What samples are held against for these guides: targets, and the judges of the tasks."""
+    def targets_and_judges(self, guides: Sequence[str]) -> list[Path]:
+        """List what samples are compared with for these guides: targets, by the judges of the guides' tasks."""
         judges = (self.preset.judge(guide) for guide in guides)
-        targets = [path for guide in guides for path in self.numbered(guide)]
+        targets = [path for guide in guides for path in self.target_file(guide)]
         return [*targets, *(self.model(judge) for judge in judges if judge)]
 
-    def numbered(self, guide: str) -> list[Path]:
-        """The file in which the guide's targets have their numbers; none for classes, which are numbers."""
-        shown = guide != UNGUIDED and self.preset.task(guide).of_pictures
-        return [self.shown(guide)] if shown else []
+    def target_file(self, guide: str) -> list[Path]:
+        """The file of the guide's targets; none where they are classes, whose numbers say all."""
+        of_pictures = guide != UNGUIDED and self.preset.task(guide).of_pictures
+        return [self.picture_targets(guide)] if of_pictures else []
 
     def shards_of_part(self, part: int) -> range:
         """The shards of clean images that a file of labels is about."""
@@ -216,31 +216,31 @@ class Layout:
         """Made once: at the paper's scale each of many experts has thousands of them."""
         return [self.clean(shard) for shard in range(len(self.clean_sizes))]
 
-    def initialisation(self, guide: str, method: str, expert: int) -> Path | None:
-        """Name the expert that this one starts from, if any: the shared start, or the one before it."""
+    def initialisation(self, guide: str, method: str, expert: int) -> list[Path]:
+        """The expert that this one starts from, if any: the shared start, or the one before it."""
         spec = self.preset.methods[method]
         if has_warm_start(self.preset, spec):
-            return self.warm(guide, warm_name(str(spec.supervision), str(spec.trainable)))
+            return [self.warm(guide, warm_name(str(spec.supervision), str(spec.trainable)))]
         if self.preset.experts.warm_start == "sequential" and expert > 1:
-            return self.expert(guide, method, expert - 1)
-        return None
+            return [self.expert(guide, method, expert - 1)]
+        return []
 
-    def guiding(self, run: Run) -> list[Path]:
-        """What guides a run: networks, and targets where they are no classes."""
+    def guide_and_experts(self, run: Run) -> list[Path]:
+        """The networks of a run's guide: itself, and its experts."""
+        return [self.model(run.guide), *self.experts(run.guide, run.method)]
+
+    def guidance(self, run: Run) -> list[Path]:
+        """List what guides a run: networks, and the file of targets; nothing where it has no guidance."""
         kind = self.preset.guidance(run.method)
         if not (kind.guided and kind.drawn):
             return []
-        return [*self.networks(run), *self.numbered(run.guide)]
-
-    def networks(self, run: Run) -> list[Path]:
-        """The guide of a run, and its experts."""
-        return [self.model(run.guide), *self.experts(run.guide, run.method)]
+        return [*self.guide_and_experts(run), *self.target_file(run.guide)]
 
     def class_names(self, guide: str) -> list[Path]:
         """The file that names the classes a guide is about, where the preset does not."""
-        if self.preset.task(guide).of_pictures:
+        if self.preset.task(guide).of_pictures or self.preset.dataset.class_names:
             return []
-        return [] if self.preset.dataset.class_names else [self.model(guide)]
+        return [self.model(guide)]
 
     def table_inputs(self, table: str) -> list[Path]:
         """The metrics of a table's rows, and their experts."""
@@ -253,5 +253,5 @@ class Layout:
     def knows_truth(self, guide: str) -> bool:
         """Whether held-out real images are at hand, with what is true of them for the guide's task."""
         data, task = self.preset.dataset.facts, self.preset.task(guide)
-        said = task.own_truth or self.preset.task_name(guide) in data.truths
-        return said and not data.streamed and needs_data(self.preset)
+        known = task.own_truth or self.preset.task_name(guide) in data.truths
+        return known and not data.streamed and needs_data(self.preset)

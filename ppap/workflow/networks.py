@@ -19,9 +19,11 @@ from ppap.utils.errors import ConfigError
 from ppap.utils.settings import DIFFUSION
 from ppap.workflow.layout import Layout
 
+# -- the diffusion model ---------------------------------------------------------------------------
+
 
 def new_diffusion(layout: Layout) -> nn.Module:
-    """The diffusion network with untrained weights, called as network(x_t, t).
+    """Build the diffusion network with untrained weights, called as network(x_t, t).
 
     DataError if only the workflow's file says what it is, and the file is not there.
     """
@@ -29,69 +31,64 @@ def new_diffusion(layout: Layout) -> nn.Module:
     return spec.source.build(spec, layout.model(DIFFUSION))
 
 
-def shape_of(preset: Preset, name: str) -> Shape:
-    """What a guide, a judge or the evaluator is built for."""
-    outputs = preset.task(name).outputs
-    numbers = getattr(preset.dataset, outputs) if outputs else 1
-    return Shape(preset.dataset.channels, numbers, preset.task_name(name))
-
-
-def new_network(layout: Layout, name: str) -> nn.Module:
-    """The network of a guide, or of the evaluator, as its library builds it: untrained, but for the user's own."""
-    preset = layout.preset
-    spec = _spec(preset, name)
-    options = spec.library.options(spec, layout.model(name))
-    return build_network(spec.model, options, shape_of(preset, name), preset.module_folders)
-
-
-def as_guide(layout: Layout, name: str, network: nn.Module) -> Guide:
-    """A network of the preset behind its resizing and normalisation."""
-    spec = _spec(layout.preset, name)
-    task = layout.preset.task_of(name)
-    return Guide(network, *spec.input(layout.model(name)), spec.model, task)
-
-
-def new_guide(layout: Layout, name: str) -> Guide:
-    """A guide, or the evaluator, with untrained weights."""
-    return as_guide(layout, name, new_network(layout, name))
-
-
 def load_diffusion(layout: Layout, how: Runtime = FLOAT32) -> nn.Module:
-    """The pretrained diffusion network, called as network(x_t, t); its layers hold their weights as `how` says."""
+    """Load the diffusion network, called as network(x_t, t); its layers hold their weights as `how` says."""
     spec = layout.preset.diffusion
     return spec.source.load(spec, layout.model(DIFFUSION), how)
 
 
 def load_model(layout: Layout, how: Runtime = FLOAT32) -> DiffusionModel:
-    """The pretrained diffusion model, on the preset's device, frozen."""
+    """Load the diffusion model, on the preset's device, frozen."""
     preset, spec = layout.preset, layout.preset.diffusion
-    network = load_diffusion(layout, how)
-    network = place(network.eval().requires_grad_(False), preset.runtime)
+    network = place(load_diffusion(layout, how).eval().requires_grad_(False), preset.runtime)
     full = Schedule.create(spec.noise_schedule, spec.timesteps)
     return DiffusionModel(network, preset.dataset.shape, full, spec.variance, spec.predicts)
 
 
 def load_second_stage(layout: Layout) -> SecondStage:
-    """Return the stage of a cascade that upsamples, frozen; ConfigError if the diffusion model has none."""
-    preset, spec = layout.preset, layout.preset.diffusion.upsampling
+    """Load the stage of a cascade that upsamples, frozen; ConfigError if the diffusion model has none."""
+    preset, model = layout.preset, layout.preset.diffusion
+    spec = model.upsampling
     if spec is None:
         raise ConfigError(f"{preset.name}: the diffusion model has no second stage, which upsamples")
-    model = preset.diffusion
     network = model.source.load_upsampler(model, layout.model(DIFFUSION))
     mixed_precision.hold_precision(network.eval().requires_grad_(False), preset.runtime)
     place(network, preset.runtime)
     return SecondStage(
         upsampling=network.upsampling,
         shape=preset.finished_shape,
-        schedule=Schedule.create(spec.noise_schedule, preset.diffusion.timesteps),
-        variance=preset.diffusion.variance,
+        schedule=Schedule.create(spec.noise_schedule, model.timesteps),
+        variance=model.variance,
         temperature=spec.temperature,
         device=device_of(preset.runtime),
     )
 
 
+# -- guides, judges and the evaluator's classifiers ------------------------------------------------
+
+
+def shape_of(preset: Preset, name: str) -> Shape:
+    """Return the channels, outputs and task that a guide is built for."""
+    outputs = preset.task(name).outputs
+    numbers = getattr(preset.dataset, outputs) if outputs else 1
+    return Shape(preset.dataset.channels, numbers, preset.task_name(name))
+
+
+def new_network(layout: Layout, name: str) -> nn.Module:
+    """Build a guide's network as its library does: untrained, but for the user's own."""
+    preset, spec = layout.preset, _spec(layout.preset, name)
+    options = spec.library.options(spec, layout.model(name))
+    return build_network(spec.model, options, shape_of(preset, name), preset.module_folders)
+
+
+def new_guide(layout: Layout, name: str) -> Guide:
+    """Build a guide, its network behind its resizing and normalisation, with untrained weights."""
+    spec, network = _spec(layout.preset, name), new_network(layout, name)
+    return Guide(network, *spec.input(layout.model(name)), spec.model, layout.preset.task_of(name))
+
+
 def load_guide(layout: Layout, name: str) -> Guide:
-    """An off-the-shelf guide, or the evaluator, on the preset's device, frozen, in eval mode."""
+    """Load a guide, on the preset's device, frozen, in eval mode."""
     guide = new_guide(layout, name)
     spec = tensor_spec.of_network(guide.network)
     guide.network.load_state_dict(tensor_spec.read(layout.model(name), spec, {"model": name}))
@@ -100,9 +97,8 @@ def load_guide(layout: Layout, name: str) -> Guide:
 
 
 def place_guide(layout: Layout, name: str, guide: Guide) -> None:
-    """Move a guide, or the evaluator, in place to the preset's device and its own memory layout."""
-    preset = layout.preset
-    place(guide, preset.runtime, _spec(preset, name).channels_last)
+    """Move a guide, in place, to the preset's device and its own memory layout."""
+    place(guide, layout.preset.runtime, _spec(layout.preset, name).channels_last)
 
 
 def hold_precision(layout: Layout, name: str, guide: Guide) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,7 @@ Wildcards = Any
 
 def all_rules(layout: Layout, preset_file: str) -> Iterator[Rule]:
     """Make one rule for each step."""
-    for step in STEPS:
-        yield Rule(step, layout, preset_file)
+    return (Rule(step, layout, preset_file) for step in STEPS)
 
 
 class Rule:
@@ -42,12 +41,15 @@ class Rule:
         self.log = str(layout.log(pattern.name(layout)))
         self.benchmark = str(layout.benchmark(pattern.name(layout)))
         self.params = {
-            "command": step.command(),
+            "command": self.name.replace("_", "-"),
             "preset": preset_file,
             "arguments": self._of(lambda job: job.arguments()),
             "depends": self._of(lambda job: job.fingerprint(layout.preset)),
         }
-        self.wildcard_constraints = {**self._values(), "folder": "models|judges"}
+        self._numbers = {field.name for field in fields(step) if field.type == "int"}
+        jobs = list(step.jobs(layout))
+        self.wildcard_constraints = {name: self._constraint(name, jobs) for name in step.wildcards()}
+        self.wildcard_constraints["folder"] = "models|judges"
 
     def input(self, wildcards: Wildcards) -> list[str]:
         """List what the job with these wildcards reads."""
@@ -64,24 +66,18 @@ class Rule:
             caption=f"../report/{shown.caption}",
             category=shown.category,
             subcategory=self._of(lambda job: job.subcategory()),
-            labels=self._of(lambda job: job.labels()),
+            labels=self._of(lambda job: {self.name: " ".join(job.arguments()).replace("_", " ")}),
         )
 
-    def _numbers(self) -> set[str]:
-        return {field.name for field in fields(self.step) if field.type == "int"}
-
-    def _values(self) -> dict[str, str]:
+    def _constraint(self, name: str, jobs: list[Step]) -> str:
         """Constrain a wildcard to numbers where its field is one, else to the names that the preset's jobs have there."""
-        jobs, numbers = list(self.step.jobs(self.layout)), self._numbers()
-        return {
-            name: r"\d+" if name in numbers else _any_of(getattr(job, name) for job in jobs)
-            for name in self.step.wildcards()
-        }
+        if name in self._numbers:
+            return r"\d+"
+        return "|".join(dict.fromkeys(re.escape(getattr(job, name)) for job in jobs)) or "nothing"
 
     def _job(self, wildcards: Wildcards) -> Step:
         named = {name: getattr(wildcards, name) for name in self.step.wildcards()}
-        numbers = {name: int(named[name]) for name in self._numbers() & named.keys()}
-        return self.step.of(self.layout, **(named | numbers))
+        return self.step.of(self.layout, **{k: int(v) if k in self._numbers else v for k, v in named.items()})
 
     def _of(self, what: Callable[[Step], Any]) -> Callable[[Wildcards], Any]:
         return lambda wildcards: what(self._job(wildcards))
@@ -90,7 +86,3 @@ class Rule:
 def _each_attempt(amount: int) -> Callable[[Wildcards, int], int]:
     """Ask for more each time that a failed job is tried again."""
     return lambda wildcards, attempt: amount * attempt
-
-
-def _any_of(names: Iterable[str]) -> str:
-    return "|".join(re.escape(name) for name in dict.fromkeys(names)) or "nothing"

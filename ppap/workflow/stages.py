@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from ppap.utils import files
@@ -51,13 +50,13 @@ def dependencies(layout: Layout) -> dict[str, dict[str, Any]]:
     return {stage: _dependencies(layout, jobs) for stage, jobs in by_stage(layout).items()}
 
 
-def _dependencies(layout: Layout, jobs: Iterable[Step]) -> dict[str, Any]:
-    keys = (key for job in jobs for key in job.keys(layout.preset))
-    names = sorted(f"{job.rule()} {' '.join(job.arguments())}".strip() for job in jobs)
-    return {"keys": values(layout.preset, keys), "jobs": names}
-
-
 def write_stages(layout: Layout) -> None:
     """Write what each stage depends on, for DVC: results/PRESET/stages/STAGE.json."""
     for stage, depends in dependencies(layout).items():
         files.write_json(layout.stage(stage), depends, sort_keys=True)
+
+
+def _dependencies(layout: Layout, jobs: list[Step]) -> dict[str, Any]:
+    keys = (key for job in jobs for key in job.keys(layout.preset))
+    names = sorted(" ".join([job.rule(), *job.arguments()]) for job in jobs)
+    return {"keys": values(layout.preset, keys), "jobs": names}

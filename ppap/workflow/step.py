@@ -5,24 +5,26 @@ Snakemake's rules, the command line, `ppap plan`, checkpoints and DVC's stages a
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from ppap.config.preset import Preset
-from ppap.workflow.keys import fingerprint
+from ppap.utils import files
+from ppap.utils.checkpoint import Checkpoint
+from ppap.workflow.keys import fingerprint, values
 from ppap.workflow.layout import Layout
-
-if TYPE_CHECKING:
-    from ppap.utils.checkpoint import Checkpoint
-    from ppap.workflow.plan.costs import Cost, Costs
+from ppap.workflow.plan.costs import Cost, Costs
 
 
 class Report(NamedTuple):
-    """How an output is shown in Snakemake's report: its suffix, its caption's file, and where it stands."""
+    """How Snakemake's report shows the outputs with this suffix: the file of their caption, and where they stand."""
 
     suffix: str
     caption: str
@@ -33,8 +35,7 @@ class Report(NamedTuple):
 class Step(ABC):
     """A job: its class is the step, its fields are the job's wildcards.
 
-    A field that has a default is no wildcard: it follows from the others (see `of`). What is imported by `run`
-    alone is imported there: Snakemake parses the workflow without torch, once for each job on a cluster.
+    A field that has a default is no wildcard: it follows from the others (see `of`).
     """
 
     message: ClassVar[str]
@@ -56,23 +57,23 @@ class Step(ABC):
     @classmethod
     @abstractmethod
     def jobs(cls, layout: Layout) -> Iterable[Self]:
-        """Every job of the preset."""
+        """List every job of the preset."""
 
     @abstractmethod
     def outputs(self, layout: Layout) -> list[Path]:
-        """The files that the job writes; a path without a suffix is a folder."""
+        """List the files that the job writes; a path without a suffix is a folder."""
 
     @abstractmethod
     def inputs(self, layout: Layout) -> list[Path]:
-        """The files of results that the job reads."""
+        """List the files of results that the job reads."""
 
     @abstractmethod
     def keys(self, preset: Preset) -> list[str]:
-        """The leaves of the preset that the job reads, but for the free ones (see `ppap.workflow.keys`)."""
+        """List the leaves of the preset that the job reads, but for the free ones (see `ppap.workflow.keys`)."""
 
-    @abstractmethod
     def cost(self, costs: Costs) -> Cost:
-        """What the job computes and writes."""
+        """Tell what the job computes and writes: by default next to nothing."""
+        return costs.nothing()
 
     @abstractmethod
     def run(self, layout: Layout) -> None:
@@ -80,27 +81,19 @@ class Step(ABC):
 
     @classmethod
     def of(cls, layout: Layout, **wildcards: Any) -> Self:
-        """The job with these wildcards."""
+        """Return the job with these wildcards."""
         return cls(**wildcards)
 
-    def labels(self) -> dict[str, str]:
-        """What an output is called in Snakemake's report."""
-        return {}
-
     def subcategory(self) -> str | None:
-        """Where an output stands within its category in Snakemake's report."""
+        """Say where outputs stand within their category of Snakemake's report."""
         return None
 
     # -- what follows from that ------------------------------------------------------------------
 
     @classmethod
     def rule(cls) -> str:
-        """The step's name: that of its module, its rule and, with hyphens, its command."""
+        """Return the step's name: that of its module, its rule and, with hyphens, its command."""
         return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
-
-    @classmethod
-    def command(cls) -> str:
-        return cls.rule().replace("_", "-")
 
     @classmethod
     def wildcards(cls) -> list[str]:
@@ -108,26 +101,52 @@ class Step(ABC):
 
     @classmethod
     def pattern(cls) -> Self:
-        """The step with a wildcard in braces for each field: its outputs are the rule's."""
+        """Return the step with a wildcard in braces for each field: its outputs are the rule's."""
         return cls(**{name: f"{{{name}}}" for name in cls.wildcards()})
 
     def arguments(self) -> list[str]:
-        """What the command is given after the preset."""
+        """List what the command is given after the preset."""
         named = {name: str(getattr(self, name)) for name in self.wildcards()}
         plain = [value for name, value in named.items() if name not in self.options]
         return plain + [word for name in self.options for word in (f"--{name}", named[name])]
 
     def name(self, layout: Layout) -> str:
-        """The job's name, after its first output: that of its log, its benchmark and its checkpoint."""
+        """Return the job's name, after its first output: that of its log, its benchmark and its checkpoint."""
         return str(self.outputs(layout)[0].relative_to(layout.root).with_suffix(""))
 
     def fingerprint(self, preset: Preset) -> str:
-        """A hash of what the preset says of the job's result."""
+        """Return a hash of what the preset says of the job's result."""
         return fingerprint(preset, self.keys(preset))
 
     def checkpoint(self, layout: Layout) -> Checkpoint:
-        """The job's unfinished state, for no other job to take up."""
-        from ppap.workflow.checkpoints import checkpoint_of
+        """Return the checkpoint of the job's unfinished work, which no other job takes up."""
+        return checkpoint_of(layout, self.outputs(layout)[0], self.keys(layout.preset), self.inputs(layout))
 
-        keys = self.keys(layout.preset)
-        return checkpoint_of(layout, self.outputs(layout)[0], keys, self.inputs(layout))
+    @contextmanager
+    def unfinished(self, layout: Layout) -> Iterator[Checkpoint]:
+        """Give the job's checkpoint, and drop it once the job is done; DataError if its files cannot be written here."""
+        checkpoint = self.checkpoint(layout)
+        files.check_writable(self.outputs(layout)[0], checkpoint.path)
+        yield checkpoint
+        checkpoint.drop()
+
+
+def checkpoint_of(layout: Layout, output: Path, keys: Iterable[str], inputs: Iterable[Path]) -> Checkpoint:
+    """Return the checkpoint of the job that makes `output` from these keys of the preset and input files.
+
+    Input files are told apart by size and time of their last change: that reads none of them.
+    """
+    decides = {
+        "output": str(output.relative_to(layout.results)),
+        "preset": values(layout.preset, keys),
+        "inputs": {str(path.relative_to(layout.results)): _state_of(path) for path in inputs},
+    }
+    text = json.dumps(decides, sort_keys=True)
+    return Checkpoint(layout.checkpoint(output), hashlib.sha256(text.encode()).hexdigest())
+
+
+def _state_of(path: Path) -> list[int] | None:
+    if not path.exists():
+        return None  # the step that needs it says so
+    state = path.stat()
+    return [state.st_size, state.st_mtime_ns]

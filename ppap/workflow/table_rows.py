@@ -18,8 +18,8 @@ from ppap.report.tables import About, Effort, Row, Scales
 from ppap.utils.errors import DataError
 from ppap.utils.settings import UNGUIDED
 from ppap.utils.tensor_spec import REMEDY
+from ppap.workflow.experts import purpose_of
 from ppap.workflow.layout import Layout
-from ppap.workflow.purposes import purpose_of
 
 
 def table(layout: Layout, name: str) -> pd.DataFrame:

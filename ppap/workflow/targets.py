@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +10,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ppap.data import datasets
 from ppap.guides.guide import Guide
 from ppap.guides.target_files import target_in
 from ppap.utils import files, tensor_spec
 from ppap.utils.errors import ConfigError, DataError
 from ppap.utils.mixed_precision import autocast
 from ppap.utils.seeds import balanced_classes
-from ppap.utils.settings import UNGUIDED
-from ppap.utils.tensor_spec import REMEDY
-from ppap.workflow import artefacts, real_images
-from ppap.workflow.artefacts import PICTURE, TARGET
+from ppap.utils.settings import DATASET, UNGUIDED
+from ppap.utils.tensor_names import PICTURE, TARGET
+from ppap.utils.tensor_spec import REMEDY, Spec, TensorSpec
 from ppap.workflow.layout import Layout
+
+
+def numbers_spec(count: int) -> Spec:
+    """Describe the file of the numbers of `count` samples' targets."""
+    return {TARGET: TensorSpec(("int64",), (count,))}
+
+
+def pictures_spec(shape: tuple[int, ...]) -> Spec:
+    """Describe the file of what pictures show, each target of this shape, and the pictures."""
+    return {
+        TARGET: TensorSpec(("float32", "int64"), ("targets", *shape)),
+        PICTURE: TensorSpec(("uint8",), ("targets", "height", "width", "channels")),
+    }
 
 
 def numbers(layout: Layout, guide: str) -> Tensor:
@@ -40,23 +52,22 @@ def choices(layout: Layout, guide: str) -> list[int]:
 
 def read(layout: Layout, guide: str) -> dict[str, Tensor]:
     """Read the targets that pictures show, `target` (N, ...), and the pictures, `picture` uint8 (N, H, W, C)."""
-    spec = artefacts.shown_targets(layout.preset.task_of(guide).target_shape)
-    return tensor_spec.read(layout.shown(guide), spec, {"guide": guide})
+    spec = pictures_spec(layout.preset.task_of(guide).target_shape)
+    return tensor_spec.read(layout.picture_targets(guide), spec, {"guide": guide})
 
 
-def taker(layout: Layout, guide: str) -> Callable[[Tensor], Tensor]:
-    """Return what turns the numbers (B,) of targets into targets as the guide's task takes them: (B, ...)."""
+def of_numbers(layout: Layout, guide: str, numbers: Tensor) -> Tensor:
+    """Return the targets that have these numbers (B,), as the guide's task takes them: (B, ...)."""
     if not layout.preset.task(guide).of_pictures:
-        return lambda chosen: chosen
-    everything = read(layout, guide)[TARGET]
-    return lambda chosen: everything[chosen.cpu()].to(chosen.device)
+        return numbers
+    return read(layout, guide)[TARGET][numbers]
 
 
 def real_pictures(layout: Layout, guide: str, numbers: Tensor) -> NDArray[np.uint8]:
     """Return real pictures that show the targets with these numbers: of a class a held-out one, each in its turn."""
     if layout.preset.task(guide).of_pictures:
         return read(layout, guide)[PICTURE][numbers].numpy()
-    data = real_images.load(layout, "holdout")
+    data = datasets.load(layout.preset.dataset, "holdout", layout.model(DATASET))
     chosen = torch.empty_like(numbers)
     for number in numbers.unique().tolist():
         places = (data.classes == number).nonzero().flatten()
@@ -82,14 +93,14 @@ def class_names(layout: Layout, guide: str) -> list[str]:
     return [str(name).partition(",")[0] for name in names]
 
 
-def check(layout: Layout, guide: str, path: Path, found: Tensor, first: int = 0) -> None:
+def check(layout: Layout, guide: str, path: Path, given: Tensor, first: int = 0) -> None:
     """DataError unless these are the numbers of the targets that the preset's samples from `first` on are guided to."""
-    wanted = numbers(layout, guide)[first : first + len(found)]
-    different = (found != wanted).nonzero().flatten()
+    wanted = numbers(layout, guide)[first : first + len(given)]
+    different = (given != wanted).nonzero().flatten()
     if len(different):
         i = int(different[0])
         raise DataError(
-            f"{path}: sample {first + i} was guided to target {int(found[i])}, in the preset it is "
+            f"{path}: sample {first + i} was guided to target {int(given[i])}, in the preset it is "
             f"{int(wanted[i])}; {REMEDY}"
         )
 

@@ -1,43 +1,29 @@
-"""The figures of a preset: one kind a module of this folder, found by being here."""
+"""The figures of a preset: their kinds, and which of them a preset has."""
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-from collections.abc import Iterator
-from functools import cache
-
 from ppap.config.preset import Preset
-from ppap.report import figures as drawn
 from ppap.utils.errors import ConfigError
+from ppap.workflow.figures.confidence import Confidence
+from ppap.workflow.figures.gradients import Gradients
 from ppap.workflow.figures.kind import FigureKind
+from ppap.workflow.figures.noisy_inputs import NoisyInputs
+from ppap.workflow.figures.of_tables import Metrics, Parameters, Scales, Tradeoff
+from ppap.workflow.figures.samples import Samples
 
-
-@cache
-def kinds() -> dict[str, FigureKind]:
-    """Return the kinds by name."""
-    return {kind.name: kind for kind in sorted(_kinds(), key=lambda kind: kind.name)}
-
-
-def _kinds() -> Iterator[FigureKind]:
-    for package in (__name__, drawn.__name__):
-        places = importlib.import_module(package).__path__
-        for module in pkgutil.iter_modules(places, f"{package}."):
-            for thing in vars(importlib.import_module(module.name)).values():
-                mine = isinstance(thing, type) and thing.__module__ == module.name
-                if mine and issubclass(thing, FigureKind) and thing is not FigureKind:
-                    yield thing()
+_ALL = (Confidence(), Gradients(), Metrics(), NoisyInputs(), Parameters(), Samples(), Scales(), Tradeoff())
+KINDS: dict[str, FigureKind] = {kind.name: kind for kind in _ALL}
 
 
 def figure_names(preset: Preset) -> list[str]:
     """List the figures of a preset."""
-    known = (kind for kind in kinds().values() if kind.table in preset.tables)
+    known = (kind for kind in KINDS.values() if kind.table in preset.tables)
     return [kind.title(guide) for kind in known for guide in kind.guides(preset)]
 
 
 def figure_of(preset: Preset, name: str) -> tuple[FigureKind, str]:
     """Return a figure's kind, and the guide that it is about ("" if about all); ConfigError if there is none such."""
-    for kind in kinds().values():
+    for kind in KINDS.values():
         guide = name.removeprefix(kind.name).removeprefix("_")
         if kind.title(guide) == name and kind.table in preset.tables and guide in kind.guides(preset):
             return kind, guide

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from matplotlib.figure import Figure
 
 from ppap.config.preset import Preset
-from ppap.config.runs import Run, heard_runs, main_guides
+from ppap.config.runs import Run, main_guides, runs_seeing_x_t
 from ppap.diffusion.model import DiffusionModel
 from ppap.diffusion.sampling import sampling_steps
 from ppap.report.figures import confidence
 from ppap.report.figures.confidence import Believed, GuideRow
 from ppap.utils.seeds import balanced_classes
 from ppap.utils.settings import DIFFUSION
-from ppap.workflow import networks as models
-from ppap.workflow import targets
-from ppap.workflow.figures.kind import FigureKind, heard
-from ppap.workflow.goals import goals_of
+from ppap.workflow import networks, targets
+from ppap.workflow.experts import goals_of
+from ppap.workflow.figures.kind import FigureKind, runs_of_all_guides
 from ppap.workflow.layout import Layout
-from ppap.workflow.reads.sampling import drawing_keys, run_keys, shown_keys, target_keys
-from ppap.workflow.reads.tables import drawn_keys
-
-if TYPE_CHECKING:
-    from ppap.workflow.plan.costs import Cost, Costs
+from ppap.workflow.plan.costs import Cost, Costs
+from ppap.workflow.reads import drawing_keys, drawn_keys, picture_target_keys, run_keys, target_keys
 
 _BAND = (0.1, 0.9)  # quantiles
 
@@ -34,27 +29,27 @@ class Confidence(FigureKind):
     name = "confidence"
 
     def inputs(self, layout: Layout, guide: str) -> list[Path]:
-        guiding = [path for run in heard(layout.preset) for path in layout.guiding(run)]
+        guiding = [path for run in runs_of_all_guides(layout.preset) for path in layout.guidance(run)]
         return [layout.model(DIFFUSION), *guiding]
 
     def keys(self, preset: Preset, guide: str) -> list[str]:
         own = ["figures.samples", "sampling.seeds"]
         for name in main_guides(preset):
             numbers = [k for k in target_keys(preset, name) if k != "sampling.samples"]
-            own += [*numbers, *shown_keys(preset, name), *drawn_keys(preset, name)]
+            own += [*numbers, *picture_target_keys(preset, name), *drawn_keys(preset, name)]
         own += drawing_keys(preset, preset.figures.sampler)
-        return own + [key for run in heard(preset) for key in run_keys(preset, *run)]
+        return own + [key for run in runs_of_all_guides(preset) for key in run_keys(preset, *run)]
 
     def cost(self, costs: Costs, guide: str) -> Cost:
         """It draws samples of its own."""
-        return costs.drawn(costs.preset.figures.samples, heard(costs.preset))
+        return costs.drawn(costs.preset.figures.samples, runs_of_all_guides(costs.preset))
 
     def draw(self, layout: Layout, guide: str) -> Figure:
-        preset, model = layout.preset, models.load_model(layout, layout.preset.runtime)
-        methods = list(dict.fromkeys(run.method for run in heard(preset)))
+        preset, model = layout.preset, networks.load_model(layout, layout.preset.runtime)
+        methods = list(dict.fromkeys(run.method for run in runs_of_all_guides(preset)))
         rows = []
         for name in main_guides(preset):
-            believed = {run.method: _believed(layout, run, model) for run in heard_runs(preset, name)}
+            believed = {run.method: _believed(layout, run, model) for run in runs_seeing_x_t(preset, name)}
             rows.append(GuideRow(name, preset.task_of(name).believed, believed))
         ranges = {
             method: preset.ranges(preset.methods[method]) for method in methods if preset.guidance(method).experts

@@ -5,31 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ppap.config.preset import Preset
-from ppap.config.runs import Run, heard_runs
-from ppap.data import datasets
+from ppap.config.runs import Run, runs_seeing_x_t
+from ppap.data.images import to_uint8
 from ppap.diffusion.model import DiffusionModel
 from ppap.diffusion.sampling import sampling_steps
 from ppap.report.figures import gradients
 from ppap.report.figures.gradients import SampleRow
 from ppap.utils.settings import DIFFUSION
-from ppap.workflow import networks as models
-from ppap.workflow import targets
+from ppap.workflow import networks, targets
+from ppap.workflow.experts import goals_of
 from ppap.workflow.figures.kind import FigureKind
-from ppap.workflow.goals import goals_of
 from ppap.workflow.layout import Layout
-from ppap.workflow.reads.networks import task_key
-from ppap.workflow.reads.sampling import drawing_keys, run_keys, shown_keys
-from ppap.workflow.reads.tables import drawn_keys
-
-if TYPE_CHECKING:
-    from ppap.workflow.plan.costs import Cost, Costs
+from ppap.workflow.plan.costs import Cost, Costs
+from ppap.workflow.reads import drawing_keys, drawn_keys, picture_target_keys, run_keys, task_key
 
 
 class Gradients(FigureKind):
@@ -37,24 +32,23 @@ class Gradients(FigureKind):
     of_guide = True
 
     def inputs(self, layout: Layout, guide: str) -> list[Path]:
-        runs = heard_runs(layout.preset, guide)
-        guiding = [path for run in runs for path in layout.guiding(run)]
+        runs = runs_seeing_x_t(layout.preset, guide)
+        guiding = [path for run in runs for path in layout.guidance(run)]
         return [layout.model(DIFFUSION), *guiding, *layout.class_names(guide)]
 
     def keys(self, preset: Preset, guide: str) -> list[str]:
         own = [*drawn_keys(preset, guide), "figures.timesteps", "sampling.seeds"]
         own += drawing_keys(preset, preset.figures.sampler)
         if preset.task(guide).of_pictures:
-            own += shown_keys(preset, guide)
+            own += picture_target_keys(preset, guide)
         else:
-            own += [*task_key(preset, guide), "dataset.class_names", "figures.target_class"]
-            own += ["dataset.classes"]
-        runs = heard_runs(preset, guide)
+            own += [*task_key(preset, guide), "dataset.class_names", "dataset.classes", "figures.target_class"]
+        runs = runs_seeing_x_t(preset, guide)
         return own + [key for run in runs for key in run_keys(preset, *run)]
 
     def cost(self, costs: Costs, guide: str) -> Cost:
         """A sample of each method."""
-        return costs.drawn(1, heard_runs(costs.preset, guide))
+        return costs.drawn(1, runs_seeing_x_t(costs.preset, guide))
 
     def draw(self, layout: Layout, guide: str) -> Figure:
         """Draw a row for each method whose guide sees x_t: one sample each, all from the same x_T, towards one target.
@@ -65,11 +59,12 @@ class Gradients(FigureKind):
         shown = preset.task(guide).of_pictures
         number = 0 if shown else preset.figures.target_class
         kept = [nearest(preset.schedule(preset.figures.sampler).timesteps, t) for t in preset.figures.timesteps]
-        model, chosen = models.load_model(layout, preset.runtime), torch.tensor([number])
+        model, chosen = networks.load_model(layout, preset.runtime), torch.tensor([number])
         rows = [
-            _sample(layout, run, model, chosen, kept, preset.sampling.seeds[0]) for run in heard_runs(preset, guide)
+            _sample(layout, run, model, chosen, kept, preset.sampling.seeds[0])
+            for run in runs_seeing_x_t(preset, guide)
         ]
-        target = partial(task.draw, target=targets.taker(layout, guide)(chosen)[0])
+        target = partial(task.draw, target=targets.of_numbers(layout, guide, chosen)[0])
         names = [] if shown else targets.class_names(layout, guide)
         wanted = task.maximised.replace("{target}", names[number] if names else str(number))
         title = f"Gradient of {wanted} (guide {guide}); each map has its own scale"
@@ -99,4 +94,4 @@ def _sample(
         if step.timestep in kept:
             gradient = torch.zeros_like(step.x_t) if step.gradient is None else step.gradient
             maps[step.timestep] = gradient[0].sum(dim=0).cpu().numpy()
-    return SampleRow(run.method, [maps[t] for t in kept], datasets.to_uint8(step.x)[0])
+    return SampleRow(run.method, [maps[t] for t in kept], to_uint8(step.x)[0])

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
+
+from matplotlib.figure import Figure
 
 from ppap.config.preset import Preset
-from ppap.config.runs import Run, heard_runs, main_guides
+from ppap.config.runs import Run, main_guides, runs_seeing_x_t
 from ppap.workflow.layout import Layout
-from ppap.workflow.reads.tables import values_keys
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from ppap.workflow.plan.costs import Cost, Costs
+from ppap.workflow.plan.costs import Cost, Costs
+from ppap.workflow.reads import values_keys
 
 
 class FigureKind(ABC):
-    """A kind of figure, which `ppap.report.figures` draws; what `draw` alone needs is imported there, since it takes seconds."""
+    """A kind of figure, which a module of `ppap.report.figures` draws."""
 
     name: ClassVar[str]
     of_guide: ClassVar[bool] = False
@@ -51,6 +49,6 @@ class FigureKind(ABC):
         """Gather what the figure shows, and draw it in its final size, in the style of `ppap.report.style`."""
 
 
-def heard(preset: Preset) -> list[Run]:
+def runs_of_all_guides(preset: Preset) -> list[Run]:
     """List the runs whose guides see x_t itself, of all guides of the main table."""
-    return [run for guide in main_guides(preset) for run in heard_runs(preset, guide)]
+    return [run for guide in main_guides(preset) for run in runs_seeing_x_t(preset, guide)]

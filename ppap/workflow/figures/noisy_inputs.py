@@ -4,39 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from ppap.config.preset import Preset
-from ppap.config.runs import heard_runs, main_guides
-from ppap.data import datasets
+from ppap.config.runs import main_guides, runs_seeing_x_t
+from ppap.data.datasets import RealImages
+from ppap.data.images import to_tensor
+from ppap.diffusion.sampling import sample
 from ppap.evaluation import noisy_inputs
 from ppap.evaluation.empirical_posterior import EmpiricalPosterior
-from ppap.evaluation.noisy_inputs import Scored
+from ppap.evaluation.noisy_inputs import TIMESTEPS, Scored
+from ppap.report.figures import noisy_inputs as panels
 from ppap.utils.device import device_of
 from ppap.utils.settings import DIFFUSION
-from ppap.workflow import networks as models
-from ppap.workflow import real_images
-from ppap.workflow.figures.kind import FigureKind, heard
-from ppap.workflow.goals import guide_of
+from ppap.workflow import networks, stored_images
+from ppap.workflow.experts import guide_of
+from ppap.workflow.figures.kind import FigureKind, runs_of_all_guides
 from ppap.workflow.layout import Layout
-from ppap.workflow.reads.networks import IMAGE, SCHEDULE, answer_keys, data_keys
-from ppap.workflow.reads.sampling import drawing_keys, guiding_keys
-from ppap.workflow.reads.tables import drawn_keys
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from ppap.workflow.plan.costs import Cost, Costs
+from ppap.workflow.plan.costs import Cost, Costs
+from ppap.workflow.reads import SCHEDULE, answer_keys, data_keys, drawing_keys, drawn_keys, guiding_keys
 
 
 class NoisyInputs(FigureKind):
     name = "noisy_inputs"
 
     def inputs(self, layout: Layout, guide: str) -> list[Path]:
-        networks = [path for run in heard(layout.preset) for path in layout.networks(run)]
+        networks = [path for run in runs_of_all_guides(layout.preset) for path in layout.guide_and_experts(run)]
         known = [layout.knows_truth(name) for name in main_guides(layout.preset)]
         data = layout.dataset if any(known) else []
         return [*data, *([] if all(known) else [layout.model(DIFFUSION)]), *networks]
@@ -48,26 +44,22 @@ class NoisyInputs(FigureKind):
         for name in main_guides(preset):
             own += [*drawn_keys(preset, name), *answer_keys(preset, name)]
             if layout.knows_truth(name):
-                own += [*data_keys(preset), *IMAGE]
+                own += data_keys(preset)
             else:
                 own += [*drawing_keys(preset, sampler), "sampling.seeds"]
-        runs = heard(preset)
+        runs = runs_of_all_guides(preset)
         return own + [k for run in runs for k in guiding_keys(preset, run.guide, run.method)]
 
     def cost(self, costs: Costs, guide: str) -> Cost:
         """The answers of every guide; of drawn images, their drawing too. The posterior takes next to nothing."""
-        from ppap.evaluation.noisy_inputs import TIMESTEPS
-
         preset, known = costs.preset, map(costs.layout.knows_truth, main_guides(costs.preset))
         steps = len(preset.schedule(preset.figures.sampler))
-        answers = sum(costs.guide(run.guide).forward for run in heard(preset))
+        answers = sum(costs.guide(run.guide).forward for run in runs_of_all_guides(preset))
         drawing = 0 if all(known) else steps * costs.diffusion.forward
         each = min(TIMESTEPS, steps) * answers + drawing
         return costs.nothing()._replace(flops=preset.figures.images * each)
 
     def draw(self, layout: Layout, guide: str) -> Figure:
-        from ppap.report.figures import noisy_inputs as panels
-
         preset = layout.preset
         guides = main_guides(preset)
         drawn = None if all(map(layout.knows_truth, guides)) else draw_unguided(layout)
@@ -85,23 +77,22 @@ def scores(layout: Layout, guide: str, drawn: Tensor | None) -> Iterator[Scored]
     preset, task = layout.preset, layout.preset.task_of(guide)
     posterior = None
     if layout.knows_truth(guide):
-        held_out = real_images.load(layout, "holdout").first(preset.figures.images)
+        held_out = stored_images.real(layout, "holdout").first(preset.figures.images)
         images, truths = _with_truths(layout, held_out, guide)
         if not preset.task(guide).of_pictures:
-            known = _with_truths(layout, real_images.load(layout, "train"), guide)
+            known = _with_truths(layout, stored_images.real(layout, "train"), guide)
             posterior = EmpiricalPosterior(*known, preset.dataset.classes)
     else:
         assert drawn is not None
-        network = models.load_guide(layout, guide)
+        network = networks.load_guide(layout, guide)
         with torch.inference_mode():
             parts = drawn.split(preset.sampling.judged_at_once)
             truths = torch.cat([task.target_of(network(part).float()) for part in parts])
         images = drawn
-    assert images.shape[1:] == preset.dataset.shape  # guides see x_t of that shape
     yield from noisy_inputs.scores(
         images,
         truths,
-        {run.method: guide_of(layout, run).at for run in heard_runs(preset, guide)},
+        {run.method: guide_of(layout, run).at for run in runs_seeing_x_t(preset, guide)},
         task,
         preset.schedule(preset.figures.sampler),
         preset.sampling.judged_at_once,
@@ -111,23 +102,21 @@ def scores(layout: Layout, guide: str, drawn: Tensor | None) -> Iterator[Scored]
 
 def draw_unguided(layout: Layout) -> Tensor:
     """Draw images without guidance, from the sampling seeds' noise, rounded as images are: (N, C, H, W) in [-1, 1]."""
-    from ppap.diffusion.sampling import sample
-
     preset, count = layout.preset, layout.preset.figures.images
     device, seed = device_of(preset.runtime), preset.sampling.seeds[0]
     images = sample(
-        models.load_model(layout, preset.runtime),
+        networks.load_model(layout, preset.runtime),
         count,
         **preset.drawing(preset.figures.sampler),
         seeds=[(seed, place) for place in range(count)],
         batch_size=preset.sampling.batch_size,
         name="noisy inputs",
     )
-    return datasets.to_tensor(images).to(device)
+    return to_tensor(images).to(device)
 
 
-def _with_truths(layout: Layout, data: datasets.RealImages, guide: str) -> tuple[Tensor, Tensor]:
+def _with_truths(layout: Layout, data: RealImages, guide: str) -> tuple[Tensor, Tensor]:
     """Return images (N, C, H, W) in [-1, 1], and what is true of them for the guide's task (N, ...)."""
     device = device_of(layout.preset.runtime)
-    truths = real_images.truth_of(layout.preset, data, guide)
-    return datasets.to_tensor(data.images).to(device), truths.to(device)
+    truths = stored_images.truth_of(layout.preset, data, guide)
+    return to_tensor(data.images).to(device), truths.to(device)

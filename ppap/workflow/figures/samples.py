@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import torch
+from matplotlib.figure import Figure
 
 from ppap.config.preset import Preset
 from ppap.config.runs import drawn_runs, stored_as
+from ppap.report.figures import samples as sheet
+from ppap.report.titles import sampler_title
 from ppap.utils.settings import UNGUIDED
+from ppap.workflow import stored_images, targets
 from ppap.workflow.figures.kind import FigureKind
 from ppap.workflow.layout import Layout
-from ppap.workflow.reads.networks import finished_keys
-from ppap.workflow.reads.sampling import shown_keys, target_keys
-from ppap.workflow.reads.tables import drawn_keys
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from ppap.workflow.reads import drawn_keys, finished_keys, picture_target_keys, target_keys
 
 
 class Samples(FigureKind):
@@ -27,34 +27,27 @@ class Samples(FigureKind):
         runs = [stored_as(layout.preset, run) for run in drawn_runs(layout.preset, guide)]
         shown = [place(run, 0) for run in runs for place in (layout.samples, layout.targets)]
         shown += [layout.finished(layout.samples(run, 0)) for run in runs]
-        return [*shown, *layout.class_names(guide), *layout.numbered(guide)]
+        return [*shown, *layout.class_names(guide), *layout.target_file(guide)]
 
     def keys(self, preset: Preset, guide: str) -> list[str]:
         shown = [*finished_keys(preset), "sampling.shard_size"]
-        shown += [*target_keys(preset, guide), *shown_keys(preset, guide)]
+        shown += [*target_keys(preset, guide), *picture_target_keys(preset, guide)]
         names = [] if preset.task(guide).of_pictures else ["dataset.class_names"]
         runs = {stored_as(preset, run).guide for run in drawn_runs(preset, guide)}
         unguided = target_keys(preset, UNGUIDED) if UNGUIDED in runs else []
         return [*drawn_keys(preset, guide), *shown, *names, *unguided]
 
     def draw(self, layout: Layout, guide: str) -> Figure:
-        import torch
-
-        from ppap.report.figures import samples as sheet
-        from ppap.report.titles import sampler_title
-        from ppap.workflow import targets
-        from ppap.workflow.shards import samples
-
         preset = layout.preset
         runs = drawn_runs(preset, guide)
-        stored = {run.method: samples(layout, stored_as(preset, run), range(1))[0] for run in runs}
+        stored = {run.method: stored_images.samples(layout, stored_as(preset, run), range(1))[0] for run in runs}
         numbers = targets.numbers(layout, guide)[: len(stored[runs[0].method])]
         places = torch.tensor(sheet.columns(numbers.tolist()))
         images = {method: shard.take(places) for method, shard in stored.items()}
         title = f"({sampler_title(preset.figures.sampler)}, guide {guide})"
         if preset.task(guide).of_pictures:
             task = preset.task_of(guide)
-            wanted = targets.taker(layout, guide)(numbers[places])
+            wanted = targets.of_numbers(layout, guide, numbers[places])
             shown = [partial(task.draw, target=target) for target in wanted]
             return sheet.draw(images, f"Samples by target {title}", shown=shown)
         names = targets.class_names(layout, guide)

@@ -22,7 +22,7 @@ from ppap.training.settings import Training
 from ppap.utils import tensor_spec
 from ppap.utils.settings import DATASET, DIFFUSION, REFERENCE
 from ppap.utils.tensor_names import IMAGES, PREDICTED
-from ppap.workflow import evaluator, real_images
+from ppap.workflow import evaluator, stored_images
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
 from ppap.workflow.plan import flops
@@ -129,7 +129,7 @@ class Costs:
         else:
             path = self.layout.model(DATASET)
             if not self.preset.dataset.facts.downloaded or path.exists():
-                return self._extracted(len(real_images.load(self.layout, "train").images))
+                return self._extracted(len(stored_images.real(self.layout, "train").images))
         if not path.exists():
             return Cost(0, None)
         about = {"model": REFERENCE}

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -20,22 +20,16 @@ from ppap.utils import files
 from ppap.utils.device import device_of
 from ppap.utils.errors import DataError
 from ppap.utils.tensor_names import TARGET
-from ppap.workflow import evaluator, targets
-from ppap.workflow import networks as models
+from ppap.workflow import evaluator, networks, stored_images, targets
 from ppap.workflow.layout import Layout
-from ppap.workflow.reads.evaluation import evaluator_keys, judged_keys
-from ppap.workflow.reads.networks import finished_keys
-from ppap.workflow.reads.sampling import target_keys
-from ppap.workflow.shards import samples
+from ppap.workflow.plan.costs import Cost, Costs
+from ppap.workflow.reads import evaluator_keys, finished_keys, judged_keys, target_keys
 from ppap.workflow.step import Step
-
-if TYPE_CHECKING:
-    from ppap.workflow.plan.costs import Cost, Costs
 
 
 @dataclass(frozen=True)
 class Features(Step):
-    """Of the methods with a sampler and guide, in one job: a set takes seconds, a process's start as long."""
+    """Extract the features of the methods with a sampler and guide: a job for all, since a start takes as long as one."""
 
     message = "Extracting the features of {wildcards.sampler}, guide {wildcards.guide}"
     resources = "features"
@@ -76,7 +70,7 @@ class Features(Step):
         places = (layout.samples, layout.targets)
         samples = [place(run, shard) for run in self.runs for shard in shards for place in places]
         samples += [layout.finished(path) for path in samples if path.suffix == ".npy"]
-        return list(dict.fromkeys([*layout.judges, *samples, *layout.held_against(self.against)]))
+        return list(dict.fromkeys([*layout.evaluator, *samples, *layout.targets_and_judges(self.against)]))
 
     def arguments(self) -> list[str]:
         return [self.sampler, self.guide, *self.methods]
@@ -98,12 +92,12 @@ class Features(Step):
         files.check_writable(path)
         size, device = preset.sampling.judged_at_once, device_of(preset.runtime)
         about = {"sampler": self.sampler, "guide": self.guide} | evaluator.identity(layout)
-        for held in layout.held_against(self.against):
-            about[str(held.relative_to(layout.root))] = files.sha256(held)
+        for file in layout.targets_and_judges(self.against):
+            about[str(file.relative_to(layout.root))] = files.sha256(file)
         tensors, sources = self._others(layout, about)
         extract = evaluator.load_extractor(layout)
         for run in self.runs:
-            images, numbers = samples(layout, run)
+            images, numbers = stored_images.samples(layout, run)
             answers = features_of(images, extract, size, device)
             for guide in self.against:
                 each = _statistics(layout, guide, images, extract.classes(answers))
@@ -121,25 +115,17 @@ class Features(Step):
         DataError if they are of other samples than are there now, or of another evaluator.
         """
         path = layout.features(self.sampler, self.guide)
-        if not path.exists():
-            return {}, {}
         everything = {run.method for run in group(layout.preset, self.sampler, self.guide)}
-        if everything <= set(self.methods):
+        if everything <= set(self.methods) or not path.exists():
             return {}, {}
-        kept = {
-            name: values
-            for name, values in files.read_tensors(path).items()
-            if name.partition("/")[0] not in self.methods
-        }
-        known = files.read_metadata(path)
+        tensors, known = files.read_tensors(path), files.read_metadata(path)
+        kept = {name: values for name, values in tensors.items() if name.partition("/")[0] not in self.methods}
         sources: dict[str, str] = {}
         for method in sorted({name.partition("/")[0] for name in kept}):
             source = _source(layout, Run(self.sampler, self.guide, method))
             if not (about | source).items() <= known.items():
-                raise DataError(
-                    f"{path}: its features of {method} are of other samples, or of another evaluator; "
-                    f"name {method} too, or delete the file"
-                )
+                reason = f"its features of {method} are of other samples, or of another evaluator"
+                raise DataError(f"{path}: {reason}; name {method} too, or delete the file")
             sources |= source
         return kept, sources
 
@@ -162,7 +148,7 @@ def _statistics(layout: Layout, guide: str, images: Images, classes: Tensor | No
         return {}
     return picture_statistics(
         images,
-        models.load_guide(layout, judge),
+        networks.load_guide(layout, judge),
         preset.task_of(guide),
         targets.read(layout, guide)[TARGET],
         targets.numbers(layout, guide),

@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from ppap.config.preset import Preset
+from ppap.report import style
 from ppap.utils.mixed_precision import autocast
 from ppap.workflow.figures import figure_names, figure_of
 from ppap.workflow.layout import Layout
+from ppap.workflow.plan.costs import Cost, Costs
 from ppap.workflow.step import Report, Step
-
-if TYPE_CHECKING:
-    from ppap.workflow.plan.costs import Cost, Costs
 
 
 @dataclass(frozen=True)
 class Figure(Step):
-    """Of one figure, as PNG and as PDF."""
+    """Draw one figure, as PNG and as PDF."""
 
     message = "Drawing figure {wildcards.figure}"
     resources = "figure"
@@ -46,16 +45,11 @@ class Figure(Step):
         kind, guide = figure_of(costs.preset, self.figure)
         return kind.cost(costs, guide)
 
-    def labels(self) -> dict[str, str]:
-        return {"figure": self.figure.replace("_", " ")}
-
     def subcategory(self) -> str:
         return "Samples" if self.figure.startswith("samples_") else "Analysis"
 
     def run(self, layout: Layout) -> None:
-        """ConfigError if the preset has no such figure."""
-        from ppap.report import style
-
+        """Draw the figure, and write it; ConfigError if the preset has no such figure."""
         kind, guide = figure_of(layout.preset, self.figure)
         style.use()
         with autocast(layout.preset.runtime):

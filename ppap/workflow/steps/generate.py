@@ -5,22 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from ppap.config.preset import Preset
 from ppap.diffusion import sampling
 from ppap.utils import files
 from ppap.utils.mixed_precision import autocast
 from ppap.utils.settings import DIFFUSION
-from ppap.workflow import goals
-from ppap.workflow import networks as models
-from ppap.workflow.layout import Layout, one_of
-from ppap.workflow.reads.experts import CLEAN
-from ppap.workflow.reads.sampling import drawing_keys
+from ppap.workflow import networks, stored_images
+from ppap.workflow.layout import Layout, size_of
+from ppap.workflow.plan.costs import Cost, Costs
+from ppap.workflow.reads import CLEAN, drawing_keys
 from ppap.workflow.step import Step
-
-if TYPE_CHECKING:
-    from ppap.workflow.plan.costs import Cost, Costs
 
 
 @dataclass(frozen=True)
@@ -53,20 +49,18 @@ class Generate(Step):
 
     def run(self, layout: Layout) -> None:
         preset, clean = layout.preset, layout.preset.clean_images
-        size = one_of(layout.clean_sizes, self.shard)
-        out, checkpoint = layout.clean(self.shard), self.checkpoint(layout)
-        files.check_writable(out, checkpoint.path)
-        model = models.load_model(layout, preset.runtime)
-        with autocast(preset.runtime):
-            images = sampling.sample(
-                model,
-                size,
-                **preset.drawing(clean.sampler),
-                seeds=goals.clean_seeds(layout, self.shard),
-                batch_size=clean.batch_size,
-                checkpoint=checkpoint,
-                checkpoint_every=preset.sampling.checkpoint_every,
-                name=f"clean images {self.shard}",
-            )
-        files.write_array(out, images)
-        checkpoint.drop()
+        size = size_of(layout.clean_sizes, self.shard)
+        with self.unfinished(layout) as checkpoint:
+            model = networks.load_model(layout, preset.runtime)
+            with autocast(preset.runtime):
+                images = sampling.sample(
+                    model,
+                    size,
+                    **preset.drawing(clean.sampler),
+                    seeds=stored_images.clean_seeds(layout, self.shard),
+                    batch_size=clean.batch_size,
+                    checkpoint=checkpoint,
+                    checkpoint_every=preset.sampling.checkpoint_every,
+                    name=f"clean images {self.shard}",
+                )
+            files.write_array(layout.clean(self.shard), images)

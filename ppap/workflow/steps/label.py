@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -15,16 +15,12 @@ from ppap.config.runs import taught_guides
 from ppap.experts.teacher import answers_on
 from ppap.utils import files
 from ppap.utils.mixed_precision import autocast
-from ppap.workflow import networks
-from ppap.workflow.artefacts import IMAGE, MIRROR, labels_identity
-from ppap.workflow.layout import Layout, one_of
-from ppap.workflow.reads.experts import CLEAN
-from ppap.workflow.reads.networks import finished_keys, network_keys
-from ppap.workflow.shards import clean_images, finished_clean_images
+from ppap.utils.tensor_names import IMAGE, MIRROR
+from ppap.workflow import networks, stored_images
+from ppap.workflow.layout import Layout, size_of
+from ppap.workflow.plan.costs import Cost, Costs
+from ppap.workflow.reads import CLEAN, finished_keys, network_keys
 from ppap.workflow.step import Step
-
-if TYPE_CHECKING:
-    from ppap.workflow.plan.costs import Cost, Costs
 
 
 @dataclass(frozen=True)
@@ -65,28 +61,29 @@ class Label(Step):
         In half precision, unless the preset says float32; NumericalError if an answer does not fit.
         """
         preset, out = layout.preset, layout.labels(self.guide, self.part)
-        one_of(layout.label_sizes, self.part, "part")
+        size_of(layout.label_sizes, self.part, "part")
         files.check_writable(out)
         guide = networks.load_guide(layout, self.guide)
         networks.hold_precision(layout, self.guide, guide)
         shards = layout.shards_of_part(self.part)
-        about = labels_identity(layout, self.guide, clean_images(layout, shards).firsts)
-        images = finished_clean_images(layout, shards)
+        firsts = stored_images.clean(layout, shards).firsts
+        about = stored_images.labels_identity(layout, self.guide, firsts)
+        images = stored_images.clean(layout, shards, finished=True)
         with autocast(preset.runtime):
             answers = answers_on(
                 guide,
                 images,
-                self._batches(preset, len(images)),
+                _batches(preset, len(images)),
                 mirror=preset.dataset.mirror,
                 dtype=torch.float32 if preset.runtime.precision == "float32" else torch.float16,
                 name=self.guide,
             )
         named = {IMAGE: answers.plain, MIRROR: answers.mirror}
-        tensors = {name: part for name, part in named.items() if part is not None}
-        files.write_tensors(out, tensors, about)
+        files.write_tensors(out, {name: each for name, each in named.items() if each is not None}, about)
 
-    def _batches(self, preset: Preset, count: int) -> list[Tensor]:
-        """Divide the images shard by shard, so that an answer does not depend on how many shards a part has."""
-        clean = preset.clean_images
-        shards = torch.arange(count).split(clean.shard_size)
-        return [batch for shard in shards for batch in shard.split(clean.batch_size)]
+
+def _batches(preset: Preset, count: int) -> list[Tensor]:
+    """Divide the images shard by shard, so that an answer does not depend on how many shards a part has."""
+    clean = preset.clean_images
+    shards = torch.arange(count).split(clean.shard_size)
+    return [batch for shard in shards for batch in shard.split(clean.batch_size)]

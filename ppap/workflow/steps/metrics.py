@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from torch import Tensor
 
@@ -20,20 +20,15 @@ from ppap.utils.errors import DataError
 from ppap.utils.settings import UNGUIDED
 from ppap.utils.tensor_names import FEATURES, TARGET
 from ppap.utils.tensor_spec import REMEDY, TensorSpec
-from ppap.workflow import artefacts, targets
-from ppap.workflow.evaluator import evaluator_of
+from ppap.workflow import targets
 from ppap.workflow.layout import Layout
-from ppap.workflow.reads.networks import answer_keys
-from ppap.workflow.reads.sampling import target_keys
+from ppap.workflow.reads import answer_keys, target_keys
 from ppap.workflow.step import Step
-
-if TYPE_CHECKING:
-    from ppap.workflow.plan.costs import Cost, Costs
 
 
 @dataclass(frozen=True)
 class Metrics(Step):
-    """Of all methods with a sampler and guide."""
+    """Compute the metrics of all methods with a sampler and guide."""
 
     message = "Computing the metrics of {wildcards.sampler}, guide {wildcards.guide}"
     resources = "metrics"
@@ -50,8 +45,8 @@ class Metrics(Step):
         return [layout.metrics(self.sampler, self.guide)]
 
     def inputs(self, layout: Layout) -> list[Path]:
-        numbered = layout.numbered(self.guide)
-        return [layout.reference, layout.features(self.sampler, self.guide), *numbered]
+        features = layout.features(self.sampler, self.guide)
+        return [layout.reference, features, *layout.target_file(self.guide)]
 
     def keys(self, preset: Preset) -> list[str]:
         runs = group(preset, self.sampler, self.guide)
@@ -59,9 +54,6 @@ class Metrics(Step):
         tasks = [key for guide in guides for key in answer_keys(preset, guide)]
         own = ["evaluator.kind", "evaluator.neighbours", "dataset.classes", *tasks]
         return [*target_keys(preset, self.guide), *own]
-
-    def cost(self, costs: Costs) -> Cost:
-        return costs.nothing()
 
     def run(self, layout: Layout) -> None:
         """Write every metric's values, one for each sampling seed, with their mean and standard deviation.
@@ -71,29 +63,31 @@ class Metrics(Step):
         preset, sampling = layout.preset, layout.preset.sampling
         reference = _read_reference(layout)
         guides, by_method = _read_features(layout, self.sampler, self.guide, reference)
-        content: dict[str, Any] = {
-            "sampler": self.sampler,
-            "guide": self.guide,
-            "samples_per_seed": sampling.samples,
-            "seeds": list(sampling.seeds),
-            "methods": {},
-            "scores": {},
-        }
+        methods: dict[str, Any] = {}
+        names: dict[str, list[str]] = {}
         shared: dict[str, dict[str, Any]] = {}
 
         def of_seed(samples: dict[str, Tensor]) -> dict[str, float]:
             return metrics.metrics_of(samples, reference, preset.evaluator.neighbours)
 
         for method, tensors in sorted(by_method.items()):
-            content["methods"][method] = over_seeds(tensors, sampling.samples, of_seed)
+            methods[method] = over_seeds(tensors, sampling.samples, of_seed)
             for guide in guides:
                 scores = over_seeds(tensors, sampling.samples, partial(_scores, preset, guide))
-                content["scores"][guide] = list(scores)
+                names[guide] = list(scores)
                 if self.guide != UNGUIDED:
-                    content["methods"][method] |= scores
+                    methods[method] |= scores
                 elif scores:
                     shared.setdefault(guide, {})[method] = scores
-        content |= {"shared": shared} if shared else {}
+        content = {
+            "sampler": self.sampler,
+            "guide": self.guide,
+            "samples_per_seed": sampling.samples,
+            "seeds": list(sampling.seeds),
+            "methods": methods,
+            "scores": names,
+            **({"shared": shared} if shared else {}),
+        }
         measured.write(layout.metrics(self.sampler, self.guide), content)
 
 
@@ -106,7 +100,7 @@ def _scores(preset: Preset, guide: str, tensors: Mapping[str, Tensor]) -> dict[s
 
 def _read_reference(layout: Layout) -> dict[str, Tensor]:
     """Read the features of the real images, and the statistics that came with these."""
-    path, preset, judge = layout.reference, layout.preset, evaluator_of(layout)
+    path, preset, judge = layout.reference, layout.preset, layout.preset.evaluator
     statistics = reference_statistics() if judge.has_statistics else {}
     spec = {**judge.describe("images", preset.dataset.classes), **statistics}
     tensors = tensor_spec.read(path, spec)
@@ -143,9 +137,9 @@ def _read_features(
     for method, parts in mine.items():
         targets.check(layout, guide, path, parts[TARGET])
         if parts[FEATURES].shape[1] != width:
+            count = parts[FEATURES].shape[1]
             raise DataError(
-                f"{path}: {method} has {parts[FEATURES].shape[1]} features a sample, {layout.reference} "
-                f"{width} an image; {REMEDY}"
+                f"{path}: {method} has {count} features a sample, {layout.reference} {width} an image; {REMEDY}"
             )
     return guides, mine
 
@@ -153,7 +147,7 @@ def _read_features(
 def _described(layout: Layout, guides: Iterable[str]) -> dict[str, TensorSpec]:
     """Describe a method's part of a file of features: answers, targets, and statistics GUIDE.NAME."""
     preset, count = layout.preset, layout.preset.sampling.total
-    spec = {**evaluator_of(layout).describe(count, preset.dataset.classes), **artefacts.targets(count)}
+    spec = {**layout.preset.evaluator.describe(count, preset.dataset.classes), **targets.numbers_spec(count)}
     for guide in guides:
         each = task_scores.described(preset.task_of(guide), count)
         spec |= {f"{guide}.{name}": one for name, one in each.items()}

@@ -6,14 +6,14 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import torch
 from torch import nn
 
 from ppap.config.preset import Preset
 from ppap.config.runs import trained_models
-from ppap.data import datasets
+from ppap.data.images import to_tensor
 from ppap.diffusion.schedules import Schedule
 from ppap.diffusion.training import train_diffusion
 from ppap.guides.training import holdout_scores, train_guide
@@ -25,14 +25,11 @@ from ppap.utils.errors import ConfigError
 from ppap.utils.mixed_precision import autocast
 from ppap.utils.seeds import Stream, mix, name_seed
 from ppap.utils.settings import DIFFUSION
-from ppap.workflow import networks, real_images
+from ppap.workflow import networks, stored_images
 from ppap.workflow.layout import Layout
-from ppap.workflow.reads.experts import training_keys
-from ppap.workflow.reads.networks import SCHEDULE, data_keys, diffusion_keys, network_keys
+from ppap.workflow.plan.costs import Cost, Costs
+from ppap.workflow.reads import SCHEDULE, data_keys, diffusion_keys, network_keys, training_keys
 from ppap.workflow.step import Step
-
-if TYPE_CHECKING:
-    from ppap.workflow.plan.costs import Cost, Costs
 
 log = logging.getLogger(__name__)
 
@@ -69,27 +66,24 @@ class Pretrain(Step):
 
     def run(self, layout: Layout) -> None:
         """Train the network, and write its weights; ConfigError if the preset trains no such network."""
-        preset, out = layout.preset, layout.model(self.model)
+        preset, seed = layout.preset, name_seed(layout.preset.seed, self.model)
         training = preset.training(self.model)
         if training is None:
             raise ConfigError(f"{preset.name}: no model '{self.model}' to pretrain")
-        checkpoint, seed = self.checkpoint(layout), name_seed(preset.seed, self.model)
-        files.check_writable(out, checkpoint.path)
-        torch.manual_seed(mix(seed, Stream.INITIAL_WEIGHTS))
-        train = _diffusion if self.model == DIFFUSION else _guide
-        with autocast(preset.runtime):
-            network, facts = train(layout, training, TrainingRun(self.model, seed, checkpoint))
-        about = {"model": self.model, "config": self.fingerprint(preset)}
-        files.write_tensors(out, network.state_dict(), facts | about)
-        checkpoint.drop()
+        with self.unfinished(layout) as checkpoint:
+            torch.manual_seed(mix(seed, Stream.INITIAL_WEIGHTS))
+            train = _diffusion if self.model == DIFFUSION else _guide
+            with autocast(preset.runtime):
+                network, facts = train(layout, training, TrainingRun(self.model, seed, checkpoint))
+            about = {"model": self.model, "config": self.fingerprint(preset)}
+            files.write_tensors(layout.model(self.model), network.state_dict(), facts | about)
 
 
 def _diffusion(layout: Layout, training: Training, run: TrainingRun) -> tuple[nn.Module, dict[str, str]]:
     preset, spec = layout.preset, layout.preset.diffusion
     network = place(networks.new_diffusion(layout), preset.runtime)
     schedule = Schedule.create(spec.noise_schedule, spec.timesteps)
-    data = real_images.load(layout, "train")
-    images = datasets.to_tensor(data.images).to(device_of(preset.runtime))
+    images = to_tensor(stored_images.real(layout, "train").images).to(device_of(preset.runtime))
     return network, _texts(train_diffusion(network, images, schedule, training, run))
 
 
@@ -97,13 +91,11 @@ def _guide(layout: Layout, training: Training, run: TrainingRun) -> tuple[nn.Mod
     preset, name = layout.preset, run.name
     guide = networks.new_guide(layout, name)
     networks.place_guide(layout, name, guide.train())
-    data = real_images.load(layout, "train")
-    images = datasets.to_tensor(data.images).to(guide.device)
-    truths = real_images.truth_of(preset, data, name).to(guide.device)
-    summary = train_guide(guide, images, truths, training, run)
-    held = real_images.load(layout, "holdout")
-    seen, true = datasets.to_tensor(held.images), real_images.truth_of(preset, held, name)
-    scores = holdout_scores(guide.eval(), seen, true)
+    data = stored_images.real(layout, "train")
+    truths = stored_images.truth_of(preset, data, name).to(guide.device)
+    summary = train_guide(guide, to_tensor(data.images).to(guide.device), truths, training, run)
+    held = stored_images.real(layout, "holdout")
+    scores = holdout_scores(guide.eval(), to_tensor(held.images), stored_images.truth_of(preset, held, name))
     said = ", ".join(f"{score} {value:.4f}" for score, value in scores.items())
     log.info("%s: on held-out images %s", name, said)
     return guide.network, _texts(summary) | {"holdout": f"{next(iter(scores.values())):.4f}"}

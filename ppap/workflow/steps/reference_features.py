@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,18 +19,16 @@ from ppap.utils import files, tensor_spec
 from ppap.utils.device import device_of
 from ppap.utils.settings import REFERENCE
 from ppap.utils.tensor_names import IMAGES, MU, SIGMA
-from ppap.workflow import evaluator, real_images
+from ppap.workflow import evaluator, stored_images
 from ppap.workflow.layout import Layout
-from ppap.workflow.reads.evaluation import evaluator_keys, reference_data_keys
+from ppap.workflow.plan.costs import Cost, Costs
+from ppap.workflow.reads import evaluator_keys, reference_data_keys
 from ppap.workflow.step import Step
-
-if TYPE_CHECKING:
-    from ppap.workflow.plan.costs import Cost, Costs
 
 
 @dataclass(frozen=True)
 class ReferenceFeatures(Step):
-    """One job, once for all samples."""
+    """Extract the features of real images, once for all samples."""
 
     message = "Extracting the features of the real images"
     resources = "features"
@@ -43,7 +41,7 @@ class ReferenceFeatures(Step):
         return [layout.reference]
 
     def inputs(self, layout: Layout) -> list[Path]:
-        return [*layout.judges, *layout.reference_images]
+        return [*layout.evaluator, *layout.reference_images]
 
     def keys(self, preset: Preset) -> list[str]:
         return [*evaluator_keys(preset), *reference_data_keys(preset)]
@@ -67,7 +65,7 @@ def _reference(layout: Layout) -> tuple[NDArray[np.uint8], dict[str, Tensor]]:
     """Read the images, and mean and covariance that came with them, if they are of the evaluator's features."""
     judge = layout.preset.evaluator
     if not judge.compared_with:
-        return real_images.load(layout, "train").images[: judge.most_compared], {}
+        return stored_images.real(layout, "train").images[: judge.most_compared], {}
     path = layout.model(REFERENCE)
     tensors = tensor_spec.read(path, reference_images(), {"model": REFERENCE})
     check_statistics(path, tensors)

@@ -5,24 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from ppap.config.preset import Preset
 from ppap.utils import files
 from ppap.workflow import table_rows
 from ppap.workflow.layout import Layout
-from ppap.workflow.reads.tables import table_keys
+from ppap.workflow.reads import table_keys
 from ppap.workflow.step import Report, Step
-
-if TYPE_CHECKING:
-    from ppap.workflow.plan.costs import Cost, Costs
 
 SUFFIXES = ("csv", "md", "tex", "html", "json")
 
 
 @dataclass(frozen=True)
 class Table(Step):
-    """Of one table, in five formats."""
+    """Write one table in five formats."""
 
     message = "Writing table {wildcards.table}"
     resources = "table"
@@ -42,14 +39,8 @@ class Table(Step):
         """The metrics of the rows, and the headers of their experts."""
         return layout.table_inputs(self.table)
 
-    def labels(self) -> dict[str, str]:
-        return {"table": self.table.replace("_", "-")}
-
     def keys(self, preset: Preset) -> list[str]:
         return table_keys(preset, self.table)
-
-    def cost(self, costs: Costs) -> Cost:
-        return costs.nothing()
 
     def run(self, layout: Layout) -> None:
         """Write the table in all formats, or in none. What was not computed stays empty."""

@@ -5,26 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from ppap.config.preset import Preset
-from ppap.config.runs import shown_guides
+from ppap.config.runs import guides_of_pictures
 from ppap.guides.target_files import target_paths, targets_in
 from ppap.utils import files, tensor_spec
 from ppap.utils.errors import ConfigError
 from ppap.utils.mixed_precision import autocast
-from ppap.workflow import artefacts, real_images
-from ppap.workflow import networks as models
-from ppap.workflow.artefacts import PICTURE, TARGET
+from ppap.utils.tensor_names import PICTURE, TARGET
+from ppap.workflow import networks, stored_images
 from ppap.workflow.layout import Layout
-from ppap.workflow.reads.sampling import targets_file_keys
+from ppap.workflow.reads import targets_file_keys
 from ppap.workflow.step import Step
-
-if TYPE_CHECKING:
-    from ppap.workflow.plan.costs import Cost, Costs
+from ppap.workflow.targets import pictures_spec
 
 
 @dataclass(frozen=True)
@@ -39,10 +36,10 @@ class Targets(Step):
 
     @classmethod
     def jobs(cls, layout: Layout) -> Iterable[Self]:
-        return map(cls, shown_guides(layout.preset))
+        return map(cls, guides_of_pictures(layout.preset))
 
     def outputs(self, layout: Layout) -> list[Path]:
-        return [layout.shown(self.guide)]
+        return [layout.picture_targets(self.guide)]
 
     def inputs(self, layout: Layout) -> list[Path]:
         if layout.preset.guides[self.guide].targets.folder is None:
@@ -52,32 +49,29 @@ class Targets(Step):
     def keys(self, preset: Preset) -> list[str]:
         return targets_file_keys(preset, self.guide)
 
-    def cost(self, costs: Costs) -> Cost:
-        return costs.nothing()
-
     def run(self, layout: Layout) -> None:
         """Write the file; ConfigError if the guide's targets are classes, DataError if a file is no target."""
-        preset, guide, out = layout.preset, self.guide, layout.shown(self.guide)
+        preset, guide, out = layout.preset, self.guide, layout.picture_targets(self.guide)
         if not preset.task(guide).of_pictures:
             raise ConfigError(f"guides.{guide}.task: its targets are classes, which need no file")
         files.check_writable(out)
         folder = preset.guides[guide].targets.folder
         shown, pictures = _held_out(layout, guide) if folder is None else _of_folder(layout, guide, Path(folder))
         tensors = {TARGET: shown.contiguous(), PICTURE: pictures.contiguous()}
-        spec = artefacts.shown_targets(preset.task_of(guide).target_shape)
+        spec = pictures_spec(preset.task_of(guide).target_shape)
         tensor_spec.check(out, tensors, spec, remedy="not written")
         files.write_tensors(out, tensors, {"guide": guide})
 
 
 def _held_out(layout: Layout, guide: str) -> tuple[Tensor, Tensor]:
     """Return what is true of the first held-out real pictures, and these."""
-    data = real_images.load(layout, "holdout").first(layout.preset.guides[guide].targets.count)
-    return real_images.truth_of(layout.preset, data, guide), torch.from_numpy(data.images)
+    data = stored_images.real(layout, "holdout").first(layout.preset.guides[guide].targets.count)
+    return stored_images.truth_of(layout.preset, data, guide), torch.from_numpy(data.images)
 
 
 def _of_folder(layout: Layout, guide: str, folder: Path) -> tuple[Tensor, Tensor]:
     """Return the targets in a folder's files, in the order of their names, and the pictures that show them."""
     paths = target_paths(folder, f"guides.{guide}.targets.folder")
-    network = models.load_guide(layout, guide)
+    network = networks.load_guide(layout, guide)
     with autocast(layout.preset.runtime):
         return targets_in(paths, layout.preset.dataset.shape, network)

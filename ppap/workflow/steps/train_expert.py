@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from ppap.config.preset import Preset
 from ppap.config.runs import banks, expert_steps, has_warm_start, warm_name
 from ppap.experts.expert import Expert, check_experts, read_expert
 from ppap.experts.header import Purpose
 from ppap.utils.errors import ConfigError
-from ppap.workflow.experts import train_and_write
+from ppap.workflow.experts import purpose_of, train_and_write
 from ppap.workflow.layout import Layout
-from ppap.workflow.purposes import purpose_of
-from ppap.workflow.reads.experts import lesson_keys, student_keys
+from ppap.workflow.plan.costs import Cost, Costs
+from ppap.workflow.reads import lesson_keys, student_keys
 from ppap.workflow.step import Step
-
-if TYPE_CHECKING:
-    from ppap.workflow.plan.costs import Cost, Costs
 
 
 @dataclass(frozen=True)
@@ -47,41 +44,30 @@ class TrainExpert(Step):
         return [layout.expert(self.guide, self.method, self.expert)]
 
     def inputs(self, layout: Layout) -> list[Path]:
-        supervision = layout.preset.methods[self.method].supervision
-        examples = layout.examples(self.guide, str(supervision))
-        start = layout.initialisation(self.guide, self.method, self.expert)
-        return [layout.model(self.guide), *examples, *([start] if start else [])]
+        examples = layout.examples(self.guide, str(layout.preset.methods[self.method].supervision))
+        return [layout.model(self.guide), *examples, *layout.initialisation(self.guide, self.method, self.expert)]
 
     def keys(self, preset: Preset) -> list[str]:
         method = preset.methods[self.method]
         own = ("guidance", "imported", "supervision", "experts", "trainable")
-        share = ["experts.warm_share"] if has_warm_start(preset, method) else []
         return [
             *(f"methods.{self.method}.{key}" for key in own),
             *lesson_keys(preset, self.guide, str(method.supervision)),
             *student_keys(preset, self.guide, str(method.trainable)),
             *("experts.allocation", "experts.warm_start"),
-            *share,
+            *(["experts.warm_share"] if has_warm_start(preset, method) else []),
         ]
 
     def cost(self, costs: Costs) -> Cost:
         return costs.expert(self.guide, self.method)
-
-    def fellows(self) -> tuple[str, ...]:
-        return self.guide, self.method
-
-    def length(self, preset: Preset) -> int:
-        _, steps = expert_steps(preset, self.guide, preset.methods[self.method])
-        return max(1, steps)
 
     def run(self, layout: Layout) -> None:
         """Train the expert, from its initialisation if it has one; write what it changes of the guide.
 
         ConfigError if the preset's method has no such expert to train.
         """
-        preset = layout.preset
-        timesteps = self._timesteps(preset)
-        made_for = purpose_of(preset, self.guide, self.method, layout.model(self.guide))
+        preset, timesteps = layout.preset, self._timesteps(layout.preset)
+        purpose = purpose_of(preset, self.guide, self.method, layout.model(self.guide))
         _, steps = expert_steps(preset, self.guide, preset.methods[self.method])
         if steps < 1:
             raise ConfigError(f"guides.{self.guide}.experts.steps: too few for each expert to have one")
@@ -90,10 +76,10 @@ class TrainExpert(Step):
             layout,
             self.guide,
             name=f"{self.guide}.{self.method}.{self.expert}",
-            purpose=made_for,
+            purpose=purpose,
             timesteps=timesteps,
             steps=steps,
-            initialisation=self._initialisation(layout, made_for),
+            initialisation=self._initialisation(layout, purpose),
         )
 
     def _timesteps(self, preset: Preset) -> range:
@@ -105,21 +91,20 @@ class TrainExpert(Step):
             raise ConfigError(f"methods.{self.method}: its experts are imported, not trained")
         ranges = preset.ranges(spec)
         if not 1 <= self.expert <= len(ranges):
-            raise ConfigError(
-                f"methods.{self.method}: no expert '{self.expert}': there are {len(ranges)}, counted from 1"
-            )
+            there = f"there are {len(ranges)}, counted from 1"
+            raise ConfigError(f"methods.{self.method}: no expert '{self.expert}': {there}")
         return ranges[self.expert - 1]
 
-    def _initialisation(self, layout: Layout, made_for: Purpose) -> Expert | None:
+    def _initialisation(self, layout: Layout, purpose: Purpose) -> Expert | None:
         """Read what the expert starts from: what all of the method share, or the expert before it."""
-        path = layout.initialisation(self.guide, self.method, self.expert)
-        if path is None:
-            return None
-        preset, spec, expert = layout.preset, layout.preset.methods[self.method], read_expert(path)
-        if has_warm_start(preset, spec):
-            name = warm_name(str(spec.supervision), str(spec.trainable))
-            shared = made_for.model_copy(update={"method": name})
-            check_experts([expert], shared, [range(preset.diffusion.timesteps)])
-        else:
-            check_experts([expert], made_for, [preset.ranges(spec)[self.expert - 2]])
-        return expert
+        preset, spec = layout.preset, layout.preset.methods[self.method]
+        for path in layout.initialisation(self.guide, self.method, self.expert):
+            expert = read_expert(path)
+            if has_warm_start(preset, spec):
+                name = warm_name(str(spec.supervision), str(spec.trainable))
+                shared = purpose.model_copy(update={"method": name})
+                check_experts([expert], shared, [range(preset.diffusion.timesteps)])
+            else:
+                check_experts([expert], purpose, [preset.ranges(spec)[self.expert - 2]])
+            return expert
+        return None

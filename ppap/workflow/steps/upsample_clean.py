@@ -5,21 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from ppap.config.preset import Preset
 from ppap.utils.settings import DIFFUSION
-from ppap.workflow import goals
-from ppap.workflow.layout import Layout, one_of
-from ppap.workflow.reads.experts import CLEAN
-from ppap.workflow.reads.networks import IMAGE
-from ppap.workflow.reads.sampling import upsampling_keys
-from ppap.workflow.shards import clean_images
+from ppap.workflow import stored_images
+from ppap.workflow.layout import Layout, size_of
+from ppap.workflow.plan.costs import Cost, Costs
+from ppap.workflow.reads import CLEAN, IMAGE, upsampling_keys
 from ppap.workflow.step import Step
 from ppap.workflow.steps.upsample_samples import write_upsampled
-
-if TYPE_CHECKING:
-    from ppap.workflow.plan.costs import Cost, Costs
 
 
 @dataclass(frozen=True)
@@ -53,7 +48,7 @@ class UpsampleClean(Step):
 
     def run(self, layout: Layout) -> None:
         """Write the shard; ConfigError if the diffusion model has no second stage."""
-        one_of(layout.clean_sizes, self.shard)
-        images = clean_images(layout, range(self.shard, self.shard + 1))
-        seeds, name = goals.clean_seeds(layout, self.shard), f"clean images {self.shard}"
-        write_upsampled(layout, self, images, seeds, f"{name}, upsampled")
+        size_of(layout.clean_sizes, self.shard)
+        images = stored_images.clean(layout, range(self.shard, self.shard + 1))
+        seeds = stored_images.clean_seeds(layout, self.shard)
+        write_upsampled(layout, self, images, seeds, f"clean images {self.shard}, upsampled")

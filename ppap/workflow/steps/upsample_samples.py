@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import torch
 
@@ -16,16 +16,11 @@ from ppap.diffusion import sampling
 from ppap.utils import files
 from ppap.utils.mixed_precision import autocast
 from ppap.utils.settings import DIFFUSION
-from ppap.workflow import goals
-from ppap.workflow import networks as models
-from ppap.workflow.layout import Layout, one_of
-from ppap.workflow.reads.networks import IMAGE
-from ppap.workflow.reads.sampling import upsampling_keys
-from ppap.workflow.shards import drawn_shard
+from ppap.workflow import networks, stored_images
+from ppap.workflow.layout import Layout, size_of
+from ppap.workflow.plan.costs import Cost, Costs
+from ppap.workflow.reads import IMAGE, upsampling_keys
 from ppap.workflow.step import Step
-
-if TYPE_CHECKING:
-    from ppap.workflow.plan.costs import Cost, Costs
 
 
 @dataclass(frozen=True)
@@ -67,29 +62,28 @@ class UpsampleSamples(Step):
 
     def run(self, layout: Layout) -> None:
         """Write the shard; ConfigError if the diffusion model has no second stage."""
-        one_of(layout.sample_sizes, self.shard)
-        images, run = drawn_shard(layout, self.drawn, self.shard), self.drawn
-        seeds, name = goals.sample_seeds(layout, self.shard), f"{run.guide} {run.method}"
-        write_upsampled(layout, self, images, seeds, f"{name} {run.sampler} {self.shard}, upsampled")
+        run = self.drawn
+        size_of(layout.sample_sizes, self.shard)
+        images, seeds = stored_images.drawn(layout, run, self.shard), stored_images.sample_seeds(layout, self.shard)
+        name = f"{run.guide} {run.method} {run.sampler} {self.shard}, upsampled"
+        write_upsampled(layout, self, images, seeds, name)
 
 
-def write_upsampled(layout: Layout, step: Step, images: ShardedImages, seeds: sampling.Seeds, name: str) -> None:
-    """Write the output of a step that draws images of the first stage larger."""
+def write_upsampled(layout: Layout, job: Step, images: ShardedImages, seeds: sampling.Seeds, name: str) -> None:
+    """Write the output of a job that draws images of the first stage larger."""
     preset, spec = layout.preset, layout.preset.diffusion.upsampling
-    (out,), checkpoint = step.outputs(layout), step.checkpoint(layout)
-    files.check_writable(out, checkpoint.path)
-    second = models.load_second_stage(layout)
-    assert spec is not None  # or there is no second stage
-    with autocast(preset.runtime):
-        large = sampling.upsample(
-            second,
-            images.take(torch.arange(len(images))),
-            seeds,
-            **spec.drawing(preset.module_folders),
-            batch_size=spec.batch_size,
-            checkpoint=checkpoint,
-            checkpoint_every=preset.sampling.checkpoint_every,
-            name=name,
-        )
-    files.write_array(out, large)
-    checkpoint.drop()
+    with job.unfinished(layout) as checkpoint:
+        second = networks.load_second_stage(layout)
+        assert spec is not None  # or there is no second stage
+        with autocast(preset.runtime):
+            large = sampling.upsample(
+                second,
+                images.take(torch.arange(len(images))),
+                seeds,
+                **spec.drawing(preset.module_folders),
+                batch_size=spec.batch_size,
+                checkpoint=checkpoint,
+                checkpoint_every=preset.sampling.checkpoint_every,
+                name=name,
+            )
+        files.write_array(job.outputs(layout)[0], large)

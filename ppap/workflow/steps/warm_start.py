@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from ppap.config.preset import Preset
 from ppap.config.runs import banks, has_warm_start, warm_name, warm_steps
-from ppap.workflow.experts import train_and_write
+from ppap.workflow.experts import purpose, train_and_write
 from ppap.workflow.layout import Layout
-from ppap.workflow.purposes import purpose
-from ppap.workflow.reads.experts import lesson_keys, student_keys
+from ppap.workflow.plan.costs import Cost, Costs
+from ppap.workflow.reads import lesson_keys, student_keys
 from ppap.workflow.step import Step
-
-if TYPE_CHECKING:
-    from ppap.workflow.plan.costs import Cost, Costs
 
 
 @dataclass(frozen=True)
@@ -35,13 +32,9 @@ class WarmStart(Step):
 
     @classmethod
     def jobs(cls, layout: Layout) -> Iterable[Self]:
-        preset = layout.preset
-        pairs = ((guide, preset.methods[name]) for guide, name in banks(preset))
-        starts = (
-            cls(guide, str(method.supervision), str(method.trainable))
-            for guide, method in pairs
-            if has_warm_start(preset, method)
-        )
+        pairs = ((guide, layout.preset.methods[name]) for guide, name in banks(layout.preset))
+        shared = ((guide, method) for guide, method in pairs if has_warm_start(layout.preset, method))
+        starts = (cls(guide, str(method.supervision), str(method.trainable)) for guide, method in shared)
         return list(dict.fromkeys(starts))
 
     def outputs(self, layout: Layout) -> list[Path]:
@@ -57,12 +50,6 @@ class WarmStart(Step):
 
     def cost(self, costs: Costs) -> Cost:
         return costs.warm_start(self.guide, self.trainable)
-
-    def fellows(self) -> tuple[str, ...]:
-        return (self.guide,)
-
-    def length(self, preset: Preset) -> int:
-        return max(1, warm_steps(preset, self.guide))
 
     def run(self, layout: Layout) -> None:
         """Train the shared start; write what it changes of the guide."""

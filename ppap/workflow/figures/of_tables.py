@@ -1,0 +1,62 @@
+"""The figures of tables: `metrics` and `parameters` of the main one, `scales` and `tradeoff` of the one of scales."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from ppap.config.guidance_scales import guidance_scale
+from ppap.config.preset import Preset
+from ppap.config.runs import main_guides, table_runs
+from ppap.guides.tasks.task import Score
+from ppap.report.figures import metrics, parameters, scales, tradeoff
+from ppap.workflow.figures.kind import FigureKind
+from ppap.workflow.layout import Layout
+from ppap.workflow.reads import scale_keys
+from ppap.workflow.table_rows import first_score, scaled_table, scores_of, table
+
+
+class Metrics(FigureKind):
+    name = "metrics"
+
+    def draw(self, layout: Layout, guide: str) -> Figure:
+        preset = layout.preset
+        scores = scores_of(preset, *table_runs(preset, "main"))
+        return metrics.draw(table(layout, "main"), main_guides(preset), scores)
+
+
+class Parameters(FigureKind):
+    name = "parameters"
+
+    def draw(self, layout: Layout, guide: str) -> Figure:
+        return parameters.draw(table(layout, "main"), main_guides(layout.preset))
+
+
+class Tradeoff(FigureKind):
+    name = "tradeoff"
+    table = "scales"
+
+    def keys(self, preset: Preset, guide: str) -> list[str]:
+        runs = table_runs(preset, "scales")
+        return [*super().keys(preset, guide), *(key for run in runs for key in scale_keys(preset, *run[:2]))]
+
+    def draw(self, layout: Layout, guide: str) -> Figure:
+        return tradeoff.draw(scaled_table(layout), _first_scores(layout.preset))
+
+
+class Scales(Tradeoff):
+    name = "scales"
+
+    def keys(self, preset: Preset, guide: str) -> list[str]:
+        guides, sampler = _first_scores(preset), preset.figures.sampler
+        marked = [key for name in guides for key in scale_keys(preset, sampler, name)]
+        return [*super().keys(preset, guide), "figures.sampler", *marked]
+
+    def draw(self, layout: Layout, guide: str) -> Figure:
+        preset, scores = layout.preset, _first_scores(layout.preset)
+        marked = {name: guidance_scale(preset, preset.figures.sampler, name) for name in scores}
+        return scales.draw(scaled_table(layout), scores, marked)
+
+
+def _first_scores(preset: Preset) -> dict[str, Score]:
+    """Return the first score of each guide's task, of the guides of the table `scales`."""
+    return {run.guide: first_score(preset, run.guide) for run in table_runs(preset, "scales")}

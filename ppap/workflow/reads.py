@@ -1,0 +1,258 @@
+"""The keys of a preset that parts of the work read.
+
+Steps declare the keys of their jobs by these; tests/test_staleness.py records what jobs really read and finds the same.
+"""
+
+from __future__ import annotations
+
+from ppap.config.preset import Preset
+from ppap.config.runs import Run, computed_runs, drawn_runs, has_warm_start, table_runs
+from ppap.data.settings import Download
+from ppap.experts.settings import AdapterConfig
+from ppap.guides.libraries.settings import NetworkConfig
+from ppap.training.settings import Training
+from ppap.utils.settings import DATASET, DIFFUSION, EVALUATOR, REFERENCE, keys_of
+
+IMAGE = ["dataset.channels", "dataset.image_size"]
+SCHEDULE = ["diffusion.noise_schedule", "diffusion.timesteps"]
+CLEAN = ["clean_images.count", "clean_images.shard_size"]
+
+# -- networks, and real images ---------------------------------------------------------------------
+
+
+def network_keys(preset: Preset, name: str) -> list[str]:
+    """List the keys that building and loading a guide, the evaluator or its classifier reads."""
+    own = keys_of(NetworkConfig, preset.key(name))
+    return [*own, "dataset.channels", *_outputs(preset, name), *answer_keys(preset, name)]
+
+
+def _outputs(preset: Preset, name: str) -> list[str]:
+    outputs = preset.task(name).outputs
+    return [f"dataset.{outputs}"] if outputs else []
+
+
+def task_key(preset: Preset, name: str) -> list[str]:
+    """List the key that names the task of a network, if there is one."""
+    named = name in preset.guides or name in preset.judges
+    return [f"{preset.key(name)}.task"] if named else []
+
+
+def answer_keys(preset: Preset, name: str) -> list[str]:
+    """List the keys that the shape of a network's answer depends on."""
+    shape = [f"dataset.{key}" for key in preset.task(name).reads]
+    return [*task_key(preset, name), *_outputs(preset, name), *shape]
+
+
+def finished_keys(preset: Preset) -> list[str]:
+    """List the keys that tell the size of finished images."""
+    upsampling = preset.diffusion.source.upsampling
+    return [*IMAGE, *([f"diffusion.{upsampling}.image_size"] if upsampling else [])]
+
+
+def diffusion_keys(preset: Preset) -> list[str]:
+    """List the keys that building and loading the diffusion network reads."""
+    return list(preset.diffusion.source.reads)
+
+
+def data_keys(preset: Preset) -> list[str]:
+    """List the keys that reading the real images reads."""
+    return [f"dataset.{key}" for key in ("kind", *preset.dataset.facts.reads) if key != "path"]
+
+
+def download_keys(preset: Preset, name: str) -> list[str]:
+    """List the keys that the download of a network or of data reads."""
+    if name == DATASET:
+        return ["dataset.name"]
+    if name == REFERENCE:
+        return reference_keys(preset)
+    if name == DIFFUSION:
+        files = (key for name in preset.diffusion.downloads for key in keys_of(Download, f"diffusion.{name}"))
+        return [*preset.diffusion.source.download_reads, *files]
+    spec, own = preset.network(name), preset.key(name)
+    if spec is None:  # of an evaluator that is no classifier
+        return keys_of(Download, f"{EVALUATOR}.weights")
+    built = [*keys_of(NetworkConfig, own, "input_size", "mean", "std"), *task_key(preset, name)]
+    built += ["dataset.channels", *_outputs(preset, name)]
+    if not spec.published:
+        return built
+    built += [f"{own}.{leaf}" for leaf in spec.library.download_reads]
+    return built + (keys_of(Download, f"{own}.weights") if spec.weights else [])
+
+
+def reference_keys(preset: Preset) -> list[str]:
+    """List the keys that the download of the images that samples are compared with reads."""
+    source, key = preset.evaluator.compared_with, f"{EVALUATOR}.{REFERENCE}"
+    assert source is not None  # or there is none to download
+    if source.archive:
+        return keys_of(Download, f"{key}.archive")
+    if source.registered:
+        return [f"{key}.registered"]
+    return [f"{key}.registered", f"{key}.folder", "dataset.image_size"]
+
+
+# -- what is trained -------------------------------------------------------------------------------
+
+
+def training_keys(prefix: str) -> list[str]:
+    """List the keys that an optimisation reads of its section of the preset, augmentation aside."""
+    return keys_of(Training, prefix, "shift")
+
+
+def bank_keys(preset: Preset, guide: str, method: str) -> list[str]:
+    """List the keys that tell whether expert files are those of a guide and method."""
+    own = [f"methods.{method}.{key}" for key in ("experts", "supervision", "trainable")]
+    adapter = [f"guides.{guide}.adapter.{key}" for key in ("rank", "alpha")]
+    adapted = preset.methods[method].trainable == "adapter"
+    purpose = [f"guides.{guide}.model", *SCHEDULE, *(adapter if adapted else [])]
+    return [*own, *purpose, "experts.allocation"]
+
+
+def lesson_keys(preset: Preset, guide: str, supervision: str) -> list[str]:
+    """List the keys that decide what an expert learns: real images with labels, or clean ones with a teacher's answers."""
+    if supervision == "labels":
+        return [*data_keys(preset), "dataset.mirror"]
+    loss = [f"experts.{key}" for key in preset.task(guide).distils_with]
+    own = [*CLEAN, "clean_images.label_shards", *loss]
+    return [*own, *IMAGE, *answer_keys(preset, guide), "dataset.mirror"]
+
+
+def student_keys(preset: Preset, guide: str, trainable: str) -> list[str]:
+    """List the keys that the training of an expert of a guide reads, what it learns aside."""
+    keys = ["seed", *SCHEDULE, *network_keys(preset, guide)]
+    training = training_keys(f"guides.{guide}.experts")
+    if trainable == "adapter":
+        keys += keys_of(AdapterConfig, f"guides.{guide}.adapter")
+        if preset.guides[guide].adapter.learning_rate is not None:
+            training.remove(f"guides.{guide}.experts.learning_rate")
+    return keys + training
+
+
+# -- what is drawn ---------------------------------------------------------------------------------
+
+
+def drawing_keys(preset: Preset, sampler: str) -> list[str]:
+    """List the keys that drawing images with a sampler reads, guidance aside."""
+    noise = ["eta"] if preset.sampler(sampler).eta is None else []
+    own = [f"samplers.{sampler}.{key}" for key in ("kind", "steps", *noise)]
+    denoiser = ["diffusion.variance", "diffusion.predicts", *SCHEDULE, *IMAGE]
+    return [*own, *diffusion_keys(preset), *denoiser]
+
+
+def upsampling_keys(preset: Preset) -> list[str]:
+    """List the keys that the second stage of a cascade reads to be built, loaded and drawn."""
+    source, spec = preset.diffusion.source, preset.diffusion.upsampling
+    assert spec is not None
+    own = ("image_size", "noise_schedule", "kind", "steps", "temperature")
+    noise = ["eta"] if spec.sampler(preset.module_folders).eta is None else []
+    keys = [f"diffusion.{source.upsampling}.{key}" for key in (*own, *noise)]
+    return [*source.upsampler_reads, *keys, "diffusion.timesteps", "diffusion.variance"]
+
+
+def run_keys(preset: Preset, sampler: str, guide: str, method: str) -> list[str]:
+    """List the keys that a run's guidance reads."""
+    kind = preset.guidance(method)
+    scale = scale_keys(preset, sampler, guide) if kind.guided and kind.drawn else []
+    return [*scale, *guiding_keys(preset, guide, method)]
+
+
+def guiding_keys(preset: Preset, guide: str, method: str) -> list[str]:
+    """List the keys that loading a run's guide, or its experts, reads."""
+    kind = preset.guidance(method)
+    keys = [f"methods.{method}.guidance"]
+    keys += network_keys(preset, guide) if kind.guided and kind.drawn else []
+    return keys + (bank_keys(preset, guide, method) if kind.experts else [])
+
+
+def scale_keys(preset: Preset, sampler: str, guide: str) -> list[str]:
+    """List the keys that `ppap.config.guidance_scales` reads."""
+    own = sampler in preset.guides[guide].scales
+    return [f"guides.{guide}.scales", *([] if own else [f"samplers.{sampler}.scale"])]
+
+
+def target_keys(preset: Preset, guide: str) -> list[str]:
+    """List the keys that the list of the targets of a guide's samples reads, by number."""
+    common = ["sampling.samples", "sampling.seeds", *task_key(preset, guide)]
+    if guide in preset.guides and preset.task(guide).of_pictures:
+        return common
+    return [*common, "sampling.classes", "dataset.classes"]
+
+
+def targets_file_keys(preset: Preset, guide: str) -> list[str]:
+    """List the keys that making the file of a guide's targets reads, where they are pictures'."""
+    own = [f"guides.{guide}.targets.folder", *answer_keys(preset, guide)]
+    if preset.guides[guide].targets.folder is None:
+        return [*own, f"guides.{guide}.targets.count", *data_keys(preset)]
+    return [*own, *IMAGE, *network_keys(preset, guide)]
+
+
+def picture_target_keys(preset: Preset, guide: str) -> list[str]:
+    """List the keys that reading a guide's targets reads, where they are pictures'."""
+    return answer_keys(preset, guide) if preset.task(guide).of_pictures else []
+
+
+def real_keys(preset: Preset, run: Run) -> list[str]:
+    """List the keys that choosing the real pictures reads that stand in for a run's samples."""
+    return picture_target_keys(preset, run.guide) if preset.task(run.guide).of_pictures else data_keys(preset)
+
+
+# -- what is said of images ------------------------------------------------------------------------
+
+
+def judged_keys(preset: Preset, guide: str) -> list[str]:
+    """List the keys that comparing samples with a guide's targets reads."""
+    keys = [*target_keys(preset, guide), *picture_target_keys(preset, guide)]
+    if preset.task(guide).of_pictures:
+        keys += [key for judge in preset.judges for key in task_key(preset, judge)]
+    judge = preset.judge(guide)
+    return keys + (network_keys(preset, judge) if judge else [])
+
+
+def evaluator_keys(preset: Preset) -> list[str]:
+    """List the keys that the evaluator reads to judge images."""
+    judge = preset.evaluator
+    own = [f"{EVALUATOR}.kind", *(f"{EVALUATOR}.{key}" for key in judge.reads)]
+    own += ["dataset.classes"] if judge.counts_classes else []
+    return own + [key for name in judge.networks for key in network_keys(preset, name)]
+
+
+def reference_data_keys(preset: Preset) -> list[str]:
+    """List the keys that reading the real images reads that samples are compared with."""
+    return [] if preset.evaluator.compared_with else [*data_keys(preset), f"{EVALUATOR}.compared"]
+
+
+# -- tables and figures ----------------------------------------------------------------------------
+
+
+def rows_keys(preset: Preset, table: str) -> list[str]:
+    """List the keys that tell which rows of a table are computed."""
+    methods = [] if preset.supervised else [run.method for run in table_runs(preset, table)]
+    return [f"tables.{table}", "supervised", *(f"methods.{method}.supervision" for method in methods)]
+
+
+def values_keys(preset: Preset, table: str) -> list[str]:
+    """List the keys that the values in a table depend on."""
+    keys = [*rows_keys(preset, table), "sampling.samples", "sampling.seeds"]
+    for run in table_runs(preset, table):
+        keys += [f"methods.{run.method}.guidance", f"guides.{run.guide}.stands_for"]
+        keys += task_key(preset, run.guide)
+    for run in computed_runs(preset, table):
+        if preset.guidance(run.method).experts:
+            keys += [*bank_keys(preset, run.guide, run.method), f"methods.{run.method}.imported"]
+            keys += [f"guides.{run.guide}.experts.steps", "experts.warm_start"]
+            if has_warm_start(preset, preset.methods[run.method]):
+                keys.append("experts.warm_share")
+    return keys
+
+
+def table_keys(preset: Preset, table: str) -> list[str]:
+    """List the keys that a table reads: its values, its note, and whether the paper's printed values may stand beside."""
+    scales = [f"samplers.{run.sampler}.scale" for run in table_runs(preset, table)]
+    scales += [f"guides.{run.guide}.scales" for run in table_runs(preset, table)]
+    return [*values_keys(preset, table), *scales, "dataset.image_size", "dataset.classes"]
+
+
+def drawn_keys(preset: Preset, guide: str) -> list[str]:
+    """List the keys that tell which runs of a guide figures show, and which of them have guidance."""
+    methods = (run.method for run in drawn_runs(preset, guide))
+    own = [*rows_keys(preset, "main"), "figures.sampler"]
+    return own + [f"methods.{method}.guidance" for method in methods]
