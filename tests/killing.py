@@ -23,10 +23,8 @@ import timm  # noqa: F401
 import torch
 from sklearn import datasets  # noqa: F401
 
+import ppap.workflow.steps  # noqa: F401
 from ppap.cli.app import run
-from ppap.training import pretrain  # noqa: F401
-from ppap.workflow import expert_training as training  # noqa: F401
-from ppap.workflow.steps import sample  # noqa: F401
 
 Step = list[str]
 """The arguments of a call of `ppap`."""

@@ -13,6 +13,7 @@ import pytest
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
 from ppap.config.preset import Preset
+from ppap.evaluation.evaluator import Evaluator
 from ppap.utils.settings import Section, holds_section
 from ppap.workflow.keys import leaves
 from ppap.workflow.layout import Layout
@@ -70,6 +71,8 @@ class Recorder:
         def read(section: Section, name: str) -> Any:
             value = plain(section, name)
             place = recorder._places.get(id(section))
+            if recorder.on and issubclass(type(section), Evaluator) and name in ("describe", "extractor"):
+                recorder.keys.add("evaluator.kind")  # which has chosen the class
             if recorder.on and place and name in type(section).model_fields:
                 prefix, changed = place
                 if name not in changed and not _navigates(section, name, value):

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from ppap.config import reading as presets
 from ppap.utils.checkpoint import Checkpoint
-from ppap.workflow.checkpoints import checkpoint_of
 from ppap.workflow.layout import Layout
+from ppap.workflow.step import checkpoint_of
 from ppap.workflow.steps import all_jobs
 from tests.conftest import ROOT, SMOKE, ppap
 

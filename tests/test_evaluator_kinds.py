@@ -20,7 +20,7 @@ from ppap.config.runs import Run
 from ppap.evaluation import metrics
 from ppap.evaluation.evaluators import TAG, EvaluatorConfig
 from ppap.utils import files
-from ppap.workflow import real_images, targets
+from ppap.workflow import stored_images, targets
 from ppap.workflow.evaluator import untrained_extractor
 from ppap.workflow.layout import Layout
 from tests.conftest import ROOT, SMOKE, ppap
@@ -117,7 +117,7 @@ def test_metrics_are_those_of_the_pages_own_code(grown: Path) -> None:
     sampling = layout.preset.sampling
     torch.manual_seed(0)
     judge = importlib.import_module("judge").Pixels(cells=4, outputs=10)
-    real = torch.from_numpy(real_images.load(layout, "train").images).permute(0, 3, 1, 2)
+    real = torch.from_numpy(stored_images.real(layout, "train").images).permute(0, 3, 1, 2)
     with torch.no_grad():
         reference = {"features": judge(real)[0]}
         features, logits = judge(samples_of(layout, RUN))

@@ -29,8 +29,8 @@ from ppap.report.paper import PrintedRow, printed
 from ppap.report.titles import METHODS, sampler_title
 from ppap.utils import files
 from ppap.workflow import networks as models
-from ppap.workflow import real_images, targets
-from ppap.workflow.figures import figure_names, figure_of, kinds
+from ppap.workflow import stored_images, targets
+from ppap.workflow.figures import KINDS, figure_names, figure_of
 from ppap.workflow.figures.noisy_inputs import draw_unguided
 from ppap.workflow.layout import Layout
 from ppap.workflow.steps import all_jobs
@@ -104,7 +104,7 @@ def test_noisy_inputs_are_scored_by_what_the_guide_says_of_x_t(done: Layout) -> 
     preset, guide = done.preset, runs.main_guides(done.preset)[0]
     found = list(scores(done, guide, None if done.knows_truth(guide) else draw_unguided(done)))
     kept = preset.schedule(preset.figures.sampler).timesteps
-    data = real_images.load(done, "holdout").first(preset.figures.images)
+    data = stored_images.real(done, "holdout").first(preset.figures.images)
     network = models.load_guide(done, guide)
     with torch.inference_mode():
         right = network(datasets.to_tensor(data.images)).argmax(1) == data.classes
@@ -129,7 +129,7 @@ def test_an_unknown_figure_is_refused(done: Layout, tmp_path: Path) -> None:
 def test_each_kind_has_a_caption() -> None:
     captions = (ROOT / "workflow" / "report" / "figure.rst").read_text()
     assert set(re.findall(r'"(\w+?)_?"\) %}|== "(\w+)"', captions)) == {
-        (name, "") if kind.of_guide else ("", name) for name, kind in kinds().items()
+        (name, "") if kind.of_guide else ("", name) for name, kind in KINDS.items()
     }
 
 
@@ -267,7 +267,7 @@ def test_samples_show_classes_from_all_over_whose_names_do_not_touch(imagenet) -
             path = layout.samples(run, 0)
             files.write_tensors(path.with_suffix(".safetensors"), {"target": numbers})
             files.write_array(path, np.zeros((500, 32, 32, 3), np.uint8))
-    figure = kinds()["samples"].draw(layout, "resnet50")
+    figure = KINDS["samples"].draw(layout, "resnet50")
     title, *headings = figure.texts[:11]
     known = ["".join(name.split()) for name in config.dataset.class_names]
     classes = [known.index("".join(text.get_text().split())) for text in headings]
@@ -296,7 +296,7 @@ def test_the_papers_values_have_readable_axes_and_so_have_nearly_equal_ones(imag
             about = {"sampler": sampler, "guide": guide} | counts | {"methods": methods}
             files.write_json(layout.metrics(sampler, guide), about)
     for name in ("metrics", "parameters"):
-        figure = kinds()[name].draw(layout, "")
+        figure = KINDS[name].draw(layout, "")
         for axis in figure.axes:
             assert not overlap(ticks(axis), figure)
             if axis.get_xlabel() not in ("Target class (%) ↑", "trained parameters, all experts"):

@@ -18,11 +18,10 @@ from ppap.diffusion.networks.tokens import Tokens
 from ppap.diffusion.sampling import sample, upsample
 from ppap.utils import files
 from ppap.utils.errors import ConfigError, DataError
-from ppap.workflow import external
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
-from ppap.workflow.reads.networks import diffusion_keys, download_keys
-from ppap.workflow.reads.sampling import upsampling_keys
+from ppap.workflow.reads import diffusion_keys, download_keys, upsampling_keys
+from ppap.workflow.steps.download import Download
 from tests.conftest import ppap
 from tests.glide import GOLDEN, STAGES, TEXT, checkpoint, glide_preset, golden, golden_keys, save_vocabulary, tiny
 from tests.recorder import keys_read
@@ -225,11 +224,11 @@ def test_a_prompt_is_read_from_the_workflows_file_alone(preset_file, tmp_path: P
 @pytest.mark.parametrize("given", [{"prompt": PROMPT}, {}])
 def test_a_source_says_what_it_reads(preset_file, tmp_path: Path, given) -> None:
     preset = presets.load(glide_preset(preset_file, tmp_path, **given))
-    layout = Layout(preset, tmp_path / "results")
+    layout = Layout(preset, tmp_path / "results", downloads=tmp_path / "downloads")
     downloads = Downloads(tmp_path / "downloads", tmp_path / "lock.json")
     read = keys_read(preset, lambda: download_of(preset, downloads))
     assert read == set(download_keys(preset, "diffusion"))
-    external.download(layout, downloads, "diffusion")
+    Download("diffusion").run(layout)
     read = keys_read(preset, lambda: models.load_diffusion(layout))
     assert read == set(diffusion_keys(preset))
     how = preset.diffusion.upsampling

@@ -28,7 +28,7 @@ from ppap.utils import files
 from ppap.utils.seeds import StepNoise
 from ppap.utils.settings import UNGUIDED
 from ppap.workflow import networks as models
-from ppap.workflow import real_images, targets
+from ppap.workflow import stored_images, targets
 from ppap.workflow.layout import Layout
 from ppap.workflow.plan.costs import Costs
 from ppap.workflow.step import Step
@@ -85,11 +85,6 @@ def written(tmp_path: Path, preset_file: Callable[..., Path]) -> Iterator[Callab
     forget()
 
 
-def test_the_page_is_checked_and_planned(grown: Path) -> None:
-    ppap("config", "check", grown)
-    assert "sample" in ppap("plan", grown, cwd=grown.parent).stdout
-
-
 @pytest.mark.parametrize("sampler", ["ddim25", "renoise"])
 def test_samples_are_those_of_the_pages_own_code(grown: Path, sampler: str) -> None:
     ppap("sample", grown, sampler, "resnet", "mean", "--shard", 0, cwd=grown.parent)
@@ -125,11 +120,9 @@ def test_the_pages_facts_are_known_to_the_preset(grown: Path) -> None:
         ("class Guidance: pass", "samplers.mine.kind: sampler 'user:strange_kinds.sampler': strange_kinds has no function"),
         ("def sampler(): pass", "methods.mine.guidance: guidance 'user:strange_kinds.Guidance': strange_kinds has no class"),
         ("def sampler(): pass\nclass Guidance: experts = True", "methods.mine: supervision, experts and trainable belong"),
-        ("def sampler(): pass\nclass Guidance: experts = 5", "experts is 5; True or False was expected"),
         ("def sampler(): pass\nsampler.eta = 7\nclass Guidance: pass", "eta is 7; a number from 0 to 1 was expected"),
         ("def sampler(): pass\nsampler.timesteps = lambda total, steps: [5, 1]\nclass Guidance: pass",
          "samplers.mine.steps: the sampler keeps [5, 1]; increasing"),
-        ("def sampler(): pass\nsampler.timesteps = lambda total, steps: [total]\nclass Guidance: pass", "keeps [1000]"),
     ],
 )  # fmt: skip
 def test_a_preset_whose_kinds_cannot_be_used_is_refused(written, source, message) -> None:
@@ -155,7 +148,7 @@ def test_the_check_of_a_preset_tries_guidance_and_samplers(written, source, mess
     assert done.returncode == 2 and message in done.stderr
 
 
-@pytest.mark.parametrize("kind", ["naive", "user:mine", "user:a b.c", "user:.c", ""])
+@pytest.mark.parametrize("kind", ["naive", "user:mine", ""])
 def test_a_name_of_no_kind_is_refused_with_those_that_there_are(preset_file, kind: str) -> None:
     done = ppap("config", "check", preset_file(methods__mine={"guidance": kind}), check=False)
     assert done.returncode == 2 and "guidance '" + kind in done.stderr and "write " in done.stderr
@@ -183,46 +176,6 @@ def test_a_change_of_the_modules_text_makes_stale_what_uses_it(grown: Path) -> N
 def test_guidance_without_a_guide_shares_its_samples(written) -> None:
     preset = presets.load(written("def sampler(): pass\nclass Guidance:\n    guided = False\n    experts = False"))
     assert stored_as(preset, Run("ddim25", "vit", "mine")).guide == UNGUIDED
-
-
-# -- while sampling --------------------------------------------------------------------------------
-
-FAILING = """
-class Guidance:
-    def __init__(self, guide, objective, scale):
-        raise LookupError("out of ideas")
-def sampler(denoiser, guidance, state, noise, eta):
-    raise LookupError("out of ideas")
-    yield
-"""
-
-
-@pytest.mark.parametrize(
-    ("source", "method", "sampler", "message"),
-    [
-        (GUIDANCE_OF.format("prediction"), "mine", "ddim25", "returns 'Prediction'; a Prediction and a gradient"),
-        (GUIDANCE_OF.format("prediction, x.sum()"), "mine", "ddim25", "returns gradient (); (20, 1, 8, 8) was expected"),
-        (GUIDANCE_OF.format("prediction, 1.0"), "mine", "ddim25", "returns gradient float; (20, 1, 8, 8) was"),
-        (GUIDANCE_OF.format("prediction, 1 / 0"), "mine", "ddim25", "fails (ZeroDivisionError: division by zero)"),
-        ("class Guidance: pass", "mine", "ddim25", "fails (TypeError: Guidance() takes no arguments)"),
-        (SAMPLER_OF.format("pass; yield 3"), "none", "mine", "yields no State with 4 steps left"),
-        (SAMPLER_OF.format("yield State(0, state.x)"), "none", "mine", "yields no State with 4 steps left"),
-        (SAMPLER_OF.format("yield State(step, state.x[0])"), "none", "mine", "yields an x other than (20, 1, 8, 8)"),
-        (SAMPLER_OF.format("yield from [State(step, state.x)] * (step > 1)"), "none", "mine", "ends with 2 steps left"),
-        (SAMPLER_OF.format("yield 1 / 0"), "none", "mine", "fails (ZeroDivisionError: division by zero)"),
-    ],
-)  # fmt: skip
-def test_what_kinds_do_wrong_is_said_with_their_name(
-    grown: Path, written, source: str, method: str, sampler: str, message: str
-) -> None:
-    if "def sampler" not in source:
-        source += "\ndef sampler(): pass\n"
-    preset = written(source)
-    where = preset.parent
-    (where / "results").symlink_to(grown.parent / "results")
-    done = ppap("sample", preset, sampler, "resnet", method, "--shard", 0, cwd=where, check=False)
-    name = "guidance 'user:strange_kinds.Guidance'" if method == "mine" else "sampler 'user:"
-    assert done.returncode == 2 and message in done.stderr and name in done.stderr
 
 
 # -- the whole graph -------------------------------------------------------------------------------
@@ -267,13 +220,10 @@ def test_kinds_from_outside_go_through_the_whole_graph(built: Repository) -> Non
     assert rows["fid"].is_unique and (rows["paper_fid"].isna() == rows.index.isin(grown)).all()
 
 
-def test_then_there_is_nothing_to_do(built: Repository) -> None:
+def test_then_there_is_nothing_to_do_and_dvc_keeps_the_empty_folders_of_stages_without_jobs(built: Repository) -> None:
     assert "Nothing to be done" in built.snakemake("--dry-run").stdout
-
-
-def test_dvc_keeps_the_empty_folders_of_phases_without_jobs(built: Repository) -> None:
-    for phase in ("judges", "labels", "experts"):
-        assert not list((built.results / phase).iterdir())
+    for stage in ("judges", "labels", "experts"):
+        assert not list((built.results / stage).iterdir())
     stages = ("models", "judges", "clean", "labels", "experts", "samples")
     assert "up to date" in built.run("dvc", "status", *stages).stdout
 
@@ -321,13 +271,9 @@ def drawn(inked: Path) -> Grown:
     return Grown(layout, {job: keys for job, keys in wrong.items() if keys})
 
 
-def test_the_page_of_a_task_is_checked_and_planned(inked: Path) -> None:
-    ppap("config", "check", inked)
-    assert "labels" in ppap("plan", inked, cwd=inked.parent).stdout
-
-
-def test_a_task_from_outside_goes_through_the_whole_graph(drawn: Grown) -> None:
+def test_a_task_from_outside_goes_through_the_whole_graph(inked: Path, drawn: Grown) -> None:
     layout = drawn.layout
+    ppap("config", "check", inked)
     kinds = {type(job).__name__ for job in all_jobs(layout)}
     assert {"Pretrain", "Label", "Targets", "WarmStart", "TrainExpert", "Sample"} <= kinds
     frame = pd.read_csv(layout.table("main", "csv")).set_index("method")
@@ -340,7 +286,7 @@ def test_a_task_from_outside_goes_through_the_whole_graph(drawn: Grown) -> None:
 
 def test_its_targets_and_scores_are_those_of_the_pages_own_code(drawn: Grown) -> None:
     layout = drawn.layout
-    held = datasets.to_tensor(real_images.load(layout, "holdout").images)[:20]
+    held = datasets.to_tensor(stored_images.real(layout, "holdout").images)[:20]
     ink = targets.read(layout, "ink")["target"]
     torch.testing.assert_close(ink, held.mean(dim=(1, 2, 3))[:, None])
 
@@ -354,22 +300,6 @@ def test_its_targets_and_scores_are_those_of_the_pages_own_code(drawn: Grown) ->
     wanted = [float(part.double().mean()) for part in errors.split(sampling.samples)]
     found = files.read_json(layout.metrics("ddim25", "ink"))["methods"]["naive"]["ink_error"]
     assert found["values"] == pytest.approx(wanted, rel=1e-5)
-
-
-def test_guidance_follows_a_task_from_outside(drawn: Grown) -> None:
-    """Its own guide sees the targets met better the stronger it guides."""
-    layout = drawn.layout
-    guide = models.load_guide(layout, "ink")
-    ink = targets.read(layout, "ink")["target"][targets.numbers(layout, "ink")]
-
-    def error(name: str, method: str) -> float:
-        run = Run("ddim25", name, method)
-        shards = range(len(layout.sample_sizes))
-        images = np.concatenate([np.load(layout.samples(run, i)) for i in shards])
-        with torch.no_grad():
-            return float((guide(datasets.to_tensor(images)) - ink).abs().mean())
-
-    assert error("ink", "naive") < error(UNGUIDED, "none")
 
 
 def test_jobs_of_a_task_from_outside_write_what_is_planned(drawn: Grown) -> None:
@@ -416,11 +346,8 @@ def strange(inked: Path, where: Path, change: str) -> Path:
     ("change", "message"),
     [
         ("def supervised(self, answers, truths): return answers - truths", "supervised gives (2, 1)"),
-        ("def distillation(self, student, teacher, settings): return (teacher * 0).sum()", "distillation has no gradient"),
         ("def distillation(self, student, teacher, settings): return (student * 0).log().sum()", "distillation is not finite"),
-        ("def objective(self, targets): return lambda answers: answers", "the objective gives (2, 1)"),
         ("def objective(self, targets): return lambda answers: -targets[:, 0]", "the objective has no gradient"),
-        ("def belief(self, answers, targets): return answers", "belief gives (2, 1)"),
         ("def scored(self, statistics): return {'other': 1.0}", "scored gives other"),
     ],
 )  # fmt: skip
@@ -429,13 +356,6 @@ def test_the_check_of_a_preset_tries_its_tasks(inked: Path, tmp_path: Path, chan
     said = [line for line in done.stderr.splitlines() if line.startswith("ppap: ")]
     assert done.returncode == 2 and len(said) == 1, done.stderr
     assert f"guides.ink.task: {message}" in said[0]
-
-
-def test_what_a_task_raises_comes_as_it_is(inked: Path, tmp_path: Path) -> None:
-    raising = "def distillation(self, student, teacher, settings): return settings.nothing"
-    layout = Layout(presets.load(strange(inked, tmp_path, raising)))
-    with pytest.raises(AttributeError, match="nothing"):
-        problems(layout)
 
 
 def test_a_class_that_is_no_task_is_refused(inked: Path, tmp_path: Path) -> None:

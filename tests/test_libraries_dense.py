@@ -40,11 +40,11 @@ from ppap.guides.libraries.settings import NetworkConfig
 from ppap.guides.libraries.torchvision_models import TorchvisionModels
 from ppap.utils import files
 from ppap.utils.errors import ConfigError, DataError, PPAPError
-from ppap.workflow import external
 from ppap.workflow import networks as models
 from ppap.workflow.check import problems
 from ppap.workflow.layout import Layout
-from ppap.workflow.reads.networks import download_keys, network_keys
+from ppap.workflow.reads import download_keys, network_keys
+from ppap.workflow.steps.download import downloaded
 from tests.conftest import ppap
 from tests.recorder import keys_read
 
@@ -435,7 +435,7 @@ def test_a_preset_with_a_model_of_a_folder(vit_preset, tmp_path: Path) -> None:
     layout = Layout(preset, tmp_path / "results")
     assert problems(layout) == []
     downloads = Downloads(tmp_path / "downloads", tmp_path / "lock.json")
-    read = keys_read(preset, lambda: external._classifier(layout, downloads, "vit"))
+    read = keys_read(preset, lambda: downloaded(layout, downloads, "vit"))
     assert read == set(download_keys(preset, "vit"))
     ppap("download", path, "vit", cwd=tmp_path)
     read = keys_read(preset, lambda: models.load_guide(layout, "vit"))

@@ -17,7 +17,7 @@ from ppap.guides.libraries.library import Input, Pretrained
 from ppap.workflow import networks as models
 from ppap.workflow.check import problems
 from ppap.workflow.layout import Layout
-from ppap.workflow.reads.networks import diffusion_keys, download_keys
+from ppap.workflow.reads import diffusion_keys, download_keys
 from tests.conftest import ROOT, ppap
 
 CIFAR10 = ROOT / "config" / "cifar10.yaml"

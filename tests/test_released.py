@@ -27,7 +27,7 @@ from ppap.guides.tasks.classification import class_log_probability
 from ppap.utils import files
 from ppap.workflow import networks as models
 from ppap.workflow import targets
-from ppap.workflow.goals import goals_of
+from ppap.workflow.experts import goals_of
 from ppap.workflow.layout import Layout
 from tests.conftest import ppap
 from tests.repository import snakemake

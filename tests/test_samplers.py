@@ -23,7 +23,6 @@ from ppap.guides.tasks.classification import class_log_probability
 from ppap.utils.checkpoint import Checkpoint
 from ppap.utils.errors import ConfigError, NumericalError
 from ppap.utils.seeds import StepNoise, balanced_classes, initial_noise
-from ppap.workflow.checkpoints import Checkpoint
 from tests.conftest import DIGITS
 
 CPU = torch.device("cpu")

@@ -23,9 +23,9 @@ from ppap.config.runs import Run
 from ppap.data import datasets, shapes
 from ppap.guides.tasks.segmentation import VOID
 from ppap.utils import files
+from ppap.utils.tensor_names import PICTURE, TARGET
 from ppap.workflow import networks as models
-from ppap.workflow import real_images, targets
-from ppap.workflow.artefacts import PICTURE, TARGET
+from ppap.workflow import stored_images, targets
 from ppap.workflow.layout import Layout
 from ppap.workflow.targets import real_pictures
 from tests.conftest import ROOT, SMOKE, SMOKE_TASKS, ppap
@@ -210,7 +210,7 @@ def test_targets_are_in_the_order_of_their_names_however_deep_they_lie(preset: P
 
 def test_held_out_pictures_are_targets_with_what_is_true_of_them(tmp_path: Path) -> None:
     layout = Layout(presets.load(SMOKE_TASKS), tmp_path / "results")
-    held = real_images.load(layout, "holdout")
+    held = stored_images.real(layout, "holdout")
     for guide in ("depth", "segmentation"):
         ppap("--results", layout.results, "targets", SMOKE_TASKS, guide)
         found = targets.read(layout, guide)
@@ -224,7 +224,7 @@ def test_held_out_pictures_are_targets_with_what_is_true_of_them(tmp_path: Path)
 
 def test_real_pictures_of_classes_show_these_classes_each_in_its_turn(tmp_path: Path) -> None:
     layout = Layout(presets.load(SMOKE_TASKS), tmp_path / "results")
-    held = real_images.load(layout, "holdout")
+    held = stored_images.real(layout, "holdout")
     numbers = torch.tensor([2, 0, 2, 2, 1, 0])
     shown = real_pictures(layout, "class", numbers)
     taken: dict[int, int] = {}
@@ -358,11 +358,11 @@ def test_a_file_of_targets_that_was_damaged_is_refused_where_it_is_read(tmp_path
         ({TARGET: good[TARGET][:3].clone()}, "picture is (4, 16, 16, 3), not (3, "),
         ({"more": good[TARGET].clone()}, "has an unknown more"),
     ):  # fmt: skip
-        files.write_tensors(layout.shown("depth"), good | change, about)
+        files.write_tensors(layout.picture_targets("depth"), good | change, about)
         done = ppap("--results", layout.results, "sample", SMOKE_TASKS, "ddim25", "depth", "real", check=False)
         assert done.returncode == 2 and "depth/targets.safetensors: " in done.stderr
         assert message in done.stderr and len(done.stderr.splitlines()) == 1
-    files.write_tensors(layout.shown("depth"), good, {"guide": "other"})
+    files.write_tensors(layout.picture_targets("depth"), good, {"guide": "other"})
     with pytest.raises(Exception, match="made for guide other, not depth"):
         targets.read(layout, "depth")
 

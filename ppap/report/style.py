@@ -9,7 +9,6 @@ from typing import Any, Literal, NamedTuple
 
 import matplotlib
 import numpy as np
-import seaborn as sns
 from numpy.typing import NDArray
 
 from ppap.report.titles import METHODS
@@ -66,6 +65,8 @@ _LOOKS = (
 def use() -> None:
     """Draw the figures to come in this style."""
     logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of all that a PDF takes
+    import seaborn as sns
+
     sns.set_theme("paper", "whitegrid", "colorblind", rc=_FONTS | _LINES | _FILES)
 
 
@@ -78,6 +79,8 @@ def looks(methods: Iterable[str]) -> dict[str, Look]:
 
 def guide_colour(place: int) -> Any:
     """The colour of the nth guide."""
+    import seaborn as sns
+
     return sns.color_palette("colorblind")[place % 10]
 
 

@@ -115,8 +115,9 @@ class Features(Step):
         DataError if they are of other samples than are there now, or of another evaluator.
         """
         path = layout.features(self.sampler, self.guide)
-        everything = {run.method for run in group(layout.preset, self.sampler, self.guide)}
-        if everything <= set(self.methods) or not path.exists():
+        if not path.exists():
+            return {}, {}
+        if {run.method for run in group(layout.preset, self.sampler, self.guide)} <= set(self.methods):
             return {}, {}
         tensors, known = files.read_tensors(path), files.read_metadata(path)
         kept = {name: values for name, values in tensors.items() if name.partition("/")[0] not in self.methods}
