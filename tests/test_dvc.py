@@ -21,12 +21,6 @@ DVC_STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 EXPERT_STEPS = "config/smoke.yaml:guides.resnet.experts.steps"
 
 
-@pytest.fixture
-def altered(finished: Repository, tmp_path: Path) -> Repository:
-    """A copy of the finished repository, file times kept, to do something to."""
-    return Repository(Path(shutil.copytree(finished.where, tmp_path / "ppap", symlinks=True)))
-
-
 def test_dvc_and_snakemake_agree_that_all_is_up_to_date(finished: Repository) -> None:
     assert (finished.results / "tables" / "main.md").exists()
     assert "Nothing to be done" in finished.snakemake("--dry-run").stdout
@@ -35,11 +29,11 @@ def test_dvc_and_snakemake_agree_that_all_is_up_to_date(finished: Repository) ->
     assert "up to date" in again.stdout + again.stderr and "Running" not in again.stdout
 
 
-def test_a_second_clone_gets_every_artifact_and_has_nothing_to_do(altered: Repository, tmp_path: Path) -> None:
-    altered.run("dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
-    altered.commit("remote")
-    altered.run("dvc", "push")
-    altered.run("git", "clone", "-q", str(altered.where), str(tmp_path / "second"))
+def test_a_second_clone_gets_every_artifact_and_has_nothing_to_do(untouched: Repository, tmp_path: Path) -> None:
+    untouched.run("dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
+    untouched.commit("remote")
+    untouched.run("dvc", "push")
+    untouched.run("git", "clone", "-q", str(untouched.where), str(tmp_path / "second"))
     second = Repository(tmp_path / "second")
     # the environment is there already
     second.run("make", "--assume-old=install", "pull", "PRESET=smoke")
@@ -48,13 +42,13 @@ def test_a_second_clone_gets_every_artifact_and_has_nothing_to_do(altered: Repos
     kinds = ("models", "clean", "labels", "experts", "samples", "features", "archives")
     kinds += ("metrics", "tables", "figures", "pdf")
     for kind in kinds:
-        made = {p.relative_to(altered.results) for p in (altered.results / kind).rglob("*.*")}
+        made = {p.relative_to(untouched.results) for p in (untouched.results / kind).rglob("*.*")}
         pulled = {p.relative_to(second.results) for p in (second.results / kind).rglob("*.*")}
         assert made and made == pulled
 
 
-def test_a_clone_without_artifacts_says_so(altered: Repository, tmp_path: Path) -> None:
-    altered.run("git", "clone", "-q", str(altered.where), str(tmp_path / "bare"))
+def test_a_clone_without_artifacts_says_so(untouched: Repository, tmp_path: Path) -> None:
+    untouched.run("git", "clone", "-q", str(untouched.where), str(tmp_path / "bare"))
     bare = Repository(tmp_path / "bare")
     assert "not in cache" in bare.run("dvc", "status").stdout
     for shown in (("metrics", "show"), ("metrics", "diff"), ("plots", "show")):
@@ -65,19 +59,19 @@ def test_a_clone_without_artifacts_says_so(altered: Repository, tmp_path: Path) 
     assert not bare.run("git", "status", "--short").stdout
 
 
-def test_a_run_leaves_git_and_what_is_published_alone(altered: Repository) -> None:
+def test_a_run_leaves_git_and_what_is_published_alone(untouched: Repository) -> None:
     """Published results are renewed by a command of its own; then `ppap compare` finds them again."""
-    altered.snakemake()
-    assert not altered.run("git", "status", "--short").stdout
-    altered.run("make", "--assume-old=install", "publish", "PRESET=smoke")
-    published = altered.where / "published" / "smoke"
+    untouched.snakemake()
+    assert not untouched.run("git", "status", "--short").stdout
+    untouched.run("make", "--assume-old=install", "publish", "PRESET=smoke")
+    published = untouched.where / "published" / "smoke"
     kinds = {path.name for path in published.iterdir()}
     assert kinds == {"figures", "metrics", "pdf", "tables"}
-    altered.commit("published")
+    untouched.commit("published")
     quiet = ["--no-print-directory", "--assume-old=install"]
-    done = altered.run("make", *quiet, "tables", "PRESET=smoke")
+    done = untouched.run("make", *quiet, "tables", "PRESET=smoke")
     assert done.stdout.endswith(" rows agree with the published table; no difference\n")
-    assert not altered.run("git", "status", "--short").stdout
+    assert not untouched.run("git", "status", "--short").stdout
 
 
 @pytest.fixture(scope="module")
@@ -113,29 +107,29 @@ def test_metrics_params_and_plots_are_what_a_dvc_user_expects(retrained) -> None
     assert "Inception Score against FID" in page and "metrics.png" in page
 
 
-def test_another_evaluator_makes_only_the_evaluation_stale(altered: Repository) -> None:
-    preset = altered.where / "config" / "smoke.yaml"
+def test_another_evaluator_makes_only_the_evaluation_stale(untouched: Repository) -> None:
+    preset = untouched.where / "config" / "smoke.yaml"
     data = yaml.safe_load(preset.read_text())
     data["evaluator"]["train"]["steps"] += 1
     preset.write_text(yaml.safe_dump(data))  # in another order, too
-    altered.run("dvc", "repro", "judges")
-    stale = json.loads(altered.run("dvc", "status", "--json").stdout)
+    untouched.run("dvc", "repro", "judges")
+    stale = json.loads(untouched.run("dvc", "status", "--json").stdout)
     assert list(stale) == ["evaluation"]
-    planned = altered.snakemake("--dry-run").stdout
+    planned = untouched.snakemake("--dry-run").stdout
     assert not re.search("^(train_expert|sample|label) ", planned, re.MULTILINE)
     assert re.search("^features ", planned, re.MULTILINE)
 
 
-def test_what_snakemake_remade_is_committed_to_dvc(altered: Repository) -> None:
-    preset = altered.where / "config" / "smoke.yaml"
+def test_what_snakemake_remade_is_committed_to_dvc(untouched: Repository) -> None:
+    preset = untouched.where / "config" / "smoke.yaml"
     text = preset.read_text().replace("target_class: 3", "target_class: 4")
     preset.write_text(text)
-    altered.snakemake()
-    assert "up to date" not in altered.run("dvc", "status").stdout
-    altered.run("ppap", "config", "stages", "smoke")
-    altered.run("dvc", "commit", "--force")
-    assert "up to date" in altered.run("dvc", "status").stdout
-    assert "Nothing to be done" in altered.snakemake("--dry-run").stdout
+    untouched.snakemake()
+    assert "up to date" not in untouched.run("dvc", "status").stdout
+    untouched.run("ppap", "config", "stages", "smoke")
+    untouched.run("dvc", "commit", "--force")
+    assert "up to date" in untouched.run("dvc", "status").stdout
+    assert "Nothing to be done" in untouched.snakemake("--dry-run").stdout
 
 
 PRESETS = [

@@ -43,10 +43,6 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "results"
 
 
-def test_there_are_four_notebooks() -> None:
-    assert [name[0] for name in IDS] == list("1234")
-
-
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
 def test_a_notebook_runs_on_a_small_preset(path: Path, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if path.stem[0] != "4":  # which reads what is published

@@ -243,13 +243,6 @@ def test_what_one_job_compiled_the_next_one_takes_up(tmp_path: Path, preset_file
     assert compiled[0] and compiled[0] == compiled[1]
 
 
-def test_compiling_into_graphs_is_an_option_and_another_word_is_none(preset_file) -> None:
-    assert Runtime(compile="reduce-overhead").compile == "reduce-overhead"
-    path = preset_file(runtime={"compile": "fast"})
-    done = ppap("config", "check", path, check=False)
-    assert done.returncode == 2 and "runtime.compile" in done.stderr
-
-
 def test_weights_are_read_into_the_precision_that_they_are_held_in(finished) -> None:
     layout = Layout(presets.load(SMOKE), finished.where / "results")
     how = Runtime(precision="bfloat16")

@@ -6,7 +6,7 @@ Steps declare the keys of their jobs by these; tests/test_staleness.py records w
 from __future__ import annotations
 
 from ppap.config.preset import Preset
-from ppap.config.runs import Run, computed_runs, drawn_runs, has_warm_start, table_runs
+from ppap.config.runs import computed_runs, drawn_runs, has_warm_start, table_runs
 from ppap.data.settings import Download
 from ppap.experts.settings import AdapterConfig
 from ppap.guides.libraries.settings import NetworkConfig
@@ -177,34 +177,12 @@ def target_keys(preset: Preset, guide: str) -> list[str]:
     return [*common, "sampling.classes", "dataset.classes"]
 
 
-def targets_file_keys(preset: Preset, guide: str) -> list[str]:
-    """List the keys that making the file of a guide's targets reads, where they are pictures'."""
-    own = [f"guides.{guide}.targets.folder", *answer_keys(preset, guide)]
-    if preset.guides[guide].targets.folder is None:
-        return [*own, f"guides.{guide}.targets.count", *data_keys(preset)]
-    return [*own, *IMAGE, *network_keys(preset, guide)]
-
-
 def picture_target_keys(preset: Preset, guide: str) -> list[str]:
     """List the keys that reading a guide's targets reads, where they are pictures'."""
     return answer_keys(preset, guide) if preset.task(guide).of_pictures else []
 
 
-def real_keys(preset: Preset, run: Run) -> list[str]:
-    """List the keys that choosing the real pictures reads that stand in for a run's samples."""
-    return picture_target_keys(preset, run.guide) if preset.task(run.guide).of_pictures else data_keys(preset)
-
-
 # -- what is said of images ------------------------------------------------------------------------
-
-
-def judged_keys(preset: Preset, guide: str) -> list[str]:
-    """List the keys that comparing samples with a guide's targets reads."""
-    keys = [*target_keys(preset, guide), *picture_target_keys(preset, guide)]
-    if preset.task(guide).of_pictures:
-        keys += [key for judge in preset.judges for key in task_key(preset, judge)]
-    judge = preset.judge(guide)
-    return keys + (network_keys(preset, judge) if judge else [])
 
 
 def evaluator_keys(preset: Preset) -> list[str]:
@@ -213,11 +191,6 @@ def evaluator_keys(preset: Preset) -> list[str]:
     own = [f"{EVALUATOR}.kind", *(f"{EVALUATOR}.{key}" for key in judge.reads)]
     own += ["dataset.classes"] if judge.counts_classes else []
     return own + [key for name in judge.networks for key in network_keys(preset, name)]
-
-
-def reference_data_keys(preset: Preset) -> list[str]:
-    """List the keys that reading the real images reads that samples are compared with."""
-    return [] if preset.evaluator.compared_with else [*data_keys(preset), f"{EVALUATOR}.compared"]
 
 
 # -- tables and figures ----------------------------------------------------------------------------
@@ -242,13 +215,6 @@ def values_keys(preset: Preset, table: str) -> list[str]:
             if has_warm_start(preset, preset.methods[run.method]):
                 keys.append("experts.warm_share")
     return keys
-
-
-def table_keys(preset: Preset, table: str) -> list[str]:
-    """List the keys that a table reads: its values, its note, and whether the paper's printed values may stand beside."""
-    scales = [f"samplers.{run.sampler}.scale" for run in table_runs(preset, table)]
-    scales += [f"guides.{run.guide}.scales" for run in table_runs(preset, table)]
-    return [*values_keys(preset, table), *scales, "dataset.image_size", "dataset.classes"]
 
 
 def drawn_keys(preset: Preset, guide: str) -> list[str]:

@@ -24,16 +24,14 @@ from ppap.workflow.layout import Layout
 
 def table(layout: Layout, name: str) -> pd.DataFrame:
     """Build a table of the preset; what was not computed is missing (see `ppap.report.tables.table`)."""
-    runs = table_runs(layout.preset, name)
-    rows = (_row(layout, run) for run in runs)
-    return tables.table(name, rows, scores_of(layout.preset, *runs))
+    rows = (_row(layout, run) for run in table_runs(layout.preset, name))
+    return tables.table(name, rows, table_scores(layout.preset, name))
 
 
 def texts(layout: Layout, name: str) -> dict[str, str]:
     """Write a table of the preset in all formats, by the suffixes of their files."""
     preset = layout.preset
-    scores = scores_of(preset, *table_runs(preset, name))
-    return tables.texts(name, table(layout, name), scores, about(preset, name))
+    return tables.texts(name, table(layout, name), table_scores(preset, name), about(preset, name))
 
 
 def scaled_table(layout: Layout) -> pd.DataFrame:
@@ -44,16 +42,10 @@ def scaled_table(layout: Layout) -> pd.DataFrame:
     return frame.sort_values("scale", kind="stable")
 
 
-def scores_of(preset: Preset, *runs: Run) -> list[Score]:
-    """List what samples of these runs are judged by, each score once."""
-    guides = (run.guide for run in runs if run.guide != UNGUIDED)
-    tasks = dict.fromkeys(preset.task(guide) for guide in guides)
-    return list(dict.fromkeys(score for task in tasks for score in task.scores))
-
-
-def first_score(preset: Preset, guide: str) -> Score:
-    """Return the score of a guide's task that comes first."""
-    return scores_of(preset, Run("", guide, ""))[0]
+def table_scores(preset: Preset, name: str) -> list[Score]:
+    """List what the samples of a table's rows are judged by, each score once."""
+    scores = (score for run in table_runs(preset, name) for score in preset.task(run.guide).scores)
+    return list(dict.fromkeys(scores))
 
 
 def about(preset: Preset, name: str) -> About:
@@ -69,7 +61,7 @@ def about(preset: Preset, name: str) -> About:
 
 
 def _scales(preset: Preset, name: str) -> Iterator[Scales]:
-    """The guidance scale of each of a table's samplers, and of its guides that have their own."""
+    """Yield the guidance scale of each of a table's samplers, and of its guides that have their own."""
     runs = table_runs(preset, name)
     guides = {run.guide: preset.guides[run.guide].scales for run in runs}
     for sampler in dict.fromkeys(run.sampler for run in runs):
@@ -117,13 +109,8 @@ def _read(layout: Layout, sampler: str, guide: str) -> Measured:
     preset = layout.preset
     path = layout.metrics(sampler, guide)
     file = measured.read(path)
-    wanted = {
-        "sampler": sampler,
-        "guide": guide,
-        "samples_per_seed": preset.sampling.samples,
-        "seeds": list(preset.sampling.seeds),
-    }
-    for key, value in wanted.items():
+    counts = {"samples_per_seed": preset.sampling.samples, "seeds": list(preset.sampling.seeds)}
+    for key, value in {"sampler": sampler, "guide": guide, **counts}.items():
         if getattr(file, key) != value:
             raise DataError(f"{path}: of {key} {getattr(file, key)}, not {value}; {REMEDY}")
     unknown = sorted(file.methods.keys() - preset.methods.keys())
@@ -131,7 +118,8 @@ def _read(layout: Layout, sampler: str, guide: str) -> Measured:
         raise DataError(f"{path}: the preset has no method '{unknown[0]}'; {REMEDY}")
     for problem in file.lost:
         raise DataError(f"{path}: {problem}; {REMEDY}")
-    names = ALWAYS | {score.name for score in scores_of(preset, Run(sampler, guide, ""))}
+    scores = () if guide == UNGUIDED else preset.task(guide).scores
+    names = ALWAYS | {score.name for score in scores}
     for method, metrics in file.methods.items():
         if odd := sorted(metrics.keys() - names):
             raise DataError(f"{path}: {method} has an unknown {odd[0]}; {REMEDY}")

@@ -12,7 +12,7 @@ from ppap.report.figures import metrics, parameters, scales, tradeoff
 from ppap.workflow.figures.kind import FigureKind
 from ppap.workflow.layout import Layout
 from ppap.workflow.reads import scale_keys
-from ppap.workflow.table_rows import first_score, scaled_table, scores_of, table
+from ppap.workflow.table_rows import scaled_table, table, table_scores
 
 
 class Metrics(FigureKind):
@@ -20,8 +20,7 @@ class Metrics(FigureKind):
 
     def draw(self, layout: Layout, guide: str) -> Figure:
         preset = layout.preset
-        scores = scores_of(preset, *table_runs(preset, "main"))
-        return metrics.draw(table(layout, "main"), main_guides(preset), scores)
+        return metrics.draw(table(layout, "main"), main_guides(preset), table_scores(preset, "main"))
 
 
 class Parameters(FigureKind):
@@ -59,4 +58,4 @@ class Scales(Tradeoff):
 
 def _first_scores(preset: Preset) -> dict[str, Score]:
     """Return the first score of each guide's task, of the guides of the table `scales`."""
-    return {run.guide: first_score(preset, run.guide) for run in table_runs(preset, "scales")}
+    return {run.guide: preset.task(run.guide).scores[0] for run in table_runs(preset, "scales")}

@@ -23,7 +23,7 @@ from ppap.utils.tensor_names import TARGET
 from ppap.workflow import evaluator, networks, stored_images, targets
 from ppap.workflow.layout import Layout
 from ppap.workflow.plan.costs import Cost, Costs
-from ppap.workflow.reads import evaluator_keys, finished_keys, judged_keys, target_keys
+from ppap.workflow.reads import evaluator_keys, finished_keys, network_keys, picture_target_keys, target_keys, task_key
 from ppap.workflow.step import Step
 
 
@@ -77,7 +77,7 @@ class Features(Step):
 
     def keys(self, preset: Preset) -> list[str]:
         samples = [*target_keys(preset, self.guide), "sampling.shard_size", *finished_keys(preset)]
-        against = [key for guide in self.against for key in judged_keys(preset, guide)]
+        against = [key for guide in self.against for key in _compared_keys(preset, guide)]
         return [*samples, *evaluator_keys(preset), *against]
 
     def cost(self, costs: Costs) -> Cost:
@@ -129,6 +129,15 @@ class Features(Step):
                 raise DataError(f"{path}: {reason}; name {method} too, or delete the file")
             sources |= source
         return kept, sources
+
+
+def _compared_keys(preset: Preset, guide: str) -> list[str]:
+    """List the keys that comparing samples with a guide's targets reads."""
+    keys = [*target_keys(preset, guide), *picture_target_keys(preset, guide)]
+    if preset.task(guide).of_pictures:
+        keys += [key for judge in preset.judges for key in task_key(preset, judge)]
+    judge = preset.judge(guide)
+    return keys + (network_keys(preset, judge) if judge else [])
 
 
 def _source(layout: Layout, run: Run) -> dict[str, str]:

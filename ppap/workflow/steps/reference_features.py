@@ -22,7 +22,7 @@ from ppap.utils.tensor_names import IMAGES, MU, SIGMA
 from ppap.workflow import evaluator, stored_images
 from ppap.workflow.layout import Layout
 from ppap.workflow.plan.costs import Cost, Costs
-from ppap.workflow.reads import evaluator_keys, reference_data_keys
+from ppap.workflow.reads import data_keys, evaluator_keys
 from ppap.workflow.step import Step
 
 
@@ -44,7 +44,8 @@ class ReferenceFeatures(Step):
         return [*layout.evaluator, *layout.reference_images]
 
     def keys(self, preset: Preset) -> list[str]:
-        return [*evaluator_keys(preset), *reference_data_keys(preset)]
+        own = [] if preset.evaluator.compared_with else [*data_keys(preset), "evaluator.compared"]
+        return [*evaluator_keys(preset), *own]
 
     def cost(self, costs: Costs) -> Cost:
         return costs.reference_features()

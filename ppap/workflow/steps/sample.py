@@ -23,7 +23,7 @@ from ppap.workflow import networks, stored_images, targets
 from ppap.workflow.experts import goals_of
 from ppap.workflow.layout import Layout, size_of
 from ppap.workflow.plan.costs import Cost, Costs
-from ppap.workflow.reads import drawing_keys, real_keys, run_keys, target_keys
+from ppap.workflow.reads import data_keys, drawing_keys, picture_target_keys, run_keys, target_keys
 from ppap.workflow.step import Step
 
 
@@ -63,7 +63,8 @@ class Sample(Step):
         own = [*numbers, *run_keys(preset, *self.drawn)]
         if preset.guidance(self.method).drawn:
             return [*own, *drawing_keys(preset, self.sampler)]
-        return [*own, *real_keys(preset, self.drawn)]
+        of_pictures = preset.task(self.guide).of_pictures
+        return [*own, *(picture_target_keys(preset, self.guide) if of_pictures else data_keys(preset))]
 
     def cost(self, costs: Costs) -> Cost:
         return costs.samples(self.drawn, self.shard)

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Self
 
 from ppap.config.preset import Preset
+from ppap.config.runs import table_runs
 from ppap.utils import files
 from ppap.workflow import table_rows
 from ppap.workflow.layout import Layout
-from ppap.workflow.reads import table_keys
+from ppap.workflow.reads import values_keys
 from ppap.workflow.step import Report, Step
 
 SUFFIXES = ("csv", "md", "tex", "html", "json")
@@ -40,7 +41,10 @@ class Table(Step):
         return layout.table_inputs(self.table)
 
     def keys(self, preset: Preset) -> list[str]:
-        return table_keys(preset, self.table)
+        """List what the values depend on, the note, and whether the paper's printed values may stand beside."""
+        runs = table_runs(preset, self.table)
+        scales = [key for run in runs for key in (f"samplers.{run.sampler}.scale", f"guides.{run.guide}.scales")]
+        return [*values_keys(preset, self.table), *scales, "dataset.image_size", "dataset.classes"]
 
     def run(self, layout: Layout) -> None:
         """Write the table in all formats, or in none. What was not computed stays empty."""

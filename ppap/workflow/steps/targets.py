@@ -19,7 +19,7 @@ from ppap.utils.mixed_precision import autocast
 from ppap.utils.tensor_names import PICTURE, TARGET
 from ppap.workflow import networks, stored_images
 from ppap.workflow.layout import Layout
-from ppap.workflow.reads import targets_file_keys
+from ppap.workflow.reads import IMAGE, answer_keys, data_keys, network_keys
 from ppap.workflow.step import Step
 from ppap.workflow.targets import pictures_spec
 
@@ -47,7 +47,10 @@ class Targets(Step):
         return [layout.model(self.guide)]
 
     def keys(self, preset: Preset) -> list[str]:
-        return targets_file_keys(preset, self.guide)
+        own = [f"guides.{self.guide}.targets.folder", *answer_keys(preset, self.guide)]
+        if preset.guides[self.guide].targets.folder is None:
+            return [*own, f"guides.{self.guide}.targets.count", *data_keys(preset)]
+        return [*own, *IMAGE, *network_keys(preset, self.guide)]
 
     def run(self, layout: Layout) -> None:
         """Write the file; ConfigError if the guide's targets are classes, DataError if a file is no target."""
