@@ -120,7 +120,7 @@ class Recorder:
             return
         path, mode = Path(os.fsdecode(arguments[0])).absolute(), str(arguments[1] or "r")
         read = "r" in mode and "+" not in mode and path.is_relative_to(self.root) and path.is_file()
-        if read and not any(part.endswith(".part") for part in path.parts):  # its own drafts
+        if read and not path.name.startswith("."):  # a draft of the job itself
             self.files.add(path)
 
 

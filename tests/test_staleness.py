@@ -7,7 +7,7 @@ import yaml
 
 from ppap.config import reading as presets
 from ppap.config.preset import Preset
-from ppap.workflow.keys import leaves
+from ppap.workflow.keys import fingerprint, leaves
 from ppap.workflow.layout import Layout
 from ppap.workflow.stages import STAGES, dependencies
 from ppap.workflow.step import Step
@@ -203,18 +203,22 @@ def _value(plain: Any, key: str) -> Any:
     return plain
 
 
-def marks(layout: Layout) -> dict[str, str]:
-    """The fingerprint of each job, as Snakemake and checkpoints have it, by the job's name."""
-    return {job.name(layout): job.fingerprint(layout.preset) for job in all_jobs(layout)}
+class Told(NamedTuple):
+    """What Snakemake and checkpoints are told of a job."""
+
+    keys: list[str]
+    fingerprint: str
+    arguments: list[str]
 
 
-def declared(layout: Layout) -> dict[str, list[str]]:
-    return {job.name(layout): job.keys(layout.preset) for job in all_jobs(layout)}
+def told(layout: Layout) -> dict[str, Told]:
+    """By the name of each job; of features, the arguments say which methods there are."""
 
+    def of(job: Step) -> Told:
+        keys = job.keys(layout.preset)
+        return Told(keys, fingerprint(layout.preset, keys), job.arguments())
 
-def commands(layout: Layout) -> dict[str, list[str]]:
-    """What the command of each job is told, by the job's name: of features which methods there are."""
-    return {job.name(layout): job.arguments() for job in all_jobs(layout)}
+    return {job.name(layout): of(job) for job in all_jobs(layout)}
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -227,24 +231,22 @@ def test_keys_that_cannot_change_alone_are_few_and_are_so(name: str) -> None:
 
 def test_a_changed_key_makes_its_readers_stale_and_no_other_job(recorded: Recorded) -> None:
     """In Snakemake and in DVC alike: a stage depends on what its jobs depend on, and on which jobs there are."""
-    preset, jobs = recorded.preset, recorded.jobs
-    before = Layout(preset)
-    old, stages = marks(before), dependencies(before)
-    known, told = declared(before), commands(before)
+    preset, before = recorded.preset, Layout(recorded.preset)
+    old, stages = told(before), dependencies(before)
     for key in leaves(preset):
         if (other := changed(preset, key)) is None:
             continue
-        readers = {read.job.name(before) for read in jobs if key in read.keys}
+        readers = {read.job.name(before) for read in recorded.jobs if key in read.keys}
         after = Layout(other)
-        new = marks(after)
-        stale = {name for name in old.keys() & new.keys() if old[name] != new[name]}
+        new = told(after)
+        both = old.keys() & new.keys()
+        stale = {name for name in both if old[name].fingerprint != new[name].fingerprint}
         # with other rows there are other methods to evaluate, and their keys to declare
-        regrouped = {name for name, keys in declared(after).items() if keys != known.get(name)}
+        regrouped = {name for name in both if old[name].keys != new[name].keys} | (new.keys() - old.keys())
         assert stale - regrouped == readers & new.keys() - regrouped, key
         assert readers & new.keys() <= stale, key
-        gone = old.keys() ^ new.keys()
-        retold = {name for name, words in commands(after).items() if words != told.get(name)}
-        touched = {_stage(name) for name in (*stale, *gone, *retold)}
+        retold = {name for name in both if old[name].arguments != new[name].arguments}
+        touched = {_stage(name) for name in stale | (old.keys() ^ new.keys()) | retold}
         different = {stage for stage, what in dependencies(after).items() if what != stages[stage]}
         assert different == touched, key
 

@@ -98,7 +98,7 @@ class Preset(Section):
         """Where the preset's file lies."""
         return self._folder
 
-    @property
+    @cached_property
     def module_folders(self) -> list[Path]:
         """Where modules of the user's own may lie: beside the preset, and where it says."""
         return [self._folder, *(self._folder / folder for folder in self.modules)]
@@ -143,7 +143,8 @@ class Preset(Section):
         if not self.task(guide).of_pictures:
             return None
         task = self.task_name(guide)
-        return next((name for name, spec in self.judges.items() if spec.task == task), None)
+        judges = [name for name, spec in self.judges.items() if spec.task == task]
+        return judges[0] if judges else None
 
     def schedule(self, sampler: str) -> Schedule:
         """Return the noise schedule of the timesteps that a sampler takes."""
