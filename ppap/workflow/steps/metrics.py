@@ -98,16 +98,16 @@ class Metrics(Step):
 
 
 def _scores(preset: Preset, guide: str, tensors: Mapping[str, Tensor]) -> dict[str, float]:
-    """Compute the scores of samples held against a guide's targets, of their statistics GUIDE.NAME."""
+    """Compute the scores of samples held against a guide's targets, of their statistics GUIDE.NAME, if there are any."""
     own = f"{guide}."
     statistics = {n.removeprefix(own): v for n, v in tensors.items() if n.startswith(own)}
-    return task_scores.scores(preset.task_of(guide), statistics)
+    return preset.task_of(guide).scored(statistics) if statistics else {}
 
 
 def _read_reference(layout: Layout) -> dict[str, Tensor]:
     """Read the features of the real images, and the statistics that came with these."""
     path, preset, judge = layout.reference, layout.preset, evaluator_of(layout)
-    statistics = reference_statistics() if judge.has_statistics else {}
+    statistics = reference_statistics() if judge.in_print else {}
     spec = {**judge.describe("images", preset.dataset.classes), **statistics}
     tensors = tensor_spec.read(path, spec)
     check_statistics(path, tensors)
