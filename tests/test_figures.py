@@ -23,7 +23,6 @@ from ppap.data import datasets
 from ppap.evaluation import metrics
 from ppap.evaluation.empirical_posterior import EmpiricalPosterior
 from ppap.report import pictures, style
-from ppap.report.figures.gradients import nearest
 from ppap.report.figures.samples import columns
 from ppap.report.paper import PrintedRow, printed
 from ppap.report.titles import METHODS, sampler_title
@@ -31,7 +30,8 @@ from ppap.utils import files
 from ppap.workflow import networks as models
 from ppap.workflow import real_images, targets
 from ppap.workflow.figures import figure_names, figure_of, kinds
-from ppap.workflow.figures.noisy_inputs import draw_unguided
+from ppap.workflow.figures.gradients import nearest
+from ppap.workflow.figures.noisy_inputs import draw_unguided, scores
 from ppap.workflow.layout import Layout
 from ppap.workflow.steps import all_jobs
 from ppap.workflow.steps.figure import Figure

@@ -41,7 +41,7 @@ def draw(
     The noise `ranges` of a method's experts are shaded by turns, out of all `timesteps`; the other methods' means are
     thin grey lines.
     """
-    figure, axes = style.grid(len(rows), len(methods), 1.5, style.width_of(len(methods)), sharex=True, sharey="row")
+    figure, axes = style.grid(len(rows), len(methods), 1.5, sharex=True, sharey="row")
     looks = style.looks(methods)
     for row, (guide, belief, believed) in zip(axes, rows, strict=True):
         for axis, method in zip(row, methods, strict=True):
