@@ -73,11 +73,6 @@ def looks(methods: Iterable[str]) -> dict[str, Look]:
     return {name: _LOOKS[place % len(_LOOKS)] for name, place in places.items()}
 
 
-def guide_colour(place: int) -> Any:
-    """Return the colour of the nth guide."""
-    return sns.color_palette("colorblind")[place % 10]
-
-
 def grid(rows: int, columns: int, height: float, **shared: Any) -> Any:
     """Make a figure of panels, each row of this height in inches, and its axes (rows, columns).
 
@@ -101,12 +96,6 @@ def legend_below(figure: Figure, axes: NDArray[Any], columns: int = 5) -> None:
         named |= dict(zip(names, handles, strict=True))
     across = 2 if figure.get_figwidth() == COLUMN else min(columns, len(named))
     figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=across, frameon=False)
-
-
-def shade(axis: Axes, ranges: Sequence[range]) -> None:
-    """Shade every other noise range in grey, over the timesteps of the x axis."""
-    for covered in ranges[::2] if len(ranges) > 1 else ():
-        axis.axvspan(covered.start, covered.stop, color="0.9", linewidth=0, zorder=0)
 
 
 def from_noise(axis: Axes, timesteps: int) -> None:
@@ -157,24 +146,17 @@ def log_ticks(low: float, high: float, most: int) -> list[float]:
     return [float(v) for v in MaxNLocator(most - 1).tick_values(low, high) if low <= v <= high]
 
 
-def bare(axis: Axes) -> None:
-    """Take the ticks off the axis of a picture."""
-    axis.set(xticks=[], yticks=[])
-
-
 def show(axis: Axes, image: NDArray[np.uint8]) -> None:
     """Show an image (H, W, C) of uint8, its pixels sharp."""
     grey = "gray" if image.shape[-1] == 1 else None
     axis.imshow(image.squeeze(), cmap=grey, vmin=0, vmax=255)
-    bare(axis)
 
 
-def write(figure: Figure, paths: Sequence[Path], tight: bool = False) -> None:
-    """Write a figure in the format of each path's suffix, all or none, and close it; `tight` cuts off its margins."""
+def write(figure: Figure, paths: Sequence[Path]) -> None:
+    """Write a figure in the format of each path's suffix, all or none, and close it."""
 
     def writer(suffix: str) -> Writer:
-        kept: dict[str, Any] = {"metadata": _UNDATED.get(suffix), "bbox_inches": "tight" if tight else None}
-        return lambda path: figure.savefig(path, format=suffix[1:], **kept)
+        return lambda path: figure.savefig(path, format=suffix[1:], metadata=_UNDATED.get(suffix))
 
     files.write_all({path: writer(path.suffix) for path in paths})
     plt.close(figure)

@@ -46,8 +46,9 @@ def draw(
     for row, (guide, belief, believed) in zip(axes, rows, strict=True):
         for axis, method in zip(row, methods, strict=True):
             _draw_panel(axis, believed, method, looks[method])
-            if method in ranges:
-                style.shade(axis, ranges[method])
+            covered = ranges.get(method, ())
+            for shaded in covered[::2] if len(covered) > 1 else ():
+                axis.axvspan(shaded.start, shaded.stop, color="0.9", linewidth=0, zorder=0)
             style.from_noise(axis, timesteps)
         lowest = min(min(each.low) for each in believed.values())
         row[0].set_ylim(min(0, 1.1 * lowest), 1.02)

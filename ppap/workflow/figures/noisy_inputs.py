@@ -13,8 +13,7 @@ from ppap.config.preset import Preset
 from ppap.config.runs import heard_runs, main_guides
 from ppap.data import datasets
 from ppap.evaluation import noisy_inputs
-from ppap.evaluation.empirical_posterior import EmpiricalPosterior
-from ppap.evaluation.noisy_inputs import Scored
+from ppap.evaluation.noisy_inputs import EmpiricalPosterior, Scored
 from ppap.utils.device import device_of
 from ppap.utils.settings import DIFFUSION
 from ppap.workflow import networks as models
@@ -56,13 +55,11 @@ class NoisyInputs(FigureKind):
 
     def cost(self, costs: Costs, guide: str) -> Cost:
         """The answers of every guide; of drawn images, their drawing too. The posterior takes next to nothing."""
-        from ppap.evaluation.noisy_inputs import TIMESTEPS
-
         preset, known = costs.preset, map(costs.layout.knows_truth, main_guides(costs.preset))
         steps = len(preset.schedule(preset.figures.sampler))
         answers = sum(costs.guide(run.guide).forward for run in heard(preset))
         drawing = 0 if all(known) else steps * costs.diffusion.forward
-        each = min(TIMESTEPS, steps) * answers + drawing
+        each = min(noisy_inputs.TIMESTEPS, steps) * answers + drawing
         return costs.nothing()._replace(flops=preset.figures.images * each)
 
     def draw(self, layout: Layout, guide: str) -> Figure:
