@@ -20,6 +20,7 @@ from ppap.utils.settings import REFERENCE
 from ppap.utils.tensor_names import FEATURES, LOGITS, PREDICTED
 from ppap.utils.tensor_spec import TensorSpec
 
+EXPECTED = "features (B, D) and logits (B, K) were expected, and perhaps predicted classes (B,)"
 NEIGHBOURS = "k of precision and recall, less than `sampling.samples`"
 COMPARED = (
     "how many of the data set's own images samples are compared with, at most: precision and recall hold every two "
@@ -122,11 +123,7 @@ class Evaluator:
         return {}
 
     def extractor(
-        self,
-        networks: Mapping[str, nn.Module],
-        runtime: Runtime,
-        classes: int | None = None,
-        folders: Sequence[Path] = (),
+        self, networks: Mapping[str, nn.Module], runtime: Runtime, classes: int | None, folders: Sequence[Path]
     ) -> Extractor:
         """Put it together of its networks by name: those of `load`, and a Guide for each of `networks`.
 
@@ -156,10 +153,4 @@ def check_answers(name: str, answers: Mapping[str, Tensor], spec: tensor_spec.Sp
         f"{part} is not finite" for part, value in answers.items() if not value.is_meta and not value.isfinite().all()
     ]
     if problems:
-        raise unexpected(name, "; ".join(problems))
-
-
-def unexpected(name: str, problem: str) -> ConfigError:
-    return ConfigError(
-        f"{name}: {problem}; features (B, D) and logits (B, K) were expected, and perhaps predicted classes (B,)"
-    )
+        raise ConfigError(f"{name}: {'; '.join(problems)}; {EXPECTED}")

@@ -16,19 +16,20 @@ from ppap.data.datasets import DatasetConfig
 from ppap.data.settings import ReferenceConfig
 from ppap.evaluation.evaluator import (
     COMPARED,
+    EXPECTED,
     NEIGHBOURS,
     Evaluator,
     Extractor,
     check_answers,
     describe,
     predicted,
-    unexpected,
 )
 from ppap.evaluation.inception import InceptionEvaluator
 from ppap.guides.guide import Guide, features_and_logits
 from ppap.guides.libraries.settings import NetworkConfig
 from ppap.utils import files, user_code
 from ppap.utils.device import Runtime, device_of
+from ppap.utils.errors import ConfigError
 from ppap.utils.settings import EVALUATOR, Count, Section
 from ppap.utils.tensor_names import FEATURES, LOGITS, PREDICTED
 from ppap.utils.tensor_spec import TensorSpec
@@ -58,11 +59,7 @@ class ClassifierEvaluator(Evaluator, NetworkConfig):
             yield f"model: '{self.model}': its library's models do not give their features"
 
     def extractor(
-        self,
-        networks: Mapping[str, nn.Module],
-        runtime: Runtime,
-        classes: int | None = None,
-        folders: Sequence[Path] = (),
+        self, networks: Mapping[str, nn.Module], runtime: Runtime, classes: int | None, folders: Sequence[Path]
     ) -> Extractor:
         guide = cast("Guide", networks[EVALUATOR])
 
@@ -111,11 +108,7 @@ class UserEvaluator(Evaluator, Section):
         return {f"{EVALUATOR}_sha256": hashlib.sha256(text.encode()).hexdigest()}
 
     def extractor(
-        self,
-        networks: Mapping[str, nn.Module],
-        runtime: Runtime,
-        classes: int | None = None,
-        folders: Sequence[Path] = (),
+        self, networks: Mapping[str, nn.Module], runtime: Runtime, classes: int | None, folders: Sequence[Path]
     ) -> Extractor:
         """Build the class with its `options`, with the same random numbers each time.
 
@@ -135,7 +128,7 @@ class UserEvaluator(Evaluator, Section):
             parts = built(images)
             several = isinstance(parts, tuple | list) and len(parts) in (2, 3)
             if not several or not all(isinstance(part, Tensor) for part in parts):
-                raise unexpected(name, f"answers with a {type(parts).__name__}")
+                raise ConfigError(f"{name}: answers with a {type(parts).__name__}; {EXPECTED}")
             answers = dict(zip((FEATURES, LOGITS, PREDICTED), parts, strict=False))
             check_answers(name, answers, _described(len(images), classes, classes if says_classes else None))
             return answers

@@ -77,11 +77,7 @@ class InceptionEvaluator(Evaluator, Section):
         return {EVALUATOR: _inception(weights)}
 
     def extractor(
-        self,
-        networks: Mapping[str, nn.Module],
-        runtime: Runtime,
-        classes: int | None = None,
-        folders: Sequence[Path] = (),
+        self, networks: Mapping[str, nn.Module], runtime: Runtime, classes: int | None, folders: Sequence[Path]
     ) -> Extractor:
         """Extract pooled features, as in the original FID, and logits without bias for the Inception Score.
 

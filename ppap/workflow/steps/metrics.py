@@ -13,7 +13,8 @@ from torch import Tensor
 from ppap.config.preset import Preset
 from ppap.config.runs import evaluated, group, judged_guides
 from ppap.data.image_files import check_statistics, reference_statistics
-from ppap.evaluation import measured, metrics, task_scores
+from ppap.evaluation import measured, metrics
+from ppap.evaluation.features import describe_statistics
 from ppap.evaluation.metrics import over_seeds
 from ppap.utils import files, tensor_spec
 from ppap.utils.errors import DataError
@@ -155,6 +156,6 @@ def _described(layout: Layout, guides: Iterable[str]) -> dict[str, TensorSpec]:
     preset, count = layout.preset, layout.preset.sampling.total
     spec = {**evaluator_of(layout).describe(count, preset.dataset.classes), **artefacts.targets(count)}
     for guide in guides:
-        each = task_scores.described(preset.task_of(guide), count)
+        each = describe_statistics(preset.task_of(guide), count)
         spec |= {f"{guide}.{name}": one for name, one in each.items()}
     return spec
