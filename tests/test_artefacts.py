@@ -449,9 +449,6 @@ def test_metrics_that_are_not_finite_are_not_written(copy: Path, monkeypatch) ->
         (lambda m: m["methods"]["naive"].pop("target_rate"), "naive lacks the target_rate of resnet"),
         (lambda m: m["methods"]["naive"]["fid"].update(mean=float("nan")), "methods.naive.fid.mean"),
         (lambda m: m["methods"]["naive"]["fid"].update(mean="1"), "methods.naive.fid.mean"),
-        (lambda m: m["methods"]["naive"]["fid"].update(mean=1e9), "the mean is not that of the values"),
-        (lambda m: m["methods"]["naive"]["fid"].update(std=None), "the standard deviation is not"),
-        (lambda m: m["methods"]["naive"]["recall"].update(values=[2, 2], mean=2, std=0), "is no share"),
         (lambda m: m["methods"]["naive"]["fid"].update(values=[]), "methods.naive.fid"),
     ],
 )  # fmt: skip

@@ -23,7 +23,7 @@ METHODS = ("naive", "x0_gradient", "single_noise_aware", "ppap_5", "ppap_10")
 def write(folder: Path, samples: int = 500, **changes: dict[str, tuple[float, float | None]]) -> Path:
     """A folder with the metrics of five rows; of those named, some are others: (mean, std)."""
     rows = {method: USUAL | changes.get(method, {}) for method in METHODS}
-    metrics = {method: {name: summarise(values(*found)) for name, found in row.items()} for method, row in rows.items()}
+    metrics = {method: {name: summarise(values(*value)) for name, value in row.items()} for method, row in rows.items()}
     seeds = list(range(len(metrics["naive"]["fid"]["values"])))
     about = {"sampler": "ddim25", "guide": "resnet", "samples_per_seed": samples, "seeds": seeds}
     path = folder / "metrics" / "ddim25" / "resnet.json"
@@ -41,16 +41,9 @@ def closing(*arguments: object, **options: Any) -> str:
     return ppap("compare", *arguments, **options).stdout.splitlines()[-1]
 
 
-def test_results_agree_with_themselves(tmp_path: Path) -> None:
+def test_results_agree_with_themselves() -> None:
     assert closing(PUBLISHED, PUBLISHED) == f"38 of 38 rows agree with {PUBLISHED}; no difference"
     assert ppap("compare", PUBLISHED, PUBLISHED, "--strict").returncode == 0
-
-
-def test_metrics_and_the_tables_made_of_them_are_the_same_rows(tmp_path: Path) -> None:
-    shutil.copytree(PUBLISHED / "tables", tmp_path / "a" / "tables")
-    shutil.copytree(PUBLISHED / "metrics", tmp_path / "b" / "metrics")
-    line = closing("a", "b", "--strict", cwd=tmp_path)
-    assert line.startswith("38 of 38 rows agree with b; largest difference 0.0 spreads")
 
 
 def test_a_row_beyond_its_error_bars_is_named_and_fails_only_if_asked_to(tmp_path: Path) -> None:
@@ -67,25 +60,22 @@ def test_a_row_beyond_its_error_bars_is_named_and_fails_only_if_asked_to(tmp_pat
     assert ppap("compare", "a", "b", "--strict", cwd=tmp_path, check=False).returncode == 1
 
 
-def test_a_spread_that_is_small_by_luck_makes_no_row_differ(tmp_path: Path) -> None:
+def test_neither_a_spread_that_is_small_by_luck_nor_rounding_makes_a_row_differ(tmp_path: Path) -> None:
     write(tmp_path / "a", naive={"is": (9.1, 0.001)})
     write(tmp_path / "b", naive={"is": (9.0, 0.001)})
     assert "5 of 5 rows agree" in closing("a", "b", cwd=tmp_path)
-
-
-def test_rounding_is_no_difference(tmp_path: Path) -> None:
     same = {method: {name: (mean, 1e-12) for name, (mean, _) in USUAL.items()} for method in METHODS}
-    write(tmp_path / "a", **same)
-    write(tmp_path / "b", **same | {"naive": {**same["naive"], "fid": (2.000001, 1e-12)}})
-    assert "5 of 5 rows agree" in closing("a", "b", cwd=tmp_path)
+    write(tmp_path / "c", **same)
+    write(tmp_path / "d", **same | {"naive": {**same["naive"], "fid": (2.000001, 1e-12)}})
+    assert "5 of 5 rows agree" in closing("c", "d", cwd=tmp_path)
 
 
 def test_rows_of_one_side_only_are_said(tmp_path: Path) -> None:
     path = write(tmp_path / "a") / "metrics" / "ddim25" / "resnet.json"
     write(tmp_path / "b")
-    found = json.loads(path.read_text())
-    del found["methods"]["ppap_5"]
-    path.write_text(json.dumps(found))
+    content = json.loads(path.read_text())
+    del content["methods"]["ppap_5"]
+    path.write_text(json.dumps(content))
     for order in (("a", "b"), ("b", "a")):
         done = ppap("compare", *order, cwd=tmp_path)
         assert "missing in a: PPAP-5, resnet, DDIM-25" in done.stdout
@@ -114,34 +104,22 @@ def test_one_sampling_seed_takes_the_other_side_s_spread_or_an_assumed_one(tmp_p
     alone = {method: {name: (mean, None) for name, (mean, _) in USUAL.items()} for method in METHODS}
     write(tmp_path / "a", **alone | {"naive": {**alone["naive"], "fid": (2.5, None)}})
     write(tmp_path / "b", **alone)
-    write(tmp_path / "c")
+    write(tmp_path / "c", samples=10_000)
     both = ppap("compare", "a", "b", cwd=tmp_path).stdout
     assert "a spread of 2% is assumed" in both and "4 of 5 rows agree" in both
     one = ppap("compare", "a", "c", cwd=tmp_path).stdout
     assert "assumed" not in one and "5 of 5 rows agree" in one
+    assert "500 samples a seed in a, 10,000 in c: FID depends on their number." in one
 
 
-def test_other_numbers_of_samples_are_said(tmp_path: Path) -> None:
-    write(tmp_path / "a", samples=100)
-    write(tmp_path / "b", samples=10_000)
-    shown = ppap("compare", "a", "b", cwd=tmp_path).stdout
-    assert "100 samples a seed in a, 10,000 in b" in shown
-
-
-def test_a_preset_is_compared_with_what_is_published_of_it(tmp_path: Path) -> None:
+def test_names_are_those_of_presets_results_and_what_is_published(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "config", tmp_path / "config")
-    write(tmp_path / "results" / "digits")
-    write(tmp_path / "published" / "digits")
-    assert "5 of 5 rows agree with the published table" in closing("digits", cwd=tmp_path)
-    assert "5 of 5 rows" in closing("digits", "published/digits", cwd=tmp_path)
-
-
-def test_a_folder_is_compared_by_its_name_without_a_preset(tmp_path: Path) -> None:
-    write(tmp_path / "results" / "mine")
-    write(tmp_path / "published" / "theirs")
-    assert "5 of 5 rows agree" in closing("mine", "theirs", cwd=tmp_path)
-    write(tmp_path / "published" / "mine")
-    assert "5 of 5 rows agree with the published table" in closing("mine", cwd=tmp_path)
+    for name in ("digits", "mine"):
+        write(tmp_path / "results" / name)
+        write(tmp_path / "published" / name)
+        assert "5 of 5 rows agree with the published table" in closing(name, cwd=tmp_path)
+    for order in (("digits", "published/digits"), ("mine", "digits")):
+        assert "5 of 5 rows agree" in closing(*order, cwd=tmp_path)
 
 
 def test_nothing_published_is_an_error_unless_it_may_be(tmp_path: Path) -> None:
@@ -157,12 +135,9 @@ def test_nothing_published_is_an_error_unless_it_may_be(tmp_path: Path) -> None:
     [
         (None, "no results"),
         ("{", "truncated"),
-        ("[]", "not an object"),
         ('{"sampler": "ddim25", "guide": "resnet", "samples_per_seed": 500, "seeds": [1]}', "methods"),
         ('{"sampler": "ddim25", "guide": "resnet", "samples_per_seed": 500, "seeds": [1], "methods": '
          '{"naive": {"fid": {"mean": 1.0, "std": null, "values": [1.0]}}}}', "naive has fid"),
-        ('{"sampler": "ddim25", "guide": "resnet", "samples_per_seed": 500, "seeds": [1], "methods": '
-         '{"naive": {"fid": {"mean": NaN, "std": null, "values": [1.0]}}}}', "finite"),
     ],
 )  # fmt: skip
 def test_damaged_metrics_are_one_line(tmp_path: Path, content: str | None, message: str) -> None:
@@ -172,15 +147,6 @@ def test_damaged_metrics_are_one_line(tmp_path: Path, content: str | None, messa
     if content is not None:
         path.write_text(content)
     refused(tmp_path, "a", "b", message=message)
-
-
-@pytest.mark.parametrize("content", ["", "fid\n1\n", "sampler,guide,method,fid\nd,g,m,x\n", b"\xff,\xfe\n"])
-def test_damaged_tables_are_one_line(tmp_path: Path, content: str | bytes) -> None:
-    write(tmp_path / "b")
-    path = tmp_path / "a" / "tables" / "main.csv"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    refused(tmp_path, "a", "b", message="main.csv: not a table of results")
 
 
 def test_what_cannot_be_compared_is_one_line(tmp_path: Path) -> None:

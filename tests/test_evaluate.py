@@ -21,15 +21,15 @@ def sets() -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
 
 def test_metrics_against_their_definitions(sets) -> None:
     samples, reference = sets
-    found = metrics_of(samples, reference, neighbours=3)
+    measured = metrics_of(samples, reference, neighbours=3)
     a, b = samples["features"].double().numpy(), reference["features"].double().numpy()
     covariance = scipy.linalg.sqrtm(np.cov(a, rowvar=False) @ np.cov(b, rowvar=False))
     fid = np.square(a.mean(0) - b.mean(0)).sum() + np.trace(
         np.cov(a, rowvar=False) + np.cov(b, rowvar=False) - 2 * np.real(covariance)
     )
-    assert found["fid"] == pytest.approx(fid, rel=1e-6)
+    assert measured["fid"] == pytest.approx(fid, rel=1e-6)
     p = samples["logits"].double().softmax(1).numpy()
-    assert found["is"] == pytest.approx(np.exp((p * np.log(p / p.mean(0))).sum(1).mean()), rel=1e-6)
+    assert measured["is"] == pytest.approx(np.exp((p * np.log(p / p.mean(0))).sum(1).mean()), rel=1e-6)
 
     def inside(points: np.ndarray, others: np.ndarray) -> float:
         """Share of points within some other's distance to its third nearest neighbour."""
@@ -39,18 +39,26 @@ def test_metrics_against_their_definitions(sets) -> None:
             hits += any(np.linalg.norm(point - o) <= r for o, r in zip(others, radii, strict=True))
         return hits / len(points)
 
-    assert found["precision"] == pytest.approx(inside(a, b), abs=1e-6)
-    assert found["recall"] == pytest.approx(inside(b, a), abs=1e-6)
+    assert measured["precision"] == pytest.approx(inside(a, b), abs=1e-6)
+    assert measured["recall"] == pytest.approx(inside(b, a), abs=1e-6)
 
 
 def test_a_set_is_at_no_distance_from_itself(sets) -> None:
     samples, _ = sets
-    found = metrics_of(samples, samples, neighbours=3)
-    assert found["fid"] == pytest.approx(0, abs=1e-6)
-    assert found["precision"] == found["recall"] == 1
+    measured = metrics_of(samples, samples, neighbours=3)
+    assert measured["fid"] == pytest.approx(0, abs=1e-6)
+    assert measured["precision"] == measured["recall"] == 1
 
 
 def test_spread_is_the_sample_deviation_and_absent_for_one_seed() -> None:
     assert summarise([1.0, 2.0, 6.0])["mean"] == 3
     assert summarise([1.0, 2.0, 6.0])["std"] == pytest.approx(np.sqrt((4 + 1 + 9) / 2))
     assert summarise([1.0])["std"] is None
+
+
+def test_stored_statistics_of_the_reference_are_used_for_fid() -> None:
+    features = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
+    samples, reference = {"features": features, "logits": features}, {"features": features + 1}
+    stored = {"mu": features.double().mean(0), "sigma": features.double().T.cov()}
+    assert metrics_of(samples, reference, 3)["fid"] == pytest.approx(4, rel=1e-3)
+    assert metrics_of(samples, reference | stored, 3)["fid"] == pytest.approx(0, abs=1e-6)

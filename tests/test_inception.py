@@ -1,4 +1,4 @@
-"""The Inception evaluator against torch-fidelity's own command, and the reference's stored statistics."""
+"""The Inception evaluator against torch-fidelity's own features; the preset that rehearses its use."""
 
 import importlib.util
 from pathlib import Path
@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch_fidelity
 import yaml
 from PIL import Image
+from torch_fidelity.utils import create_feature_extractor, extract_featuresdict_from_input_id
 
 from ppap.config import reading as presets
 from ppap.data import realdata
-from ppap.evaluation import metrics
 from ppap.utils import files
 from ppap.utils.settings import EVALUATOR, REFERENCE
 from ppap.workflow.evaluator import load_extractor
@@ -58,53 +57,41 @@ def preset(preset_file, weights: Path, tmp_path: Path) -> Path:
     return preset_file(
         IMAGENET, runtime={"device": "cpu"}, dataset__image_size=32, sampling__batch_size=4,
         evaluator={
-            "kind": "inception", "weights": {"url": str(weights)}, "neighbours": 2,
+            "kind": "inception", "weights": {"url": str(weights)},
             "reference": {"folder": str(tmp_path / "real")},
         },
     )  # fmt: skip
 
 
-def test_metrics_are_those_of_torch_fidelity(preset: Path, weights: Path, tmp_path: Path) -> None:
+def test_features_are_those_of_torch_fidelity(preset: Path, weights: Path, tmp_path: Path) -> None:
     pictures(tmp_path / "real", 0)
     drawn = pictures(tmp_path / "drawn", 1)
-    ppap("download", preset, EVALUATOR, cwd=tmp_path)
-    ppap("download", preset, REFERENCE, cwd=tmp_path)
+    for part in (EVALUATOR, REFERENCE):
+        ppap("download", preset, part, cwd=tmp_path)
     ppap("reference-features", preset, cwd=tmp_path)
-    config = presets.load(preset)
-    layout = Layout(config, tmp_path / "results")
-    extract = load_extractor(layout)
-    samples = extract(torch.from_numpy(drawn).permute(0, 3, 1, 2))
-    assert samples["features"].shape == (8, 2048) and samples["logits"].shape == (8, 1008)
-    samples["target"] = torch.zeros(8)
-    found = metrics.metrics_of(samples, files.read_tensors(layout.reference), neighbours=2)
-    expected = torch_fidelity.calculate_metrics(
-        input1=str(tmp_path / "drawn"), input2=str(tmp_path / "real"), fid=True, isc=True, prc=True,
-        feature_extractor="inception-v3-compat", feature_extractor_weights_path=str(weights),
-        feature_layer_prc="2048", prc_neighborhood=2, isc_splits=1, samples_shuffle=False,
-        cuda=False, verbose=False, cache=False,
-    )  # fmt: skip
-    assert found["fid"] > 0.1 and found["is"] > 1.001  # or the comparison would say little
-    assert found["fid"] == pytest.approx(expected["frechet_inception_distance"], rel=1e-3, abs=1e-3)
-    assert found["is"] == pytest.approx(expected["inception_score_mean"], rel=1e-5)
-    assert (found["precision"], found["recall"]) == (expected["precision"], expected["recall"])
-
-
-def test_stored_statistics_of_the_reference_are_used_for_fid() -> None:
-    generator = torch.Generator().manual_seed(0)
-    features = torch.randn(20, 4, generator=generator)
-    samples = {"features": features, "logits": features, "target": torch.zeros(20)}
-    reference = {"features": features + 1}
-    stored = {"mu": features.double().mean(0), "sigma": features.double().T.cov()}
-    assert metrics.metrics_of(samples, reference, 3)["fid"] == pytest.approx(4, rel=1e-3)
-    assert metrics.metrics_of(samples, reference | stored, 3)["fid"] == pytest.approx(0, abs=1e-6)
+    layout = Layout(presets.load(preset), tmp_path / "results")
+    with torch.inference_mode():
+        ours = load_extractor(layout)(torch.from_numpy(drawn).permute(0, 3, 1, 2))
+    options = {"feature_extractor_weights_path": str(weights), "cuda": False, "verbose": False}
+    layers = {"features": "2048", "logits": "logits_unbiased"}
+    theirs = create_feature_extractor("inception-v3-compat", [*layers.values()], **options)
+    for folder, mine in (("drawn", ours), ("real", files.read_tensors(layout.reference))):
+        folder = str(tmp_path / folder)
+        wanted = extract_featuresdict_from_input_id(
+            1, theirs, input1=folder, batch_size=4, save_cpu_ram=True, **options
+        )
+        for name, layer in layers.items():
+            torch.testing.assert_close(mine[name], wanted[layer], rtol=1e-4, atol=1e-4)
+    assert wanted["2048"].shape == (8, 2048) and wanted["logits_unbiased"].shape == (8, 1008)
+    assert not torch.allclose(ours["features"], wanted["2048"], atol=1e-2)  # or the comparison would say little
 
 
 def test_a_folder_of_references_is_fitted_to_the_image_size(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     Image.new("RGB", (40, 20), (255, 0, 0)).save(tmp_path / "a" / "wide.png")
     Image.new("L", (16, 16), 9).save(tmp_path / "grey.png")
-    found = realdata.read_folder(tmp_path, 16)
-    assert found.shape == (2, 16, 16, 3) and found.dtype == torch.uint8
+    images = realdata.read_folder(tmp_path, 16)
+    assert images.shape == (2, 16, 16, 3) and images.dtype == torch.uint8
 
 
 def test_the_rehearsal_differs_from_imagenet256_in_counts_places_and_the_machine_only() -> None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from ppap.config import reading as presets
 from ppap.config.preset import Preset
-from ppap.evaluation.inception_network import untrained_inception
+from ppap.evaluation.inception import untrained_inception
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
 from ppap.workflow.plan import flops

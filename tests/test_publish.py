@@ -1,6 +1,7 @@
 """`ppap publish`: finished results go to published/ and into the README, whole or not at all."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -48,17 +49,17 @@ def tabulate(where: Path) -> None:
 
 def snapshot(where: Path) -> dict[Path, tuple[bytes, int]]:
     """Contents and times of all that may be published."""
-    found = [where / "README.md", *(where / "published").rglob("*")]
-    return {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in found if p.is_file()}
+    paths = [where / "README.md", *(where / "published").rglob("*")]
+    return {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in paths if p.is_file()}
 
 
 def test_tables_figures_and_metrics_are_published_and_the_readme_renewed(where: Path) -> None:
     printed = ppap("publish", SMOKE, cwd=where).stdout
     published, made = where / "published" / "smoke", where / "results" / "smoke"
-    found = {p.relative_to(published) for p in published.rglob("*") if p.is_file()}
-    assert found == {p.relative_to(made) for p in made.rglob("*") if p.is_file()}
-    assert all((published / p).read_bytes() == (made / p).read_bytes() for p in found)
-    assert set(printed.split()) == {"README.md", *(f"published/smoke/{p}" for p in found)}
+    new = {p.relative_to(published) for p in published.rglob("*") if p.is_file()}
+    assert new == {p.relative_to(made) for p in made.rglob("*") if p.is_file()}
+    assert all((published / p).read_bytes() == (made / p).read_bytes() for p in new)
+    assert set(printed.split()) == {"README.md", *(f"published/smoke/{p}" for p in new)}
     title, table, end = (where / "README.md").read_text("utf-8").partition(BEGIN + "\n\n| Guide")
     assert title == "# Title\n\n" and end.endswith(f"{END}\n\nThe end: π.\n")
     shown = (table + end).split(BEGIN)[1].split(END)[0].strip()
@@ -84,15 +85,11 @@ def cells(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
-def test_a_second_time_there_is_nothing_to_do(where: Path) -> None:
+def test_new_results_replace_what_was_published_of_old_ones(where: Path) -> None:
     ppap("publish", SMOKE, cwd=where)
     before = snapshot(where)
     assert "nothing to renew" in ppap("publish", SMOKE, cwd=where).stdout
     assert snapshot(where) == before
-
-
-def test_new_results_replace_what_was_published_of_old_ones(where: Path) -> None:
-    ppap("publish", SMOKE, cwd=where)
     old = where / "published" / "smoke" / "tables" / "of_another_preset.md"
     old.write_text("an old table")
     change_metrics(where)
@@ -121,17 +118,10 @@ def lose_row(where: Path) -> None:
     path.write_text(json.dumps(content))
 
 
-def show_unknown(where: Path) -> None:
-    text = "<!-- published/smoke/tables/mian.md: begin --><!-- published/smoke/tables/mian.md: end -->"
-    (where / "README.md").write_text(text)
-
-
-def show_unknown_column(where: Path) -> None:
-    (where / "README.md").write_text(EXCERPT.replace("FID ↓", "FDI") + END, "utf-8")
-
-
-def show_unknown_guide(where: Path) -> None:
-    (where / "README.md").write_text(EXCERPT.replace("resnet", "restnet") + END, "utf-8")
+def show(old: str, new: str) -> Callable[[Path], object]:
+    """Have the README ask for something else."""
+    text = (EXCERPT + END).replace(old, new)
+    return lambda where: (where / "README.md").write_text(text, "utf-8")
 
 
 @pytest.mark.parametrize(
@@ -140,9 +130,9 @@ def show_unknown_guide(where: Path) -> None:
         (lose_figure, "results/smoke/figures/metrics.png: not computed yet"),
         (lose_row, "results/smoke/metrics/ddim25/resnet.json: nothing about ppap_5"),
         (change_metrics, "results/smoke/tables/main.json: older than the metrics"),
-        (show_unknown, "README.md: published/smoke/tables/mian.md is shown"),
-        (show_unknown_column, "README.md: published/smoke/tables/main.md has no column 'FDI'"),
-        (show_unknown_guide, "README.md: published/smoke/tables/main.md has no rows of restnet under ddim25"),
+        (show("main", "mian"), "README.md: published/smoke/tables/mian.md is shown"),
+        (show("FID ↓", "FDI"), "README.md: published/smoke/tables/main.md has no column 'FDI'"),
+        (show("resnet", "restnet"), "README.md: published/smoke/tables/main.md has no rows of restnet under ddim25"),
     ],
 )
 def test_incomplete_results_change_nothing(where: Path, damage, message: str) -> None:

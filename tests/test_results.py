@@ -6,10 +6,8 @@ from shutil import copytree
 import pandas as pd
 import pytest
 
-from ppap.config.runs import Run
 from ppap.report import compare
 from ppap.report.titles import method_title
-from ppap.utils.settings import UNGUIDED
 from tests.conftest import DIGITS, ROOT, ppap
 
 PUBLISHED = ROOT / "published" / "digits"
@@ -45,21 +43,34 @@ def test_what_is_published_is_whole_and_the_readme_shows_seven_of_its_rows(tmp_p
     assert "nothing to renew" in ppap("publish", DIGITS, cwd=tmp_path).stdout
 
 
-@pytest.fixture(scope="module")
-def spreads():
-    """How far a row lies above another, in spreads of both: a function of pair, methods and metric."""
-    found = compare.read(PUBLISHED)
-    relative = compare.relative_spreads(found)
+Row = tuple[str, str, str]
+"""Guide, sampler and method."""
+Between = Callable[[Row, Row, str], float]
+"""How far the first row lies above the second in a metric, in spreads of both."""
 
-    def row(pair: tuple[str, str], method: str) -> compare.Row:
-        guide, sampler = pair
-        return found.rows[Run(sampler, UNGUIDED if method == "none" else guide, method)]
 
-    def difference(pair: tuple[str, str], first: str, second: str, metric: str) -> float:
-        differences = compare.differences(row(pair, first), row(pair, second), relative)
-        return next(d.spreads for d in differences if d.metric == metric)
+def between(preset: str) -> Between:
+    """The differences of rows in all tables of a preset."""
+    folder = ROOT / "published" / preset
+    frame = pd.concat(map(pd.read_csv, sorted(folder.glob("tables/*.csv"))))
+    rows = {(r["guide"], r["sampler"], r["method"]): r for r in frame.to_dict("records")}
+    relative = compare.relative_spreads(compare.read(folder))
+
+    def value(row: Row, metric: str) -> compare.Row:
+        mean, std = rows[row][metric], rows[row][f"{metric}_std"]
+        return {metric: compare.Value(mean=mean, std=std)}
+
+    def difference(first: Row, second: Row, metric: str) -> float:
+        return compare.differences(value(first, metric), value(second, metric), relative)[0].spreads
 
     return difference
+
+
+@pytest.fixture(scope="module")
+def spreads() -> Callable[..., float]:
+    """How far one method lies above another in `digits`, in spreads of both: of a pair, methods and a metric."""
+    digits = between("digits")
+    return lambda pair, first, second, metric: digits((*pair, first), (*pair, second), metric)
 
 
 def target_rate(pair: tuple[str, str], method: str) -> float:
@@ -98,30 +109,6 @@ def test_what_docs_results_calls_a_tie_is_within_the_noise(pair: tuple[str, str]
     assert spreads(pair, "ppap_10", "ppap_5", "fid") > -NOISE
 
 
-Row = tuple[str, str, str]
-"""Guide, sampler and method."""
-Between = Callable[[Row, Row, str], float]
-"""How far the first row lies above the second in a metric, in spreads of both."""
-
-
-def between(preset: str) -> Between:
-    """The differences of rows in all tables of a preset."""
-    folder = ROOT / "published" / preset
-    frame = pd.concat(map(pd.read_csv, sorted(folder.glob("tables/*.csv"))))
-    rows = {(r["guide"], r["sampler"], r["method"]): r for r in frame.to_dict("records")}
-    relative = compare.relative_spreads(compare.read(folder))
-
-    def value(row: Row, metric: str) -> compare.Row:
-        mean, std = rows[row][metric], rows[row][f"{metric}_std"]
-        return {metric: compare.Value(mean=mean, std=std)}
-
-    def difference(first: Row, second: Row, metric: str) -> float:
-        found = compare.differences(value(first, metric), value(second, metric), relative)
-        return found[0].spreads
-
-    return difference
-
-
 def test_the_paper_is_as_docs_results_says() -> None:
     frame = pd.read_csv(PUBLISHED / "tables" / "main.csv")
     fid = frame.pivot(index=["guide", "sampler"], columns="method", values="paper_fid")
@@ -134,21 +121,14 @@ def test_the_paper_is_as_docs_results_says() -> None:
 
 def test_digits_tables_of_sizes_are_as_docs_results_says() -> None:
     digits = between("digits")
-    small_5, large_1, middle_1, large_ppap, middle_ppap, large_naive = (
-        (f"resnet{size}", "ddim25", method)
-        for size, method in (
-            ("_small", "multi_experts_5"),
-            ("_large", "single_noise_aware"),
-            ("", "single_noise_aware"),
-            ("_large", "ppap_5"),
-            ("", "ppap_5"),
-            ("_large", "naive"),
-        )
-    )
-    assert digits(small_5, large_1, "fid") > NOISE
-    assert abs(digits(large_1, middle_1, "fid")) < NOISE
-    assert max(digits(ours, large_1, "fid") for ours in (large_ppap, middle_ppap)) < NOISE
-    assert digits(large_naive, large_1, "fid") > NOISE
+
+    def beside_a_large_single_model(guide: str, method: str) -> float:
+        return digits((guide, "ddim25", method), ("resnet_large", "ddim25", "single_noise_aware"), "fid")
+
+    assert beside_a_large_single_model("resnet_small", "multi_experts_5") > NOISE
+    assert abs(beside_a_large_single_model("resnet", "single_noise_aware")) < NOISE
+    assert max(beside_a_large_single_model(guide, "ppap_5") for guide in ("resnet_large", "resnet")) < NOISE
+    assert beside_a_large_single_model("resnet_large", "naive") > NOISE
     frame = pd.read_csv(PUBLISHED / "tables" / "main.csv")
     assert (frame.loc[frame["method"] == "ppap_5", "trainable_share"] / 5).between(0.15, 0.25).all()
 
@@ -190,14 +170,12 @@ def label_free_ties(shapes: Shapes) -> Iterator[bool]:
 
 def five_surpass_one(shapes: Shapes) -> Iterator[bool]:
     for guide in ("depth", "segmentation"):
-        found = shapes(guide, "ddim25", "multi_experts_5", "single_noise_aware", "score")
-        yield found > NOISE
+        yield shapes(guide, "ddim25", "multi_experts_5", "single_noise_aware", "score") > NOISE
 
 
 def five_tie_with_one(shapes: Shapes) -> Iterator[bool]:
     for guide in BETTER:
-        found = shapes(guide, "ddim25", "multi_experts_5", "single_noise_aware", "fid")
-        yield abs(found) < NOISE
+        yield abs(shapes(guide, "ddim25", "multi_experts_5", "single_noise_aware", "fid")) < NOISE
     yield abs(shapes("class", "ddim25", "multi_experts_5", "single_noise_aware", "score")) < NOISE
 
 
@@ -239,12 +217,12 @@ CLAIMS = {
 @pytest.fixture(scope="module")
 def shapes() -> Shapes:
     """How far one method lies above another, of a guide at a scale; a "score" is larger where it is better."""
-    found = between("shapes")
+    rows = between("shapes")
 
     def difference(guide: str, scale: str, first: str, second: str, metric: str) -> float:
         name, sign = BETTER[guide] if metric == "score" else (metric, 1)
         second_row = (guide, "ddim25" if second == "none" else scale, second)
-        return sign * found((guide, scale, first), second_row, name)
+        return sign * rows((guide, scale, first), second_row, name)
 
     return difference
 
@@ -256,7 +234,7 @@ def test_what_docs_results_says_of_shapes_is_in_the_tables(sentence: str, shapes
     assert all(CLAIMS[sentence](shapes))
 
 
-def test_shapes_experts_train_the_share_that_docs_results_says() -> None:
+def test_experts_of_shapes_train_the_share_that_docs_results_says() -> None:
     frame = pd.read_csv(ROOT / "published" / "shapes" / "tables" / "main.csv")
     share = frame.pivot(index="guide", columns="method", values="trainable_parameters")
     share = share["ppap_5"] / share["multi_experts_5"]

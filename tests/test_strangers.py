@@ -459,7 +459,7 @@ def test_a_safetensors_file_of_no_weights_is_refused(tmp_path: Path, damage: str
 def test_adm_and_inception_weights_are_checked_when_they_are_downloaded(
     preset_file: Write, tmp_path: Path, name: str, damage: str
 ) -> None:
-    from ppap.evaluation.inception_network import untrained_inception
+    from ppap.evaluation.inception import untrained_inception
 
     small = {"model_channels": 32, "channel_mult": [1, 1], "num_res_blocks": 1,
              "attention_factors": [], "head_channels": 32}  # fmt: skip

@@ -45,12 +45,14 @@ def readable() -> pd.DataFrame:
     return tables.for_people(frame, Classification.scores)
 
 
-def test_html_has_the_cells_title_and_note_of_the_markdown(readable: pd.DataFrame) -> None:
+def test_html_has_the_cells_title_and_note_of_the_markdown_and_needs_no_other_file(readable: pd.DataFrame) -> None:
     note = tables.note(about(presets.load(DIGITS), "main"), Classification.scores, True)
     markdown = table_formats.markdown(readable, "A title", note)
     lines = [line.strip("|").split("|") for line in markdown.splitlines() if line[:1] == "|"]
     wanted = [[cell.strip() for cell in line] for line in (lines[0], *lines[2:])]
-    page = Cells(table_formats.html(readable, "A title", note))
+    html = table_formats.html(readable, "A title", note)
+    assert not re.search(r"<script|<link|@import|\b(src|href)=|url\(", html)
+    page = Cells(html)
     assert page.rows == wanted and len(wanted) == 29
     assert "A title" in page.text and note.replace("`", "") in page.text
 
@@ -61,11 +63,6 @@ def test_the_note_says_which_values_can_be_compared_with_print() -> None:
     other = {name: "another data set and another feature extractor" in n for name, n in notes.items()}
     assert other == {"digits": True, "cifar10": True, "imagenet256": False}
     assert all("on ImageNet 256x256" in text for text in notes.values())
-
-
-def test_html_needs_no_other_file(readable: pd.DataFrame) -> None:
-    page = table_formats.html(readable, "A title", "")
-    assert not re.search(r"<script|<link|@import|\b(src|href)=|url\(", page)
 
 
 def test_html_escapes_what_names_may_hold() -> None:

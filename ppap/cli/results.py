@@ -48,8 +48,7 @@ def compare(
     first: Annotated[
         str,
         typer.Argument(
-            help="a name in results/, a preset, or a folder that holds metrics/ or tables/",
-            autocompletion=completion.preset_names,
+            help="a name in results/, a preset, or a folder that holds metrics/", autocompletion=completion.preset_names
         ),
     ],
     second: Annotated[

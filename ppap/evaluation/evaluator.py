@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from ppap.data.datasets import DatasetConfig
+from ppap.data.downloads import Downloads
 from ppap.data.settings import Download, ReferenceConfig
 from ppap.guides.libraries.settings import NetworkConfig
 from ppap.utils import files, tensor_spec
@@ -19,9 +20,7 @@ from ppap.utils.settings import REFERENCE
 from ppap.utils.tensor_names import FEATURES, LOGITS, PREDICTED
 from ppap.utils.tensor_spec import TensorSpec
 
-if TYPE_CHECKING:
-    from ppap.data.downloads import Downloads
-
+EXPECTED = "features (B, D) and logits (B, K) were expected, and perhaps predicted classes (B,)"
 NEIGHBOURS = "k of precision and recall, less than `sampling.samples`"
 COMPARED = (
     "how many of the data set's own images samples are compared with, at most: precision and recall hold every two "
@@ -54,8 +53,7 @@ class Extractor:
 class Evaluator:
     """A kind of evaluator. The defaults are those of one without files, which compares with the data set's images."""
 
-    as_in_print: ClassVar[bool] = False  # its features are those whose FID papers report
-    has_statistics: ClassVar[bool] = False  # mean and covariance with reference images are of them
+    in_print: ClassVar[bool] = False  # its features are those whose FID, and reference statistics, papers use
     counts_classes: ClassVar[bool] = False  # it asks for the number of classes, networks aside
     tried_on: ClassVar[str] = "meta"  # the device on which it is tried without its files
 
@@ -69,7 +67,7 @@ class Evaluator:
     @property
     def most_compared(self) -> int | None:
         """How many of the data set's own images samples are compared with, at most; None: all."""
-        return None
+        return getattr(self, "compared", None)
 
     @property
     def networks(self) -> dict[str, NetworkConfig]:
@@ -83,7 +81,7 @@ class Evaluator:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """All of its files: those that judge, and the images that samples are compared with."""
+        """All of its files: those that it extracts with, and the images that samples are compared with."""
         return (*self.judged_by, *((REFERENCE,) if self.compared_with else ()))
 
     @property
@@ -101,7 +99,7 @@ class Evaluator:
         return {f"{name}_sha256": files.sha256(path) for name, path in paths.items()}
 
     def problems(self, data: DatasetConfig) -> Iterator[str]:
-        """Say why it cannot judge images of this data set; each problem begins with a key of its section."""
+        """Say why it cannot take images of this data set; each problem begins with a key of its section."""
         if self.compared_with and data.channels != 3:
             yield f"reference: has images of 3 channels, not {data.channels}"
         if not self.compared_with and data.facts.streamed:
@@ -125,11 +123,7 @@ class Evaluator:
         return {}
 
     def extractor(
-        self,
-        networks: Mapping[str, nn.Module],
-        runtime: Runtime,
-        classes: int | None = None,
-        folders: Sequence[Path] = (),
+        self, networks: Mapping[str, nn.Module], runtime: Runtime, classes: int | None, folders: Sequence[Path]
     ) -> Extractor:
         """Put it together of its networks by name: those of `load`, and a Guide for each of `networks`.
 
@@ -159,7 +153,4 @@ def check_answers(name: str, answers: Mapping[str, Tensor], spec: tensor_spec.Sp
         f"{part} is not finite" for part, value in answers.items() if not value.is_meta and not value.isfinite().all()
     ]
     if problems:
-        raise ConfigError(
-            f"{name}: {'; '.join(problems)}; features (B, D) and logits (B, K) were expected, and "
-            "perhaps predicted classes (B,)"
-        )
+        raise ConfigError(f"{name}: {'; '.join(problems)}; {EXPECTED}")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from ppap.data.datasets import DatasetConfig
+from ppap.data.downloads import Downloads
 from ppap.data.image_files import INCEPTION_FEATURES
 from ppap.data.settings import Download, ReferenceConfig
 from ppap.evaluation.evaluator import NEIGHBOURS, Evaluator, Extractor, describe, predicted
@@ -21,10 +23,7 @@ from ppap.utils.mixed_precision import autocast
 from ppap.utils.settings import CLASSIFIER, EVALUATOR, Count, Section
 from ppap.utils.tensor_names import FEATURES, LOGITS, PREDICTED
 from ppap.utils.tensor_spec import TensorSpec
-from ppap.utils.weights import provenance
-
-if TYPE_CHECKING:
-    from ppap.data.downloads import Downloads
+from ppap.utils.weights import check_weights, provenance, read_weights
 
 CLASSES = 1008  # of its logits, which are its own
 
@@ -42,8 +41,7 @@ class InceptionEvaluator(Evaluator, Section):
     )
     neighbours: Count = Field(3, description=NEIGHBOURS)
 
-    as_in_print: ClassVar[bool] = True
-    has_statistics: ClassVar[bool] = True
+    in_print: ClassVar[bool] = True
 
     @property
     def compared_with(self) -> ReferenceConfig:
@@ -66,31 +64,20 @@ class InceptionEvaluator(Evaluator, Section):
             yield f"kind: inception sees 3 channels, not {data.channels}"
 
     def download(self, downloads: Downloads) -> tuple[dict[str, Tensor], dict[str, str]]:
-        from ppap.evaluation.inception_network import inception_weights
-
         with downloads.file(self.weights) as path:
-            return inception_weights(path), provenance(path)
+            weights = read_weights(path)
+            check_weights(_on_meta(), weights, path)
+            return weights, provenance(path)
 
     def untrained(self) -> dict[str, nn.Module]:
-        from ppap.evaluation.inception_network import untrained_inception
-
         return {EVALUATOR: untrained_inception()}
 
     def load(self, paths: Mapping[str, Path]) -> dict[str, nn.Module]:
-        from ppap.evaluation.inception_network import new_inception
-
-        path = paths[EVALUATOR]
-        with torch.device("meta"):
-            spec = tensor_spec.of_network(self.untrained()[EVALUATOR])
-        weights = tensor_spec.read(path, spec, {"model": EVALUATOR})
-        return {EVALUATOR: new_inception(weights, path)}
+        weights = tensor_spec.read(paths[EVALUATOR], tensor_spec.of_network(_on_meta()), {"model": EVALUATOR})
+        return {EVALUATOR: _inception(weights)}
 
     def extractor(
-        self,
-        networks: Mapping[str, nn.Module],
-        runtime: Runtime,
-        classes: int | None = None,
-        folders: Sequence[Path] = (),
+        self, networks: Mapping[str, nn.Module], runtime: Runtime, classes: int | None, folders: Sequence[Path]
     ) -> Extractor:
         """Extract pooled features, as in the original FID, and logits without bias for the Inception Score.
 
@@ -111,3 +98,27 @@ class InceptionEvaluator(Evaluator, Section):
     def describe(self, count: int | str, classes: int) -> dict[str, TensorSpec]:
         beside = predicted(count, classes) if self.classifier else {}
         return describe(count, INCEPTION_FEATURES, CLASSES) | beside
+
+
+def untrained_inception() -> nn.Module:
+    """Build the network before it has weights, for what its shapes tell."""
+    return _inception(None)
+
+
+def _on_meta() -> nn.Module:
+    with torch.device("meta"):
+        return untrained_inception()
+
+
+def _inception(weights: dict[str, Tensor] | None) -> nn.Module:
+    """Build torch-fidelity's network, which loads its weights from a file of torch.save; None: untrained."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    class Inception(FeatureExtractorInceptionV3):
+        def load_state_dict(self, state_dict: Any, *arguments: Any, **options: Any) -> Any:
+            return None if weights is None else super().load_state_dict(state_dict, *arguments, **options)
+
+    file = io.BytesIO()
+    torch.save(weights or {}, file)
+    file.seek(0)
+    return Inception("inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=file)

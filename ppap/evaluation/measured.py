@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError, model_validator
 
 from ppap.utils import files
 from ppap.utils.errors import DataError
 from ppap.utils.tensor_spec import REMEDY
 
-SHARES = ("precision", "recall", "target_rate", "pixel_accuracy", "miou")
 ALWAYS = {"fid", "is", "precision", "recall"}
 
 
@@ -36,16 +33,6 @@ class Spread(_Strict):
     mean: FiniteFloat
     std: FiniteFloat | None
     values: list[FiniteFloat]
-
-    @model_validator(mode="after")
-    def is_of_its_values(self) -> Self:
-        several = len(self.values) > 1
-        spread = float(np.std(self.values, ddof=1)) if several else None
-        if not self.values or not math.isclose(self.mean, np.mean(self.values), rel_tol=1e-9):
-            raise ValueError("the mean is not that of the values")
-        if (self.std is None) == several or not np.isclose(self.std or 0, spread or 0, rtol=1e-9):
-            raise ValueError("the standard deviation is not that of the values")
-        return self
 
 
 Metrics = dict[str, Spread]
@@ -74,8 +61,6 @@ class Measured(_Strict):
             for name, spread in metrics.items():
                 if len(spread.values) != len(self.seeds):
                     raise ValueError(f"{method}: {name} has {len(spread.values)} values")
-                if name in SHARES and not all(0 <= value <= 1 for value in spread.values):
-                    raise ValueError(f"{method}: {name} is no share")
         return self
 
     @property

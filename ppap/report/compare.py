@@ -13,18 +13,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
-
-import pandas as pd
-from pydantic import BaseModel, Field, FiniteFloat, ValidationError
+from typing import NamedTuple
 
 from ppap.evaluation import measured
 from ppap.evaluation.measured import Run
 from ppap.report.paper import PRINTED
-from ppap.report.tables import metrics_in
 from ppap.report.titles import METHODS
 from ppap.utils.errors import DataError
 from ppap.utils.settings import UNGUIDED
@@ -36,85 +32,23 @@ ASSUMED = 0.02  # the relative spread, where neither side has several sampling s
 LEAST = 0.001
 
 
-class Value(BaseModel):
+class Value(NamedTuple):
     """A metric of a row: its mean and standard deviation over sampling seeds (None for one seed)."""
 
-    mean: FiniteFloat
-    std: Annotated[FiniteFloat, Field(ge=0)] | None = None
+    mean: float
+    std: float | None
 
 
-def _complete(row: dict[str, Value]) -> dict[str, Value]:
-    """A row has every metric that the paper prints, and perhaps scores of a task."""
-    missing = PRINTED - row.keys()
-    if missing:
-        raise ValueError(f"no {min(missing)}")
-    return row
-
-
-Row = dict[str, Value]
+Row = Mapping[str, Value]
 
 
 @dataclass(frozen=True)
 class Results:
-    """The rows of a result folder, and how many samples a seed they were computed from, if that is known."""
+    """The rows of a result folder, and how many samples a seed they were computed from."""
 
     name: str
     rows: Mapping[Run, Row]
     samples: frozenset[int] = frozenset()
-
-
-def read(folder: Path, name: str = "") -> Results:
-    """Read the rows in a folder's metrics/, or else in its tables/; DataError if there are none."""
-    rows, samples = _from_metrics(folder)
-    rows = rows or _from_tables(folder)
-    if not rows:
-        raise DataError(f"{folder}: no results (no metrics/SAMPLER/GUIDE.json, no tables/NAME.csv)")
-    return Results(name or str(folder), rows, samples)
-
-
-def _from_metrics(folder: Path) -> tuple[dict[Run, Row], frozenset[int]]:
-    """Read the rows, and how many samples a seed they were computed from."""
-    rows: dict[Run, Row] = {}
-    samples = set()
-    for path in sorted(folder.glob("metrics/*/*.json")):
-        file = measured.read(path)
-        samples.add(file.samples_per_seed)
-        for method, metrics in file.methods.items():
-            values = {name: Value(mean=m.mean, std=m.std) for name, m in metrics.items()}
-            rows[Run(file.sampler, file.guide, method)] = values
-    return rows, frozenset(samples)
-
-
-def _from_tables(folder: Path) -> dict[Run, Row]:
-    rows: dict[Run, Row] = {}
-    for path in sorted(folder.glob("tables/*.csv")):
-        try:
-            frame = pd.read_csv(path)
-            for record in frame[frame["fid"].notna()].to_dict("records"):
-                shared = record["method"] == "none"
-                guide = UNGUIDED if shared else record["guide"]
-                metrics = PRINTED if shared else metrics_in(frame)
-                rows[Run(record["sampler"], guide, record["method"])] = _row(record, metrics)
-        except (OSError, ValueError, KeyError) as error:
-            reason = _first(error) if isinstance(error, ValidationError) else error
-            raise DataError(f"{path}: not a table of results: {reason}") from None
-    return rows
-
-
-def _row(record: Mapping[Any, Any], metrics: Iterable[str]) -> Row:
-    """Read a row of a table's CSV; an empty cell is NaN there."""
-    known = {key: value for key, value in record.items() if pd.notna(value)}
-    values = {
-        metric: Value.model_validate({"mean": known[metric], "std": known.get(f"{metric}_std")})
-        for metric in metrics
-        if metric in known
-    }
-    return _complete(values)
-
-
-def _first(error: ValidationError) -> str:
-    about = error.errors()[0]
-    return f"{'.'.join(map(str, about['loc']))}: {about['msg'].removeprefix('Value error, ')}"
 
 
 class Difference(NamedTuple):
@@ -138,7 +72,7 @@ class Comparison:
     second: str
     rows: Mapping[Run, list[Difference]]
     missing: Mapping[str, list[Run]]
-    notes: list[str] = field(default_factory=list)
+    notes: list[str]
 
     @property
     def differing(self) -> dict[Run, list[Difference]]:
@@ -157,6 +91,21 @@ class Comparison:
         return not (self.differing or any(self.missing.values()))
 
 
+def read(folder: Path, name: str = "") -> Results:
+    """Read the rows in a folder's metrics/; DataError if there are none."""
+    rows: dict[Run, Row] = {}
+    samples = set()
+    for path in sorted(folder.glob("metrics/*/*.json")):
+        file = measured.read(path)
+        samples.add(file.samples_per_seed)
+        for method, metrics in file.methods.items():
+            values = {name: Value(m.mean, m.std) for name, m in metrics.items()}
+            rows[Run(file.sampler, file.guide, method)] = values
+    if not rows:
+        raise DataError(f"{folder}: no results (no metrics/SAMPLER/GUIDE.json)")
+    return Results(name or str(folder), rows, frozenset(samples))
+
+
 def compare(first: Results, second: Results) -> Comparison:
     """Compare two result folders; DataError if they have no row in common."""
     shared = sorted(first.rows.keys() & second.rows.keys(), key=_order)
@@ -165,11 +114,9 @@ def compare(first: Results, second: Results) -> Comparison:
     relative, notes = relative_spreads(first, second), []
     if not relative:
         notes.append(f"One sampling seed on both sides: a spread of {ASSUMED:.0%} is assumed.")
-    if first.samples and second.samples and first.samples != second.samples:
-        counts = [", ".join(f"{n:,}" for n in sorted(side.samples)) for side in (first, second)]
-        notes.append(
-            f"{counts[0]} samples a seed in {first.name}, {counts[1]} in {second.name}: FID depends on their number."
-        )
+    if first.samples != second.samples:
+        ours, theirs = (", ".join(f"{n:,}" for n in sorted(side.samples)) for side in (first, second))
+        notes.append(f"{ours} samples a seed in {first.name}, {theirs} in {second.name}: FID depends on their number.")
     rows = {run: differences(first.rows[run], second.rows[run], relative) for run in shared}
     missing = {
         side.name: sorted(other.rows.keys() - side.rows.keys(), key=_order)
@@ -181,33 +128,23 @@ def compare(first: Results, second: Results) -> Comparison:
 def relative_spreads(*sides: Results) -> dict[str, float]:
     """Compute by metric the median of std / mean over all rows, LEAST at least; nothing if no row has a spread."""
     relative: dict[str, list[float]] = {}
-    for side in sides:
-        for row in side.rows.values():
-            for metric, value in row.items():
-                if value.std is not None and value.mean:
-                    relative.setdefault(metric, []).append(value.std / abs(value.mean))
+    for row in (row for side in sides for row in side.rows.values()):
+        for metric, value in row.items():
+            if value.std is not None and value.mean:
+                relative.setdefault(metric, []).append(value.std / abs(value.mean))
     return {metric: max(statistics.median(values), LEAST) for metric, values in relative.items()}
 
 
 def differences(first: Row, second: Row, relative: Mapping[str, float]) -> list[Difference]:
     """Compute metric by metric the difference of two rows, given the relative spreads of the results they are from."""
+
+    def difference(metric: str) -> Difference:
+        one, other = first[metric], second[metric]
+        unit = math.hypot(*(max(v.std or 0, relative.get(metric, ASSUMED) * abs(v.mean)) for v in (one, other)))
+        return Difference(metric, one, other, (one.mean - other.mean) / unit if unit else 0.0)
+
     known = [*PRINTED, *sorted(first.keys() - {*PRINTED})]
-    return [
-        Difference(
-            metric,
-            first[metric],
-            second[metric],
-            _spreads(first[metric], second[metric], relative.get(metric, ASSUMED)),
-        )
-        for metric in known
-        if metric in first and metric in second
-    ]
-
-
-def _spreads(first: Value, second: Value, relative: float) -> float:
-    """Divide the difference by the spread of both; zero between two zeros."""
-    unit = math.hypot(*(max(v.std or 0, relative * abs(v.mean)) for v in (first, second)))
-    return (first.mean - second.mean) / unit if unit else 0.0
+    return [difference(metric) for metric in known if metric in first and metric in second]
 
 
 def _order(run: Run) -> tuple[object, ...]:

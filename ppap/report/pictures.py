@@ -53,7 +53,7 @@ class Sizes:
 
 
 def sheet(rows: Sequence[Row], headings: Sequence[str], title: str, pixels: int) -> Figure:
-    """The rows below one another, a heading over each column; pictures have `pixels` a side.
+    """Draw the rows below one another, a heading over each column; pictures have `pixels` a side.
 
     A column's width where that is enough, else that of a page.
     """
@@ -76,9 +76,8 @@ def sheet(rows: Sequence[Row], headings: Sequence[str], title: str, pixels: int)
         figure.text(0, name / down, row.name, va="bottom", fontsize=7, fontweight="bold")
         for place, cell in enumerate(row.cells):
             left = place * (sizes.side + sizes.space)
-            box = (left / across, bottom / down, sizes.side / across, sizes.side / down)
-            axis = figure.add_axes(box)
+            axis = figure.add_axes((left / across, bottom / down, sizes.side / across, sizes.side / down))
             cell(axis)
-            style.bare(axis)
+            axis.set(xticks=[], yticks=[])
             axis.spines[:].set(linewidth=0.4, color="0.7")
     return figure

@@ -42,8 +42,8 @@ def publish(
     new = {target / path.relative_to(root): path.read_bytes() for path in made}
     if README.exists():
         new[README] = _with_tables(README.read_text(encoding="utf-8"), target, new).encode()
-    changed = [path for path, data in new.items() if not _holds(path, data)]
-    gone = [path for path in _files(target) if path not in new]
+    changed = [path for path, data in new.items() if not (path.is_file() and path.read_bytes() == data)]
+    gone = [path for path in sorted(target.rglob("*")) if path.is_file() and path not in new]
     files.write_all({path: files.bytes_writer(new[path]) for path in changed})
     for path in gone:
         path.unlink()
@@ -98,11 +98,3 @@ def _excerpt(path: Path, new: dict[Path, bytes], guide: str, sampler: str, colum
     if not wanted.any():
         raise DataError(f"{README}: {path} has no rows of {guide} under {sampler}")
     return table_formats.markdown_rows(cells.loc[wanted, headings])
-
-
-def _holds(path: Path, data: bytes) -> bool:
-    return path.is_file() and path.read_bytes() == data
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())

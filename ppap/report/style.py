@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import matplotlib
 import numpy as np
+import seaborn as sns
 from numpy.typing import NDArray
 
 from ppap.report.titles import METHODS
@@ -26,16 +27,13 @@ COLUMN, FULL = 3.25, 6.75  # inches: the widths of a column, and of a page's tex
 DPI = 200
 SMALL = 7  # points: ticks and legends
 TIME = "timestep t, from noise to image"
-_FONTS = {
+_SETTINGS = {
     "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "figure.titlesize": 8.5,
-    "xtick.labelsize": SMALL, "ytick.labelsize": SMALL, "legend.fontsize": SMALL,
-    "legend.title_fontsize": SMALL,
-}  # fmt: skip
-_LINES = {
+    "xtick.labelsize": SMALL, "ytick.labelsize": SMALL, "legend.fontsize": SMALL, "legend.title_fontsize": SMALL,
     "axes.linewidth": 0.6, "grid.linewidth": 0.5, "lines.linewidth": 1.3, "lines.markersize": 4,
     "axes.titlepad": 4, "axes.labelpad": 2, "xtick.major.pad": 2, "ytick.major.pad": 2,
+    "figure.dpi": DPI, "savefig.dpi": "figure", "pdf.fonttype": 42, "image.interpolation": "nearest",
 }  # fmt: skip
-_FILES = {"figure.dpi": DPI, "savefig.dpi": "figure", "pdf.fonttype": 42, "image.interpolation": "nearest"}  # fmt: skip
 _UNDATED = {".png": {"Software": ""}, ".pdf": {"CreationDate": None}}
 
 
@@ -65,70 +63,50 @@ _LOOKS = (
 def use() -> None:
     """Draw the figures to come in this style."""
     logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of all that a PDF takes
-    import seaborn as sns
-
-    sns.set_theme("paper", "whitegrid", "colorblind", rc=_FONTS | _LINES | _FILES)
+    sns.set_theme("paper", "whitegrid", "colorblind", rc=_SETTINGS)
 
 
 def looks(methods: Iterable[str]) -> dict[str, Look]:
-    """The look of each method: always the same one of those that tables have titles for."""
+    """Give each method its look: always the same one of those that tables have titles for."""
     own = [method for method in dict.fromkeys(methods) if method not in METHODS]
     places = {name: place for place, name in enumerate([*METHODS, *own])}
     return {name: _LOOKS[place % len(_LOOKS)] for name, place in places.items()}
 
 
-def guide_colour(place: int) -> Any:
-    """The colour of the nth guide."""
-    import seaborn as sns
+def grid(rows: int, columns: int, height: float, **shared: Any) -> Any:
+    """Make a figure of panels, each row of this height in inches, and its axes (rows, columns).
 
-    return sns.color_palette("colorblind")[place % 10]
-
-
-def grid(rows: int, columns: int, height: float, width: float = FULL, **shared: Any) -> Any:
-    """A figure of panels, each row of this height in inches, and its axes (rows, columns)."""
-    size = (width, rows * height)
+    A single column of panels is as wide as a column of text.
+    """
+    size = (FULL if columns > 1 else COLUMN, rows * height)
     return plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **shared)
 
 
-def width_of(panels: int) -> float:
-    """The width of a figure with so many panels side by side."""
-    return COLUMN if panels == 1 else FULL
-
-
 def line(axis: Axes, x: Any, y: Any, look: Look, label: str, marked: bool = True) -> None:
-    """A method's curve."""
-    axis.plot(
-        x, y, color=look.colour, linestyle=look.dashes, marker=look.marker if marked else "", label=label
-    )  # fmt: skip
+    """Draw a method's curve."""
+    marker = look.marker if marked else ""
+    axis.plot(x, y, color=look.colour, linestyle=look.dashes, marker=marker, label=label)
 
 
 def legend_below(figure: Figure, axes: NDArray[Any], columns: int = 5) -> None:
-    """One legend of all that has a label in these axes, below the panels; in a column's width, two names a line."""
-    found: dict[str, Any] = {}
+    """Draw one legend of all that has a label in these axes, below the panels; in a column's width, two names a line."""
+    named: dict[str, Any] = {}
     for axis in axes.flat:
         handles, names = axis.get_legend_handles_labels()
-        found |= dict(zip(names, handles, strict=True))
-    figure.legend(
-        found.values(), found.keys(), loc="outside lower center",
-        ncols=2 if figure.get_figwidth() == COLUMN else min(columns, len(found)), frameon=False,
-    )  # fmt: skip
-
-
-def shade(axis: Axes, ranges: Sequence[range]) -> None:
-    """Every other noise range in grey, over the timesteps of the x axis."""
-    for covered in ranges[::2] if len(ranges) > 1 else ():
-        axis.axvspan(covered.start, covered.stop, color="0.9", linewidth=0, zorder=0)
+        named |= dict(zip(names, handles, strict=True))
+    across = 2 if figure.get_figwidth() == COLUMN else min(columns, len(named))
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=across, frameon=False)
 
 
 def from_noise(axis: Axes, timesteps: int) -> None:
-    """The x axis of timesteps of T, from noise on the left to the image on the right."""
+    """Let the x axis of T timesteps go from noise on the left to the image on the right."""
     axis.set_xlim(timesteps, 0)
     axis.set_xticks([4 * timesteps // 5, 2 * timesteps // 5, 0])
     axis.grid(visible=False, axis="x")
 
 
 def log_axis(axis: Axes, which: Side, values: Iterable[float], most: int = 4) -> None:
-    """A logarithmic axis of these values, above 0, with at most so many ticks, at round numbers."""
+    """Set a logarithmic axis of these values, above 0, with at most so many ticks, at round numbers."""
     low, high = min(values := list(values)), max(values)
     around = (high / low) ** 0.1 * 1.05
     low, high = low / around, high * around
@@ -138,7 +116,7 @@ def log_axis(axis: Axes, which: Side, values: Iterable[float], most: int = 4) ->
 
 
 def few_ticks(axis: Axes, which: Side, values: Iterable[float], most: int = 3) -> None:
-    """A linear axis of these values with at most so many intervals between ticks, which spans at least 2% of them.
+    """Set a linear axis of these values with at most so many intervals between ticks, which spans at least 2% of them.
 
     Smaller differences should not look large.
     """
@@ -149,14 +127,14 @@ def few_ticks(axis: Axes, which: Side, values: Iterable[float], most: int = 3) -
 
 
 def set_ticks(axis: Axes, which: Side, ticks: Sequence[float], names: Sequence[str]) -> None:
-    """These ticks and no others."""
+    """Set these ticks and no others."""
     chosen = getattr(axis, f"{which}axis")
     chosen.set_ticks(ticks, names)
     chosen.set_minor_locator(NullLocator())
 
 
 def log_ticks(low: float, high: float, most: int) -> list[float]:
-    """Round numbers between two positive ones, evenly spread on a logarithmic axis: the most that are allowed."""
+    """Choose round numbers between two positive ones, evenly spread on a logarithmic axis: the most that are allowed."""
     decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     for parts in ((1, 2, 5), (1, 3), (1,)):
         ticks = [p * 10.0**d for d in decades for p in parts if low <= p * 10.0**d <= high]
@@ -168,26 +146,17 @@ def log_ticks(low: float, high: float, most: int) -> list[float]:
     return [float(v) for v in MaxNLocator(most - 1).tick_values(low, high) if low <= v <= high]
 
 
-def bare(axis: Axes) -> None:
-    """An axis of a picture has no ticks."""
-    axis.set(xticks=[], yticks=[])
-
-
 def show(axis: Axes, image: NDArray[np.uint8]) -> None:
-    """An image (H, W, C) of uint8, its pixels sharp."""
+    """Show an image (H, W, C) of uint8, its pixels sharp."""
     grey = "gray" if image.shape[-1] == 1 else None
     axis.imshow(image.squeeze(), cmap=grey, vmin=0, vmax=255)
-    bare(axis)
 
 
-def write(figure: Figure, paths: Sequence[Path], tight: bool = False) -> None:
-    """Write a figure in the format of each path's suffix, all or none, and close it; `tight` cuts off its margins."""
+def write(figure: Figure, paths: Sequence[Path]) -> None:
+    """Write a figure in the format of each path's suffix, all or none, and close it."""
 
     def writer(suffix: str) -> Writer:
-        return lambda path: figure.savefig(
-            path, format=suffix[1:], metadata=_UNDATED.get(suffix),
-            bbox_inches="tight" if tight else None,
-        )  # fmt: skip
+        return lambda path: figure.savefig(path, format=suffix[1:], metadata=_UNDATED.get(suffix))
 
     files.write_all({path: writer(path.suffix) for path in paths})
     plt.close(figure)

@@ -50,14 +50,14 @@ def markdown_rows(readable: pd.DataFrame) -> str:
 
 
 def markdown_cells(text: str) -> pd.DataFrame:
-    """The cells of the table in a text that `markdown` made."""
+    """Read the cells of the table in a text that `markdown` made."""
     lines = [line for line in text.splitlines() if line.startswith("|")]
     header, _, *rows = ([cell.strip() for cell in line[1:-1].split("|")] for line in lines)
     return pd.DataFrame(rows, columns=header)
 
 
 def latex(readable: pd.DataFrame, title: str, name: str) -> str:
-    """The table in LaTeX, for booktabs."""
+    """Write the table in LaTeX, for booktabs."""
     symbols = {"±": r"$\pm$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "%": r"\%", "_": r"\_"}
 
     def escaped(text: str) -> str:
@@ -70,10 +70,10 @@ def latex(readable: pd.DataFrame, title: str, name: str) -> str:
     return cells.to_latex(index=False, escape=False, column_format=columns, caption=title, label=f"tab:{name}")
 
 
-def html(readable: pd.DataFrame, title: str, note: str, text_columns: int = 3) -> str:
-    """A page that needs no other file. A line parts rows that differ in the first two columns."""
+def html(readable: pd.DataFrame, title: str, note: str) -> str:
+    """Write a page that needs no other file. A line parts rows that differ in the first two columns."""
     names = list(readable.columns)
-    classes = [_classes(name, i < text_columns) for i, name in enumerate(names)]
+    classes = [_class(name, i < 3) for i, name in enumerate(names)]
     rows, before = [], None
     for cells in readable.itertuples(index=False):
         first = ' class="first"' if cells[:2] != before else ""
@@ -84,9 +84,9 @@ def html(readable: pd.DataFrame, title: str, note: str, text_columns: int = 3) -
     return _PAGE.format(title=escape(title), head=head, body="\n".join(rows), note=code)
 
 
-def _classes(name: str, text: bool) -> str:
-    named = ["text"] * text + ["print"] * name.endswith("in print")
-    return f' class="{" ".join(named)}"' if named else ""
+def _class(name: str, text: bool) -> str:
+    kind = "text" if text else "print" if name.endswith("in print") else ""
+    return f' class="{kind}"' if kind else ""
 
 
 def _cells(tag: str, cells: list[str] | tuple[str, ...], classes: list[str]) -> str:

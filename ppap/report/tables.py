@@ -22,7 +22,6 @@ TITLES = {
     "scales": "Guidance methods at several guidance scales",
 }
 HEADINGS = {"fid": "FID ↓", "is": "IS ↑", "precision": "Precision ↑", "recall": "Recall ↑"}
-COUNTS = ("trainable_parameters", "steps")  # whole numbers, or none
 
 
 class Effort(NamedTuple):
@@ -88,7 +87,7 @@ def table(name: str, rows: Iterable[Row], scores: Sequence[Score]) -> pd.DataFra
             if metric in PRINTED:
                 record[f"paper_{metric}"] = paper.get(metric)
         records.append(record)
-    return pd.DataFrame(records).astype(dict.fromkeys(COUNTS, "Int64"))
+    return pd.DataFrame(records).astype({"trainable_parameters": "Int64", "steps": "Int64"})
 
 
 def texts(name: str, frame: pd.DataFrame, scores: Sequence[Score], about: About) -> dict[str, str]:
@@ -117,13 +116,13 @@ def for_people(frame: pd.DataFrame, scores: Sequence[Score]) -> pd.DataFrame:
     out["Supervision"] = frame["supervision"].fillna("")
     out["Steps"] = [f"{int(n):,}" if pd.notna(n) else "" for n in frame["steps"]]
     in_print = _is_printed(frame)
-    digits = {"fid": 2, "is": 2, "precision": 3, "recall": 3}
     for metric, heading in HEADINGS.items():
-        out[heading] = _spread(frame, metric, digits[metric])
+        share = metric in ("precision", "recall")
+        out[heading] = _spread(frame, metric, 3 if share else 2)
         if in_print:
+            digits = 4 if share else 2
             out[f"{heading[:-2]} in print"] = [
-                f"{v:.{digits[metric] + (metric in ('precision', 'recall'))}f}" if pd.notna(v) else ""
-                for v in frame[f"paper_{metric}"]
+                f"{v:.{digits}f}" if pd.notna(v) else "" for v in frame[f"paper_{metric}"]
             ]
     for score in scores:
         out[score.title] = _spread(frame, score.name, score.digits, score.factor, score.unit)
@@ -156,18 +155,13 @@ def _scale(scales: Scales) -> str:
 
 def _is_printed(frame: pd.DataFrame) -> bool:
     """Tell whether the paper prints anything of these rows."""
-    return any(bool(frame[f"paper_{metric}"].notna().any()) for metric in PRINTED)
-
-
-def metrics_in(frame: pd.DataFrame) -> list[str]:
-    """Name the metrics that a table has: each has its spread in a column beside it."""
-    return [name for name in frame.columns if f"{name}_std" in frame]
+    return bool(frame[[f"paper_{metric}" for metric in PRINTED]].notna().any(axis=None))
 
 
 def nested(frame: pd.DataFrame) -> dict[str, Any]:
     """Nest the measured values as {guide: {sampler: {method: {metric: mean}}}}, for `dvc metrics`."""
     tree: dict[str, Any] = {}
-    metrics = metrics_in(frame)
+    metrics = [name for name in frame.columns if f"{name}_std" in frame]  # which have their spread beside them
     for row in frame.to_dict("records"):
         values = {m: row[m] for m in metrics if pd.notna(row[m])}
         tree.setdefault(row["guide"], {}).setdefault(row["sampler"], {})[row["method"]] = values

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from ppap.diffusion.samplers import SAMPLERS
-
-if TYPE_CHECKING:
-    from ppap.guides.tasks.task import Score
+from ppap.guides.tasks.task import Score
 
 METHODS = {
     "none": "none",
@@ -27,15 +24,15 @@ def method_title(name: str) -> str:
 
 
 def sampler_title(name: str) -> str:
-    """DDIM-25 of `ddim25`, DDIM-25 (third) of `ddim25_third`; other names as they are."""
-    found = re.fullmatch(rf"({'|'.join(SAMPLERS)})(\d+)(?:_(.+))?", name)
-    if not found:
+    """Return DDIM-25 for `ddim25`, DDIM-25 (third) for `ddim25_third`; other names as they are."""
+    parts = re.fullmatch(rf"({'|'.join(SAMPLERS)})(\d+)(?:_(.+))?", name)
+    if not parts:
         return name
-    kind, steps, variant = found.groups()
+    kind, steps, variant = parts.groups()
     return f"{kind.upper()}-{steps}" + (f" ({variant.replace('_', ' ')})" if variant else "")
 
 
 def axis_title(score: Score) -> str:
-    """A score's name, its unit, and the arrow to where it is better."""
+    """Join a score's name, its unit, and the arrow to where it is better."""
     name, _, arrow = score.title.rpartition(" ")
     return f"{name} ({score.unit}) {arrow}" if score.unit else score.title

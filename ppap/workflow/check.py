@@ -221,7 +221,7 @@ def _has_shape(what: str, value: Tensor, shape: tuple[int, ...]) -> None:
 
 def _gives_features(preset: Preset, guide: Guide) -> None:
     """The evaluator's penultimate features are one vector an image, and so are its logits, a number for each class."""
-    extract = preset.evaluator.extractor({EVALUATOR: guide}, Runtime(device="cpu"))
+    extract = preset.evaluator.extractor({EVALUATOR: guide}, Runtime(device="cpu"), None, ())
     answers = extract((_noise(preset) * 127.5 + 127.5).byte())
     spec = preset.evaluator.describe(_IMAGES, preset.dataset.classes)
     check_answers(f"model '{guide.name}'", answers, spec)

@@ -56,7 +56,7 @@ def about(preset: Preset, name: str) -> About:
         len(sampling.seeds),
         sampling.samples,
         list(_scales(preset, name)),
-        (data.image_size, data.classes) == (256, 1000) and preset.evaluator.as_in_print,
+        (data.image_size, data.classes) == (256, 1000) and preset.evaluator.in_print,
     )
 
 

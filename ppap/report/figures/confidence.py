@@ -41,13 +41,14 @@ def draw(
     The noise `ranges` of a method's experts are shaded by turns, out of all `timesteps`; the other methods' means are
     thin grey lines.
     """
-    figure, axes = style.grid(len(rows), len(methods), 1.5, style.width_of(len(methods)), sharex=True, sharey="row")
+    figure, axes = style.grid(len(rows), len(methods), 1.5, sharex=True, sharey="row")
     looks = style.looks(methods)
     for row, (guide, belief, believed) in zip(axes, rows, strict=True):
         for axis, method in zip(row, methods, strict=True):
             _draw_panel(axis, believed, method, looks[method])
-            if method in ranges:
-                style.shade(axis, ranges[method])
+            covered = ranges.get(method, ())
+            for shaded in covered[::2] if len(covered) > 1 else ():
+                axis.axvspan(shaded.start, shaded.stop, color="0.9", linewidth=0, zorder=0)
             style.from_noise(axis, timesteps)
         lowest = min(min(each.low) for each in believed.values())
         row[0].set_ylim(min(0, 1.1 * lowest), 1.02)

@@ -29,20 +29,14 @@ def draw(rows: Sequence[SampleRow], timesteps: Sequence[int], target: Cell | Non
 
     Images have `size` pixels a side.
     """
-    before, shown = ([], []) if target is None else ([target], ["target"])
-    cells = [
-        pictures.Row(
-            method_title(row.method),
-            [
-                *before,
-                *(partial(_show_map, values=values) for values in row.maps),
-                partial(style.show, image=row.image),
-            ],
-        )
-        for row in rows
-    ]
-    headings = [*shown, *(f"t = {t}" for t in timesteps), "sample"]
-    return pictures.sheet(cells, headings, title, size)
+    headings = [*(f"t = {t}" for t in timesteps), "sample"]
+    before = [] if target is None else [target]
+    lines = []
+    for method, maps, image in rows:
+        shown = [partial(_show_map, values=values) for values in maps]
+        cells: list[Cell] = [*before, *shown, partial(style.show, image=image)]
+        lines.append(pictures.Row(method_title(method), cells))
+    return pictures.sheet(lines, ["target", *headings] if before else headings, title, size)
 
 
 def _show_map(axis: Axes, values: NDArray[Any]) -> None:

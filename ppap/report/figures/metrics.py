@@ -59,7 +59,7 @@ def _draw_panel(
         axis.errorbar(
             values[mine], [n + shift for n in y],
             xerr=panel.factor * frame.loc[mine, f"{panel.metric}_std"].astype(float),
-            fmt="os^Dv"[place % 5], color=style.guide_colour(place), elinewidth=1, label=f"guide {guide}",
+            fmt="os^Dv"[place % 5], color=f"C{place}", elinewidth=1, label=f"guide {guide}",
         )  # fmt: skip
     known, spread = values.dropna(), panel.factor * frame[f"{panel.metric}_std"].astype(float)
     ends = [*known, *(values - spread).dropna(), *(values + spread).dropna()]

@@ -16,7 +16,7 @@ from ppap.report.titles import axis_title, method_title
 
 def draw(scored: Mapping[str, Sequence[Scored]], scores: Mapping[str, Score], timesteps: int) -> Figure:
     """Draw a panel for each guide, a curve for each method over all timesteps, and the exact posterior if there is one."""
-    figure, axes = style.grid(1, len(scored), 2.5, style.width_of(len(scored)))
+    figure, axes = style.grid(1, len(scored), 2.5)
     for axis, (guide, each) in zip(axes[0], scored.items(), strict=True):
         _draw_panel(axis, each, scores[guide])
         style.from_noise(axis, timesteps)

@@ -24,7 +24,7 @@ def draw(frame: pd.DataFrame, guides: Sequence[str]) -> Figure:
     """
     samplers = list(dict.fromkeys(frame["sampler"]))
     looks = style.looks(frame["method"])
-    figure, axes = style.grid(len(samplers), len(guides), 1.9, style.width_of(len(guides)), sharex="col")
+    figure, axes = style.grid(len(samplers), len(guides), 1.9, sharex="col")
     for row, sampler in zip(axes, samplers, strict=True):
         for axis, name in zip(row, guides, strict=True):
             mine = frame[(frame["sampler"] == sampler) & (frame["guide"] == name)]

@@ -17,7 +17,7 @@ def draw(frame: pd.DataFrame, scores: Mapping[str, Score], marked: Mapping[str, 
 
     `scores` and `marked` are by guide.
     """
-    figure, axes = style.grid(2, len(scores), 1.6, style.width_of(len(scores)), sharex="col")
+    figure, axes = style.grid(2, len(scores), 1.6, sharex="col")
     looks = style.looks(frame["method"])
     for column, (name, score) in zip(axes.T, scores.items(), strict=True):
         mine = frame[frame["guide"] == name]

@@ -17,7 +17,7 @@ def draw(frame: pd.DataFrame, scores: Mapping[str, Score]) -> Figure:
 
     A curve goes from its smallest scale to its largest, where its marker is largest.
     """
-    figure, axes = style.grid(1, len(scores), 2.4, style.width_of(len(scores)))
+    figure, axes = style.grid(1, len(scores), 2.4)
     looks = style.looks(frame["method"])
     for axis, (name, score) in zip(axes[0], scores.items(), strict=True):
         mine = frame[frame["guide"] == name]

@@ -15,8 +15,7 @@ from ppap.data.datasets import RealImages
 from ppap.data.images import to_tensor
 from ppap.diffusion.sampling import sample
 from ppap.evaluation import noisy_inputs
-from ppap.evaluation.empirical_posterior import EmpiricalPosterior
-from ppap.evaluation.noisy_inputs import TIMESTEPS, Scored
+from ppap.evaluation.noisy_inputs import EmpiricalPosterior, Scored
 from ppap.report.figures import noisy_inputs as panels
 from ppap.utils.device import device_of
 from ppap.utils.settings import DIFFUSION
@@ -56,7 +55,7 @@ class NoisyInputs(FigureKind):
         steps = len(preset.schedule(preset.figures.sampler))
         answers = sum(costs.guide(run.guide).forward for run in runs_of_all_guides(preset))
         drawing = 0 if all(known) else steps * costs.diffusion.forward
-        each = min(TIMESTEPS, steps) * answers + drawing
+        each = min(noisy_inputs.TIMESTEPS, steps) * answers + drawing
         return costs.nothing()._replace(flops=preset.figures.images * each)
 
     def draw(self, layout: Layout, guide: str) -> Figure:

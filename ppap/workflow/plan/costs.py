@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from ppap.config.runs import Run, expert_steps, warm_steps
 from ppap.data.image_files import reference_images
 from ppap.diffusion.denoiser import Network
-from ppap.evaluation import task_scores
 from ppap.evaluation.evaluator import Extractor
+from ppap.evaluation.features import describe_statistics
 from ppap.experts import lora as adapters
 from ppap.guides.guide import Guide
 from ppap.training.settings import Training
@@ -232,7 +232,7 @@ class Costs:
         of_pictures = self.preset.task(guide).of_pictures
         if not (self.preset.judge(guide) if of_pictures else seen):
             return 0
-        parts = task_scores.described(self.preset.task_of(guide), 1).values()
+        parts = describe_statistics(self.preset.task_of(guide), 1).values()
         return sum(math.prod(s.shape) * getattr(torch, s.dtypes[0]).itemsize for s in parts)
 
     def _new_diffusion(self) -> nn.Module:

@@ -14,8 +14,7 @@ from torch import Tensor
 from ppap.config.preset import Preset
 from ppap.config.runs import Run, evaluated, group, judged_guides
 from ppap.data.loading import Images
-from ppap.evaluation.features import features_of
-from ppap.evaluation.task_scores import class_statistics, picture_statistics
+from ppap.evaluation.features import class_statistics, features_of, picture_statistics
 from ppap.utils import files
 from ppap.utils.device import device_of
 from ppap.utils.errors import DataError

@@ -13,7 +13,8 @@ from torch import Tensor
 from ppap.config.preset import Preset
 from ppap.config.runs import evaluated, group, judged_guides
 from ppap.data.image_files import check_statistics, reference_statistics
-from ppap.evaluation import measured, metrics, task_scores
+from ppap.evaluation import measured, metrics
+from ppap.evaluation.features import describe_statistics
 from ppap.evaluation.metrics import over_seeds
 from ppap.utils import files, tensor_spec
 from ppap.utils.errors import DataError
@@ -92,16 +93,16 @@ class Metrics(Step):
 
 
 def _scores(preset: Preset, guide: str, tensors: Mapping[str, Tensor]) -> dict[str, float]:
-    """Compute the scores of samples held against a guide's targets, of their statistics GUIDE.NAME."""
+    """Compute the scores of samples held against a guide's targets, of their statistics GUIDE.NAME, if there are any."""
     own = f"{guide}."
     statistics = {n.removeprefix(own): v for n, v in tensors.items() if n.startswith(own)}
-    return task_scores.scores(preset.task_of(guide), statistics)
+    return preset.task_of(guide).scored(statistics) if statistics else {}
 
 
 def _read_reference(layout: Layout) -> dict[str, Tensor]:
     """Read the features of the real images, and the statistics that came with these."""
     path, preset, judge = layout.reference, layout.preset, layout.preset.evaluator
-    statistics = reference_statistics() if judge.has_statistics else {}
+    statistics = reference_statistics() if judge.in_print else {}
     spec = {**judge.describe("images", preset.dataset.classes), **statistics}
     tensors = tensor_spec.read(path, spec)
     check_statistics(path, tensors)
@@ -149,6 +150,6 @@ def _described(layout: Layout, guides: Iterable[str]) -> dict[str, TensorSpec]:
     preset, count = layout.preset, layout.preset.sampling.total
     spec = {**layout.preset.evaluator.describe(count, preset.dataset.classes), **targets.numbers_spec(count)}
     for guide in guides:
-        each = task_scores.described(preset.task_of(guide), count)
+        each = describe_statistics(preset.task_of(guide), count)
         spec |= {f"{guide}.{name}": one for name, one in each.items()}
     return spec

@@ -70,5 +70,5 @@ def _reference(layout: Layout) -> tuple[NDArray[np.uint8], dict[str, Tensor]]:
     path = layout.model(REFERENCE)
     tensors = tensor_spec.read(path, reference_images(), {"model": REFERENCE})
     check_statistics(path, tensors)
-    names = (MU, SIGMA) if judge.has_statistics else ()
+    names = (MU, SIGMA) if judge.in_print else ()
     return tensors[IMAGES].numpy(), {name: tensors[name] for name in names if name in tensors}
