@@ -19,7 +19,7 @@ from ppap.config import reading as presets
 from ppap.config import runs
 from ppap.config.preset import Preset
 from ppap.config.runs import heard_runs
-from ppap.data import datasets
+from ppap.data.images import to_tensor
 from ppap.evaluation import metrics
 from ppap.evaluation.empirical_posterior import EmpiricalPosterior
 from ppap.report import pictures, style
@@ -107,7 +107,7 @@ def test_noisy_inputs_are_scored_by_what_the_guide_says_of_x_t(done: Layout) -> 
     data = real_images.load(done, "holdout").first(preset.figures.images)
     network = models.load_guide(done, guide)
     with torch.inference_mode():
-        right = network(datasets.to_tensor(data.images)).argmax(1) == data.classes
+        right = network(to_tensor(data.images)).argmax(1) == data.classes
     for run in heard_runs(preset, guide):
         mine = [scored for scored in found if scored.method == run.method]
         assert sorted(scored.timestep for scored in mine) == sorted(kept)

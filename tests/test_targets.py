@@ -20,7 +20,8 @@ from torch import Tensor
 from ppap.config import reading as presets
 from ppap.config.guidance_scales import guidance_scale
 from ppap.config.runs import Run
-from ppap.data import datasets, shapes
+from ppap.data import shapes
+from ppap.data.images import to_tensor
 from ppap.guides.tasks.segmentation import VOID
 from ppap.utils import files
 from ppap.workflow import networks as models
@@ -187,7 +188,7 @@ def test_a_picture_in_colour_is_looked_at_by_the_guide(preset: Path, guide: str,
     assert torch.equal(found[PICTURE], torch.from_numpy(np.stack(stored)))
     network = models.load_guide(opened(preset), guide)
     with torch.no_grad():
-        answers = network(datasets.to_tensor(np.stack(stored)))
+        answers = network(to_tensor(np.stack(stored)))
     wanted = answers if guide == "depth" else answers.argmax(1)
     torch.testing.assert_close(found[TARGET], wanted)
     if guide == "depth":  # an untrained segmenter sees one label everywhere

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from ppap.data import shapes
 from ppap.data.image_folder import LabelledBatch, TrainingBatches, list_files
-from ppap.data.images import to_tensor as to_tensor
-from ppap.data.images import to_uint8 as to_uint8
+from ppap.data.images import to_tensor
 from ppap.data.realdata import IMAGES, LABELS, dataset_spec
 from ppap.utils import tensor_spec
 from ppap.utils.errors import ConfigError, DataError

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from ppap.data import datasets
+from ppap.data.images import to_tensor
 from ppap.data.loading import Images, batches
 from ppap.guides.tasks.classification import hits
 from ppap.guides.tasks.task import Task
@@ -36,7 +36,7 @@ def picture_statistics(
     parts, indices = [], torch.arange(len(images)).split(batch_size)
     for places, batch in zip(indices, batches(images, indices, device), strict=True):
         wanted = targets[numbers[places]].to(device)
-        parts.append(task.statistics(judge(datasets.to_tensor(batch)).float(), wanted))
+        parts.append(task.statistics(judge(to_tensor(batch)).float(), wanted))
     return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ppap.config.preset import Preset
 from ppap.config.runs import Run, heard_runs
-from ppap.data import datasets
+from ppap.data.images import to_uint8
 from ppap.diffusion.model import DiffusionModel
 from ppap.diffusion.sampling import sampling_steps
 from ppap.report.figures import gradients
@@ -99,4 +99,4 @@ def _sample(
         if step.timestep in kept:
             gradient = torch.zeros_like(step.x_t) if step.gradient is None else step.gradient
             maps[step.timestep] = gradient[0].sum(dim=0).cpu().numpy()
-    return SampleRow(run.method, [maps[t] for t in kept], datasets.to_uint8(step.x)[0])
+    return SampleRow(run.method, [maps[t] for t in kept], to_uint8(step.x)[0])

@@ -12,6 +12,7 @@ from torch import Tensor
 from ppap.config.preset import Preset
 from ppap.config.runs import heard_runs, main_guides
 from ppap.data import datasets
+from ppap.data.images import to_tensor
 from ppap.evaluation import noisy_inputs
 from ppap.evaluation.empirical_posterior import EmpiricalPosterior
 from ppap.evaluation.noisy_inputs import Scored
@@ -123,11 +124,11 @@ def draw_unguided(layout: Layout) -> Tensor:
         batch_size=preset.sampling.batch_size,
         name="noisy inputs",
     )
-    return datasets.to_tensor(images).to(device)
+    return to_tensor(images).to(device)
 
 
 def _with_truths(layout: Layout, data: datasets.RealImages, guide: str) -> tuple[Tensor, Tensor]:
     """Return images (N, C, H, W) in [-1, 1], and what is true of them for the guide's task (N, ...)."""
     device = device_of(layout.preset.runtime)
     truths = real_images.truth_of(layout.preset, data, guide)
-    return datasets.to_tensor(data.images).to(device), truths.to(device)
+    return to_tensor(data.images).to(device), truths.to(device)

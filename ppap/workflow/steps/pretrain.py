@@ -13,7 +13,7 @@ from torch import nn
 
 from ppap.config.preset import Preset
 from ppap.config.runs import trained_models
-from ppap.data import datasets
+from ppap.data.images import to_tensor
 from ppap.diffusion.schedules import Schedule
 from ppap.diffusion.training import train_diffusion
 from ppap.guides.training import holdout_scores, train_guide
@@ -89,7 +89,7 @@ def _diffusion(layout: Layout, training: Training, run: TrainingRun) -> tuple[nn
     network = place(networks.new_diffusion(layout), preset.runtime)
     schedule = Schedule.create(spec.noise_schedule, spec.timesteps)
     data = real_images.load(layout, "train")
-    images = datasets.to_tensor(data.images).to(device_of(preset.runtime))
+    images = to_tensor(data.images).to(device_of(preset.runtime))
     return network, _texts(train_diffusion(network, images, schedule, training, run))
 
 
@@ -98,11 +98,11 @@ def _guide(layout: Layout, training: Training, run: TrainingRun) -> tuple[nn.Mod
     guide = networks.new_guide(layout, name)
     networks.place_guide(layout, name, guide.train())
     data = real_images.load(layout, "train")
-    images = datasets.to_tensor(data.images).to(guide.device)
+    images = to_tensor(data.images).to(guide.device)
     truths = real_images.truth_of(preset, data, name).to(guide.device)
     summary = train_guide(guide, images, truths, training, run)
     held = real_images.load(layout, "holdout")
-    seen, true = datasets.to_tensor(held.images), real_images.truth_of(preset, held, name)
+    seen, true = to_tensor(held.images), real_images.truth_of(preset, held, name)
     scores = holdout_scores(guide.eval(), seen, true)
     said = ", ".join(f"{score} {value:.4f}" for score, value in scores.items())
     log.info("%s: on held-out images %s", name, said)
