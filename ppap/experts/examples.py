@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ppap.data import augmentation, datasets, loading
+from ppap.data import augmentation, loading
 from ppap.data.datasets import DatasetConfig
 from ppap.data.images import to_tensor
 from ppap.data.loading import Images
@@ -64,7 +64,7 @@ class AnsweredImages:
 
     def batches(self, batch_size: int, run: TrainingRun, device: torch.device) -> Batches:
         count, mirror = len(self.images), self.mirror
-        large = loading.is_large(self.images, batch_size)
+        workers = loading.workers_for(self.images, batch_size)
 
         def choices(first: int) -> Iterator[_Choice]:
             for step in itertools.count(first):
@@ -75,7 +75,7 @@ class AnsweredImages:
 
         def batch(step: int) -> Batch:
             nonlocal parts
-            parts = parts or loading.load(self._read, choices(step), device, large)
+            parts = parts or loading.load(self._read, choices(step), device, workers)
             _choose(count, batch_size, mirror)
             images, mirrored, answers = (p.to(device, non_blocking=True) for p in next(parts))
             return Batch(augmentation.mirrored(to_tensor(images), mirrored), answers)
@@ -118,7 +118,7 @@ class StreamedImages:
     from_teacher = False
 
     def batches(self, batch_size: int, run: TrainingRun, device: torch.device) -> Batches:
-        read = datasets.training_batches(self.dataset, batch_size, run.seed, device)
+        read = self.dataset.facts.batches(self.dataset, batch_size, run.seed, device)
         return lambda step: Batch(*read(step))
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from ppap.config.preset import Preset
 from ppap.data import datasets
 from ppap.data.datasets import RealImages, Split
+from ppap.data.images import to_tensor
 from ppap.utils.settings import DATASET
 from ppap.workflow.layout import Layout
 
@@ -18,4 +19,4 @@ def load(layout: Layout, split: Split) -> RealImages:
 
 def truth_of(preset: Preset, data: RealImages, model: str) -> Tensor:
     """Return what is true of real images for the task of a guide, a judge or the evaluator: (N, ...)."""
-    return data.truth_of(preset.task_of(model), preset.task_name(model))
+    return preset.task_of(model).truth(to_tensor(data.images), data.truths, preset.task_name(model))
