@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from ppap.data.datasets import DatasetConfig
 from ppap.data.downloads import Downloads, only_one
 from ppap.data.image_files import check_statistics, reference_images
 from ppap.data.image_folder import centred, pictures_under, read_image
@@ -21,14 +21,7 @@ _ARCHIVED = {IMAGES: "arr_0"}
 _NO_REFERENCE = "it is no reference batch of ADM's evaluator"
 
 
-class Sized(Protocol):
-    """The section `dataset` of a preset, as far as a reference reads it."""
-
-    @property
-    def image_size(self) -> int: ...
-
-
-def reference(source: ReferenceConfig, data: Sized, downloads: Downloads) -> dict[str, Tensor]:
+def reference(source: ReferenceConfig, data: DatasetConfig, downloads: Downloads) -> dict[str, Tensor]:
     """Read the reference of FID, precision and recall, downloaded if need be.
 
     `images` uint8 (N, H, W, 3), and where the publisher prints them `mu` (D,) and `sigma` (D, D) of their Inception
