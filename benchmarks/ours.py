@@ -12,7 +12,7 @@ import torch
 from benchmarks import networks
 from benchmarks.setting import SCALE, Setting
 from benchmarks.timing import Stopwatch, Work, stepwise
-from ppap.data import datasets
+from ppap.data.images import to_uint8
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import GUIDANCE, GuidanceCall, NoGuidance
 from ppap.diffusion.samplers import State, ddim
@@ -93,7 +93,7 @@ def _batches(setting: Setting, denoiser: Denoiser, guidance: GuidanceCall) -> It
     while True:
         for state in states(setting, denoiser, guidance):
             if not state.steps_left:
-                datasets.to_uint8(state.x)
+                to_uint8(state.x)
             yield state
 
 

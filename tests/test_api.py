@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import ppap
 from ppap.config.runs import Run
-from ppap.data import datasets
+from ppap.data.images import to_tensor, to_uint8
 from ppap.diffusion.networks.adm import ADM
 from ppap.diffusion.networks.architectures import ADMArchitecture
 from ppap.utils import files
@@ -184,7 +184,7 @@ def test_the_steps_end_with_the_samples(model, guide, options) -> None:
         assert torch.equal(before.x, after.x_t)
     assert all(s.x0_hat.abs().max() <= 1 and s.gradient.shape == (3, *SHAPE) for s in steps)
     drawn = ppap.sample(model, 3, goals, seed=4, batch_size=2, **options)
-    np.testing.assert_array_equal(datasets.to_uint8(steps[-1].x), drawn)
+    np.testing.assert_array_equal(to_uint8(steps[-1].x), drawn)
 
 
 def test_guidance_raises_what_it_is_asked_to_raise(model, guide) -> None:
@@ -193,7 +193,7 @@ def test_guidance_raises_what_it_is_asked_to_raise(model, guide) -> None:
     each = ppap.sample(model, 16, [ppap.Goal(guide, torch.arange(16) % 4, 30.0)])
 
     def share(images: np.ndarray, targets: Tensor) -> float:
-        return float((guide(datasets.to_tensor(images)).argmax(1) == targets).float().mean())
+        return float((guide(to_tensor(images)).argmax(1) == targets).float().mean())
 
     ones = torch.ones(16, dtype=torch.int64)
     assert share(guided, ones) > share(free, ones) + 0.2
@@ -229,7 +229,7 @@ def test_depth_and_labels_guide_to_maps_and_to_pictures(model, tmp_path: Path) -
         wanted = goal.targets(4, SHAPE)
         assert wanted.shape == (4, 8, 8)
         close = [
-            depth.task.belief(depth(datasets.to_tensor(images)), wanted).mean()
+            depth.task.belief(depth(to_tensor(images)), wanted).mean()
             for images in (ppap.sample(model, 4), ppap.sample(model, 4, [goal]))
         ]
         assert close[1] > close[0]
@@ -303,7 +303,7 @@ def disagreement(answers: Tensor, wanted: Tensor) -> float:
 
 def test_experts_say_of_noisy_images_what_their_guide_says_of_clean_ones(model, guide, images, bank) -> None:
     torch.manual_seed(0)
-    x0 = datasets.to_tensor(images)
+    x0 = to_tensor(images)
     abar = model.schedule.alphas_cumprod
     for t in (100, 500, 800):
         x_t = abar[t] ** 0.5 * x0 + (1 - abar[t]) ** 0.5 * torch.randn_like(x0)
@@ -312,7 +312,7 @@ def test_experts_say_of_noisy_images_what_their_guide_says_of_clean_ones(model, 
 
 
 def test_the_guide_itself_stays_as_it_is(guide, bank, images) -> None:
-    x = datasets.to_tensor(images)
+    x = to_tensor(images)
     before = guide(x)
     bank.at(x, 999)
     assert torch.equal(guide(x), before) and not guide.training

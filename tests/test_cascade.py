@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ppap.data import datasets
+from ppap.data.images import to_tensor, to_uint8
 from ppap.diffusion.cascade import SecondStage
 from ppap.diffusion.denoiser import Network
 from ppap.diffusion.sampling import upsample
@@ -45,8 +45,8 @@ def stage(upsampling=leaning, temperature: float = 1.0) -> SecondStage:
 
 
 def test_it_enlarges_what_the_first_stage_drew() -> None:
-    small = datasets.to_tensor(IMAGES)
-    wanted = datasets.to_uint8(F.interpolate(small, LARGE[1:], mode="bilinear"))
+    small = to_tensor(IMAGES)
+    wanted = to_uint8(F.interpolate(small, LARGE[1:], mode="bilinear"))
     assert np.abs(ddpm(stage(knowing), IMAGES, SEEDS).astype(int) - wanted).max() <= 1
 
 

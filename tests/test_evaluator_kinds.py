@@ -19,7 +19,7 @@ from ppap.config.runs import Run
 from ppap.evaluation import metrics
 from ppap.evaluation.evaluator import Extractor
 from ppap.utils import files
-from ppap.workflow import real_images, stored_images, targets
+from ppap.workflow import stored_images, targets
 from ppap.workflow.evaluator import identity, untrained_extractor
 from ppap.workflow.layout import Layout
 from tests.conftest import ROOT, SMOKE, ppap
@@ -110,10 +110,8 @@ def test_metrics_are_those_of_the_pages_own_code(grown: Path) -> None:
     layout = evaluated(grown)
     sampling = layout.preset.sampling
     torch.manual_seed(0)
-    judge = importlib.import_module("judge").Pixels(cells=4, outputs=10)
-    real = torch.from_numpy(stored_images.real(layout, "train").images).permute(0, 3, 1, 2)
     own = importlib.import_module("judge").Pixels(cells=4, outputs=10)
-    real = torch.from_numpy(real_images.load(layout, "train").images).permute(0, 3, 1, 2)
+    real = torch.from_numpy(stored_images.real(layout, "train").images).permute(0, 3, 1, 2)
     with torch.no_grad():
         reference = {"features": own(real)[0]}
         features, logits = own(samples_of(layout, RUN))

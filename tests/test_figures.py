@@ -19,7 +19,7 @@ from ppap.config import reading as presets
 from ppap.config import runs
 from ppap.config.preset import Preset
 from ppap.config.runs import runs_seeing_x_t
-from ppap.data import datasets
+from ppap.data.images import to_tensor
 from ppap.evaluation import metrics
 from ppap.evaluation.noisy_inputs import EmpiricalPosterior
 from ppap.report import pictures, style
@@ -28,7 +28,7 @@ from ppap.report.paper import PrintedRow, printed
 from ppap.report.titles import METHODS, sampler_title
 from ppap.utils import files
 from ppap.workflow import networks as models
-from ppap.workflow import real_images, targets
+from ppap.workflow import stored_images, targets
 from ppap.workflow.figures import figure_names, figure_of, kinds
 from ppap.workflow.figures.gradients import nearest
 from ppap.workflow.figures.noisy_inputs import draw_unguided, scores
@@ -96,10 +96,10 @@ def test_noisy_inputs_are_scored_by_what_the_guide_says_of_x_t(done: Layout) -> 
     preset, guide = done.preset, runs.main_guides(done.preset)[0]
     scored = list(scores(done, guide, None if done.knows_truth(guide) else draw_unguided(done)))
     kept = preset.schedule(preset.figures.sampler).timesteps
-    data = real_images.load(done, "holdout").first(preset.figures.images)
+    data = stored_images.real(done, "holdout").first(preset.figures.images)
     network = models.load_guide(done, guide)
     with torch.inference_mode():
-        right = network(datasets.to_tensor(data.images)).argmax(1) == data.classes
+        right = network(to_tensor(data.images)).argmax(1) == data.classes
     for run in runs_seeing_x_t(preset, guide):
         mine = [each for each in scored if each.method == run.method]
         assert sorted(each.timestep for each in mine) == sorted(kept)

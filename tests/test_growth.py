@@ -20,7 +20,7 @@ import yaml
 
 from ppap.config import reading as presets
 from ppap.config.runs import Run, stored_as
-from ppap.data import datasets
+from ppap.data.images import to_tensor, to_uint8
 from ppap.diffusion.samplers import SAMPLERS
 from ppap.diffusion.sampling import noise_state
 from ppap.guides.tasks.classification import class_log_probability
@@ -102,7 +102,7 @@ def test_samples_are_those_of_the_pages_own_code(grown: Path, sampler: str) -> N
     start = noise_state(len(denoiser.schedule), seeds, (1, 8, 8), CPU)
     function = mine.renoise if sampler == "renoise" else SAMPLERS.get(sampler[:4])
     *_, last = function(denoiser, guidance, start, StepNoise(seeds, (1, 8, 8), CPU), eta=0.0)
-    np.testing.assert_array_equal(images[: len(seeds)], datasets.to_uint8(last.x))
+    np.testing.assert_array_equal(images[: len(seeds)], to_uint8(last.x))
 
 
 def test_the_pages_facts_are_known_to_the_preset(grown: Path) -> None:
@@ -288,7 +288,7 @@ def test_its_targets_and_scores_are_those_of_the_pages_own_code(drawn: Grown) ->
     run = Run("ddim25", "ink", "naive")
     images = np.concatenate([np.load(layout.samples(run, i)) for i in range(len(layout.sample_sizes))])
     with torch.no_grad():
-        answers = judge(datasets.to_tensor(images))
+        answers = judge(to_tensor(images))
     errors = (answers - ink[targets.numbers(layout, "ink")]).abs()[:, 0]
     sampling = layout.preset.sampling
     wanted = [float(part.double().mean()) for part in errors.split(sampling.samples)]

@@ -3,7 +3,6 @@
 import io
 import math
 import random
-import re
 import zlib
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from ppap.data import realdata
 from ppap.data.augmentation import random_crop
 from ppap.data.image_folder import LabelledFiles, TrainingBatches, list_files, pictures_under, read_image
 from ppap.utils.errors import DataError
-from tests.conftest import ROOT, ppap
 
 CLASSES = ("n02123045", "n01440764", "n09999999")  # not in order
 
@@ -77,9 +75,8 @@ def test_every_image_is_drawn_once_an_epoch_in_an_order_of_its_own(folder: Path)
     assert len({tuple(epoch.tolist()) for epoch in epochs}) > 5
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_batches_do_not_depend_on_workers_or_restarts(folder: Path, workers: int) -> None:
-    undisturbed, other = batches(folder), batches(folder, workers)
+def test_batches_do_not_depend_on_workers_or_restarts(folder: Path) -> None:
+    undisturbed, other = batches(folder), batches(folder, workers=2)
     expected = [undisturbed(step) for step in range(8)]
     for step in (0, 1, 2, 5, 6, 7, 3):  # as if killed twice
         images, labels = other(step)
@@ -118,23 +115,19 @@ def by_hand(image: Image.Image, shorter: int) -> np.ndarray:
     return np.array(image.resize(size, Image.BICUBIC))
 
 
-sizes = st.tuples(st.integers(3, 90), st.integers(3, 90))
+sizes = st.tuples(st.integers(5, 40), st.integers(5, 40))
 
 
-@given(sizes, st.integers(2, 24), st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@given(sizes, st.integers(2, 10), st.integers(0, 99))
+@settings(max_examples=20, deadline=None)
 def test_random_crops_are_windows_of_the_resized_image(sides, size: int, seed: int) -> None:
     pixels = np.random.default_rng(seed).integers(0, 256, (*sides, 3), dtype=np.uint8)
     image = Image.fromarray(pixels)
     crop = random_crop(image, size, random.Random(seed))
     assert crop.shape == (size, size, 3) and crop.dtype == np.uint8
-    windows = (
-        np.array_equal(resized[top : top + size, left : left + size], crop)
-        for resized in (by_hand(image, n) for n in range(size, math.ceil(size / 0.8) + 1))
-        for top in range(resized.shape[0] - size + 1)
-        for left in range(resized.shape[1] - size + 1)
-    )
-    assert any(windows)
+    resized = (by_hand(image, n) for n in range(size, math.ceil(size / 0.8) + 1))
+    windows = (np.lib.stride_tricks.sliding_window_view(one, (size, size, 3)) for one in resized)
+    assert any((window == crop).all((-3, -2, -1)).any() for window in windows)
 
 
 def test_random_crops_reach_every_scale_and_both_borders() -> None:
@@ -190,21 +183,12 @@ def test_linked_folders_are_followed_and_hidden_files_are_not(tmp_path: Path) ->
     assert pictures_under(images) == wanted
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_file_that_cannot_be_decoded_is_named_in_one_line(tmp_path: Path, workers: int) -> None:
+def test_a_file_that_a_worker_cannot_decode_is_named_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
-    path = tmp_path / "a" / "broken.jpeg"
-    image.save(path)
-    whole = path.read_bytes()
-    for content in (whole[: len(whole) // 2], b"", b"<html>not found</html>"):
-        path.write_bytes(content)
-        with pytest.raises(DataError, match=r"a/broken.jpeg: cannot be decoded") as caught:
-            TrainingBatches(list_files(tmp_path, 1), 8, 2, 0, True, workers)(0)
-        assert "\n" not in str(caught.value)
-    path.unlink()
-    with pytest.raises(DataError, match=r"broken.jpeg: cannot be decoded"):
-        read_image(path)
+    (tmp_path / "a" / "broken.jpeg").write_bytes(b"<html>not found</html>")
+    with pytest.raises(DataError, match=r"a/broken.jpeg: cannot be decoded") as caught:
+        TrainingBatches(list_files(tmp_path, 1), 8, 2, 0, True, workers=2)(0)
+    assert "\n" not in str(caught.value)
 
 
 # -- pictures that are not 8-bit RGB, or no pictures -------------------------------------------------
@@ -275,31 +259,19 @@ def no_pictures(folder: Path) -> dict[str, Path]:
     for name, data in files.items():
         (folder / name).write_bytes(data)
     (folder / "broken.png").symlink_to(folder / "nowhere.png")
-    Image.new("RGB", (2, 60_000)).save(folder / "line.png")
     return {path.stem: path for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("name", ["corrupt", "truncated", "empty", "page", "bomb", "broken", "line"])
-def test_what_is_no_picture_is_named_in_one_line_wherever_it_lies(tmp_path: Path, name: str) -> None:
-    path = no_pictures(tmp_path / "bad")[name]
-    (tmp_path / "images").mkdir()
-    path.rename(tmp_path / "images" / path.name)
-    Image.new("RGB", (9, 9)).save(tmp_path / "images" / "a_good_one.png")
-    listed = LabelledFiles([str(tmp_path / "images" / path.name)], [0])
-    for reader in (
-        lambda: realdata.read_folder(tmp_path / "images", 8),
-        lambda: TrainingBatches(listed, 8, 2, 0, True, 0)(0),
-    ):
-        with pytest.raises(DataError, match=rf"images/{path.name}: ") as caught:
-            reader()
-        assert "\n" not in str(caught.value)
-
-
-def test_a_bad_picture_among_references_is_one_line_of_the_command(tmp_path: Path, preset_file) -> None:
-    no_pictures(tmp_path / "real")
-    inception = {"kind": "inception", "weights": {"url": "/none"}, "reference": {"folder": str(tmp_path / "real")}}  # fmt: skip
-    preset = preset_file(ROOT / "config" / "imagenet256.yaml", evaluator=inception)
-    done = ppap("download", preset, "reference", cwd=tmp_path, check=False)
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert len(re.findall("ppap: .*real/bomb.png: cannot be decoded", done.stderr)) == 1
-    assert not (tmp_path / "results").exists()
+def test_what_is_no_picture_is_named_in_one_line_wherever_it_lies(tmp_path: Path) -> None:
+    for name, path in no_pictures(tmp_path / "bad").items():
+        images = tmp_path / name
+        images.mkdir()
+        path.rename(images / path.name)
+        Image.new("RGB", (9, 9)).save(images / "a_good_one.png")
+        for reader in (
+            lambda images=images: realdata.read_folder(images, 8),
+            lambda path=images / path.name: TrainingBatches(LabelledFiles([str(path)], [0]), 8, 2, 0, True, 0)(0),
+        ):
+            with pytest.raises(DataError, match=rf"{name}/{path.name}: ") as caught:
+                reader()
+            assert "\n" not in str(caught.value)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ppap.data import augmentation, loading
-from ppap.data.datasets import to_tensor
+from ppap.data.images import to_tensor
 from ppap.data.loading import ImagesInMemory
 from ppap.experts.examples import AnsweredImages, Batches, LabelledImages
 from ppap.experts.teacher import TeacherAnswers, answers_on

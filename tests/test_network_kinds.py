@@ -1,19 +1,16 @@
 """Registries of the libraries of guides and of the sources of a diffusion model: an entry and its code are enough."""
 
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
-from ppap.config.reads import diffusion_keys, download_keys
-from ppap.guides.libraries.kinds import LIBRARIES, Library
 from torch import nn
 
 from ppap.config import reading as presets
 from ppap.diffusion.networks.sources import Source, read_weights
 from ppap.diffusion.settings import SOURCES, DiffusionConfig
-from ppap.guides.libraries.library import Input, Pretrained
+from ppap.guides.libraries.library import Input, Library, Pretrained
+from ppap.guides.libraries.registry import LIBRARIES
 from ppap.workflow import networks as models
 from ppap.workflow.check import problems
 from ppap.workflow.layout import Layout
@@ -68,11 +65,7 @@ class ShelfSource(Source):
 @pytest.fixture
 def shelf(monkeypatch) -> None:
     """Another library, `shelf`."""
-    module = ModuleType("ppap.guides.libraries.shelf")
-    module.ShelfCode = ShelfCode  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    knows = Library("shelf:ShelfCode", "shelf:NAME", lambda name: name == "linear")
-    monkeypatch.setitem(LIBRARIES._kinds, "shelf", knows)
+    monkeypatch.setitem(LIBRARIES._kinds, "shelf", Shelf())
 
 
 def test_a_library_is_an_entry_and_a_class(shelf, preset_file, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ppap.config import reading as presets
 from ppap.config.runs import Run
-from ppap.data import datasets
+from ppap.data.images import to_uint8
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import NoisyInputGuidance, guidance_towards
 from ppap.diffusion.networks.adm import ADM
@@ -176,7 +176,7 @@ def test_a_sampler_with_imported_experts_guides_as_the_golden_weights_do(place: 
     seeds = [(0, i) for i in range(6)]
     start = noise_state(len(denoiser.schedule), seeds, (3, 16, 16), torch.device("cpu"))
     *_, last = trajectory(denoiser, config.sampler("ddim25"), direct, start, seeds)
-    drawn = datasets.to_uint8(last.x)
+    drawn = to_uint8(last.x)
     assert np.abs(images.astype(int) - drawn.astype(int)).max() <= 1
     place.run("sample", place.preset, "ddim25", "resnet", "naive")
     naive = np.load(layout.samples(Run("ddim25", "resnet", "naive"), 0))

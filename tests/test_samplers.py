@@ -10,6 +10,7 @@ from torch import nn
 
 from ppap.config import reading as presets
 from ppap.data import datasets
+from ppap.data.images import to_tensor
 from ppap.diffusion import samplers
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import NoGuidance, NoisyInputGuidance, X0Gradient
@@ -260,7 +261,7 @@ class ExactDigits:
     def __init__(self) -> None:
         config = presets.load(DIGITS)
         data = datasets.load(config.dataset, "train")
-        self.images = datasets.to_tensor(data.images).flatten(1)
+        self.images = to_tensor(data.images).flatten(1)
         self.classes = data.classes
         self.abar = torch.tensor(Schedule.create("cosine", 1000).alphas_cumprod)
 
@@ -286,7 +287,7 @@ def test_an_exact_bayes_classifier_guides_ddim_to_the_target_class() -> None:
     def rate(scale: float) -> float:
         goal = Target(exact.logits, targets, scale)
         images = sample(model(exact.eps), 200, [goal], batch_size=100)
-        nearest = torch.cdist(datasets.to_tensor(images).flatten(1), exact.images).argmin(1)
+        nearest = torch.cdist(to_tensor(images).flatten(1), exact.images).argmin(1)
         return float((exact.classes[nearest] == targets).float().mean())
 
     assert rate(2.0) > 0.9

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import timm
 import torch
-import torchvision
 from diffusers import UNet2DModel
 from packaging.version import Version
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torchvision.models import resnet18, squeezenet1_1
 
 from ppap.config import reading as presets
 from ppap.guides.libraries.library import Shape
@@ -28,7 +28,6 @@ from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
 from tests.conftest import ROOT, ppap
 from tests.lowest import lowest
-from tests.repository import snakemake
 from tests.test_diffusers import save_pipeline
 
 CIFAR10, IMAGENET, SMOKE = (
@@ -65,34 +64,23 @@ def one_line(*arguments: object, cwd: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "base", "key"),
+    ("name", "key"),
     [
-        ("deit_s", IMAGENET, "guides__deit_s__weights"),  # timm
-        ("resnet50", IMAGENET, "guides__resnet50__weights"),  # torchvision
-        ("diffusion", IMAGENET, "diffusion__weights"),
-        ("evaluator", IMAGENET, "evaluator__weights"),
+        ("deit_s", "guides__deit_s__weights"),  # timm
+        ("resnet50", "guides__resnet50__weights"),  # torchvision
+        ("diffusion", "diffusion__weights"),
+        ("evaluator", "evaluator__weights"),
     ],
 )
-@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
-@pytest.mark.parametrize("wrapper", [None, "model", "state_dict"])
-def test_no_weights_file_is_unpickled(
-    preset_file: Write, tmp_path: Path, name: str, base: Path, key: str, suffix: str, wrapper: str
-) -> None:
-    path, made = tmp_path / f"weights.{suffix}", tmp_path / "made"
+def test_no_weights_file_is_unpickled(preset_file: Write, tmp_path: Path, name: str, key: str) -> None:
+    made = tmp_path / "made"
     state: dict[str, Any] = {"fc.weight": torch.zeros(2), "fc.bias": Payload(made)}
-    torch.save({wrapper: state} if wrapper else state, path)
-    line = one_line("download", preset_file(base, **{key: {"url": str(path)}}), name, cwd=tmp_path)
-    assert path.name in line and not made.exists()
-    assert suffix == "safetensors" or "it asks to run" in line
+    for suffix, reason in (("pth", "it asks to run"), ("safetensors", "not in the expected format")):
+        path = tmp_path / f"weights.{suffix}"
+        torch.save({"model": state}, path)
+        line = one_line("download", preset_file(IMAGENET, **{key: {"url": str(path)}}), name, cwd=tmp_path)
+        assert path.name in line and reason in line and not made.exists()
     assert not (tmp_path / "results").exists()
-
-
-def test_a_released_expert_is_not_unpickled(preset_file: Write, tmp_path: Path) -> None:
-    path, made = tmp_path / "expert.ckpt", tmp_path / "made"
-    torch.save({"resnet.fc.weight": Payload(made)}, path)
-    with pytest.raises(DataError, match=r"expert.ckpt: .*it asks to run posix.mknod"):
-        read_weights(path)
-    assert not made.exists()
 
 
 def test_settings_beside_the_weights_of_a_training_script_do_no_harm(tmp_path: Path) -> None:
@@ -101,16 +89,10 @@ def test_settings_beside_the_weights_of_a_training_script_do_no_harm(tmp_path: P
     assert read_weights(tmp_path / "checkpoint.pth")["a"].tolist() == [1, 1]
 
 
-@pytest.mark.parametrize("options", [
-    {"checkpoint_path": "weights.pth"},
-    {"pretrained": True, "pretrained_cfg_overlay": {"file": "weights.pth"}},
-    {"pretrained": True},
-])  # fmt: skip
-def test_options_name_no_file_for_timm_to_read(preset_file: Write, tmp_path: Path, options) -> None:
-    made = tmp_path / "made"
-    torch.save(Payload(made), tmp_path / "weights.pth")
-    line = one_line("pretrain", preset_file(guides__resnet__options=options), "resnet", cwd=tmp_path)
-    assert "guides.resnet: options." in line and "leave it out" in line and not made.exists()
+@pytest.mark.parametrize("options", [{"checkpoint_path": "weights.pth"}, {"pretrained_cfg_overlay": {"file": "w.pth"}}])
+def test_options_name_no_file_for_timm_to_read(preset_file: Write, options) -> None:
+    with pytest.raises(presets.PresetError, match=r"guides\.resnet: options\..*leave it out"):
+        presets.load(preset_file(guides__resnet__options=options))
 
 
 # -- diffusers -------------------------------------------------------------------------------------
@@ -139,14 +121,10 @@ def of_pipeline(preset_file: Write, pipeline: Path) -> Path:
     return preset_file(CIFAR10, diffusion__pipeline=str(pipeline), runtime={"device": "cpu"})
 
 
-@pytest.mark.parametrize("index", [
-    {"_class_name": ["mypipe", "MyPipe"]},
-    {"unet": ["mypipe", "MyUNet"]},
-    {"custom_pipeline": "mypipe", "trust_remote_code": True},
-    {"auto_map": {"DiffusionPipeline": "mypipe.MyPipe"}, "scheduler": ["scheduler", "MyPipe"]},
-])  # fmt: skip
-def test_a_pipelines_own_code_never_runs(preset_file: Write, tmp_path: Path, pipeline, index) -> None:
-    changed(pipeline / "model_index.json", **index)
+def test_a_pipelines_own_code_never_runs(preset_file: Write, tmp_path: Path, pipeline) -> None:
+    index = {"_class_name": ["mypipe", "MyPipe"], "unet": ["mypipe", "MyUNet"], "custom_pipeline": "mypipe",
+             "trust_remote_code": True, "auto_map": {"DiffusionPipeline": "mypipe.MyPipe"}}  # fmt: skip
+    changed(pipeline / "model_index.json", **index, scheduler=["scheduler", "MyPipe"])
     changed(pipeline / "scheduler" / "scheduler_config.json", _class_name=["scheduler", "MyPipe"])
     ppap("download", of_pipeline(preset_file, pipeline), "diffusion", cwd=tmp_path)
     assert (tmp_path / "results/cifar10/models/diffusion.safetensors").exists()
@@ -157,9 +135,7 @@ def test_a_pipelines_own_code_never_runs(preset_file: Write, tmp_path: Path, pip
     ("name", "values", "message"),
     [
         ("unet/config.json", {"_class_name": ["mypipe", "MyUNet"]}, "has no unconditional U-Net"),
-        ("unet/config.json", {"_class_name": "UNet2DConditionModel"}, "has no unconditional U-Net"),
         ("unet/config.json", {"down_block_types": ["os.system"] * 2}, "its settings make no UNet2DModel"),
-        ("unet/config.json", {"norm_num_groups": 0}, "its settings make no UNet2DModel"),
         ("unet/config.json", {"block_out_channels": [16, 16]}, "diffusion_pytorch_model.safetensors: "),
         ("scheduler/scheduler_config.json", {"num_train_timesteps": "x"}, "make no DDPMScheduler"),
     ],
@@ -244,28 +220,15 @@ def user_preset(preset_file: Write, tmp_path: Path) -> Write:
             del sys.modules[name]
 
 
-@pytest.mark.parametrize("command", [("config", "check"), ("plan",), ("pretrain",), ("download",)])
 @pytest.mark.parametrize(
     ("model", "options"),
-    [("os.system", {"command": "touch made"}), ("pathlib.Path.touch", {"self": "made"}),
-     ("timm.create_model", {"model_name": "resnet18"}), ("sys.exit", {}), ("builtins.exec", {})],
-)  # fmt: skip
+    [("os.system", {"command": "touch made"}), ("timm.create_model", {"model_name": "resnet18"}), ("sys.exit", {})],
+)
 def test_user_names_nothing_of_the_standard_library_or_of_installed_packages(
-    user_preset: Write, tmp_path: Path, command, model: str, options
+    user_preset: Write, tmp_path: Path, model: str, options
 ) -> None:
-    path = user_preset(model, guides__resnet__options=options)
-    names = ("resnet",) if command[0] in ("pretrain", "download") else ()
-    done = ppap(*command, path, *names, cwd=tmp_path, check=False)
-    assert not (tmp_path / "made").exists() and "Traceback" not in done.stderr
-    if command[0] in ("plan", "pretrain"):
-        assert done.returncode == 2 and f"ppap: model 'user:{model}': there is no" in done.stderr
-
-
-def test_the_workflow_runs_no_function_of_the_standard_library(user_preset: Write, tmp_path: Path) -> None:
-    path = user_preset("os.system", guides__resnet__options={"command": f"touch {tmp_path}/made"})
-    done = snakemake(tmp_path, "results/smoke/models/resnet.safetensors", preset=path)
-    assert done.returncode and "model 'user:os.system': there is no os.py" in done.stderr
-    assert not (tmp_path / "made").exists()
+    line = one_line("pretrain", user_preset(model, guides__resnet__options=options), "resnet", cwd=tmp_path)
+    assert f"ppap: model 'user:{model}': there is no" in line and not (tmp_path / "made").exists()
 
 
 def test_a_module_beside_the_preset_must_not_have_the_name_of_another(user_preset: Write, tmp_path: Path) -> None:
@@ -297,10 +260,9 @@ def test_where_modules_lie_changes_no_result(user_preset: Write) -> None:
     ("source", "message"),
     [
         ("def build(): return None", "returns a NoneType; a torch.nn.Module was expected"),
-        ("import torch\nclass build(torch.nn.Linear):\n    def __new__(cls): return cls", "returns a type; a torch"),
         ("build = 3", "strange_model has no function 'build'"),
     ],
-)  # fmt: skip
+)
 def test_a_function_that_returns_no_network_is_named(
     user_preset: Write, tmp_path: Path, source: str, message: str
 ) -> None:
@@ -312,8 +274,6 @@ def test_a_function_that_returns_no_network_is_named(
     ("source", "raised"),
     [
         ("def build(): return 1 / 0", ZeroDivisionError),
-        ("def build(depth): pass", TypeError),
-        ("import strange_and_missing", ModuleNotFoundError),
         ("def build(:", SyntaxError),
         (NETWORK.format("self.fc(x)"), RuntimeError),
     ],
@@ -331,10 +291,7 @@ def test_what_code_of_the_users_own_raises_comes_as_it_is(
     ("forward", "message"),
     [
         ("None", "answers with NoneType; (64, 10) was expected, a number for each class"),
-        (f"dict(logits={LOGITS})", "answers with dict; (64, 10) was expected"),
         (f"{LOGITS}[:, :4]", "answers with (64, 4); (64, 10) was expected"),
-        (f"{LOGITS}.mean()", "answers with (); (64, 10) was expected"),
-        (f"{LOGITS}[:7]", "answers with (7, 10); (64, 10) was expected"),
     ],
 )
 def test_a_model_that_answers_as_no_guide_should_is_named(
@@ -366,38 +323,26 @@ def test_tied_weights_are_written_and_read_back(user_preset: Write, tmp_path: Pa
     ("model", "options", "message"),
     [
         ("timm:load_checkpoint", {}, "timm has no model 'load_checkpoint'"),
-        ("timm:checkpoint_filter_fn", {}, "timm has no model"),
         ("timm:resnet50.no_such_tag", {}, "Invalid pretrained tag (no_such_tag)"),
         ("timm:resnet50", {"no_such_option": 1}, "no_such_option"),
         ("timm:resnet50", {"layers": "three"}, "model 'timm:resnet50': cannot be built"),
         ("torchvision:fasterrcnn_resnet50_fpn", {}, "torchvision has no classifier or segmenter 'fasterrcnn_resnet50_fpn'"),
         ("torchvision:fcn_resnet50", {}, "is for segmentation, not for classification"),
-        ("torchvision:conv3x3", {}, "torchvision has no classifier"),
-        ("torchvision:get_weight", {}, "torchvision has no classifier"),
         ("torchvision:resnet50", {"weights": "DEFAULT"}, "cannot be built (TypeError: "),
-        ("torchvision:resnet50", {"no_such_option": 1}, "cannot be built (TypeError: "),
-        ("torchvision:vit_b_16", {"image_size": 225}, "cannot be built ("),
     ],
 )  # fmt: skip
 def test_what_is_no_classifier_of_a_library_is_refused(model: str, options, message: str) -> None:
-    for device in ("cpu", "meta"):
-        with torch.device(device), pytest.raises(ConfigError) as error:
-            build_network(model, options, Shape(3, 10))
-        assert message in str(error.value) and "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("model", ["torchvision:maskrcnn_resnet50_fpn", "torchvision:conv3x3"])
-def test_detectors_have_no_weights_to_download(preset_file: Write, tmp_path: Path, model) -> None:
-    path = preset_file(IMAGENET, guides__resnet50__model=model)
-    assert "torchvision has no classifier" in one_line("download", path, "resnet50", cwd=tmp_path)
+    with torch.device("meta"), pytest.raises(ConfigError) as error:
+        build_network(model, options, Shape(3, 10))
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 # -- tensors that are no weights -------------------------------------------------------------------
 
 
-def damaged(state: dict[str, Any], damage: str, name: str) -> Any:
+def damaged(state: dict[str, Any], damage: str) -> Any:
     """A state dict with one thing wrong."""
-    value = state[name]
+    name, value = next((name, value) for name, value in state.items() if value.ndim == 4)
     changed = {
         "NaN": lambda: torch.full_like(value, torch.nan),
         "infinite": lambda: value.clone().fill_(torch.inf),
@@ -405,79 +350,60 @@ def damaged(state: dict[str, Any], damage: str, name: str) -> Any:
         "complex": lambda: value.to(torch.complex64),
         "integer": lambda: value.to(torch.int32),
         "sparse": lambda: value.to_sparse(),
-        "compressed": lambda: value.reshape(len(value), -1).to_sparse_csr(),
-        "quantised": lambda: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8),
         "meta": lambda: value.to("meta"),
         "list": lambda: value.tolist(),
         "shape": lambda: value[..., :-1].clone(),
     }
     if damage == "empty":
         return {}
-    if damage == "integer names":
-        return dict(enumerate(state.values()))
-    if damage == "nested":
-        return {"model": {"model": state}}
-    return state | {name: changed[damage]()}
+    return dict(enumerate(state.values())) if damage == "integer names" else state | {name: changed[damage]()}
 
 
 DAMAGES = {
-    "empty": "an empty one", "integer names": "0 is no name", "nested": "'model' is no tensor, but of type",
-    "NaN": "is not finite", "infinite": "is not finite", "bool": "is not float32 or float16",
-    "complex": "is complex", "integer": "or float64 but int32", "sparse": "is a sparse tensor",
-    "compressed": "is a sparse tensor", "quantised": "is quantised", "meta": "without values",
-    "list": "is no tensor, but of type list", "shape": "",
+    "empty": "an empty one", "integer names": "0 is no plain tensor", "NaN": "is not finite", "infinite": "is not finite",
+    "bool": "is not float32 or float16", "complex": "is no plain tensor", "integer": "or float64 but int32",
+    "sparse": "is no plain tensor", "meta": "is no plain tensor", "list": "is no plain tensor, but of type list",
+    "shape": "",
 }  # fmt: skip
-NETWORKS = {
-    "timm:resnet10t": (lambda: timm.create_model("resnet10t"), "conv1.0.weight"),
-    "torchvision:squeezenet1_1": (torchvision.models.squeezenet1_1, "features.0.weight"),
-}
+NETWORKS = {"timm:resnet10t": lambda: timm.create_model("resnet10t"), "torchvision:squeezenet1_1": squeezenet1_1}
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("model", NETWORKS)
-def test_a_file_of_no_weights_is_refused(tmp_path: Path, model: str, damage: str) -> None:
-    build, name = NETWORKS[model]
+def test_a_file_of_no_weights_is_refused(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "weights.pth"
-    torch.save(damaged(build().state_dict(), damage, name), path)
-    with pytest.raises(DataError) as error:
-        load_pretrained(model, Shape(3, 1000), path)
-    line = str(error.value)
-    assert "weights.pth: " in line and DAMAGES[damage] in line and "\n" not in line
-    assert "weights_only" not in line
+    for model, build in NETWORKS.items():
+        torch.save(damaged(build().state_dict(), damage), path)
+        with pytest.raises(DataError) as error:
+            load_pretrained(model, Shape(3, 1000), path)
+        line = str(error.value)
+        assert "weights.pth: " in line and DAMAGES[damage] in line and "\n" not in line
 
 
-@pytest.mark.parametrize("damage", ["empty", "NaN", "bool", "integer", "shape"])
-def test_a_safetensors_file_of_no_weights_is_refused(tmp_path: Path, damage: str) -> None:
-    build, name = NETWORKS["timm:resnet10t"]
-    save_file(damaged(build().state_dict(), damage, name), tmp_path / "weights.safetensors")
+def test_a_safetensors_file_of_no_weights_is_refused(tmp_path: Path) -> None:
+    save_file(damaged(timm.create_model("resnet10t").state_dict(), "NaN"), tmp_path / "weights.safetensors")
     with pytest.raises(DataError, match=r"weights.safetensors: "):
         load_pretrained("timm:resnet10t", Shape(3, 1000), tmp_path / "weights.safetensors")
 
 
-@pytest.mark.parametrize("damage", ["empty", "NaN", "bool", "complex", "shape"])
 @pytest.mark.parametrize("name", ["diffusion", "evaluator"])
 def test_adm_and_inception_weights_are_checked_when_they_are_downloaded(
-    preset_file: Write, tmp_path: Path, name: str, damage: str
+    preset_file: Write, tmp_path: Path, name: str
 ) -> None:
     from ppap.evaluation.inception import untrained_inception
 
     small = {"model_channels": 32, "channel_mult": [1, 1], "num_res_blocks": 1,
              "attention_factors": [], "head_channels": 32}  # fmt: skip
     weights = {"url": str(tmp_path / "weights.pt")}
-    path = preset_file(
-        IMAGENET, diffusion__architecture=small, diffusion__weights=weights,
-        evaluator__weights=weights,
-    )  # fmt: skip
-    config = presets.load(path)
-    network = models.new_diffusion(Layout(config)) if name == "diffusion" else untrained_inception()
-    state = network.state_dict()
-    torch.save(damaged(state, damage, next(iter(state))), tmp_path / "weights.pt")
-    assert "weights.pt: " in one_line("download", path, name, cwd=tmp_path)
-    torch.save(state, tmp_path / "weights.pt")
+    path = preset_file(IMAGENET, diffusion__architecture=small, diffusion__weights=weights, evaluator__weights=weights)
+    network = models.new_diffusion(Layout(presets.load(path))) if name == "diffusion" else untrained_inception()
+    for damage in ("NaN", "shape"):
+        torch.save(damaged(network.state_dict(), damage), tmp_path / "weights.pt")
+        assert "weights.pt: " in one_line("download", path, name, cwd=tmp_path)
+    torch.save(network.state_dict(), tmp_path / "weights.pt")
     ppap("download", path, name, cwd=tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"PK\x03\x04", b"\x80\x02."])
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"PK\x03\x04"])
 def test_a_file_of_something_else_is_refused(tmp_path: Path, content: bytes) -> None:
     for suffix in ("pth", "safetensors"):
         path = tmp_path / f"weights.{suffix}"
@@ -486,14 +412,14 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, content: bytes) -> 
             read_weights(path)
 
 
-@pytest.mark.parametrize("model", NETWORKS)
 @pytest.mark.parametrize("wrapper", ["state_dict", "model", "model_ema", "state_dict_ema"])
-def test_the_wrappers_of_publishers_are_taken_off(tmp_path: Path, model: str, wrapper: str) -> None:
-    build, name = NETWORKS[model]
-    state = {f"module.{key}": value for key, value in build().state_dict().items()}
-    torch.save({wrapper: state, "epoch": 1}, tmp_path / "weights.pth")
-    loaded = load_pretrained(model, Shape(3, 1000), tmp_path / "weights.pth")
-    torch.testing.assert_close(loaded.state_dict()[name], state[f"module.{name}"])
+def test_the_wrappers_of_publishers_are_taken_off(tmp_path: Path, wrapper: str) -> None:
+    state = squeezenet1_1().state_dict()
+    torch.save(
+        {wrapper: {f"module.{key}": value for key, value in state.items()}, "epoch": 1}, tmp_path / "weights.pth"
+    )
+    loaded = load_pretrained("torchvision:squeezenet1_1", Shape(3, 1000), tmp_path / "weights.pth").state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in state.items())
 
 
 class Masked(nn.Module):
@@ -505,7 +431,7 @@ class Masked(nn.Module):
         self.register_buffer("mask", torch.zeros(2))
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
 def test_weights_of_any_precision_are_read_and_their_buffers_may_be_infinite(dtype) -> None:
     state = {name: value.to(dtype) for name, value in Masked().state_dict().items()}
     state["mask"].fill_(-torch.inf)
@@ -519,7 +445,7 @@ def test_weights_of_any_precision_are_read_and_their_buffers_may_be_infinite(dty
 
 
 def test_files_from_before_batches_were_counted_are_read(tmp_path: Path) -> None:
-    state = torchvision.models.resnet18().state_dict()
+    state = resnet18().state_dict()
     old = {name: value for name, value in state.items() if "num_batches" not in name}
     torch.save(old, tmp_path / "weights.pth")
     path = tmp_path / "weights.pth"

@@ -20,7 +20,8 @@ from torch import Tensor
 from ppap.config import reading as presets
 from ppap.config.guidance_scales import guidance_scale
 from ppap.config.runs import Run
-from ppap.data import datasets, shapes
+from ppap.data import shapes
+from ppap.data.images import to_tensor
 from ppap.guides.tasks.segmentation import VOID
 from ppap.utils import files
 from ppap.utils.tensor_names import PICTURE, TARGET
@@ -99,19 +100,13 @@ def indexed(labels: Any) -> Image.Image:
     ("name", "content"),
     [
         ("a.npy", RAMP.astype(np.float32)),
-        ("a.npy", RAMP.astype(np.float64)),
         ("a.npy", RAMP.astype(np.int16)),
-        ("a.NPY", RAMP.astype(np.uint16)),
         ("a.png", Image.fromarray(RAMP.astype(np.uint8))),
-        ("a.png", Image.fromarray(RAMP.astype(np.uint16))),
         ("a.tiff", Image.fromarray(RAMP.astype(np.float32))),
     ],
 )
 def test_a_depth_map_is_its_numbers(preset: Path, name: str, content: Any) -> None:
-    if name == "a.NPY":
-        put(preset, "a.npy", content).rename(preset.parent / "shown" / name)
-    else:
-        put(preset, name, content)
+    put(preset, name, content)
     found = read(preset, "depth")
     assert torch.equal(found[TARGET], torch.from_numpy(RAMP).float()[None])
     assert found[PICTURE].shape == (1, SIZE, SIZE, 3) and found[PICTURE].eq(0).all()
@@ -127,9 +122,7 @@ def test_of_sixteen_bits_none_are_lost(preset: Path) -> None:
     [
         ("a.npy", LABELS),
         ("a.npy", LABELS.astype(np.float32)),
-        ("a.npy", LABELS.astype(np.int64)),
         ("a.png", Image.fromarray(LABELS)),
-        ("a.png", Image.fromarray(LABELS.astype(np.uint16))),
         ("a.png", indexed(LABELS)),
     ],
 )
@@ -140,19 +133,17 @@ def test_a_label_map_is_its_labels(preset: Path, name: str, content: Any) -> Non
     assert torch.equal(found[0], torch.from_numpy(LABELS).long())
 
 
-@pytest.mark.parametrize("kind", [Image.fromarray, indexed, np.asarray])
-def test_255_is_no_label(preset: Path, kind: Any) -> None:
+def test_255_is_no_label(preset: Path) -> None:
     labels = np.where(RAMP < 50, 255, LABELS).astype(np.uint8)
-    put(preset, "a.npy" if kind is np.asarray else "a.png", kind(labels))
+    put(preset, "a.png", indexed(labels))
     found = read(preset, "segmentation")[TARGET][0]
     assert torch.equal(found == VOID, torch.from_numpy(RAMP < 50))
     assert torch.equal(found[found != VOID], torch.from_numpy(labels[RAMP >= 50]).long())
 
 
-@pytest.mark.parametrize("kind", [np.asarray, lambda x: Image.fromarray(x).convert("1")])
-def test_black_and_white_are_two_labels(preset: Path, kind: Any) -> None:
+def test_black_and_white_are_two_labels(preset: Path) -> None:
     white = (RAMP % 3 == 0).astype(np.uint8) * 255
-    put(preset, "a.npy", white > 0) if kind is np.asarray else put(preset, "a.png", kind(white))
+    put(preset, "a.png", Image.fromarray(white).convert("1"))
     found = read(preset, "segmentation")[TARGET][0]
     assert torch.equal(found, torch.from_numpy(white > 0).long())
 
@@ -175,8 +166,7 @@ def test_depth_of_another_resolution_is_averaged(preset: Path) -> None:
     torch.testing.assert_close(found[inner, inner], wanted[inner, inner], atol=2.5, rtol=0)
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg"])
-@pytest.mark.parametrize("guide", ["depth", "segmentation"])
+@pytest.mark.parametrize(("guide", "suffix"), [("depth", "png"), ("segmentation", "jpg")])
 def test_a_picture_in_colour_is_looked_at_by_the_guide(preset: Path, guide: str, suffix: str) -> None:
     pixels = shapes.draw(3, SIZE, seed=5).images
     for i, picture in enumerate(pixels):
@@ -187,7 +177,7 @@ def test_a_picture_in_colour_is_looked_at_by_the_guide(preset: Path, guide: str,
     assert torch.equal(found[PICTURE], torch.from_numpy(np.stack(stored)))
     network = models.load_guide(opened(preset), guide)
     with torch.no_grad():
-        answers = network(datasets.to_tensor(np.stack(stored)))
+        answers = network(to_tensor(np.stack(stored)))
     wanted = answers if guide == "depth" else answers.argmax(1)
     torch.testing.assert_close(found[TARGET], wanted)
     if guide == "depth":  # an untrained segmenter sees one label everywhere
@@ -270,39 +260,22 @@ HOLE = np.where(RAMP == 7, np.nan, RAMP).astype(np.float32)
     ("guide", "name", "content", "message"),
     [
         ("depth", "a.npy", HOLE, "has numbers that are not finite"),
-        ("depth", "a.npy", np.full((9, 9), np.inf), "has numbers that are not finite"),
         ("depth", "a.npy", RAMP * 1e300, "has numbers that are beyond single precision"),
         ("depth", "a.npy", np.ones((9, 9), np.float32), "is the same depth everywhere"),
-        ("depth", "a.npy", np.full((9, 9), 0.1), "is the same depth everywhere"),
-        ("depth", "a.png", Image.new("L", (9, 9), 5), "is the same depth everywhere"),
         ("depth", "a.npy", np.zeros((4, 4, 3)), "holds float64 (4, 4, 3); a map of numbers (height, width) was expected"),
-        ("depth", "a.npy", np.zeros(7), "holds float64 (7,); a map of numbers"),
-        ("depth", "a.npy", np.float64(3), "holds float64 (); a map of numbers"),
         ("depth", "a.npy", np.zeros((0, 5)), "(0, 5)"),
         ("depth", "a.npy", RAMP + 1j, "complex128"),
-        ("depth", "a.npy", np.array([["a", "b"]]), "<U1"),
-        ("depth", "a.npy", np.zeros((3, 3), "datetime64[s]"), "datetime64"),
-        ("depth", "a.npy", np.zeros((3, 3), [("x", "f4")]), "('x', '<f4')"),
-        ("depth", "a.npy", b"", "truncated or not in the expected format"),
         ("depth", "a.npy", b"no array at all", "a.npy"),
         ("depth", "a.npz", None, "shown: no targets there (guides.depth.targets.folder)"),
-        ("depth", "a.png", b"", "cannot be read as an image"),
         ("depth", "a.png", b"no image at all", "cannot be read as an image"),
         ("depth", "a.png", png(Image.fromarray(NOISE))[:900], "cannot be read as an image"),
         ("depth", "a.jpg", b"no image at all", "cannot be decoded"),
-        ("depth", "a.png", png(Image.new("RGB", (5, 1200))), "has 5 x 1200 pixels, which is a line"),
         ("segmentation", "a.npy", np.full((4, 4), 5), "holds 5; labels are whole numbers from 0 to 4, and 255 for none"),
-        ("segmentation", "a.png", Image.new("L", (4, 4), 200), "holds 200; labels are whole numbers"),
-        ("segmentation", "a.npy", np.full((4, 4), -1), "holds -1; labels are whole numbers"),
         ("segmentation", "a.npy", np.full((4, 4), 0.5), "holds 0.5; labels are whole numbers"),
-        ("segmentation", "a.npy", np.full((4, 4), 1e30), "holds 1e+30; labels are whole numbers"),
         ("segmentation", "a.npy", np.full((4, 4), 255), "no pixel has a label"),
-        ("segmentation", "a.npy", HOLE, "has numbers that are not finite"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_target_is_one_line(preset: Path, guide: str, name: str, content: Any, message: str) -> None:
-    if isinstance(content, np.generic):
-        content = np.asarray(content)
     if content is not None:
         put(preset, name, content)
     line = refused(preset, guide)
@@ -338,12 +311,6 @@ def test_a_folder_that_is_empty_or_missing_or_a_file_is_named(preset: Path) -> N
     assert "shown: no such folder" in refused(preset, "depth")
 
 
-def test_one_bad_file_among_good_ones_leaves_nothing(preset: Path) -> None:
-    put(preset, "a.npy", RAMP.astype(np.float32))
-    put(preset, "b.npy", HOLE)
-    assert "shown/b.npy: has numbers that are not finite" in refused(preset, "depth")
-
-
 def test_targets_that_are_classes_have_no_file(preset: Path) -> None:
     assert "guides.class.task: its targets are classes" in refused(preset, "class")
 
@@ -367,12 +334,11 @@ def test_a_file_of_targets_that_was_damaged_is_refused_where_it_is_read(tmp_path
         targets.read(layout, "depth")
 
 
-@pytest.mark.parametrize("guide", ["depth", "segmentation"])
-def test_a_sample_does_not_depend_on_its_batch(preset: Path, guide: str) -> None:
+def test_a_sample_does_not_depend_on_its_batch(preset: Path) -> None:
     """Each is guided to its own target: those of another batch size differ by rounding at most."""
-    rows = np.arange(SIZE) if guide == "depth" else np.arange(SIZE) % 5
+    guide = "depth"
     for i in range(4):
-        array = np.roll(np.repeat(rows[:, None], SIZE, axis=1), 4 * i).astype(np.uint8)
+        array = np.roll(np.repeat(np.arange(SIZE)[:, None], SIZE, axis=1), 4 * i).astype(np.uint8)
         put(preset, f"{i}.npy", array)
     read(preset, guide)
     layout = opened(preset)
@@ -416,13 +382,9 @@ def dense(channels, classes, width):
 @pytest.mark.parametrize(
     ("guide", "answer", "message"),
     [
-        ("depth", "answers", "answers with shape (2, 1, 16, 16); expected was (2, 16, 16), a number for each pixel"),
-        ("depth", "answers.flatten(1)", "answers with shape (2, 256); expected was (2, 16, 16), a number for each pixel"),
-        ("depth", "answers[:, 0].long()", "answers in int64; floats were expected"),
-        ("depth", "[answers[:, 0]]", "answers with a list; a tensor was expected: (2, 16, 16), a number for each pixel"),
-        ("segmentation", "answers[:, :4]", "(2, 4, 16, 16); expected was (2, 5, 16, 16), a number for each label and pixel"),
-        ("segmentation", "answers.mean((2, 3))", "(2, 5); expected was (2, 5, 16, 16)"),
-        ("segmentation", "answers.argmax(1).float()", "(2, 16, 16); expected was (2, 5, 16, 16)"),
+        ("depth", "answers", "answers with (2, 1, 16, 16); (2, 16, 16) was expected, a number for each pixel"),
+        ("depth", "[answers[:, 0]]", "answers with list; (2, 16, 16) was expected, a number for each pixel"),
+        ("segmentation", "answers[:, :4]", "(2, 4, 16, 16); (2, 5, 16, 16) was expected, a number for each label and pixel"),
         ("segmentation", "answers.detach()", "no gradient"),
     ],
 )  # fmt: skip
@@ -445,7 +407,7 @@ def test_a_guide_whose_answer_has_not_the_tasks_shape_is_one_line(
     assert message.replace("(2, ", "(1, ") in refused(preset, guide)
 
 
-@pytest.mark.parametrize("size", [4, 8, 40])
+@pytest.mark.parametrize("size", [8, 40])
 def test_a_guide_may_answer_at_any_resolution(preset: Path, size: int) -> None:
     answer = f"nn.functional.interpolate(answers, ({size}, {size}))"
     (preset.parent / "strange_model.py").write_text(NETWORK.format(answer))
@@ -501,36 +463,26 @@ def streamed(plain: dict[str, Any]) -> None:
         (SMOKE_TASKS, set_to("guides.depth.task", "colour"),
          r"guides\.depth\.task: task 'colour': write classification, depth, segmentation or user:MODULE\.CLASS"),
         (SMOKE_TASKS, set_to("guides.depth.task", "user:nothing.Task"), r"guides\.depth\.task: .*there is no nothing\.py"),
-        (SMOKE_TASKS, set_to("judges.depth_judge.task", "user:nothing.Task"), r"judges\.depth_judge\.task: .*no nothing\.py"),
         (SMOKE_TASKS, lambda p: p["judges"]["depth_judge"].pop("task"), r"judges\.depth_judge\.task: "),
         (SMOKE_TASKS, lambda p: p["dataset"].pop("segments"), r"dataset\.segments: guides\.segmentation needs it"),
-        (SMOKE_TASKS, lambda p: p["dataset"].pop("segments"), r"dataset\.segments: judges\.label_judge needs it"),
         (SMOKE_TASKS, set_to("dataset.segments", 6), r"dataset\.segments: 6, but shapes have 5"),
-        (SMOKE_TASKS, set_to("dataset.segments", 1), r"dataset\.segments: Input should be greater than 1"),
         (SMOKE_TASKS, set_to("guides.depth.train.shift", 1),
          r"guides\.depth\.train\.shift: would move the picture, but not what is true of it"),
-        (SMOKE_TASKS, set_to("judges.label_judge.train.shift", 1), r"judges\.label_judge\.train\.shift: would move"),
         (SMOKE_TASKS, set_to("judges.label_judge.task", "depth"), r"judges\.label_judge\.task: two judges of depth; one is enough"),
         (SMOKE_TASKS, set_to("judges.label_judge.task", "classification"),
          r"judges\.label_judge\.task: classes are judged by the evaluator"),
         (SMOKE_TASKS, lambda p: p["judges"].update(depth=p["judges"].pop("depth_judge")),
          r"judges: 'depth' is the name of something else; choose another"),
-        (SMOKE_TASKS, lambda p: p["judges"].update(evaluator=p["judges"].pop("depth_judge")),
-         r"judges: 'evaluator' is the name of something else"),
         (SMOKE_TASKS, set_to("guides.depth.scales", {"ddpm9": 1.0}), r"guides\.depth\.scales: samplers has no 'ddpm9'"),
-        (SMOKE_TASKS, set_to("guides.depth.scales", {"ddim25": -1.0}), r"guides\.depth\.scales\.ddim25: .*greater than or equal to 0"),
-        (SMOKE_TASKS, set_to("guides.depth.targets.count", 0), r"guides\.depth\.targets\.count: .*greater than 0"),
         (SMOKE_TASKS, set_to("guides.class.targets", {"folder": "x"}),
          r"guides\.class\.targets\.folder: classes are given by sampling\.classes"),
         (SMOKE, set_to("guides.vit.task", "depth"), r"guides\.vit\.train: images of kind digits say nothing of depth \(vit\)"),
-        (SMOKE, set_to("guides.resnet.task", "depth"), r"guides\.resnet\.train: images of kind digits say nothing of depth \(resnet\)"),
         (SMOKE, set_to("guides.vit.task", "depth"),
          r"guides\.vit\.targets: images of kind digits say nothing of depth; give a `folder`"),
         (SMOKE_TASKS, streamed, r"methods\.multi_experts_5\.supervision: images of kind image_folder say nothing of depth|"
          r"guides\.depth\.train: images of kind image_folder say nothing of depth"),
         (SMOKE_TASKS, streamed, r"dataset\.kind: images of kind image_folder are not read as a whole, for targets"),
         (SMOKE_TASKS, without_a_folder, r"methods\.real: images of kind image_folder are not read as a whole"),
-        (SMOKE_TASKS, set_to("methods.real.experts", 3), r"methods\.real: supervision, experts and trainable belong to"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_a_task_is_one_line_with_its_key(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -12,18 +12,15 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from ppap.data import shapes
+from ppap.data import image_files, shapes
 from ppap.data.image_folder import LabelledBatch, TrainingBatches, list_files
-from ppap.data.images import to_tensor as to_tensor
-from ppap.data.images import to_uint8 as to_uint8
-from ppap.data.realdata import IMAGES, LABELS, dataset_spec
 from ppap.utils import tensor_spec
 from ppap.utils.errors import ConfigError, DataError
 from ppap.utils.registry import Registry, kind_of
 from ppap.utils.seeds import Stream, mix
-from ppap.utils.settings import DATASET, FREE, Section
+from ppap.utils.settings import CLASSIFICATION, DATASET, DEPTH, FREE, SEGMENTATION, Section
+from ppap.utils.tensor_names import IMAGES, LABELS
 
-CLASSIFICATION, DEPTH, SEGMENTATION = "classification", "depth", "segmentation"
 Split = Literal["train", "holdout"]
 Images = NDArray[np.uint8]
 Truths = dict[str, NDArray[Any]]
@@ -125,7 +122,7 @@ class Registered(DatasetKind):
 
     def read(self, data: DatasetConfig, file: Path | None) -> tuple[Images, Truths]:
         assert file is not None
-        tensors = tensor_spec.read(file, dataset_spec(), {"model": DATASET})
+        tensors = tensor_spec.read(file, image_files.dataset(), {"model": DATASET})
         if LABELS not in tensors:
             raise ConfigError(f"dataset.name: '{data.name}' has no labels to learn from")
         images, labels = tensors[IMAGES], tensors[LABELS]
@@ -188,7 +185,7 @@ class DatasetConfig(Section):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of an image as networks see it: channels, height, width."""
+        """The shape of an image as networks see it: channels, height, width."""
         return self.channels, self.image_size, self.image_size
 
     @property
@@ -209,12 +206,6 @@ class DatasetConfig(Section):
         return self
 
 
-class Teller(Protocol):
-    """A task, as far as it tells what is true of real images."""
-
-    def truth(self, images: Tensor, known: Mapping[str, Tensor], name: str) -> Tensor: ...
-
-
 class RealImages(NamedTuple):
     """images: uint8 (N, H, W, C); truths: what is true of them, by the names of tasks, (N, ...) each."""
 
@@ -227,11 +218,8 @@ class RealImages(NamedTuple):
         return self.truths[CLASSIFICATION]
 
     def first(self, count: int) -> RealImages:
+        """Take the first `count` of them."""
         return RealImages(self.images[:count], {n: t[:count] for n, t in self.truths.items()})
-
-    def truth_of(self, task: Teller, name: str) -> Tensor:
-        """Return what is true of them for the task of this name: (N, ...). ConfigError if nobody knows it."""
-        return task.truth(to_tensor(self.images), self.truths, name)
 
 
 def load(data: DatasetConfig, split: Split, file: Path | None = None) -> RealImages:
@@ -245,8 +233,3 @@ def load(data: DatasetConfig, split: Split, file: Path | None = None) -> RealIma
     held = round(data.holdout * len(images))
     chosen = order[held:] if split == "train" else order[:held]
     return RealImages(images[chosen], {task: torch.from_numpy(truth[chosen]) for task, truth in truths.items()})
-
-
-def training_batches(data: DatasetConfig, batch_size: int, seed: int, device: torch.device) -> Batches:
-    """Make batches of a streamed data set's images, cropped at random; DataError if they cannot be read."""
-    return data.facts.batches(data, batch_size, seed, device)

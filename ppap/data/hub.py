@@ -7,16 +7,14 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
-from ppap.utils.errors import DataError
-
-Formats = Sequence[Sequence[str]]
-"""Files that hold weights in one format each; the first that is there is taken."""
+from ppap.utils.errors import DataError, reason
 
 
-def folder_of(name: str, cache: Path, settings: Sequence[str], formats: Formats, what: str) -> Path:
+def folder_of(name: str, cache: Path, settings: Sequence[str], formats: Sequence[Sequence[str]], what: str) -> Path:
     """Return the folder of NAME, or NAME@REVISION (a branch, a tag or a commit): `settings`, and weights in one format.
 
-    A name that is a folder here is that folder. DataError, which calls it `what`, if it cannot be had.
+    `formats` are the files that hold weights in one format each; the first that is there is taken. A name that is a
+    folder here is that folder. DataError, which calls it `what`, if it cannot be had.
     """
     if Path(name).is_dir():
         return Path(name)
@@ -31,9 +29,8 @@ def folder_of(name: str, cache: Path, settings: Sequence[str], formats: Formats,
             if any((folder / file).is_file() for file in weights):
                 break
     except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise DataError(
-            f"{what} cannot be read ({reason}). Without network: save its folder elsewhere, copy it here and "
+            f"{what} cannot be read ({reason(error)}). Without network: save its folder elsewhere, copy it here and "
             "name its path"
         ) from None
     return folder

@@ -7,21 +7,20 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ppap.data.augmentation import random_crop, randomly_mirrored
 from ppap.data.images import to_tensor
+from ppap.data.loading import load
 from ppap.utils.errors import DataError
 from ppap.utils.seeds import Stream, mix
 
-_LONGEST = 200  # sides; a longer image would take gigabytes when its shorter side is enlarged
 _CPU = torch.device("cpu")
 
 
@@ -39,7 +38,7 @@ class LabelledBatch(NamedTuple):
     labels: Tensor
 
 
-class Draw(NamedTuple):
+class _Draw(NamedTuple):
     """One image of a training run: its place among all that are drawn decides its crop."""
 
     path: str
@@ -49,28 +48,19 @@ class Draw(NamedTuple):
 
 def list_files(folder: Path, classes: int) -> LabelledFiles:
     """List the images of a folder; DataError if it is missing, or has not `classes` folders with images."""
-    listed = LabelledFiles([], [])
-    for label, name in enumerate(class_folders(folder, classes)):
-        pictures = sorted(_pictures(folder / name), key=lambda path: (str(path.parent), path.name))
-        listed.paths.extend(map(str, pictures))
-        listed.labels.extend([label] * len(pictures))
-    return listed
-
-
-def class_folders(folder: Path, classes: int) -> list[str]:
-    """The names of the folders of the classes, in order; DataError, naming it, if one holds no image.
-
-    Only as much is looked at as that takes, which is quick for millions of images.
-    """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of images (one folder a class)")
     names = sorted(each.name for each in folder.glob("[!.]*") if each.is_dir())
     if len(names) != classes:
         raise DataError(f"{folder}: holds {len(names)} classes, the preset has {classes}")
-    for name in names:
-        if next(_pictures(folder / name), None) is None:
+    listed = LabelledFiles([], [])
+    for label, name in enumerate(names):
+        pictures = sorted(_pictures(folder / name), key=lambda path: (str(path.parent), path.name))
+        if not pictures:
             raise DataError(f"{folder / name}: no images in this class's folder")
-    return names
+        listed.paths.extend(map(str, pictures))
+        listed.labels.extend([label] * len(pictures))
+    return listed
 
 
 def pictures_under(folder: Path, others: Sequence[str] = ()) -> list[Path]:
@@ -114,82 +104,46 @@ class TrainingBatches:
         workers: int | None = None,
         device: torch.device = _CPU,
     ) -> None:
-        self._crops = _RandomCrops(image_size, seed, mirror)
-        self.files, self.batch_size, self.seed = files, batch_size, seed
-        self.workers = available_cores() if workers is None else workers
-        self.device = device
+        self.files, self.image_size, self.batch_size = files, image_size, batch_size
+        self.seed, self.mirror, self.device = seed, mirror, device
+        self.workers = _cores() if workers is None else workers
         self._next = -1
-        self._loaded: Iterator[LabelledBatch | DataError] = iter(())
+        self._loaded: Iterator[LabelledBatch] = iter(())
 
     def __call__(self, step: int) -> LabelledBatch:
         if step != self._next:
-            self._loaded = self._load(step)
-        batch = next(self._loaded)
+            self._loaded = load(self._cropped, self._draws(step), self.device, self.workers)
+        pixels, labels = (part.to(self.device, non_blocking=True) for part in next(self._loaded))
         self._next = step + 1
-        if isinstance(batch, DataError):
-            raise batch
-        pixels, labels = (part.to(self.device, non_blocking=True) for part in batch)
         return LabelledBatch(to_tensor(pixels), labels)
 
-    def _load(self, first: int) -> Iterator[LabelledBatch | DataError]:
-        loader = DataLoader(
-            self._crops,
-            batch_size=None,  # the sampler gives whole batches
-            sampler=_Steps(self.files, self.batch_size, self.seed, first),
-            num_workers=self.workers,
-            generator=torch.Generator(),  # or the global one would be drawn from at every restart
-            collate_fn=_as_it_is,
-            pin_memory=self.device.type == "cuda",
-        )
-        return iter(loader)
-
-
-class _Steps(Sampler[list[Draw]]):
-    """The batches from step `first` on, without end."""
-
-    def __init__(self, files: LabelledFiles, batch_size: int, seed: int, first: int) -> None:
-        self.files, self.batch_size, self.seed, self.first = files, batch_size, seed, first
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        draws = self._draws(self.first * self.batch_size)
+    def _draws(self, step: int) -> Iterator[list[_Draw]]:
+        """Yield what is drawn in each step, from this one on, without end."""
+        count, epoch = len(self.files.paths), -1
         while True:
-            yield [next(draws) for _ in range(self.batch_size)]
+            batch = []
+            for place in range(step * self.batch_size, (step + 1) * self.batch_size):
+                if place // count != epoch:
+                    epoch = place // count
+                    order = np.random.default_rng(mix(Stream.EPOCH, self.seed, epoch)).permutation(count)
+                file = order[place % count]
+                batch.append(_Draw(self.files.paths[file], self.files.labels[file], place))
+            yield batch
+            step += 1
 
-    def _draws(self, first: int) -> Iterator[Draw]:
-        count = len(self.files.paths)
-        epoch, start = divmod(first, count)
-        while True:
-            order = np.random.default_rng(mix(Stream.EPOCH, self.seed, epoch)).permutation(count)
-            for i in range(start, count):
-                file = order[i]
-                yield Draw(self.files.paths[file], self.files.labels[file], epoch * count + i)
-            epoch, start = epoch + 1, 0
-
-
-class _RandomCrops(Dataset[LabelledBatch | DataError]):
-    """Batches of uint8 crops (B, S, S, 3), made in a worker.
-
-    An error is returned, not raised: DataLoader would bury its one line in the worker's traceback.
-    """
-
-    def __init__(self, image_size: int, seed: int, mirror: bool) -> None:
-        self.image_size, self.seed, self.mirror = image_size, seed, mirror
-
-    def __getitem__(self, draws: list[Draw]) -> LabelledBatch | DataError:
-        try:
-            crops = np.stack([self._crop(draw) for draw in draws])
-        except DataError as error:
-            return error
+    def _cropped(self, draws: list[_Draw]) -> LabelledBatch:
+        """Make the uint8 crops (B, S, S, 3) of a batch."""
+        crops = np.stack([self._crop(draw) for draw in draws])
         return LabelledBatch(torch.from_numpy(crops), torch.tensor([draw.label for draw in draws]))
 
-    def _crop(self, draw: Draw) -> NDArray[np.uint8]:
+    def _crop(self, draw: _Draw) -> NDArray[np.uint8]:
         random = Random(mix(Stream.CROP, self.seed, draw.place))
         crop = random_crop(read_image(draw.path), self.image_size, random)
         return randomly_mirrored(crop, random) if self.mirror else crop
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """An image as RGB; DataError, naming the file, if it cannot be decoded.
+    """Read an image as RGB; DataError, naming the file, if it cannot be decoded.
 
     As ADM's and torchvision's loaders: transparency is dropped, and EXIF's orientation is not applied, since
     published reference statistics come from images read so. Of 16 bits the upper 8 are kept.
@@ -200,16 +154,13 @@ def read_image(path: str | Path) -> Image.Image:
             warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
             Image.open(path) as image,
         ):
-            rgb = _rgb(image)
+            return _rgb(image)
     except Exception as error:  # whatever a decoder stumbles over: the file is no picture
         raise DataError(f"{path}: cannot be decoded ({' '.join(str(error).split())})") from None
-    if max(rgb.size) > _LONGEST * min(rgb.size):
-        raise DataError(f"{path}: has {rgb.width} x {rgb.height} pixels, which is a line")
-    return rgb
 
 
 def centred(image: Image.Image, size: int) -> Tensor:
-    """An image of any size, resized by its shorter side and cropped to the centre: uint8 (size, size, C)."""
+    """Resize an image of any size by its shorter side, and crop it to the centre: uint8 (size, size, C)."""
     from torchvision.transforms import v2
 
     fit = v2.Compose([v2.Resize(size, antialias=True), v2.CenterCrop(size), v2.PILToTensor()])
@@ -217,7 +168,7 @@ def centred(image: Image.Image, size: int) -> Tensor:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """Eight bits a channel. Pillow halves 16-bit colours by itself, but makes 16-bit greys white."""
+    """Convert to eight bits a channel. Pillow halves 16-bit colours by itself, but makes 16-bit greys white."""
     deep = image.mode == "I" and image.format in ("PNG", "PPM")
     if deep or image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).astype(np.uint8))
@@ -228,12 +179,6 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def available_cores() -> int:
-    """The cores that this job may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
+def _cores() -> int:
+    """Count the cores that this job may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -46,28 +46,28 @@ def batches(images: Images, indices: Sequence[Tensor], device: torch.device) -> 
 
     DataError, in the turn of its batch, if images cannot be read.
     """
-    large = is_large(images, max(map(len, indices), default=0))
-    read = load(lambda chosen: torch.from_numpy(images.take(chosen)), indices, device, large)
+    workers = workers_for(images, max(map(len, indices), default=0))
+    read = load(lambda chosen: torch.from_numpy(images.take(chosen)), indices, device, workers)
     return (batch.to(device, non_blocking=True) for batch in read)
 
 
-def is_large(images: Images, batch_size: int) -> bool:
-    """Whether batches of this size are worth worker processes."""
-    return batch_size * images.take(torch.tensor([0])).nbytes >= LARGE
+def workers_for(images: Images, batch_size: int) -> int:
+    """Return how many worker processes batches of this size are worth."""
+    return _WORKERS if batch_size * images.take(torch.tensor([0])).nbytes >= LARGE else 0
 
 
-def load(read: Callable[[Any], Any], requests: Iterable[Any], device: torch.device, large: bool) -> Iterator[Any]:
+def load(read: Callable[[Any], Any], requests: Iterable[Any], device: torch.device, workers: int) -> Iterator[Any]:
     """Yield what `read` makes of each request, in order; in pinned memory if the device is a GPU.
 
-    Tensors come from two worker processes if they are `large`, which read some requests ahead. No random numbers are
-    drawn. DataError, in the turn of its request, if `read` raises it.
+    Worker processes, if there are any, read some requests ahead. No random numbers are drawn. DataError, in the turn
+    of its request, if `read` raises it.
     """
-    forks = large and sys.platform == "linux"  # elsewhere all images would be copied to each worker
+    forks = workers > 0 and sys.platform == "linux"  # elsewhere all images would be copied to each worker
     loader = DataLoader(
         _Requests(read),
         batch_size=None,  # each request is for a whole batch
         sampler=requests,
-        num_workers=_WORKERS if forks else 0,
+        num_workers=workers if forks else 0,
         multiprocessing_context="fork" if forks else None,
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),  # or the seed of workers would be drawn from the global one

@@ -3,60 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from ppap.data.datasets import DatasetConfig
 from ppap.data.downloads import Downloads, only_one
+from ppap.data.image_files import check_statistics, reference_images
 from ppap.data.image_folder import centred, pictures_under, read_image
 from ppap.data.settings import ReferenceConfig
 from ppap.utils import files, tensor_spec
 from ppap.utils.errors import ConfigError, DataError
 from ppap.utils.progress import Bar
-from ppap.utils.tensor_spec import REMEDY, Spec, TensorSpec
+from ppap.utils.tensor_names import IMAGES, LABELS, MU, SIGMA
 
-IMAGES, LABELS, MU, SIGMA = "images", "labels", "mu", "sigma"
-INCEPTION_FEATURES = 2048
 _ARCHIVED = {IMAGES: "arr_0"}
 _NO_REFERENCE = "it is no reference batch of ADM's evaluator"
-_WHOLE = 1 << 62
 
 
-def dataset_spec() -> Spec:
-    """Describe the file of a data set: images of any size, and their classes if they have any."""
-    return {
-        IMAGES: TensorSpec(("uint8",), ("images", "height", "width", "channels")),
-        LABELS: TensorSpec(("int64",), ("images",), below=_WHOLE, optional=True),
-    }
-
-
-def reference_spec() -> Spec:
-    """Describe the file of a reference: images, and what their publisher prints of their Inception features."""
-    width = INCEPTION_FEATURES
-    return {
-        IMAGES: TensorSpec(("uint8",), ("images", "height", "width", 3)),
-        MU: TensorSpec(("float64", "float32"), (width,), optional=True),
-        SIGMA: TensorSpec(("float64", "float32"), (width, width), optional=True),
-    }
-
-
-def check_statistics(path: Path, tensors: dict[str, Tensor], remedy: str = REMEDY) -> None:
-    """DataError unless mean and covariance are there both or neither, and a covariance is symmetric."""
-    if (MU in tensors) != (SIGMA in tensors):
-        raise DataError(f"{path}: has one of {MU} and {SIGMA}, which belong together; {remedy}")
-    if SIGMA in tensors and not torch.allclose(tensors[SIGMA], tensors[SIGMA].T, rtol=1e-3):
-        raise DataError(f"{path}: {SIGMA} is not symmetric, so not a covariance; {remedy}")
-
-
-class Sized(Protocol):
-    """The section `dataset` of a preset, as far as a reference reads it."""
-
-    @property
-    def image_size(self) -> int: ...
-
-
-def reference(source: ReferenceConfig, data: Sized, downloads: Downloads) -> dict[str, Tensor]:
+def reference(source: ReferenceConfig, data: DatasetConfig, downloads: Downloads) -> dict[str, Tensor]:
     """Read the reference of FID, precision and recall, downloaded if need be.
 
     `images` uint8 (N, H, W, 3), and where the publisher prints them `mu` (D,) and `sigma` (D, D) of their Inception
@@ -74,7 +39,7 @@ def reference(source: ReferenceConfig, data: Sized, downloads: Downloads) -> dic
 def read_archive(path: Path) -> dict[str, Tensor]:
     """Read a reference batch of ADM's evaluator: .npz with arr_0, and mu and sigma or not; other arrays are left."""
     arrays = files.read_arrays(path)
-    spec = {_ARCHIVED.get(name, name): wanted for name, wanted in reference_spec().items()}
+    spec = {_ARCHIVED.get(name, name): wanted for name, wanted in reference_images().items()}
     mine = {name: arrays[name] for name in spec if name in arrays}
     tensor_spec.check(path, mine, spec, _NO_REFERENCE)
     statistics = {name: torch.from_numpy(mine[name]).double() for name in (MU, SIGMA) if name in mine}

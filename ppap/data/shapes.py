@@ -102,7 +102,7 @@ _TALLEST = 1.32  # none reaches beyond the upper edge
 
 
 def draw(count: int, size: int, seed: int) -> Shapes:
-    """The first `count` pictures of a seed, of `size` pixels a side.
+    """Draw the first `count` pictures of a seed, of `size` pixels a side.
 
     Picture i depends on the seed and i alone; at another size, it is of the same scene.
     """
@@ -120,7 +120,7 @@ def draw(count: int, size: int, seed: int) -> Shapes:
 
 
 def _draw_floors(count: int, seed: int) -> _Floors:
-    """Row i of the random numbers is picture i's, however many rows there are."""
+    """Draw the floors; row i of the random numbers is picture i's, however many rows there are."""
     numbers = np.random.default_rng(seed).random((count, 7))
     far, near, roll, chosen = numbers[:, :4].T
     top, bottom, across = 0.05 + 0.2 * far, 0.7 + 0.2 * near, 0.16 * (roll - 0.5)
@@ -128,7 +128,7 @@ def _draw_floors(count: int, seed: int) -> _Floors:
 
 
 def _draw_solids(floors: _Floors, seed: int) -> _Solids:
-    """Those of each picture, (N, 3), the farthest first."""
+    """Draw the solids of each picture, (N, 3), the farthest first."""
     count = len(floors.down)
     numbers = np.random.default_rng(seed).random((count, 1 + 8 * _MOST))
     there = np.arange(_MOST) < np.ceil(numbers[:, :1] * _MOST)
@@ -147,13 +147,13 @@ def _draw_solids(floors: _Floors, seed: int) -> _Solids:
 
 
 def _sides(sides: Array) -> Array:
-    """One solid of each picture is clearly the largest."""
+    """Make one solid of each picture clearly the largest."""
     largest = sides.max(axis=1, keepdims=True)
     return np.where(sides < largest, np.minimum(sides, _SECOND * largest), sides)
 
 
 def _tinted(palette: Array, chosen: Array, tint: Array) -> Array:
-    """Colours (..., 3) of a palette, chosen by numbers in [0, 1), each channel changed by up to 0.05."""
+    """Choose colours (..., 3) of a palette by numbers in [0, 1), and change each channel by up to 0.05."""
     return np.clip(palette[(chosen * len(palette)).astype(int)] + 0.1 * (tint - 0.5), 0, 1)
 
 
@@ -184,7 +184,7 @@ def _paint(floors: _Floors, solids: _Solids, size: int) -> Shapes:
 
 
 def _seen(solid: _Solids, x: Array, y: Array) -> tuple[Array, Array]:
-    """Of one solid a picture: the signed distance of each point from its edge, and how bright it is there."""
+    """Return, of one solid a picture, the signed distance of each point from its edge, and its brightness there."""
     side = _of(np.where(solid.there, solid.side, 1))
     across = (x - _of(solid.x)) / side
     down = (y - _of(solid.foot)) / side + _of(_HEIGHTS[solid.shape])
@@ -196,7 +196,7 @@ def _seen(solid: _Solids, x: Array, y: Array) -> tuple[Array, Array]:
 
 
 def _shadows(solids: _Solids, x: Array, y: Array) -> Array:
-    """The light that is left on the floor at the foot of solids, (N, H, W)."""
+    """Return the light that is left on the floor at the foot of solids, (N, H, W)."""
     light = np.ones(1)
     for nth in range(_MOST):
         side = _of(np.where(solids.there, solids.side, 1)[:, nth])
@@ -207,10 +207,10 @@ def _shadows(solids: _Solids, x: Array, y: Array) -> Array:
 
 
 def _through_haze(colours: Array, depth: Array) -> Array:
-    """Colours (..., 3) as they are seen from afar."""
+    """Fade colours (..., 3) as they are seen from afar."""
     return colours + (_HAZE - colours) * 0.8 * (1 - depth[..., None])
 
 
 def _of(values: Array) -> Array:
-    """Numbers or colours of pictures, (N, ...), to be combined with maps (N, H, W, ...)."""
+    """Shape numbers or colours of pictures, (N, ...), to be combined with maps (N, H, W, ...)."""
     return values[:, None, None]

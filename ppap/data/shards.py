@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,8 @@ from torch import Tensor
 
 from ppap.utils import files, tensor_spec
 from ppap.utils.errors import DataError
+from ppap.utils.tensor_names import IMAGE, MIRROR
 from ppap.utils.tensor_spec import REMEDY, Spec, TensorSpec
-
-IMAGE, MIRROR = "image", "mirror"
 
 
 def answers_spec(count: int, shape: tuple[int | str, ...], mirrored: bool) -> Spec:
@@ -46,7 +44,7 @@ class ShardedImages:
         return [array[0] for array in self.maps]
 
     def take(self, indices: Tensor) -> NDArray[np.uint8]:
-        """The images at these indices, in this order: (len(indices), H, W, C)."""
+        """Read the images at these indices, in this order: (len(indices), H, W, C)."""
         out = np.empty((len(indices), *self.maps[0].shape[1:]), np.uint8)
         for shard, mine, rows in _by_shard(indices, self.starts):
             out[mine] = self.maps[shard][rows]
@@ -78,7 +76,7 @@ class ShardedAnswers:
         self.starts = np.cumsum([0, *sizes])
 
     def take(self, indices: Tensor, mirrored: Tensor) -> Tensor:
-        """Answers for these images, for the mirror image where `mirrored` (B,) is true."""
+        """Return answers on these images, on the mirror image where `mirrored` (B,) is true."""
         flipped = mirrored.numpy()
         out = np.empty((len(indices), *self.shards[0][IMAGE].shape[1:]), np.float32)
         for shard, mine, rows in _by_shard(indices, self.starts):
@@ -89,14 +87,6 @@ class ShardedAnswers:
                         raise DataError(f"{self.paths[shard]}: {side} is not finite; {REMEDY}")
                     out[mine[of_side]] = answers
         return torch.from_numpy(out)
-
-
-def sha256_with(path: Path, array: NDArray[Any]) -> str:
-    """Hash the .npy file that an array in memory was read from; of the file, only its header is read."""
-    with files.readable(path), path.open("rb") as file:
-        digest = hashlib.sha256(file.read(path.stat().st_size - array.nbytes))
-    digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
 
 
 def _mapped(path: Path, size: int, shape: tuple[int, int, int]) -> NDArray[np.uint8]:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ppap.data import datasets
+from ppap.data.images import to_tensor, to_uint8
 from ppap.diffusion.batch_sizes import AnySize, BatchSize
 from ppap.diffusion.cascade import SecondStage
 from ppap.diffusion.denoiser import Denoiser, Prediction
@@ -155,7 +155,7 @@ def upsample(
         return start._replace(x=second.temperature * start.x)
 
     def follow(chosen: slice, state: State) -> Iterator[State]:
-        small = datasets.to_tensor(torch.from_numpy(images[chosen]).to(second.device))
+        small = to_tensor(torch.from_numpy(images[chosen]).to(second.device))
         large = second.on(schedule, small)
         return trajectory(large, function, NoGuidance(), state, own[chosen], eta, name)
 
@@ -239,7 +239,7 @@ class _Batches:
             return at.x
 
         while sum(map(len, done)) < self.count:
-            done.append(torch.from_numpy(datasets.to_uint8(size.fitting(batch))))
+            done.append(torch.from_numpy(to_uint8(size.fitting(batch))))
         bar.close()
         return torch.cat(done).numpy()
 

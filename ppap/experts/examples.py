@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ppap.data import augmentation, datasets, loading
+from ppap.data import augmentation, loading
 from ppap.data.datasets import DatasetConfig
+from ppap.data.images import to_tensor
 from ppap.data.loading import Images
 from ppap.guides.tasks.task import Task
 from ppap.training.loop import TrainingRun
@@ -63,7 +64,7 @@ class AnsweredImages:
 
     def batches(self, batch_size: int, run: TrainingRun, device: torch.device) -> Batches:
         count, mirror = len(self.images), self.mirror
-        large = loading.is_large(self.images, batch_size)
+        workers = loading.workers_for(self.images, batch_size)
 
         def choices(first: int) -> Iterator[_Choice]:
             for step in itertools.count(first):
@@ -74,10 +75,10 @@ class AnsweredImages:
 
         def batch(step: int) -> Batch:
             nonlocal parts
-            parts = parts or loading.load(self._read, choices(step), device, large)
+            parts = parts or loading.load(self._read, choices(step), device, workers)
             _choose(count, batch_size, mirror)
             images, mirrored, answers = (p.to(device, non_blocking=True) for p in next(parts))
-            return Batch(augmentation.mirrored(datasets.to_tensor(images), mirrored), answers)
+            return Batch(augmentation.mirrored(to_tensor(images), mirrored), answers)
 
         return batch
 
@@ -97,7 +98,7 @@ class LabelledImages:
     from_teacher = False
 
     def batches(self, batch_size: int, run: TrainingRun, device: torch.device) -> Batches:
-        images = datasets.to_tensor(self.images).to(device)
+        images = to_tensor(self.images).to(device)
         truths = self.truths.to(device)
 
         def batch(step: int) -> Batch:
@@ -117,7 +118,7 @@ class StreamedImages:
     from_teacher = False
 
     def batches(self, batch_size: int, run: TrainingRun, device: torch.device) -> Batches:
-        read = datasets.training_batches(self.dataset, batch_size, run.seed, device)
+        read = self.dataset.facts.batches(self.dataset, batch_size, run.seed, device)
         return lambda step: Batch(*read(step))
 
 

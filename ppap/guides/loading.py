@@ -115,9 +115,8 @@ def _spec(**about: Any) -> NetworkConfig:
         return NetworkConfig(**about)
     except ValidationError as error:
         first = error.errors()[0]
-        key, message = ".".join(map(str, first["loc"])), first["msg"]
-        message = message.removeprefix("Value error, ")
-        raise ConfigError(f"{key}: {message}" if key else message) from None
+        said = ": ".join([*map(str, first["loc"]), first["msg"].removeprefix("Value error, ")])
+        raise ConfigError(said) from None
 
 
 def _task(task: str | type[Task] | Task, outputs: int | None, image_size: int, folders: Sequence[str | Path]) -> Task:
@@ -130,7 +129,7 @@ def _task(task: str | type[Task] | Task, outputs: int | None, image_size: int, f
 
 
 def _name_of(task: Task) -> str:
-    """The name of a task of ours; of the user's own, that of its class."""
+    """Name a task of ours; of the user's own, its class."""
     return next((name for name in TASKS if TASKS.get(name) is type(task)), type(task).__name__)
 
 

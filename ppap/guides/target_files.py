@@ -9,8 +9,8 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from ppap.data import datasets
 from ppap.data.image_folder import centred, pictures_under, read_image
+from ppap.data.images import to_tensor
 from ppap.guides.guide import Guide
 from ppap.utils.errors import DataError
 
@@ -29,7 +29,7 @@ def target_in(path: Path, shape: Shape, guide: Guide) -> tuple[Tensor, Tensor | 
     if target is not None:
         return target, None
     image = read_image(path)
-    seen = datasets.to_tensor(fitted(image, guide.input_size, channels))
+    seen = to_tensor(fitted(image, guide.input_size, channels))
     with torch.inference_mode():
         answers = guide(seen.to(guide.device))
     return guide.own_task.target_of(answers.float()).cpu(), fitted(image, size, channels)

@@ -9,7 +9,6 @@ from typing import Any, Literal, NamedTuple
 
 import matplotlib
 import numpy as np
-import seaborn as sns
 from numpy.typing import NDArray
 
 from ppap.report.titles import METHODS
@@ -63,6 +62,8 @@ _LOOKS = (
 def use() -> None:
     """Draw the figures to come in this style."""
     logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of all that a PDF takes
+    import seaborn as sns  # which takes a second
+
     sns.set_theme("paper", "whitegrid", "colorblind", rc=_SETTINGS)
 
 

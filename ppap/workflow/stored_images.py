@@ -16,6 +16,7 @@ from ppap.config.preset import Preset
 from ppap.config.runs import Run
 from ppap.data import datasets
 from ppap.data.datasets import RealImages, Split
+from ppap.data.images import to_tensor
 from ppap.data.shards import ShardedAnswers, ShardedImages
 from ppap.diffusion.sampling import Seeds
 from ppap.utils import files, tensor_spec
@@ -34,7 +35,9 @@ def real(layout: Layout, split: Split) -> RealImages:
 
 def truth_of(preset: Preset, data: RealImages, model: str) -> Tensor:
     """Return what is true of real images for the task of a guide, a judge or the evaluator: (N, ...)."""
-    return data.truth_of(preset.task_of(model), preset.task_name(model))
+    task = preset.task_of(model)
+    seen = to_tensor(data.images) if task.own_truth else torch.empty(0)
+    return task.truth(seen, data.truths, preset.task_name(model))
 
 
 # -- clean images ----------------------------------------------------------------------------------

@@ -5,20 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
+from ppap.data.downloads import Downloads
 from ppap.data.settings import Download
 from ppap.utils.errors import ConfigError, PPAPError, reason
 from ppap.utils.settings import CLASSIFICATION, DEPTH, SEGMENTATION
 from ppap.utils.weights import provenance
-
-if TYPE_CHECKING:
-    from ppap.data.downloads import Downloads
-    from ppap.guides.libraries.settings import NetworkConfig
 
 
 class Input(NamedTuple):
@@ -50,6 +47,27 @@ class Shape(NamedTuple):
     task: str = CLASSIFICATION
 
 
+class Network(Protocol):
+    """The section of a network in a preset (`ppap.guides.libraries.settings`), as far as its library reads it."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def options(self) -> dict[str, Any]: ...
+
+    @property
+    def weights(self) -> Download | None: ...
+
+    @property
+    def published(self) -> bool: ...
+
+    def completed(self, published: Callable[[], Input]) -> Input: ...
+
+
 class Library(ABC):
     """A library of vision models. A preset writes LIBRARY:NAME; methods are given NAME, or the network's section.
 
@@ -58,8 +76,6 @@ class Library(ABC):
 
     written: ClassVar[str]
     """How a preset names a model."""
-    does: ClassVar[str] = "classifies images"
-    """What its models do."""
     ours: ClassVar[frozenset[str]] = frozenset()
     """Arguments of models that are no `options`: images, classes and weights are what the preset says elsewhere."""
     publishes_weights: ClassVar[bool] = True
@@ -95,22 +111,22 @@ class Library(ABC):
         """Load the model with weights from a file in the library's format; DataError if they are others."""
         raise ConfigError(f"model '{name}': its library publishes no weights")
 
-    def options(self, spec: NetworkConfig, file: Path) -> dict[str, Any]:
+    def options(self, spec: Network, file: Path) -> dict[str, Any]:
         """Read the arguments of the model's class; DataError if only `file` says them, and it is not there."""
         return spec.options
 
-    def published_input(self, spec: NetworkConfig, file: Path) -> Input:
+    def published_input(self, spec: Network, file: Path) -> Input:
         """Read the input that goes with published weights; ConfigError if nothing says it."""
         return self.pretrained(spec.name).input
 
-    def check(self, spec: NetworkConfig, shape: Shape, key: str) -> None:
+    def check(self, spec: Network, shape: Shape, key: str) -> None:
         """Refuse a preset whose published weights do not exist, as far as that is known before any download."""
         known = self.pretrained(spec.name)
         if spec.weights is None:
             published(known, spec.model, key, shape)
 
     def download(
-        self, spec: NetworkConfig, shape: Shape, key: str, downloads: Downloads
+        self, spec: Network, shape: Shape, key: str, downloads: Downloads
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Download the published weights: tensors, and metadata about them.
 

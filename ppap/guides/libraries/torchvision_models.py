@@ -23,7 +23,6 @@ class TorchvisionModels(Library):
     """Classifiers and segmenters of torchvision; of a segmenter, without its auxiliary head."""
 
     written = "torchvision:NAME/WEIGHTS"
-    does = "classifies or segments images"
     ours = frozenset(["num_classes", "pretrained", "weights", "weights_backbone", "progress", "aux_loss"])
     gives_features = False
 

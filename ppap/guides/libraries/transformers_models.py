@@ -11,21 +11,18 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ppap.data import hub
-from ppap.guides.libraries.library import Input, Library, Shape
+from ppap.data.downloads import Downloads
+from ppap.guides.libraries.library import Input, Library, Network, Shape
 from ppap.utils import files
-from ppap.utils.errors import ConfigError, DataError, PPAPError, reason
+from ppap.utils.errors import ConfigError, DataError, reason
 from ppap.utils.settings import CLASSIFICATION, DEPTH, SEGMENTATION
 from ppap.utils.weights import check_weights
-
-if TYPE_CHECKING:
-    from ppap.data.downloads import Downloads
-    from ppap.guides.libraries.settings import NetworkConfig
 
 _CONFIG, _PROCESSOR = "config.json", "preprocessor_config.json"
 _WEIGHTS = (("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"), ("pytorch_model.bin",))
@@ -46,12 +43,8 @@ _TWO_LABELS = {"0": "LABEL_0", "1": "LABEL_1"}  # transformers' own, where a pub
 _METRIC = {"glpn", "zoedepth"}  # answer in metres, of which ours is the inverse
 _NEAREST = 1e-3  # metres
 # what a guide does as processors do it, or what is about other things than its image
-_DONE = {
-    *("do_resize", "do_rescale", "do_normalize", "do_center_crop", "do_convert_rgb"),
-    *("do_reduce_labels", "keep_aspect_ratio"),
-}
+_DONE = {"do_resize", "do_rescale", "do_normalize", "do_center_crop", "do_convert_rgb", "do_reduce_labels"}
 _NOT_DONE = {"rescale_offset", "include_top", "offset"}
-_WHITE = 255  # of the pixels that processors see
 
 
 class TransformersModels(Library):
@@ -73,23 +66,29 @@ class TransformersModels(Library):
         config = _config(options, shape, f"transformers:{name}")
         return _answering(_class_of(config, shape.task, name)(config), shape.task)
 
-    def options(self, spec: NetworkConfig, file: Path) -> dict[str, Any]:
-        settings = _settings(spec, file)
-        if settings is None:
-            raise DataError(
-                f"{file}: is not there yet, or of another model, and only it says what '{spec.model}' is: "
-                "download it, or state its configuration (model_type and so on) as `options`"
-            )
-        return settings
+    def options(self, spec: Network, file: Path) -> dict[str, Any]:
+        """Read what makes the model: the workflow's file has the last word, then the preset, then the model's folder."""
+        stated, metadata = spec.options, _metadata(spec, file)
+        if _SETTINGS in metadata:
+            return dict(json.loads(metadata[_SETTINGS]))
+        if stated:
+            return stated
+        if Path(spec.name).is_dir():
+            settings = _read_settings(Path(spec.name))
+            return settings if spec.published else _without_labels(settings)
+        raise DataError(
+            f"{file}: is not there yet, or of another model, and only it says what '{spec.model}' is: "
+            "download it, or state its configuration (model_type and so on) as `options`"
+        )
 
-    def published_input(self, spec: NetworkConfig, file: Path) -> Input:
+    def published_input(self, spec: Network, file: Path) -> Input:
         said = _metadata(spec, file).get(_INPUT)
         if said:
             size, mean, std = json.loads(said).values()
             return Input(size, tuple(mean), tuple(std))
         return _input_of(Path(spec.name), spec.model)
 
-    def check(self, spec: NetworkConfig, shape: Shape, key: str) -> None:
+    def check(self, spec: Network, shape: Shape, key: str) -> None:
         """Check as in `Library`: a folder is read at once; of the hub, nothing is known before the download."""
         folder = Path(spec.name)
         if folder.is_dir():
@@ -97,7 +96,7 @@ class TransformersModels(Library):
             spec.completed(lambda: _input_of(folder, spec.model))
 
     def download(
-        self, spec: NetworkConfig, shape: Shape, key: str, downloads: Downloads
+        self, spec: Network, shape: Shape, key: str, downloads: Downloads
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Download as in `Library`, from a folder or from the hub, whose downloads are resumed and checked."""
         cache = downloads.folder / "huggingface"
@@ -125,18 +124,7 @@ def _transformers() -> Any:
     return transformers
 
 
-def _settings(spec: NetworkConfig, file: Path) -> dict[str, Any] | None:
-    """Read what makes the model: the workflow's file has the last word, then the preset, then the model's folder."""
-    stated, metadata = spec.options, _metadata(spec, file)
-    if _SETTINGS in metadata:
-        return dict(json.loads(metadata[_SETTINGS]))
-    if stated or not Path(spec.name).is_dir():
-        return stated or None
-    settings = _read_settings(Path(spec.name))
-    return settings if spec.published else _without_labels(settings)
-
-
-def _metadata(spec: NetworkConfig, file: Path) -> dict[str, str]:
+def _metadata(spec: Network, file: Path) -> dict[str, str]:
     """Read what the workflow's file says of published weights; nothing if it is not there, or of another model."""
     if not (spec.published and file.is_file()):
         return {}
@@ -146,8 +134,7 @@ def _metadata(spec: NetworkConfig, file: Path) -> dict[str, str]:
 
 def _read_settings(folder: Path) -> dict[str, Any]:
     """Read what of a publisher's config.json says what the model is; its labels are always among that."""
-    settings = _plain(files.read_json(folder / _CONFIG), f"transformers:{folder}")
-    return {"id2label": _TWO_LABELS, **settings}
+    return {"id2label": _TWO_LABELS, **_plain(files.read_json(folder / _CONFIG), f"transformers:{folder}")}
 
 
 def _without_labels(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,25 +142,21 @@ def _without_labels(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key not in _LABELS}
 
 
-def _plain(settings: Any, model: str) -> Any:
+def _plain(settings: Mapping[str, Any], model: str) -> dict[str, Any]:
     """Leave out of settings, nested ones too, what is private or does not say what a model is.
 
     ConfigError if they ask for what is not the model's own.
     """
-    if isinstance(settings, list | tuple):
-        return [_plain(value, model) for value in settings]
-    if not isinstance(settings, Mapping):
-        return settings
-    for key, value in settings.items():
-        if key in _ELSEWHERE and value:
-            raise ConfigError(f"model '{model}': {key} asks for more than its own weights")
-    if str(settings.get("model_type")).startswith("timm"):
-        raise ConfigError(f"model '{model}': is one of timm; name it as timm:NAME")
-    return {
-        key: _plain(value, model)
-        for key, value in settings.items()
-        if key not in _NO_ARCHITECTURE and not str(key).startswith("_")
-    }
+
+    def plain(part: dict[str, Any]) -> dict[str, Any]:
+        for key in _ELSEWHERE:
+            if part.get(key):
+                raise ConfigError(f"model '{model}': {key} asks for more than its own weights")
+        if str(part.get("model_type")).startswith("timm"):
+            raise ConfigError(f"model '{model}': is one of timm; name it as timm:NAME")
+        return {key: value for key, value in part.items() if key not in _NO_ARCHITECTURE and not key.startswith("_")}
+
+    return dict(json.loads(json.dumps(settings), object_hook=plain))
 
 
 def _config(settings: Mapping[str, Any], shape: Shape, model: str) -> Any:
@@ -181,19 +164,15 @@ def _config(settings: Mapping[str, Any], shape: Shape, model: str) -> Any:
 
     Settings of a publisher have labels, as many as the shape has classes; those of a preset get them.
     """
-    transformers = _transformers()
     plain = _plain(settings, model)
-    kind = str(plain.pop("model_type", None))
-    if kind not in transformers.CONFIG_MAPPING:
-        raise ConfigError(
-            f"model '{model}': transformers {transformers.__version__} has no model_type '{kind}' of its own"
-        )
     if "id2label" not in plain:
         plain |= {"num_labels": shape.classes, "num_channels": shape.channels}
     try:
-        config = transformers.AutoConfig.for_model(kind, **plain)
+        config = _transformers().AutoConfig.for_model(**{"model_type": None, **plain})
     except Exception as error:  # whatever a stranger's settings lead to
-        raise ConfigError(f"model '{model}': its settings make no {kind} ({reason(error)})") from error
+        raise ConfigError(
+            f"model '{model}': its settings make no {plain.get('model_type')} ({reason(error)})"
+        ) from error
     if getattr(config, "num_channels", shape.channels) != shape.channels:
         raise ConfigError(f"model '{model}': takes {config.num_channels} channels, the images have {shape.channels}")
     if shape.task != DEPTH and config.num_labels != shape.classes:
@@ -201,14 +180,13 @@ def _config(settings: Mapping[str, Any], shape: Shape, model: str) -> Any:
     return config
 
 
-def _published_config(spec: NetworkConfig, shape: Shape, settings: dict[str, Any]) -> Any:
+def _published_config(spec: Network, shape: Shape, settings: dict[str, Any]) -> Any:
     """Make a publisher's configuration; ConfigError unless it is for the task, and as the preset states it."""
     config = _config(settings, shape, spec.model)
     _class_of(config, shape.task, spec.name)
     if spec.options:
         ours, theirs = (
-            _plain(_config(_without_labels(each), shape, spec.model).to_dict(), spec.model)
-            for each in (spec.options, settings)
+            _config(_without_labels(each), shape, spec.model).to_dict() for each in (spec.options, settings)
         )
         for key in sorted(ours.keys() & theirs.keys()):  # others are of no effect
             if ours[key] != theirs[key]:
@@ -218,16 +196,13 @@ def _published_config(spec: NetworkConfig, shape: Shape, settings: dict[str, Any
 
 def _class_of(config: Any, task: str, name: str) -> Any:
     """Choose the class of transformers that does the task; ConfigError if the model is none such."""
-    known = getattr(_transformers(), _CLASSES.get(task, ""), {})
-    classes = known.get(type(config), ())
+    classes = getattr(_transformers(), _CLASSES.get(task, ""), {}).get(type(config), ())
     able = classes if isinstance(classes, tuple) else (classes,)
-    if not able:
-        raise ConfigError(f"model 'transformers:{name}': transformers has no {config.model_type} for {task}")
-    stated = config.architectures or [able[0].__name__]
     for kind in able:
-        if kind.__name__ in stated:
+        if kind.__name__ in (config.architectures or [able[0].__name__]):
             return kind
-    raise ConfigError(f"model 'transformers:{name}': is a {stated[0]}, which is not for {task}")
+    stated = (config.architectures or [config.model_type])[0]
+    raise ConfigError(f"model 'transformers:{name}': is a {stated}, which is not for {task}")
 
 
 # -- its weights, and its answers ---------------------------------------------------------------------
@@ -248,17 +223,17 @@ def _loaded(config: Any, task: str, folder: Path, size: int) -> nn.Module:
     except Exception as error:  # each model converts the names in its own way
         raise DataError(f"{folder}: not the weights of a {kind.__name__} ({reason(error)})") from error
     network = _answering(network.eval(), task)
-    missing, parameters = sorted(about["missing_keys"]), dict(network.named_parameters())
-    if missing and not _unused(network, [parameters.get(name) for name in missing], size):
+    missing = sorted(about["missing_keys"])
+    if missing and not _unused(network, missing, size):
         raise DataError(f"{folder}: lacks {', '.join(missing[:3])}")
     check_weights(network, network.state_dict(), folder)
     return network
 
 
 @torch.no_grad()
-def _unused(network: Any, missing: list[nn.Parameter | None], size: int) -> bool:
+def _unused(network: Any, missing: list[str], size: int) -> bool:
     """Make parameters 0, and say whether the answer to an image does not come from them: NaN would show in it."""
-    parameters = [parameter for parameter in missing if parameter is not None]
+    parameters = [value for name, value in network.named_parameters() if name in missing]
     for parameter in parameters:
         parameter.fill_(torch.nan)
     answers = network(torch.zeros(1, getattr(network.config, "num_channels", 3), size, size))
@@ -267,21 +242,17 @@ def _unused(network: Any, missing: list[nn.Parameter | None], size: int) -> bool
     return len(parameters) == len(missing) and bool(answers.isfinite().all())
 
 
-def _answering(network: Any, task: str) -> nn.Module:
+def _answering(network: nn.Module, task: str) -> nn.Module:
     """Make a network return the plain tensor of the task, under its own parameters' names."""
-    kind, metric = network.config.model_type, getattr(network.config, "depth_estimation_type", "")
-    if task != DEPTH:
-        hook = partial(_answer, "logits", False)
-    else:
-        hook = partial(_answer, "predicted_depth", kind in _METRIC or metric == "metric")
-    network.register_forward_hook(hook)
+    network.register_forward_hook(partial(_answer, task))
     return network
 
 
-def _answer(name: str, inverse: bool, network: nn.Module, images: tuple[Tensor, ...], answers: Any) -> Tensor:
-    """Take a tensor from an answer; of a depth in metres its inverse: as MiDaS's, larger is nearer."""
-    answer: Tensor = answers[name]
-    return torch.reciprocal(answer.clamp(min=_NEAREST)) if inverse else answer
+def _answer(task: str, network: Any, images: tuple[Tensor, ...], answers: Any) -> Tensor:
+    """Take the task's tensor from an answer; of a depth in metres its inverse: as MiDaS's, larger is nearer."""
+    answer: Tensor = answers["predicted_depth" if task == DEPTH else "logits"]
+    metric = getattr(network.config, "depth_estimation_type", "") == "metric" or network.config.model_type in _METRIC
+    return torch.reciprocal(answer.clamp(min=_NEAREST)) if task == DEPTH and metric else answer
 
 
 # -- its input ----------------------------------------------------------------------------------------
@@ -298,34 +269,29 @@ def _input_of(folder: Path, model: str) -> Input:
             f"model '{model}': nothing says what its input is (no {_PROCESSOR}): state input_size, mean and std"
         )
     try:
-        processors = _transformers().AutoImageProcessor
-        known = processors.from_pretrained(folder, trust_remote_code=False).to_dict()
-        more = {key for key in known if key.startswith("do_")} - _DONE | _NOT_DONE
-        for key in sorted(more & {key for key, value in known.items() if value}):
-            raise ConfigError(f"{path}: {key}: not done to the images of a guide")
-        return Input(_size(known), *_normalisation(known))
-    except PPAPError:
-        raise
+        known = _transformers().AutoImageProcessor.from_pretrained(folder, trust_remote_code=False).to_dict()
+        seen = Input(_size(known), *_normalisation(known))
     except Exception as error:  # whatever a stranger's settings lead to
         raise DataError(f"{path}: makes no image processor ({reason(error)})") from error
+    for key in sorted(key for key, value in known.items() if value):
+        if key in _NOT_DONE or (key.startswith("do_") and key not in _DONE):
+            raise ConfigError(f"{path}: {key}: not done to the images of a guide")
+    return seen
 
 
 def _size(known: Mapping[str, Any]) -> int:
-    """Pixels a side of what a processor makes of a square image; 0 if it does not say a square."""
-    if known.get("do_center_crop") and known.get("crop_size"):
-        said = known["crop_size"]
-    else:
-        said = known.get("size") if known.get("do_resize", True) else None
+    """Compute the pixels a side of what a processor makes of a square image; 0 if it does not say a square."""
+    said = known.get("size") if known.get("do_resize", True) else None
+    if known.get("do_center_crop"):
+        said = known.get("crop_size") or said
     sides = {side for side in dict(said or {}).values() if side}
-    if len(sides) != 1:
-        return 0
     multiple = known.get("ensure_multiple_of") or 1
-    return round(int(sides.pop()) / multiple) * multiple
+    return round(int(sides.pop()) / multiple) * multiple if len(sides) == 1 else 0
 
 
 def _normalisation(known: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation, for pixels in [0, 1], of what a processor does to those in [0, 255]."""
-    white = _WHITE * (float(known["rescale_factor"]) if known.get("do_rescale", True) else 1.0)
+    """Compute mean and standard deviation, for pixels in [0, 1], of what a processor does to those in [0, 255]."""
+    white = 255 * (float(known["rescale_factor"]) if known.get("do_rescale", True) else 1.0)
     if abs(white - 1) < 1e-6:
         white = 1.0  # 1/255 has no end
     if not known.get("do_normalize", "image_mean" in known):

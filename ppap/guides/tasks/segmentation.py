@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ppap.diffusion.guidance import Objective
+from ppap.guides.tasks.depth_and_label_maps import read_map, resized, resized_labels
 from ppap.guides.tasks.losses import kl, single
-from ppap.guides.tasks.maps import read_map, resized, resized_labels
 from ppap.guides.tasks.task import Score, Settings, Task
 from ppap.utils.errors import DataError
 

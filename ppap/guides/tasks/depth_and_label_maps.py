@@ -1,4 +1,4 @@
-"""Maps as answers: a value or several for each pixel, at the resolution of the images that are guided."""
+"""Depth and label maps: how they are read from files, and brought to the resolution of images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LOSSY = (".jpg", ".jpeg", ".webp")
 
 
 def resized(maps: Tensor, size: int) -> Tensor:
-    """Maps (B, H, W) or (B, K, H, W) at this resolution, bilinearly, antialiased where they shrink."""
+    """Resize maps (B, H, W) or (B, K, H, W) bilinearly, antialiased where they shrink."""
     if maps.shape[-2:] == (size, size):
         return maps
     maps = maps.float()  # to resize in bfloat16, with antialiasing, is not implemented on CPUs
@@ -32,7 +32,7 @@ def resized(maps: Tensor, size: int) -> Tensor:
 
 
 def resized_labels(labels: Tensor, size: int) -> Tensor:
-    """Label maps (B, H, W) at this resolution: the label of the nearest pixel."""
+    """Resize label maps (B, H, W): each pixel takes the label of the nearest one."""
     return F.interpolate(labels[:, None].double(), (size, size), mode="nearest-exact")[:, 0].long()
 
 
@@ -44,10 +44,10 @@ def read_map(path: Path) -> Tensor | None:
     """
     if path.suffix.lower() in _LOSSY:
         return None
-    values = _array(path) if path.suffix.lower() == ".npy" else _grey(path)
+    values = np.array(files.map_array(path)) if path.suffix.lower() == ".npy" else _grey(path)
     if values is None:
         return None
-    if values.ndim != 2 or not values.size or not _are_numbers(values):
+    if values.ndim != 2 or not values.size or values.dtype.kind not in "biuf":
         raise DataError(f"{path}: holds {values.dtype} {values.shape}; a map of numbers (height, width) was expected")
     side = min(values.shape)
     top, left = ((n - side) // 2 for n in values.shape)
@@ -57,21 +57,14 @@ def read_map(path: Path) -> Tensor | None:
     return middle[None]
 
 
-def _are_numbers(values: NDArray[Any]) -> bool:
-    return any(np.issubdtype(values.dtype, kind) for kind in (np.integer, np.floating, np.bool_))
-
-
-def _array(path: Path) -> NDArray[Any]:
-    return np.array(files.map_array(path))
-
-
 def _grey(path: Path) -> NDArray[Any] | None:
     """Read the numbers of an image with one channel, grey or indexed; None if it has more."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return np.array(image) if image.mode in _ONE_CHANNEL else None
+        with (
+            warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
+            Image.open(path) as image,
+        ):
+            return np.array(image) if image.mode in _ONE_CHANNEL else None
     except Exception as error:  # whatever a decoder stumbles over
         said = " ".join(str(error).split())
         raise DataError(f"{path}: cannot be read as an image ({said})") from None
