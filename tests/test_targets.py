@@ -18,7 +18,6 @@ from PIL import Image
 from torch import Tensor
 
 from ppap.config import reading as presets
-from ppap.config.guidance_scales import guidance_scale
 from ppap.config.runs import Run
 from ppap.data import datasets, shapes
 from ppap.guides.tasks.segmentation import VOID
@@ -561,5 +560,5 @@ def test_judges_are_optional_and_found_by_their_task() -> None:
 
 def test_a_guides_own_scale_comes_before_the_samplers() -> None:
     preset = presets.load(SMOKE_TASKS)
-    scales = {guide: guidance_scale(preset, "ddim25", guide) for guide in preset.guides}
+    scales = {guide: preset.guidance_scale("ddim25", guide) for guide in preset.guides}
     assert scales == {"class": 4.0, "depth": 0.5, "segmentation": 0.5}

@@ -8,16 +8,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, field_validator
 
-from ppap.config.sections.experiment import (
+from ppap.config.sections import (
     CleanImagesConfig,
     FiguresConfig,
     Grid,
+    GuideConfig,
+    JudgeConfig,
     MethodConfig,
+    Resources,
     SamplerConfig,
     SamplingConfig,
 )
-from ppap.config.sections.networks import GuideConfig, JudgeConfig
-from ppap.config.sections.running import Resources
 from ppap.data.datasets import DatasetConfig
 from ppap.data.settings import Download
 from ppap.diffusion.guidance import GUIDANCE, Guidance
@@ -110,6 +111,10 @@ class Preset(Section):
     def sampler(self, name: str) -> Sampler:
         """Return a sampler; ConfigError if it is of the user's own and cannot be used."""
         return SAMPLERS.get(self.samplers[name].kind, self.module_folders)
+
+    def guidance_scale(self, sampler: str, guide: str) -> float:
+        """Return the scale of a guide's runs with a sampler, one for every method: its own if it has one, else the sampler's."""
+        return self.guides[guide].scales.get(sampler, self.samplers[sampler].scale)
 
     def drawing(self, sampler: str) -> dict[str, Any]:
         """Return what `ppap.sample` is told of a sampler: the function, its steps, and its noise."""

@@ -197,10 +197,6 @@ def map_array(path: Path) -> NDArray[Any]:
         return data.view(header.dtype).reshape(header.shape)
 
 
-def release(mapped: NDArray[Any]) -> None:
-    """Do nothing; it is here until nobody calls it any more."""
-
-
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Read all arrays of an .npz."""
     with readable(path):

@@ -16,7 +16,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
-from ppap.utils.errors import ConfigError, PPAPError, UserCodeError
+from ppap.utils.errors import ConfigError
 
 PREFIX = "user:"
 PATTERN = r"^user:[^\W\d]\w*(\.[^\W\d]\w*)+$"  # also valid in a JSON schema
@@ -60,22 +60,6 @@ def module_file(text: str, folders: Sequence[Path]) -> Path | None:
             return None
         origin, places = Path(spec.origin), spec.submodule_search_locations
     return origin
-
-
-@contextlib.contextmanager
-def running(text: str, what: str, *passing: type[Exception]) -> Iterator[None]:
-    """Name the user's code in whatever it raises: UserCodeError, with the code's own error as its cause.
-
-    Errors of ours come as they are, and so do those that are `passing`, and a lack of memory.
-    """
-    known: tuple[type[Exception], ...] = (PPAPError, MemoryError, *passing)
-    try:
-        yield
-    except known:
-        raise
-    except (Exception, SystemExit) as error:
-        said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise UserCodeError(f"{what} '{text}': fails ({said})") from error
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ppap.config import runs
 from ppap.config.preset import Preset
-from ppap.config.sections.networks import GuideConfig
+from ppap.config.sections import GuideConfig
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import NoGuidance
 from ppap.diffusion.samplers import State

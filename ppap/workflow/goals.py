@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ppap.config.guidance_scales import guidance_scale
 from ppap.config.runs import Run
 from ppap.diffusion.sampling import Seeds
 from ppap.experts.bank import ExpertBank
@@ -30,7 +29,7 @@ def goals_of(layout: Layout, run: Run, numbers: Tensor) -> list[Goal]:
     if not layout.preset.guidance(run.method).guided:
         return []
     guide, wanted = guide_of(layout, run), targets.taker(layout, run.guide)(numbers)
-    return [Goal(guide, wanted, guidance_scale(layout.preset, run.sampler, run.guide))]
+    return [Goal(guide, wanted, layout.preset.guidance_scale(run.sampler, run.guide))]
 
 
 def clean_seeds(layout: Layout, shard: int) -> Seeds:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from ppap.config.guidance_scales import guidance_scale
 from ppap.config.preset import Preset
 from ppap.config.runs import Run, expert_steps, stored_as, table_runs
 from ppap.evaluation import measured
@@ -40,7 +39,7 @@ def scaled_table(layout: Layout) -> pd.DataFrame:
     """Build the table `scales` with each row's guidance scale, in the order of the scales."""
     frame, preset = table(layout, "scales"), layout.preset
     pairs = zip(frame["sampler"], frame["guide"], strict=True)
-    frame["scale"] = [guidance_scale(preset, sampler, guide) for sampler, guide in pairs]
+    frame["scale"] = [preset.guidance_scale(sampler, guide) for sampler, guide in pairs]
     return frame.sort_values("scale", kind="stable")
 
 

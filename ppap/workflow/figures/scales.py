@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ppap.config.guidance_scales import guidance_scale
 from ppap.config.preset import Preset
 from ppap.config.runs import table_runs
 from ppap.workflow.figures.kind import FigureKind
@@ -33,5 +32,5 @@ class Scales(FigureKind):
         preset = layout.preset
         guides = dict.fromkeys(run.guide for run in table_runs(preset, "scales"))
         scores = {name: first_score(preset, name) for name in guides}
-        marked = {name: guidance_scale(preset, preset.figures.sampler, name) for name in guides}
+        marked = {name: preset.guidance_scale(preset.figures.sampler, name) for name in guides}
         return scales.draw(scaled_table(layout), scores, marked)

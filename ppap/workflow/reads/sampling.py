@@ -42,7 +42,7 @@ def guiding_keys(preset: Preset, guide: str, method: str) -> list[str]:
 
 
 def scale_keys(preset: Preset, sampler: str, guide: str) -> list[str]:
-    """The keys that `ppap.config.guidance_scales` reads."""
+    """The keys that `Preset.guidance_scale` reads."""
     own = sampler in preset.guides[guide].scales
     return [f"guides.{guide}.scales", *([] if own else [f"samplers.{sampler}.scale"])]
 
