@@ -68,7 +68,6 @@ def snapshot(folder: Path) -> dict[str, int]:
         ("train-expert", SMOKE, "resnet", "ppap_5", "²"),
         ("train-expert", SMOKE, "resnet", "ppap_5", ""),
         ("train-expert", SMOKE, "resnet", "ppap_5", "9" * 5000),
-        ("table", SMOKE, ""),
         ("sample", SMOKE),
         ("paint", SMOKE),
     ],

@@ -170,11 +170,6 @@ def read_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
         return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
 
 
-def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
-    """Memory-map a safetensors file as arrays, which are not for writing."""
-    return {name: value.numpy() for name, value in read_tensors(path).items()}
-
-
 def read_metadata(path: Path) -> dict[str, str]:
     """Read the metadata that `write_tensors` gave a file; none if others wrote it."""
     with readable(path), safe_open(path, "pt") as file:
