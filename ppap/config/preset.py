@@ -178,7 +178,7 @@ class Preset(Section):
 
     def network(self, model: str) -> NetworkConfig | None:
         """A vision model of the preset: a guide, a judge, the evaluator, or the evaluator's classifier."""
-        return self.evaluator.networks.get(model) or self.judges.get(model) or self.guides.get(model)
+        return self.networks.get(model)
 
     @property
     def networks(self) -> dict[str, NetworkConfig]:

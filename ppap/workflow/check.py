@@ -49,11 +49,11 @@ def problems(layout: Layout, files: bool = False) -> list[PPAPError]:
     preset = layout.preset
     checks: list[tuple[str, Check]] = [
         (DIFFUSION, partial(preset.diffusion.source.check, preset.diffusion, preset.dataset, try_network)),
-        *((preset.key(name), partial(_network, layout, name)) for name in preset.networks),
         *((f"guides.{name}.task", partial(_own_task, preset, name)) for name in preset.guides),
         *((f"methods.{name}", partial(_own_guidance, preset, name)) for name in preset.methods),
         *((f"samplers.{name}", partial(_own_sampler, preset, name)) for name in preset.samplers),
         (EVALUATOR, partial(_own_evaluator, layout)),
+        *((preset.key(name), partial(_network, layout, name)) for name in preset.networks),
         (DATASET, partial(_registered, preset)),
         ("guides", partial(_stands_for, preset)),
     ]
