@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -32,10 +36,11 @@ CPU = torch.device("cpu")
 
 def run(module: str, *arguments: object) -> list[str]:
     """The lines that a benchmark prints."""
-    command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    name, out = f"benchmarks.{module}", io.StringIO()
+    with mock.patch("sys.argv", [name, *map(str, arguments)]), contextlib.redirect_stdout(out):
+        runpy.run_module(name, run_name="__main__")
+    torch.set_num_threads(1)
+    return out.getvalue().splitlines()
 
 
 def test_the_full_size_benchmark_measures_every_kind_of_work() -> None:

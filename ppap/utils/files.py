@@ -143,7 +143,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_texts(texts: Mapping[Path, str]) -> None:
-    """Write several texts."""
+    """Write several texts, all or none."""
     write_all({path: bytes_writer(text.encode()) for path, text in texts.items()})
 
 

@@ -47,11 +47,14 @@ _IMAGES = 2  # in a batch on trial
 def problems(layout: Layout, files: bool = False) -> list[PPAPError]:
     """List what is wrong, an error each that begins with its key; with `files`, also what is missing on this machine."""
     preset = layout.preset
+    tasks = (name for name in preset.guides if is_named(preset.task_name(name)))
+    methods = (name for name, method in preset.methods.items() if is_named(method.guidance))
+    samplers = (name for name, sampler in preset.samplers.items() if is_named(sampler.kind))
     checks: list[tuple[str, Check]] = [
         (DIFFUSION, partial(preset.diffusion.source.check, preset.diffusion, preset.dataset, try_network)),
-        *((f"guides.{name}.task", partial(_own_task, preset, name)) for name in preset.guides),
-        *((f"methods.{name}", partial(_own_guidance, preset, name)) for name in preset.methods),
-        *((f"samplers.{name}", partial(_own_sampler, preset, name)) for name in preset.samplers),
+        *((f"guides.{name}.task", partial(_own_task, preset, name)) for name in tasks),
+        *((f"methods.{name}", partial(_own_guidance, preset, name)) for name in methods),
+        *((f"samplers.{name}", partial(_own_sampler, preset, name)) for name in samplers),
         (EVALUATOR, partial(_own_evaluator, layout)),
         *((preset.key(name), partial(_network, layout, name)) for name in preset.networks),
         (DATASET, partial(_registered, preset)),
@@ -195,28 +198,21 @@ def _gives_features(preset: Preset, guide: Guide) -> None:
 
 def _own_task(preset: Preset, guide: str) -> None:
     """Try a task of the user's own on answers that are noise: what experts minimise and guidance raises, the scores."""
-    if not is_named(preset.task_name(guide)):
-        return
     task = preset.task_of(guide)
     teacher, student = torch.randn(2, _IMAGES, *task.shape)
     student.requires_grad_()
-    tried: dict[str, tuple[Tensor, tuple[int, ...]]] = {}
-    tried["distillation"] = task.distillation(student, teacher, preset.experts), ()
-    try:
-        targets = task.target_of(teacher)
-    except NotImplementedError:  # a task whose targets are never what a guide says of a picture
-        targets = None
-    if targets is not None:
-        tried["supervised"] = task.supervised(student, targets), ()
-        tried["the objective"] = task.objective(targets)(student), (_IMAGES,)
+    targets = task.target_of(teacher)
+    tried: dict[str, tuple[Tensor, tuple[int, ...]]] = {
+        "distillation": (task.distillation(student, teacher, preset.experts), ()),
+        "supervised": (task.supervised(student, targets), ()),
+        "the objective": (task.objective(targets)(student), (_IMAGES,)),
+    }
     for what, (value, shape) in tried.items():
         _has_shape(what, value, shape)
         if not torch.isfinite(value).all():
             raise ConfigError(f"{what} is not finite for answers that are noise")
         if not _reaches(value, [student]):
             raise ConfigError(f"{what} has no gradient for the answers")
-    if targets is None:
-        return
     _has_shape("belief", task.belief(teacher, targets), (_IMAGES,))
     scores, names = task.scored(task.statistics(teacher, targets)), [score.name for score in task.scores]
     if sorted(scores) != sorted(names):
@@ -232,8 +228,6 @@ def _own_evaluator(layout: Layout) -> None:
 
 def _own_guidance(preset: Preset, method: str) -> None:
     """Try guidance of the user's own in one step, with a guide that sees the mean of an image."""
-    if not is_named(preset.methods[method].guidance):
-        return
     denoiser, state = _sampling(preset, next(iter(preset.samplers)))
     guidance = preset.guidance(method)(
         lambda images, timestep: images.flatten(1).mean(1, keepdim=True), lambda a: a[:, 0], 1.0
@@ -246,8 +240,6 @@ def _own_guidance(preset: Preset, method: str) -> None:
 
 def _own_sampler(preset: Preset, name: str) -> None:
     """Try a sampler of the user's own in two steps without guidance."""
-    if not is_named(preset.samplers[name].kind):
-        return
     denoiser, start = _sampling(preset, name)
     how, seeds = preset.drawing(name), [(0, image) for image in range(_IMAGES)]
     for _ in trajectory(denoiser, how["sampler"], NoGuidance(), start, seeds, how["eta"], "kind"):
