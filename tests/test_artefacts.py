@@ -404,8 +404,8 @@ def test_features_of_no_method_of_the_preset_leave_the_metrics_as_they_are(copy:
 
 
 def test_metrics_that_are_not_finite_are_not_written(copy: Path, monkeypatch) -> None:
-    found = dict.fromkeys(("fid", "is", "precision", "recall", "target_rate"), 0.5)
-    monkeypatch.setattr(metrics, "metrics_of", lambda *_: found | {"fid": float("nan")})
+    scores = dict.fromkeys(("fid", "is", "precision", "recall", "target_rate"), 0.5)
+    monkeypatch.setattr(metrics, "metrics_of", lambda *_: scores | {"fid": float("nan")})
     line = refused(copy, *METRICS.command)
     assert "metrics/ddim25/resnet.json: not written: methods.naive." in line
 
@@ -427,9 +427,9 @@ def test_metrics_that_are_not_finite_are_not_written(copy: Path, monkeypatch) ->
 )  # fmt: skip
 def test_metrics_that_are_not_whole_are_not_put_into_a_table(copy: Path, change, message) -> None:
     path = copy / RESULTS / "metrics" / "ddim25" / "resnet.json"
-    found = json.loads(path.read_text())
-    change(found)
-    path.write_text(json.dumps(found))
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
     line = refused(copy, *TABLE.command)
     assert "metrics/ddim25/resnet.json: " in line and message in line
 
@@ -519,6 +519,6 @@ def test_archives_in_fortran_order_and_compressed_ones_are_read(tmp_path: Path, 
         tmp_path / "reference.npz", arr_0=np.asfortranarray(pictures), mu=MU.astype(np.float32),
         sigma=SIGMA, others=np.zeros(3),
     )  # fmt: skip
-    found = realdata.read_archive(tmp_path / "reference.npz")
-    assert found.keys() == {"images", "mu", "sigma"} and found["mu"].dtype == torch.float64
-    assert np.array_equal(found["images"].numpy(), pictures)
+    tensors = realdata.read_archive(tmp_path / "reference.npz")
+    assert tensors.keys() == {"images", "mu", "sigma"} and tensors["mu"].dtype == torch.float64
+    assert np.array_equal(tensors["images"].numpy(), pictures)

@@ -61,8 +61,8 @@ def test_the_benchmark_of_switching_names_its_peer() -> None:
 
 def test_ours_stands_beside_both_peers() -> None:
     printed = run("sampling", "--preset", SMOKE, "--batch", 2, "--laps", 1, "--options", "bfloat16")
-    found = [re.fullmatch(r"(\S.*?) +([\d. ]+)", line) for line in printed]
-    rows = {row[1]: list(map(float, row[2].split())) for row in found if row}
+    matches = [re.fullmatch(r"(\S.*?) +([\d. ]+)", line) for line in printed]
+    rows = {row[1]: list(map(float, row[2].split())) for row in matches if row}
     for said in ("no guidance", "guided by resnet"):
         theirs, plainly = rows[f"diffusers' DDIMPipeline, {said}"], rows[f"plain PyTorch loop, {said}"]  # fmt: skip
         mine = rows[f"ours, {said}"]
@@ -92,8 +92,8 @@ class Networks:
 
     def taken(self) -> dict[str, int]:
         """The calls since this was last asked."""
-        found, self.calls = self.calls, dict.fromkeys(self.calls, 0)
-        return found
+        calls, self.calls = self.calls, dict.fromkeys(self.calls, 0)
+        return calls
 
     def score(self) -> plain.Score:
         total = self.setting.preset.diffusion.timesteps
@@ -131,8 +131,8 @@ def test_the_peers_draw_the_same_images_by_as_many_calls(both: Networks) -> None
     assert (mine - unguided).abs().max() > 0.1  # guidance has something to say
     torch.testing.assert_close(both.plainly(both.score()), mine, rtol=0, atol=1e-4)
     assert both.taken() == calls
-    found = both.by_diffusers(both.score())
-    torch.testing.assert_close(found, mine.clamp(-1, 1), rtol=0, atol=1e-4)
+    theirs = both.by_diffusers(both.score())
+    torch.testing.assert_close(theirs, mine.clamp(-1, 1), rtol=0, atol=1e-4)
     assert both.taken() == calls
 
 
@@ -183,8 +183,8 @@ def test_no_row_is_begun_when_the_time_is_up(tmp_path: Path) -> None:
 
 
 def test_the_gpu_benchmark_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = importlib.util.find_spec
-    there = lambda name: None if name == "pydantic" else found(name)  # noqa: E731
+    real = importlib.util.find_spec
+    there = lambda name: None if name == "pydantic" else real(name)  # noqa: E731
     monkeypatch.setattr(importlib.util, "find_spec", there)
     assert needs.missing() == ["pydantic"]
     assert "pip download --dest wheels pydantic" in needs.advice(["pydantic"])

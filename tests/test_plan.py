@@ -118,7 +118,7 @@ def test_sampling_hours_grow_with_the_samples(tmp_path, preset_file) -> None:
 
 def test_sampling_hours_are_those_of_the_networks(tmp_path, preset_file, smoke) -> None:
     rows = {"guides": ["resnet"], "samplers": ["ddim25"]}
-    found = [
+    hours_of = [
         stages(planned(preset, cwd=tmp_path))["samples"]["hours"]
         for methods in (["naive"], ["naive", "x0_gradient"])
         if (preset := preset_file(**GPU, tables={"main": [rows | {"methods": methods}]}))
@@ -131,7 +131,7 @@ def test_sampling_hours_are_those_of_the_networks(tmp_path, preset_file, smoke) 
 
     step = flops.with_input_gradient(both, (1, 1, 8, 8))
     hours = 40 * 5 * step * SECONDS_PER_OPERATION / 3600  # 40 samples of 5 steps
-    assert found[1] - found[0] == pytest.approx(hours)
+    assert hours_of[1] - hours_of[0] == pytest.approx(hours)
 
 
 def test_sequential_experts_are_waited_for_one_after_another(tmp_path, preset_file) -> None:

@@ -18,8 +18,8 @@ from ppap.utils.registry import Registry
 Write = Callable[..., Path]
 
 
-def shape(name: str, found: Any) -> tuple[str, Any]:
-    return name, found()
+def shape(name: str, made: Any) -> tuple[str, Any]:
+    return name, made()
 
 
 SHAPES = Registry("shape", {"square": ("square", 4), "line": ("line", 2)}, "function", shape)

@@ -47,12 +47,12 @@ def main(preset: Preset) -> None:
 
 def named(preset: Preset) -> list[Path]:
     """The files and folders that a preset names by their paths."""
-    found = [source.local for source in preset.files.values()]
-    found += [Path(guide.targets.folder) for guide in preset.guides.values() if guide.targets.folder]
+    paths = [source.local for source in preset.files.values()]
+    paths += [Path(guide.targets.folder) for guide in preset.guides.values() if guide.targets.folder]
     models = (spec.model.partition(":") for spec in preset.networks.values())
-    found += [Path(name) for library, _, name in models if library == "transformers"]
-    found += [Path(preset.dataset.path)] if preset.dataset.path else []
-    return list(dict.fromkeys(path for path in found if path is not None))
+    paths += [Path(name) for library, _, name in models if library == "transformers"]
+    paths += [Path(preset.dataset.path)] if preset.dataset.path else []
+    return list(dict.fromkeys(path for path in paths if path is not None))
 
 
 def save(path: Path, state: object) -> None:
@@ -120,8 +120,8 @@ def glide(path: Path) -> None:
     beside = 0 if path.stem == "base" else arch.in_channels
     with torch.device("meta"):
         spec = Networks.new(arch, section.text, beside=beside).spec
-    found = {name: random_weight(name, one.shape) for name, one in spec.items()}
-    save(path, found)
+    weights = {name: random_weight(name, one.shape) for name, one in spec.items()}
+    save(path, weights)
 
 
 def random_weight(name: str, shape: tuple[int | str, ...]) -> torch.Tensor:
