@@ -98,21 +98,6 @@ def test_features_of_named_methods_join_those_of_others_that_are_still_right(cop
     features("naive")
 
 
-def test_help_lists_the_steps_and_each_explains_itself() -> None:
-    steps = ["pretrain", "generate", "label", "train-expert", "import-experts", "sample", "features",
-             "metrics", "table", "figure", "plan", "config"]  # fmt: skip
-    text = ppap("--help").stdout
-    assert all(step in text for step in steps)
-    from typer.testing import CliRunner
-
-    from ppap.cli.app import app
-
-    for step in steps:
-        shown = CliRunner().invoke(app, [step, "--help"])
-        assert shown.exit_code == 0
-        assert len(shown.output) > 200
-
-
 def test_every_step_works_without_snakemake(made: Path, preset_file) -> None:
     preset = preset_file(sampling__shard_size=24)  # of 40 samples
     for shard in (0, 1):

@@ -80,11 +80,6 @@ def test_a_folder_in_a_files_place_is_named(tmp_path: Path, write) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "a"]
 
 
-def test_a_path_too_long_is_refused(tmp_path: Path, write) -> None:
-    with pytest.raises(DataError, match="cannot be written: File name too long"):
-        write(tmp_path / ("n" * 300))
-
-
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
 @pytest.mark.parametrize("call", ["mkdir", "touch", "replace"])
 def test_each_refusal_is_one_line_with_its_reason(tmp_path: Path, write, monkeypatch, number, call) -> None:
@@ -116,29 +111,6 @@ def test_a_disk_that_fills_half_way_leaves_the_old_file(tmp_path: Path, write, s
         write(tmp_path / "a")
     assert contents(tmp_path) == {str(tmp_path / "a"): b"old"}
     assert len(list(tmp_path.iterdir())) == 1
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
-def test_no_permission_is_one_line_when_read_and_when_written(tmp_path: Path) -> None:
-    (tmp_path / "a").write_text("{}")
-    (tmp_path / "a").chmod(0o600)
-    child = """
-import os, sys
-from pathlib import Path
-from ppap.utils import files
-from ppap.utils.errors import DataError
-path = Path(sys.argv[1])
-os.chdir(path.parent)
-os.setgid(65534); os.setuid(65534)
-for call in (lambda: files.read_json(Path("a")), lambda: files.write_text(Path("b/c"), "")):
-    try: call()
-    except DataError as error: print(error)
-"""
-    done = in_a_child(child, tmp_path / "a")
-    assert done.stdout.splitlines() == [
-        "a: cannot be read: Permission denied",
-        "b/c: cannot be written: Permission denied",
-    ], done.stderr
 
 
 def test_check_writable_finds_what_a_write_would_and_leaves_nothing(tmp_path: Path) -> None:
@@ -302,10 +274,6 @@ def test_what_nobody_foresaw_has_its_traceback(monkeypatch) -> None:
     code, text = ending(ZeroDivisionError("of mine"), monkeypatch)
     assert code == 1 and text.startswith("Traceback (most recent call last)")
     assert text.endswith("ZeroDivisionError: of mine\n")
-
-
-def test_what_a_user_can_put_right_is_one_line(monkeypatch) -> None:
-    assert ending(DataError("a\n  b"), monkeypatch) == (2, "ppap: a b\n")
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,8 @@
 import copy
 import json
 import math
-import os
 import re
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,20 +65,6 @@ def test_a_file_that_is_no_yaml_or_has_a_key_twice_is_refused_in_one_line(
     preset.write_bytes(text)
     (line,) = lines_of(checked(preset), preset)
     assert line.startswith(message)
-
-
-def test_presets_are_utf8_in_every_locale(tmp_path: Path) -> None:
-    names = [f"Füße {n}" for n in range(10)]
-    preset = tmp_path / "preset.yaml"
-    data = yaml.safe_load(SMOKE.read_text())
-    data["dataset"]["class_names"] = names
-    preset.write_text("\ufeff" + yaml.safe_dump(data, allow_unicode=True), encoding="utf-8")
-    code = f"from ppap.config import reading; print(ascii(reading.load({str(preset)!r}).dataset.class_names))"
-    done = subprocess.run(
-        ["python", "-X", "utf8=0", "-c", code], capture_output=True, text=True, check=True,
-        env=os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"},
-    )  # fmt: skip
-    assert done.stdout.strip() == ascii(tuple(names))
 
 
 def test_a_preset_that_cannot_be_read_says_why(tmp_path: Path, monkeypatch) -> None:
