@@ -142,7 +142,7 @@ def test_the_plain_loop_draws_the_same_images_by_the_x0_gradient(both: Networks)
 
 # -- on a GPU, tried in small ----------------------------------------------------------------------
 
-IMAGE = "torch,torchvision,timm,pydantic"
+IMAGE = "torch,torchvision,timm,pydantic,pooch"
 """What is to be installed where there is a GPU."""
 
 
