@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 PIP := $(BIN)/pip --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install tables publish compare rehearsal notebooks test test-lowest test-slurm bench bench-gpu lint format docs docs-external report pull unlock schema lock clean
+.PHONY: help install tables publish compare rehearsal notebooks test-fast test test-lowest test-slurm bench bench-gpu lint format docs docs-external report pull unlock schema lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,7 +46,10 @@ rehearsal: install ## the whole graph of imagenet256 (or glide: PRESET=rehearsal
 notebooks: install ## execute the notebooks in place (digits and shapes must have been made)
 	python notebooks/execute.py
 
-test: install ## run the tests (about 10 minutes)
+test-fast: install ## run the tests marked fast
+	pytest -m fast -n 2
+
+test: install ## run the tests (about 8 minutes)
 	pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # An environment of its own over that of `make install`, whose torch it shares: to fetch another takes minutes.
@@ -118,8 +121,7 @@ unlock: install ## after a crash: unlock the folder
 	snakemake --config "preset=$$PRESET" --unlock
 
 schema: install ## write what the code says of presets: their JSON schema, and every key's explanation in config/README.md
-	ppap config schema > workflow/schemas/config.schema.json
-	ppap config reference config/README.md
+	python workflow/scripts/preset_reference.py
 
 # With the oldest Python 3.11 that is to be served: what is pinned is what that one takes.
 lock: ## resolve the dependencies anew into requirements.lock

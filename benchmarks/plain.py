@@ -77,14 +77,14 @@ class GaussianDiffusion:
         t = torch.from_numpy(self.timesteps).to(i.device)[i]
         if score is None or not of_x0:
             with torch.no_grad():
-                found = self.p_mean_variance(model, x, i, t)
-            return found if score is None else self.condition_score(found, cond_fn(score, x, t), x, i)
+                terms = self.p_mean_variance(model, x, i, t)
+            return terms if score is None else self.condition_score(terms, cond_fn(score, x, t), x, i)
         with torch.enable_grad():
             x_in = x.detach().requires_grad_()
-            found = self.p_mean_variance(model, x_in, i, t)
-            (gradient,) = torch.autograd.grad(score(found.x_start, t).sum(), x_in)
-        found = Belief(*(part.detach() for part in found))
-        return self.condition_score(found, gradient, x, i)
+            terms = self.p_mean_variance(model, x_in, i, t)
+            (gradient,) = torch.autograd.grad(score(terms.x_start, t).sum(), x_in)
+        terms = Belief(*(part.detach() for part in terms))
+        return self.condition_score(terms, gradient, x, i)
 
     def p_mean_variance(self, model: Model, x: Tensor, i: Tensor, t: Tensor) -> Belief:
         out = model(x, t).float()
@@ -96,10 +96,10 @@ class GaussianDiffusion:
         x_start = self.x_start_from_eps(x, i, out).clamp(-1, 1)
         return Belief(x_start, self.posterior_mean(x_start, x, i), log_variance)
 
-    def condition_score(self, found: Belief, gradient: Tensor, x: Tensor, i: Tensor) -> Belief:
-        eps = self.eps_from_x_start(x, i, found.x_start) - _extract(self.rest, i) * gradient
+    def condition_score(self, terms: Belief, gradient: Tensor, x: Tensor, i: Tensor) -> Belief:
+        eps = self.eps_from_x_start(x, i, terms.x_start) - _extract(self.rest, i) * gradient
         x_start = self.x_start_from_eps(x, i, eps)
-        return Belief(x_start, self.posterior_mean(x_start, x, i), found.log_variance)
+        return Belief(x_start, self.posterior_mean(x_start, x, i), terms.log_variance)
 
     def x_start_from_eps(self, x: Tensor, i: Tensor, eps: Tensor) -> Tensor:
         return _extract(self.recip, i) * x - _extract(self.recipm1, i) * eps

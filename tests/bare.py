@@ -13,19 +13,19 @@ def plain(name: str) -> str:
     return name.lower().replace("_", "-")
 
 
-def with_required(name: str, found: set[str]) -> set[str]:
+def with_required(name: str, known: set[str]) -> set[str]:
     """These, the distribution, and what it requires without extras, as far as it is installed."""
-    if name in found:
-        return found
+    if name in known:
+        return known
     try:
         lines = importlib.metadata.requires(name) or []
     except importlib.metadata.PackageNotFoundError:
-        return found
-    found.add(name)
+        return known
+    known.add(name)
     for line in lines:
         if "extra ==" not in line:
-            found = with_required(plain(re.split(r"[^\w.-]", line)[0]), found)
-    return found
+            known = with_required(plain(re.split(r"[^\w.-]", line)[0]), known)
+    return known
 
 
 class Bare:

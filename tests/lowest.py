@@ -20,14 +20,14 @@ def lowest() -> dict[str, str]:
     project = tomllib.loads(PYPROJECT.read_text())["project"]
     extras = project["optional-dependencies"]
     named = [*project["dependencies"], *(text for extra in EXTRAS for text in extras[extra])]
-    found = {}
+    versions = {}
     for requirement in map(Requirement, named):
         bounds = [bound.version for bound in requirement.specifier if bound.operator == ">="]
         if len(bounds) != 1:
             raise ValueError(f"{requirement}: state its lowest version, as in NAME>=1.2")
-        if found.setdefault(requirement.name, bounds[0]) != bounds[0]:
+        if versions.setdefault(requirement.name, bounds[0]) != bounds[0]:
             raise ValueError(f"{requirement}: two lowest versions")
-    return found
+    return versions
 
 
 if __name__ == "__main__":

@@ -55,8 +55,8 @@ class Terminal:
 
     def _read(self) -> bool:
         try:
-            found = os.read(self._end, 65536)
+            read = os.read(self._end, 65536)
         except OSError:  # the program has closed its end
             return False
-        self.text += found.decode(errors="replace")
-        return bool(found)
+        self.text += read.decode(errors="replace")
+        return bool(read)

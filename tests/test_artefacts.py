@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ppap.data import realdata
 from ppap.evaluation import metrics
 from ppap.utils import files
 from tests.conftest import ROOT, SMOKE, ppap
@@ -257,7 +256,7 @@ def outcome(path: Path) -> Any:
 
 @given(st.data())
 @settings(
-    max_examples=240, derandomize=True, deadline=None, database=None,
+    max_examples=120, derandomize=True, deadline=None, database=None,
     suppress_health_check=list(HealthCheck), phases=[Phase.generate],
 )  # fmt: skip
 def test_damage_at_random_gets_the_right_result_or_one_line(made: Path, tmp_path_factory, data) -> None:
@@ -311,31 +310,15 @@ def put(name: str, value: Any) -> Callable[[dict[str, torch.Tensor]], Any]:
     ("path", "change", "step_and_arguments", "message"),
     [
         ("judges/evaluator", put("fc.bias", torch.nan), FEATURES.command, "fc.bias is not finite"),
-        ("judges/evaluator", put("fc.bias", torch.inf), REFERENCE.command, "fc.bias is not finite"),
         ("models/resnet", lambda t: t.pop("fc.bias"), LABEL.command, "lacks fc.bias"),
-        ("models/diffusion", put("out.2.bias", torch.nan), SAMPLE.command, "out.2.bias is not finite"),
         ("experts/resnet/ppap_5/expert_2", lambda t: t.pop("conv1.0.weight.lora_A"), SAMPLE.command,
          "lacks conv1.0.weight.lora_A"),
-        ("experts/resnet/ppap_5/expert_2", lambda t: t.pop("conv1.0.weight.lora_B"), SAMPLE.command,
-         "lacks conv1.0.weight.lora_B"),
-        ("experts/resnet/warm_teacher_adapter", put("conv1.0.weight.lora_B", torch.nan),
-         TRAIN_EXPERT.command, "conv1.0.weight.lora_B is not finite"),
-        ("labels/resnet/0001", lambda t: t.update(image=torch.full((50, 10), torch.nan)),
-         TRAIN_EXPERT.command, "image is not finite"),
         ("labels/resnet/0001", lambda t: t.update(image=t["image"][:, :9].clone()),
          TRAIN_EXPERT.command, "image is (50, 9), not (50, 10)"),
         ("labels/resnet/0000", lambda t: t.update(mirror=t["image"].clone()), TRAIN_EXPERT.command,
          "has an unknown mirror"),
         ("samples/ddim25/resnet/naive/0000", put("target", 10), FEATURES.command,
          "sample 0 was guided to target 10, in the preset it is "),
-        ("samples/ddim25/resnet/naive/0000", lambda t: t.update(target=(t["target"] + 1) % 10),
-         FEATURES.command, "sample 0 was guided to target "),
-        ("samples/ddim25/resnet/naive/0000", put("target", -1), ("figure", "samples_resnet"),
-         "sample 0 was guided to target -1, in the preset it is "),
-        ("features/ddim25/resnet", put("naive/logits", torch.nan), METRICS.command,
-         "naive/logits is not finite"),
-        ("features/ddim25/resnet", lambda t: t.update({k: v[:20].clone() for k, v in t.items()}),
-         METRICS.command, "naive/features is (20, 8), not (40, 8)"),
         ("features/reference", lambda t: t.update({k: v[:3].clone() for k, v in t.items()}),
          METRICS.command, "features of 3 images; evaluator.neighbours needs 4"),
         ("features/reference", lambda t: t.update(features=torch.zeros(len(t["logits"]), 9)),
@@ -357,16 +340,12 @@ def test_a_whole_file_with_wrong_tensors_is_refused(
          "made for method peer, the run has ppap_5"),
         ("experts/resnet/ppap_5/expert_1", "experts/twin/ppap_5/expert_1", SAMPLE.command,
          "made for guide_sha256"),
-        ("experts/resnet/ppap_5/expert_1", "experts/resnet/peer/expert_1", TABLE.command,
-         "made for method peer, the run has ppap_5"),
         ("experts/resnet/ppap_5/expert_1", "experts/resnet/ppap_5/expert_2", SAMPLE.command,
          "covers timesteps [500, 1000), the run needs [0, 500)"),
         ("experts/resnet/warm_teacher_adapter", "experts/resnet/warm_labels_adapter",
          TRAIN_EXPERT.command, "made for method warm_labels_adapter, the run has warm_teacher_adapter"),
         ("experts/resnet/warm_teacher_adapter", "experts/twin/warm_teacher_adapter",
          TRAIN_EXPERT.command, "made for guide_sha256"),
-        ("experts/resnet/warm_teacher_adapter", "experts/resnet/ppap_5/expert_2",
-         TRAIN_EXPERT.command, "made for method ppap_5"),
         ("labels/resnet/0000", "labels/twin/0000", TRAIN_EXPERT.command, "made for guide_sha256"),
         ("labels/resnet/0000", "labels/resnet/0001", TRAIN_EXPERT.command, "made for images"),
         ("judges/evaluator", "models/resnet", FEATURES.command, "made for model resnet, not evaluator"),
@@ -398,14 +377,6 @@ def test_a_sequential_start_is_the_expert_before(copy: Path) -> None:
     assert "covers timesteps [500, 1000), the run needs [0, 500)" in line
 
 
-def test_names_of_other_classes_are_refused_by_figures(copy: Path) -> None:
-    path = copy / RESULTS / "models" / "resnet.safetensors"
-    for names in ('["one"]', "{", "3"):
-        about = files.read_metadata(path) | {"class_names": names}
-        files.write_tensors(path, files.read_tensors(path), about)
-        assert "does not name the 10 classes" in refused(copy, "figure", "samples_resnet")
-
-
 @pytest.mark.parametrize("folder", ["clean", "samples/ddim25/resnet/naive"])
 def test_shards_in_another_order_are_refused(copy: Path, folder: str) -> None:
     one, two = (copy / RESULTS / folder / f"000{shard}.npy" for shard in (0, 1))
@@ -418,22 +389,9 @@ def test_shards_in_another_order_are_refused(copy: Path, folder: str) -> None:
     assert "made for images" in refused(copy, *command)
 
 
-def test_features_of_no_method_of_the_preset_leave_the_metrics_as_they_are(copy: Path) -> None:
-    path = copy / RESULTS / "features" / "ddim25" / "resnet.safetensors"
-    other = {f"old_{name}": value for name, value in files.read_tensors(path).items()}
-    files.write_tensors(path, other, files.read_metadata(path))
-    assert "features of no method of the preset" in refused(copy, *METRICS.command)
-
-
-def test_features_of_another_evaluator_than_the_references_are_refused(copy: Path) -> None:
-    path = copy / RESULTS / "features" / "reference.safetensors"
-    files.write_tensors(path, files.read_tensors(path), {"evaluator_sha256": "another"})
-    assert "resnet.safetensors: made for evaluator_sha256" in refused(copy, *METRICS.command)
-
-
 def test_metrics_that_are_not_finite_are_not_written(copy: Path, monkeypatch) -> None:
-    found = dict.fromkeys(("fid", "is", "precision", "recall", "target_rate"), 0.5)
-    monkeypatch.setattr(metrics, "metrics_of", lambda *_: found | {"fid": float("nan")})
+    scores = dict.fromkeys(("fid", "is", "precision", "recall", "target_rate"), 0.5)
+    monkeypatch.setattr(metrics, "metrics_of", lambda *_: scores | {"fid": float("nan")})
     line = refused(copy, *METRICS.command)
     assert "metrics/ddim25/resnet.json: not written: methods.naive." in line
 
@@ -442,36 +400,21 @@ def test_metrics_that_are_not_finite_are_not_written(copy: Path, monkeypatch) ->
     ("change", "message"),
     [
         (lambda m: m.pop("seeds"), "seeds: Field required"),
-        (lambda m: m.update(seeds=[1, 3]), "of seeds [1, 3], not [1, 2]"),
         (lambda m: m.update(guide="vit"), "of guide vit, not resnet"),
         (lambda m: m["methods"].update(old=m["methods"]["naive"]), "the preset has no method 'old'"),
         (lambda m: m["methods"]["naive"].pop("fid"), "naive has is, precision"),
-        (lambda m: m["methods"]["naive"].pop("target_rate"), "naive lacks the target_rate of resnet"),
-        (lambda m: m["methods"]["naive"]["fid"].update(mean=float("nan")), "methods.naive.fid.mean"),
-        (lambda m: m["methods"]["naive"]["fid"].update(mean="1"), "methods.naive.fid.mean"),
-        (lambda m: m["methods"]["naive"]["fid"].update(values=[]), "methods.naive.fid"),
+        (lambda m: m["methods"]["naive"]["fid"].update(mean=1e9), "the mean is not that of the values"),
+        (lambda m: m["methods"]["naive"]["fid"].update(std=None), "the standard deviation is not"),
+        (lambda m: m["methods"]["naive"]["recall"].update(values=[2, 2], mean=2, std=0), "is no share"),
     ],
 )  # fmt: skip
 def test_metrics_that_are_not_whole_are_not_put_into_a_table(copy: Path, change, message) -> None:
     path = copy / RESULTS / "metrics" / "ddim25" / "resnet.json"
-    found = json.loads(path.read_text())
-    change(found)
-    path.write_text(json.dumps(found))
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
     line = refused(copy, *TABLE.command)
     assert "metrics/ddim25/resnet.json: " in line and message in line
-
-
-def test_counts_in_a_table_are_whole_numbers(copy: Path) -> None:
-    paths = sorted((copy / RESULTS / "experts" / "resnet" / "ppap_5").iterdir())
-    for path in paths:
-        about = files.read_metadata(path) | {"trainable_parameters": "12778516"}
-        files.write_tensors(path, files.read_tensors(path), about)
-    step(copy, *TABLE.command)
-    rows = (copy / RESULTS / "tables" / "main.csv").read_text().splitlines()
-    row = next(row for row in rows if row.startswith("resnet,resnet50,ddim25,ppap_5"))
-    assert ",25557032," in row and ",24," in row
-    assert any("none,,,,," in row for row in rows)  # no count is no number
-    assert "25,557,032" in (copy / RESULTS / "tables" / "main.md").read_text()
 
 
 def test_files_without_metadata_as_version_01_wrote_them_are_read(copy: Path) -> None:
@@ -507,25 +450,15 @@ def declares_183_gib(path: Path) -> None:
         archive.writestr("arr_0.npy", header.getvalue() + bytes(100))
 
 
-def plain_array(path: Path) -> None:
-    with path.open("wb") as file:
-        np.save(file, PICTURES)
-
-
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (lambda p: p.write_bytes(b""), "truncated or not in the expected format"),
         (lambda p: p.write_text("<html>"), "truncated or not in the expected format"),
-        (plain_array, "truncated or not in the expected format"),
         (declares_183_gib, "truncated or not in the expected format"),
         (lambda p: npz(p, images=PICTURES), "lacks arr_0"),
         (lambda p: npz(p, arr_0=np.array([{}], object)), "Object arrays cannot be loaded"),
         (lambda p: npz(p, arr_0=PICTURES[:0]), "arr_0 is (0, 8, 8, 3), not (images, "),
-        (lambda p: npz(p, arr_0=PICTURES[..., 0]), "arr_0 is (5, 8, 8), not (images, "),
         (lambda p: npz(p, arr_0=PICTURES / 255), "arr_0 is not uint8 but float64"),
-        (lambda p: npz(p, arr_0=np.array(["text"])), "arr_0 is not uint8 but <U4"),
-        (lambda p: npz(p, arr_0=PICTURES, mu=MU[:9], sigma=SIGMA), "mu is (9,), not (2048,)"),
         (lambda p: npz(p, arr_0=PICTURES, mu=MU, sigma=MU), "sigma is (2048,), not (2048, 2048)"),
         (lambda p: npz(p, arr_0=PICTURES, mu=MU), "has one of mu and sigma"),
         (lambda p: npz(p, arr_0=PICTURES, mu=MU + np.nan, sigma=SIGMA), "mu is not finite"),
@@ -541,15 +474,3 @@ def test_what_is_no_reference_batch_is_refused_in_one_line(tmp_path: Path, prese
     assert (done.returncode, done.stderr.count("ppap: ")) == (2, 1), done.stderr
     assert f"reference.npz: {message}" in done.stderr or message in done.stderr
     assert not (tmp_path / "results").exists()
-
-
-@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_archives_in_fortran_order_and_compressed_ones_are_read(tmp_path: Path, save) -> None:
-    pictures = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
-    save(
-        tmp_path / "reference.npz", arr_0=np.asfortranarray(pictures), mu=MU.astype(np.float32),
-        sigma=SIGMA, others=np.zeros(3),
-    )  # fmt: skip
-    found = realdata.read_archive(tmp_path / "reference.npz")
-    assert found.keys() == {"images", "mu", "sigma"} and found["mu"].dtype == torch.float64
-    assert np.array_equal(found["images"].numpy(), pictures)

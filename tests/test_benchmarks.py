@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -15,9 +18,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import counted, networks, ours, pipeline, plain
-from benchmarks.gpu import measuring, needs
+from benchmarks.gpu import needs
 from benchmarks.gpu import rows as gpu_rows
-from benchmarks.gpu.table import Measured
 from benchmarks.setting import SCALE, Setting
 from ppap.config import reading as presets
 from ppap.config.preset import Preset
@@ -32,10 +34,11 @@ CPU = torch.device("cpu")
 
 def run(module: str, *arguments: object) -> list[str]:
     """The lines that a benchmark prints."""
-    command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    name, out = f"benchmarks.{module}", io.StringIO()
+    with mock.patch("sys.argv", [name, *map(str, arguments)]), contextlib.redirect_stdout(out):
+        runpy.run_module(name, run_name="__main__")
+    torch.set_num_threads(1)
+    return out.getvalue().splitlines()
 
 
 def test_the_full_size_benchmark_measures_every_kind_of_work() -> None:
@@ -56,8 +59,8 @@ def test_the_benchmark_of_switching_names_its_peer() -> None:
 
 def test_ours_stands_beside_both_peers() -> None:
     printed = run("sampling", "--preset", SMOKE, "--batch", 2, "--laps", 1, "--options", "bfloat16")
-    found = [re.fullmatch(r"(\S.*?) +([\d. ]+)", line) for line in printed]
-    rows = {row[1]: list(map(float, row[2].split())) for row in found if row}
+    matches = [re.fullmatch(r"(\S.*?) +([\d. ]+)", line) for line in printed]
+    rows = {row[1]: list(map(float, row[2].split())) for row in matches if row}
     for said in ("no guidance", "guided by resnet"):
         theirs, plainly = rows[f"diffusers' DDIMPipeline, {said}"], rows[f"plain PyTorch loop, {said}"]  # fmt: skip
         mine = rows[f"ours, {said}"]
@@ -87,8 +90,8 @@ class Networks:
 
     def taken(self) -> dict[str, int]:
         """The calls since this was last asked."""
-        found, self.calls = self.calls, dict.fromkeys(self.calls, 0)
-        return found
+        calls, self.calls = self.calls, dict.fromkeys(self.calls, 0)
+        return calls
 
     def score(self) -> plain.Score:
         total = self.setting.preset.diffusion.timesteps
@@ -126,15 +129,9 @@ def test_the_peers_draw_the_same_images_by_as_many_calls(both: Networks) -> None
     assert (mine - unguided).abs().max() > 0.1  # guidance has something to say
     torch.testing.assert_close(both.plainly(both.score()), mine, rtol=0, atol=1e-4)
     assert both.taken() == calls
-    found = both.by_diffusers(both.score())
-    torch.testing.assert_close(found, mine.clamp(-1, 1), rtol=0, atol=1e-4)
+    theirs = both.by_diffusers(both.score())
+    torch.testing.assert_close(theirs, mine.clamp(-1, 1), rtol=0, atol=1e-4)
     assert both.taken() == calls
-
-
-def test_the_peers_draw_the_same_images_without_guidance(both: Networks) -> None:
-    mine = both.ours(NoGuidance())
-    torch.testing.assert_close(both.plainly(None), mine, rtol=0, atol=1e-4)
-    torch.testing.assert_close(both.by_diffusers(None), mine.clamp(-1, 1), rtol=0, atol=1e-4)
 
 
 def test_the_plain_loop_draws_the_same_images_by_the_x0_gradient(both: Networks) -> None:
@@ -145,7 +142,7 @@ def test_the_plain_loop_draws_the_same_images_by_the_x0_gradient(both: Networks)
 
 # -- on a GPU, tried in small ----------------------------------------------------------------------
 
-IMAGE = "torch,torchvision,timm,pydantic"
+IMAGE = "torch,torchvision,timm,pydantic,pooch"
 """What is to be installed where there is a GPU."""
 
 
@@ -170,30 +167,12 @@ def test_all_of_a_gpu_is_measured_in_small_with_few_libraries(tmp_path: Path) ->
     assert all(float(row[-1]) > 0 for row in rows), done.stderr
 
 
-def test_no_row_is_begun_when_the_time_is_up(tmp_path: Path) -> None:
-    out = tmp_path / "table.md"
-    run("gpu", "--small", "--minutes", 0, "--options", "float32", "--out", out)
-    *_, last = out.read_text().splitlines()
-    assert last.startswith("Not measured, since the time was up: the last 7 rows, from U-Net")
-
-
 def test_the_gpu_benchmark_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = importlib.util.find_spec
-    there = lambda name: None if name == "pydantic" else found(name)  # noqa: E731
+    real = importlib.util.find_spec
+    there = lambda name: None if name == "pydantic" else real(name)  # noqa: E731
     monkeypatch.setattr(importlib.util, "find_spec", there)
     assert needs.missing() == ["pydantic"]
     assert "pip download --dest wheels pydantic" in needs.advice(["pydantic"])
-
-
-def test_a_row_that_does_not_fit_says_so(smoke: Preset) -> None:
-    def too_large() -> Any:
-        raise torch.OutOfMemoryError
-
-    setting = Setting(smoke, 2)
-    row = gpu_rows.Row("none", "resnet", "float32", 2, 1)
-    failed = measuring.figures(setting, too_large, steps=1)
-    assert failed.failed == "out of memory"
-    assert "out of memory" in Measured(row, failed, failed, 0.0, None).cells()
 
 
 def test_the_share_of_the_matrix_rate_counts_what_is_computed(both: Networks) -> None:
@@ -215,11 +194,6 @@ def test_the_share_of_the_matrix_rate_counts_what_is_computed(both: Networks) ->
         assert counter.get_total_flops() == 3 * counted.of_drawing(preset, method, "resnet")
 
 
-def test_the_benchmark_of_growth_has_a_row_for_each_kind_of_work_and_size() -> None:
-    head, *rows = [line.split() for line in run("growth", "--sizes", 1)]
-    assert head[0] == "work"
-    assert [row[0] for row in rows] == ["samples", "experts", "shards", "jobs", "graph"]
-    for _, size, units, seconds, _, time_ratio, peak, before, memory_ratio in rows:
-        assert size == "1" and float(time_ratio) == float(memory_ratio) == 1
-        assert int(units.replace(",", "")) > 1 and float(seconds) > 0
-        assert float(peak) >= float(before)
+def test_the_benchmark_of_growth_has_a_row_for_each_size() -> None:
+    head, row = [line.split() for line in run("growth", "--sizes", 1, "--work", "jobs")]
+    assert (head[0], row[:2]) == ("work", ["jobs", "1"]) and float(row[5]) == float(row[8]) == 1

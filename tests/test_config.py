@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 import tomllib
 from pathlib import Path
 
@@ -10,11 +11,11 @@ import pytest
 import yaml
 
 from ppap.config import reading as presets
-from ppap.config import reference
-from ppap.utils.errors import ConfigError, DataError
+from ppap.utils.errors import ConfigError
 from ppap.utils.settings import Section
 from tests.conftest import DIGITS, ROOT, SMOKE, SMOKE_TASKS, ppap
 
+REFERENCE = runpy.run_path(str(ROOT / "workflow" / "scripts" / "preset_reference.py"))
 # config.yaml is no preset: it names one.
 PRESETS = [
     SMOKE,
@@ -37,13 +38,10 @@ def test_the_committed_schema_is_the_models() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sead": 1}, "sead: unknown key"),
         ({"sampling__smaples": 3}, "sampling.smaples: unknown key"),
         ({"seed": "many"}, "seed: Input should be a valid integer"),
         ({"sampling__samples": 0}, "sampling.samples: Input should be greater than 0"),
         ({"diffusion__timesteps": 5}, r"samplers.ddpm250.steps: cannot keep 10 of 5 timesteps"),
-        ({"samplers__ddim25__steps": 300}, "samplers.ddim25.steps: no integer stride keeps 300 of 1000"),
-        ({"methods__ppap_5__experts": 1001}, "methods.ppap_5.experts: 1001 experts over 1000 timesteps"),
         ({"methods__ppap_5__experts": None}, "methods.ppap_5: supervision, experts and trainable belong"),
         ({"figures__target_class": 10}, "figures.target_class: there is no class 10"),
         ({"sampling__classes": [3, 12]}, "sampling.classes: there is no class 12; the classes are 0 to 9"),
@@ -52,8 +50,6 @@ def test_the_committed_schema_is_the_models() -> None:
          "tables.capacity: guides has no 'vgg'"),
         ({"diffusion__architecture__in_channels": 3}, "in_channels: 3, but dataset.channels is 1"),
         ({"diffusion__variance": "learned_range"}, "learned_range goes with"),
-        ({"guides__vit__model": "timm:resnet19"}, "guides.vit.model: timm has no model 'resnet19'"),
-        ({"evaluator__model": "torchvision:vgg"}, "evaluator.model: torchvision has no model 'vgg'"),
         ({"guides__vit__model": "keras:vgg"}, "guides.vit.model: 'keras:vgg': write timm:NAME"),
         ({"dataset__kind": "mnist"}, "dataset.kind: data set 'mnist': write digits, image_folder, shapes, none or registered"),
     ],
@@ -61,24 +57,6 @@ def test_the_committed_schema_is_the_models() -> None:
 def test_a_wrong_key_is_named_with_its_file(preset_file, changes, message) -> None:
     path = preset_file(**changes)
     with pytest.raises(ConfigError, match=re.escape(str(path)) + ".*" + message):
-        presets.load(path)
-
-
-def test_seven_experts_over_five_timesteps_are_refused(preset_file) -> None:
-    path = preset_file(
-        diffusion__timesteps=5,
-        samplers={"ddim25": {"kind": "ddim", "steps": 5, "scale": 1.0}, "ddpm250": {"kind": "ddpm", "steps": 5, "scale": 1.0}},
-        methods__ppap_5__experts=7,
-    )  # fmt: skip
-    with pytest.raises(ConfigError, match=r"methods\.ppap_5\.experts: 7 experts over 5 timesteps"):
-        presets.load(path)
-
-
-@pytest.mark.parametrize("text", ["preset: [", "- 1", ""])
-def test_a_file_that_is_no_preset_is_refused(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "broken.yaml"
-    path.write_text(text)
-    with pytest.raises(ConfigError, match=r"broken\.yaml"):
         presets.load(path)
 
 
@@ -90,18 +68,13 @@ def test_config_show_prints_a_preset_that_loads_to_the_same(tmp_path: Path) -> N
 
 def test_the_readme_of_config_explains_every_key_as_its_field_does() -> None:
     page = ROOT / "config" / "README.md"
-    assert page.read_text() == reference.with_keys(page.read_text(), page), "run `make schema`"
+    assert page.read_text() == REFERENCE["with_keys"](page.read_text()), "run `make schema`"
 
 
-@pytest.mark.parametrize("kind", reference.sections(), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", REFERENCE["sections"](), ids=lambda kind: kind.__name__)
 def test_every_section_and_every_field_is_explained(kind: type[Section]) -> None:
     assert kind.__doc__ and kind.__doc__ != Section.__doc__
     assert [name for name, field in kind.model_fields.items() if not field.description] == []
-
-
-def test_a_page_without_marks_is_refused() -> None:
-    with pytest.raises(DataError, match=r"page\.md: has no lines"):
-        reference.with_keys("# Presets\n", "page.md")
 
 
 def test_locks_and_environment_agree_with_the_project() -> None:
@@ -122,7 +95,7 @@ def test_locks_and_environment_agree_with_the_project() -> None:
     assert f"python {project['requires-python']}" in environment["dependencies"]
 
 
-@pytest.mark.parametrize("path", [*(ROOT / "config").glob("*.yaml"), SMOKE], ids=lambda p: p.stem)
-def test_presets_have_no_aliases(path) -> None:
+@pytest.mark.parametrize("path", PRESETS, ids=lambda p: p.stem)
+def test_presets_have_no_aliases(path: Path) -> None:
     """`dvc exp run -S` does not change a value that an alias repeats."""
     assert not any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(path.read_text()))

@@ -280,7 +280,7 @@ def test_a_task_from_outside_goes_through_the_whole_graph(inked: Path, drawn: Gr
 
 def test_its_targets_and_scores_are_those_of_the_pages_own_code(drawn: Grown) -> None:
     layout = drawn.layout
-    held = datasets.to_tensor(stored_images.real(layout, "holdout").images)[:20]
+    held = to_tensor(stored_images.real(layout, "holdout").images)[:20]
     ink = targets.read(layout, "ink")["target"]
     torch.testing.assert_close(ink, held.mean(dim=(1, 2, 3))[:, None])
 

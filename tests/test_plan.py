@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch import nn
 
 from ppap.config import reading as presets
 from ppap.config.preset import Preset
-from ppap.evaluation.inception import untrained_inception
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
 from ppap.workflow.plan import flops
@@ -73,9 +73,8 @@ def test_resnet50_takes_what_the_literature_says(full_size: Preset) -> None:
     assert flops.forward(guide, (1, 3, 256, 256)) / 2 == pytest.approx(4.09e9, rel=0.001)
 
 
-@pytest.mark.parametrize("warm_start", ["shared", "sequential"])
-def test_jobs_are_those_of_snakemakes_dry_run(tmp_path, preset_file, warm_start) -> None:
-    preset = preset_file(experts={"warm_start": warm_start})
+def test_jobs_are_those_of_snakemakes_dry_run(tmp_path, preset_file) -> None:
+    preset = preset_file(experts={"warm_start": "sequential"})
     command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--dry-run",
                "--directory", tmp_path, "--config", f"preset={preset}"]  # fmt: skip
     dry = subprocess.run(command, capture_output=True, text=True, cwd=ROOT).stdout
@@ -87,10 +86,15 @@ def test_jobs_are_those_of_snakemakes_dry_run(tmp_path, preset_file, warm_start)
 
 
 def test_the_paper_at_full_size(tmp_path: Path) -> None:
-    preset = ROOT / "config" / "imagenet256.yaml"
+    """Of its guides one, so that fewer networks are built."""
+    data = yaml.safe_load((ROOT / "config" / "imagenet256.yaml").read_text())
+    data["guides"] = {"resnet18": data["guides"]["resnet18"]}
+    row = {"guides": ["resnet18"], "samplers": ["ddim25"], "methods": list(data["methods"])}
+    data["tables"] = {"main": [row]}
+    (preset := tmp_path / "preset.yaml").write_text(yaml.safe_dump(data))
     plan = planned(preset, cwd=tmp_path)
     rows = stages(plan)
-    assert rows["samples"]["jobs"] == {"sample": 30 * 20}  # 500 of a row's 10,000 samples a job
+    assert rows["samples"]["jobs"] == {"sample": len(data["methods"]) * 20}  # 500 of a row's 10,000 samples a job
     assert rows["clean"]["jobs"] == {"generate": 500}
     unet = 2 * 1120e9  # see above
     least = unet * 25 * 500_000 * SECONDS_PER_OPERATION / 3600
@@ -98,13 +102,6 @@ def test_the_paper_at_full_size(tmp_path: Path) -> None:
     assert rows["clean"]["bytes"] == 500_000 * 256 * 256 * 3
     assert rows["experts"]["longest_job_hours"] < plan["chain_hours"] < plan["total"]["hours"]
     assert rows["models"]["hours"] == rows["judges"]["hours"] == 0
-
-
-def test_inception_takes_what_the_literature_says() -> None:
-    """torchvision's documentation: 5.71 GFLOPs for Inception v3 at 299x299, multiply-adds counted as one."""
-    network = flops.on_meta(untrained_inception)
-    counted = flops.forward(lambda x: network(x.to(torch.uint8)), (1, 3, 299, 299)) / 2
-    assert counted == pytest.approx(5.71e9, rel=0.01)
 
 
 def test_every_job_waits_only_for_files_that_earlier_jobs_make(smoke: Preset) -> None:
@@ -116,19 +113,18 @@ def test_every_job_waits_only_for_files_that_earlier_jobs_make(smoke: Preset) ->
         made.update(job.outputs(layout))
 
 
-@pytest.mark.parametrize("factor", [2, 5])
-def test_sampling_hours_grow_with_the_samples(tmp_path, preset_file, factor) -> None:
+def test_sampling_hours_grow_with_the_samples(tmp_path, preset_file) -> None:
     once = planned(preset_file(**GPU), cwd=tmp_path)
-    more = planned(preset_file(**GPU, sampling__samples=20 * factor), cwd=tmp_path)
+    more = planned(preset_file(**GPU, sampling__samples=40), cwd=tmp_path)
     for stage, row in stages(more).items():
-        grown = factor if stage == "samples" else 1
+        grown = 2 if stage == "samples" else 1
         if stage != "evaluation":  # the samples' features grow, those of the real images do not
             assert row["hours"] == pytest.approx(grown * stages(once)[stage]["hours"])
 
 
 def test_sampling_hours_are_those_of_the_networks(tmp_path, preset_file, smoke) -> None:
     rows = {"guides": ["resnet"], "samplers": ["ddim25"]}
-    found = [
+    hours_of = [
         stages(planned(preset, cwd=tmp_path))["samples"]["hours"]
         for methods in (["naive"], ["naive", "x0_gradient"])
         if (preset := preset_file(**GPU, tables={"main": [rows | {"methods": methods}]}))
@@ -141,7 +137,7 @@ def test_sampling_hours_are_those_of_the_networks(tmp_path, preset_file, smoke) 
 
     step = flops.with_input_gradient(both, (1, 1, 8, 8))
     hours = 40 * 5 * step * SECONDS_PER_OPERATION / 3600  # 40 samples of 5 steps
-    assert found[1] - found[0] == pytest.approx(hours)
+    assert hours_of[1] - hours_of[0] == pytest.approx(hours)
 
 
 def test_sequential_experts_are_waited_for_one_after_another(tmp_path, preset_file) -> None:
@@ -222,12 +218,3 @@ def test_a_gpu_without_a_known_rate_is_one_line(tmp_path, preset_file, gpu, mess
 def test_auto_is_counted_in_the_precision_that_the_gpu_has(tmp_path, preset_file, gpu, precision) -> None:
     preset = preset_file(runtime={"device": "cuda", "precision": "auto"})
     assert f", {precision}, " in planned(preset, "--gpu", gpu, cwd=tmp_path)["basis"]
-
-
-def test_a_damaged_benchmark_file_is_named(tmp_path) -> None:
-    benchmark(tmp_path, "labels/resnet/0000", 1)
-    path = tmp_path / "results" / "smoke" / "benchmarks" / "labels" / "resnet" / "0000.tsv"
-    path.write_text("x\n")
-    done = ppap("plan", SMOKE, cwd=tmp_path, check=False)
-    assert done.returncode == 2
-    assert "benchmarks/labels/resnet/0000.tsv: not a benchmark file of Snakemake" in done.stderr

@@ -11,7 +11,7 @@ import snakemake_executor_plugin_slurm as plugin
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
-from ppap.workflow import slurm, slurm_executor
+from ppap.workflow import slurm_executor
 from ppap.workflow.slurm_executor import PatientExecutor
 
 
@@ -31,7 +31,7 @@ def test_snakemakes_executor_for_slurm_is_the_patient_one() -> None:
 
 
 def test_a_start_without_a_controller_ends_in_one_line(executor, monkeypatch) -> None:
-    monkeypatch.setattr(slurm, "controller_answers", lambda: False)
+    monkeypatch.setattr(slurm_executor, "controller_answers", lambda: False)
     monkeypatch.setattr(slurm_executor, "PATIENCE", 0)
     with pytest.raises(WorkflowError) as raised:
         executor.__post_init__()
@@ -47,7 +47,7 @@ def test_jobs_that_a_check_learnt_nothing_about_are_asked_about_again(executor, 
     monkeypatch.setattr(plugin.Executor, "check_active_jobs", half_answered)
     for report in ("report_job_success", "report_job_error"):
         monkeypatch.setattr(plugin.Executor, report, lambda *arguments, **details: None)
-    monkeypatch.setattr(slurm, "known", lambda run: None)
+    monkeypatch.setattr(slurm_executor, "known_jobs", lambda run: None)
     jobs = [SimpleNamespace(external_jobid=str(number)) for number in range(5)]
     assert check(executor, jobs) == jobs[2:]
 
@@ -72,9 +72,9 @@ def test_a_job_that_slurm_has_forgotten_has_failed(executor, monkeypatch) -> Non
     jobs = [SimpleNamespace(external_jobid=number) for number in ("1", "2")]
     # one answer without job 1 may be a mistake, none at all says nothing
     for known in ({"2"}, {"2"}, None, {"2"}, {"2"}):
-        monkeypatch.setattr(slurm, "known", lambda run, known=known: known)
+        monkeypatch.setattr(slurm_executor, "known_jobs", lambda run, known=known: known)
         assert check(executor, jobs) == jobs
-    monkeypatch.setattr(slurm, "known", lambda run: {"2"})
+    monkeypatch.setattr(slurm_executor, "known_jobs", lambda run: {"2"})
     assert check(executor, jobs) == jobs[1:] and failed == ["1"]
 
 
@@ -84,10 +84,10 @@ def test_nothing_is_submitted_to_a_controller_that_is_away_and_ctrl_c_ends_the_w
     monkeypatch.setattr(plugin.Executor, "cancel", lambda self: None)
     monkeypatch.setattr(slurm_executor, "PAUSE", 0)
     answers = iter([False, False, True])
-    monkeypatch.setattr(slurm, "controller_answers", lambda: next(answers))
+    monkeypatch.setattr(slurm_executor, "controller_answers", lambda: next(answers))
     executor.run_job("first")
     assert submitted == ["first"] and next(answers, None) is None
-    monkeypatch.setattr(slurm, "controller_answers", lambda: False)
+    monkeypatch.setattr(slurm_executor, "controller_answers", lambda: False)
     executor.cancel()
     executor.run_job("second")
     assert submitted == ["first"]

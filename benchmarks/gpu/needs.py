@@ -18,6 +18,7 @@ BESIDE = {
     "huggingface_hub": "huggingface-hub",
     "tqdm": "tqdm",
     "pydantic": "pydantic",
+    "pooch": "pooch",
 }
 """All else that is imported. Torchvision and timm bring what stands before pydantic, unless installed without."""
 

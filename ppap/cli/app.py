@@ -1,4 +1,4 @@
-"""The command line as a whole: its commands, its folders, and how it ends."""
+"""The command line as a whole: its folders, and how it ends."""
 
 from __future__ import annotations
 
@@ -11,23 +11,12 @@ from typing import Annotated
 
 import typer
 
-from ppap.cli import results, status, steps
-from ppap.cli.arguments import Guide, Method, NetworkInput, PresetName, Started, open_preset
-from ppap.cli.config import config_app
-from ppap.cli.guide import guide
+from ppap.cli import config, guide, results, steps
+from ppap.cli.arguments import Started, app
 from ppap.utils import failures
-from ppap.utils.signals import Stopped, stop_on_signals
+from ppap.utils.failures import Stopped, stop_on_signals
 
-app = typer.Typer(
-    help="Off-the-shelf vision models guide pretrained diffusion models (PPAP, CVPR 2023).",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-app.add_typer(config_app, name="config")
-steps.add_to(app)
-results.add_to(app)
-status.add_to(app)
-app.command()(guide)
+__all__ = ("app", "config", "guide", "main", "results", "run", "steps")  # the modules bring the app its commands
 
 
 @app.callback()
@@ -41,36 +30,6 @@ def start(
 ) -> None:
     Started.step = context.invoked_subcommand or ""
     Started.results, Started.scratch, Started.downloads = results, scratch, downloads
-
-
-@app.command()
-def import_experts(
-    preset: PresetName,
-    guide: Guide,
-    method: Method,
-    released: Annotated[list[Path], typer.Argument(metavar="FILE...", help="the authors' files (.ckpt)")],
-    ranges: Annotated[
-        list[str] | None, typer.Option("--range", help="timesteps of each file in turn, as 0-200 (200 not included)")
-    ] = None,
-    network_input: Annotated[
-        NetworkInput | None,
-        typer.Option("--input", help="what the networks see, if not what the authors' code fed them"),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option(help="replace trained experts")] = False,
-) -> None:
-    """Turn experts that the paper's authors released into the preset's own.
-
-    One file for each expert of the method, from the least noise to the most, or in any order with a
-    --range for each. Needs the off-the-shelf guide's weights; writes all experts or none.
-    """
-    from ppap.config.runs import known
-    from ppap.workflow.importing import write_released
-
-    layout = open_preset(preset)
-    known(layout.preset, "guides", guide)
-    known(layout.preset, "methods", method)
-    for path in write_released(layout, guide, method, released, ranges or [], network_input, overwrite):
-        print(path)
 
 
 def main() -> None:

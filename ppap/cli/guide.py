@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ppap.cli import completion
-from ppap.cli.arguments import PresetName, open_preset
-from ppap.config.guidance_scales import guidance_scale
-from ppap.config.preset import Preset
-from ppap.config.runs import Run, known
-from ppap.utils.errors import ConfigError
-from ppap.utils.mixed_precision import autocast
-from ppap.workflow.layout import Layout
+from ppap.cli.arguments import PresetName, app, names_in, open_preset
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ppap.config.preset import Preset
+    from ppap.config.runs import Run
     from ppap.guides.goal import Goal
     from ppap.report.sheet import Asked
+    from ppap.workflow.layout import Layout
 
 
+@app.command()
 def guide(
     preset: PresetName,
     guides: Annotated[
         list[str],
         typer.Option(
-            "--guide", help="a key of `guides`; several times: all at once", autocompletion=completion.guide_names
+            "--guide", help="a key of `guides`; several times: all at once", autocompletion=names_in("guides")
         ),
     ],
     targets: Annotated[
@@ -47,12 +43,10 @@ def guide(
     ] = None,
     method: Annotated[
         str,
-        typer.Option(
-            help="a key of `methods`; experts without labels if left out", autocompletion=completion.method_names
-        ),
+        typer.Option(help="a key of `methods`; experts without labels if left out", autocompletion=names_in("methods")),
     ] = "",
     sampler: Annotated[
-        str, typer.Option(help="a key of `samplers`; the figures' if left out", autocompletion=completion.sampler_names)
+        str, typer.Option(help="a key of `samplers`; the figures' if left out", autocompletion=names_in("samplers"))
     ] = "",
     prompt: Annotated[str | None, typer.Option(help="for GLIDE, in place of the preset's prompt")] = None,
     seed: Annotated[int, typer.Option(min=0, help="of the noise")] = 0,
@@ -62,24 +56,34 @@ def guide(
 
     Needs the preset's networks and experts: `snakemake experts` makes them.
     """
+    from dataclasses import replace
+
+    from ppap.config.guidance_scales import guidance_scale
+    from ppap.config.runs import Run, known
     from ppap.report.sheet import check_format, write_sheet
     from ppap.utils import files
+    from ppap.utils.errors import ConfigError
 
     layout = open_preset(preset)
     if prompt is not None:
         layout = replace(layout, preset=layout.preset.prompted(prompt))
     chosen = layout.preset
-    for name in guides:
-        known(chosen, "guides", name)
-    check_format(out)
-    files.check_writable(out)
     sampler, method = sampler or chosen.figures.sampler, method or default_method(chosen)
-    known(chosen, "samplers", sampler)
-    known(chosen, "methods", method)
+    named = [("samplers", sampler), ("methods", method), *(("guides", name) for name in guides)]
+    for section, name in named:
+        known(chosen, section, name)
     if not _guides(chosen, method):
         raise ConfigError(f"methods.{method}: does not guide")
-    paired = _paired(guides, targets, scales or [])
-    wanted = [_wanted(layout, Run(sampler, name, method), text, scale) for name, text, scale in paired]
+    for option, given in (("--target", targets), ("--scale", scales or guides)):
+        if len(given) != len(guides):
+            raise ConfigError(f"{option}: {len(given)} {option[2:]}s for {len(guides)} guides; one for each")
+    check_format(out)
+    files.check_writable(out)
+    given_scales = scales or [guidance_scale(chosen, sampler, name) for name in guides]
+    wanted = [
+        _wanted(layout, Run(sampler, name, method), target, scale)
+        for name, target, scale in zip(guides, targets, given_scales, strict=True)
+    ]
     images = _drawn(layout, [goal for goal, _ in wanted], count, sampler, method, seed)
     write_sheet(out, [asked for _, asked in wanted], images)
     print(out)
@@ -87,15 +91,12 @@ def guide(
 
 def default_method(preset: Preset) -> str:
     """Return the method that guides where the user names none: experts without labels before others and plain guides."""
-
-    def rank(name: str) -> int:
-        taught = preset.methods[name].supervision == "teacher"
-        return 0 if taught else 1 if preset.guidance(name).experts else 2
+    from ppap.utils.errors import ConfigError
 
     usable = [name for name in preset.methods if _guides(preset, name)]
     if not usable:
         raise ConfigError(f"{preset.name}: has no method that guides")
-    return min(usable, key=rank)
+    return max(usable, key=lambda name: (preset.methods[name].supervision == "teacher", preset.guidance(name).experts))
 
 
 def _guides(preset: Preset, method: str) -> bool:
@@ -103,7 +104,7 @@ def _guides(preset: Preset, method: str) -> bool:
     return kind.guided and kind.drawn
 
 
-def _wanted(layout: Layout, run: Run, text: str, scale: float | None) -> tuple[Goal, Asked]:
+def _wanted(layout: Layout, run: Run, text: str, scale: float) -> tuple[Goal, Asked]:
     """Return the goal that a user asks for in words, its networks loaded, and what the sheet says of it."""
     from ppap.guides.goal import Goal
     from ppap.report.sheet import Asked
@@ -112,7 +113,6 @@ def _wanted(layout: Layout, run: Run, text: str, scale: float | None) -> tuple[G
     from ppap.workflow.targets import named
 
     target, picture = named(layout, text, run.guide, load_guide(layout, run.guide))
-    scale = guidance_scale(layout.preset, run.sampler, run.guide) if scale is None else scale
     goal = Goal(guide_of(layout, run), target, scale)
     title = f"{run.guide}: {Path(text).name}"
     return goal, Asked(title, goal.task, target[0], None if picture is None else picture[0].numpy())
@@ -121,9 +121,10 @@ def _wanted(layout: Layout, run: Run, text: str, scale: float | None) -> tuple[G
 def _drawn(layout: Layout, goals: list[Goal], count: int, sampler: str, method: str, seed: int) -> NDArray[np.uint8]:
     """Draw images that are guided to all goals at once, finished ones of a cascade: uint8 (count, H, W, C)."""
     from ppap.diffusion.sampling import sample, upsample
+    from ppap.utils.mixed_precision import autocast
     from ppap.workflow.networks import load_model, load_second_stage
 
-    preset, spec = layout.preset, layout.preset.diffusion.upsampling
+    preset, second = layout.preset, layout.preset.diffusion.upsampling
     with autocast(preset.runtime):
         images = sample(
             load_model(layout, preset.runtime),
@@ -135,18 +136,8 @@ def _drawn(layout: Layout, goals: list[Goal], count: int, sampler: str, method: 
             batch_size=preset.sampling.batch_size,
             name="guided images",
         )
-        if spec is None:
+        if second is None:
             return images
         seeds = [(seed, place) for place in range(count)]
-        second, how = load_second_stage(layout), spec.drawing(preset.module_folders)
-        return upsample(second, images, seeds, **how, batch_size=spec.batch_size)
-
-
-def _paired(guides: list[str], targets: list[str], scales: list[float]) -> list[tuple[str, str, float | None]]:
-    """Pair each guide with its target and scale; ConfigError unless each has a target, and a scale if any has one."""
-    if len(targets) != len(guides):
-        raise ConfigError(f"--target: {len(targets)} targets for {len(guides)} guides; one for each")
-    if scales and len(scales) != len(guides):
-        raise ConfigError(f"--scale: {len(scales)} scales for {len(guides)} guides; one for each")
-    each: list[float | None] = [*scales] or [None] * len(guides)
-    return list(zip(guides, targets, each, strict=True))
+        how = second.drawing(preset.module_folders)
+        return upsample(load_second_stage(layout), images, seeds, **how, batch_size=second.batch_size)

@@ -8,14 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ppap.cli import completion
-from ppap.cli.arguments import PresetName, Started, open_preset
-from ppap.config import reading as presets
-from ppap.config.runs import all_runs
-from ppap.utils.errors import DataError
-from ppap.workflow.steps.figure import Figure
-from ppap.workflow.steps.metrics import Metrics
-from ppap.workflow.steps.table import Table
+from ppap.cli.arguments import PresetName, Started, app, open_preset, preset_names
 
 
 class Format(enum.StrEnum):
@@ -24,14 +17,19 @@ class Format(enum.StrEnum):
     markdown = "markdown"
 
 
+@app.command()
 def publish(preset: PresetName) -> None:
     """Copy a preset's finished tables, figures and metrics to published/PRESET, which belongs into git.
 
     README.md's tables that are marked with their paths are renewed with them. Refuses results that are
     incomplete; a second time there is nothing to do.
     """
+    from ppap.config.runs import all_runs
     from ppap.report import publish as publishing
     from ppap.workflow import table_rows
+    from ppap.workflow.steps.figure import Figure
+    from ppap.workflow.steps.metrics import Metrics
+    from ppap.workflow.steps.table import Table
 
     layout = open_preset(preset)
     jobs = (job for step in (Table, Figure, Metrics) for job in step.jobs(layout))
@@ -44,18 +42,19 @@ def publish(preset: PresetName) -> None:
     print("\n".join(map(str, changed)) if changed else f"{publishing.PUBLISHED}: nothing to renew")
 
 
+@app.command()
 def compare(
     first: Annotated[
         str,
         typer.Argument(
-            help="a name in results/, a preset, or a folder that holds metrics/", autocompletion=completion.preset_names
+            help="a preset, a name in results/, or a folder that holds metrics/ or tables/", autocompletion=preset_names
         ),
     ],
     second: Annotated[
         str,
         typer.Argument(
             help="another, or a name in published/; left out: what is published of the first",
-            autocompletion=completion.preset_names,
+            autocompletion=preset_names,
         ),
     ] = "",
     shown_as: Annotated[Format, typer.Option("--format")] = Format.text,
@@ -70,6 +69,7 @@ def compare(
     from ppap.report import compare as comparing
     from ppap.report import compare_formats as formats
     from ppap.report.publish import PUBLISHED
+    from ppap.utils.errors import DataError
 
     folder = _folder(first, Started.results)
     published = PUBLISHED / folder.name
@@ -90,14 +90,12 @@ def compare(
 
 def _folder(name: str, *places: Path) -> Path:
     """Find the folder of results that a user names: a path, a name in one of these places, or a preset's."""
-    for folder in (Path(name), *(place / name for place in places)):
+    from ppap.config import reading as presets
+    from ppap.utils.errors import DataError
+
+    for folder in (*(place / name for place in places), Path(name)):
         if folder.is_dir():
             return folder
     if not presets.find(name).is_file():
         raise DataError(f"{name}: neither a folder of results nor a preset")
     return open_preset(name).root
-
-
-def add_to(app: typer.Typer) -> None:
-    for command in (publish, compare):
-        app.command()(command)

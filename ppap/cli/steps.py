@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
+import enum
+import functools
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ppap.cli import completion
-from ppap.cli.arguments import Guide, Method, PresetName, Sampler, ShardIndex, TableName, open_preset
-from ppap.utils.errors import ConfigError
+from ppap.cli.arguments import Guide, Method, PresetName, Sampler, app, names_in, open_preset
 
 if TYPE_CHECKING:
     from ppap.config.preset import Preset
     from ppap.config.runs import Run
 
-_SECTIONS = {"guide": "guides", "method": "methods", "sampler": "samplers"}
+Shard = Annotated[int, typer.Option(min=0, help="which shard, counted from 0")]
 
 
+class NetworkInput(enum.StrEnum):
+    normalised = "normalised"
+    unnormalised = "unnormalised"
+
+
+def step(declared: Callable[..., None]) -> Callable[..., None]:
+    """Make a command of a function that declares it: it runs the job of the step of its name with these wildcards."""
+
+    @functools.wraps(declared)
+    def command(preset: str, **wildcards: Any) -> None:
+        from ppap.workflow.steps import STEPS
+
+        layout = open_preset(preset)
+        kind = next(kind for kind in STEPS if kind.rule() == declared.__name__)
+        kind.of(layout, **_there(layout.preset, **wildcards)).run(layout)
+
+    return app.command()(command)
+
+
+@step
 def download(
     preset: PresetName,
-    name: Annotated[
+    model: Annotated[
         str, typer.Argument(help="diffusion, evaluator, classifier, reference, dataset, or a key of `guides`")
     ],
 ) -> None:
@@ -29,9 +51,9 @@ def download(
     without network, place it there by hand. What a publisher prints no sha256 of is remembered in
     downloads.lock beside the preset, and checked ever after.
     """
-    _run("download", preset, model=name)
 
 
+@step
 def pretrain(
     preset: PresetName, model: Annotated[str, typer.Argument(help="diffusion, evaluator, or a key of `guides`")]
 ) -> None:
@@ -39,19 +61,19 @@ def pretrain(
 
     Resumes from its checkpoint. Steps, batch size and learning rate are the preset's.
     """
-    _run("pretrain", preset, model=model)
 
 
-def generate(preset: PresetName, shard: ShardIndex = 0) -> None:
+@step
+def generate(preset: PresetName, shard: Shard = 0) -> None:
     """Draw one shard of clean images from the diffusion model, without guidance (uint8 pixels)."""
-    _run("generate", preset, shard=shard)
 
 
-def upsample_clean(preset: PresetName, shard: ShardIndex = 0) -> None:
+@step
+def upsample_clean(preset: PresetName, shard: Shard = 0) -> None:
     """Draw one shard of clean images larger, by the second stage of a cascade (uint8 pixels)."""
-    _run("upsample_clean", preset, shard=shard)
 
 
+@step
 def label(
     preset: PresetName,
     guide: Guide,
@@ -61,17 +83,17 @@ def label(
 
     A part has `clean_images.label_shards` shards.
     """
-    _run("label", preset, guide=guide, part=part)
 
 
+@step
 def targets(preset: PresetName, guide: Guide) -> None:
     """Read what samples of a guide are guided to, where that is what pictures show: depth, labels.
 
-    Of held-out real pictures, or of the folder `guides.NAME.targets.folder`.
+    The pictures are held-out real ones, or lie in the folder `guides.NAME.targets.folder`.
     """
-    _run("targets", preset, guide=guide)
 
 
+@step
 def warm_start(
     preset: PresetName,
     guide: Guide,
@@ -82,9 +104,9 @@ def warm_start(
 
     Resumes from its checkpoint. It takes the share `experts.warm_share` of the steps of a method.
     """
-    _run("warm_start", preset, guide=guide, supervision=supervision, trainable=trainable)
 
 
+@step
 def train_expert(
     preset: PresetName,
     guide: Guide,
@@ -96,33 +118,31 @@ def train_expert(
     Resumes from its checkpoint. The preset's `experts.steps` of the guide are the total of all
     experts of the method, the shared start included.
     """
-    _run("train_expert", preset, guide=guide, method=method, expert=expert)
 
 
-def sample(preset: PresetName, sampler: Sampler, guide: Guide, method: Method, shard: ShardIndex = 0) -> None:
+@step
+def sample(preset: PresetName, sampler: Sampler, guide: Guide, method: Method, shard: Shard = 0) -> None:
     """Draw one shard of guided samples (uint8 pixels). Resumes from its checkpoint."""
-    _run("sample", preset, sampler=sampler, guide=guide, method=method, shard=shard)
 
 
-def upsample_samples(preset: PresetName, sampler: Sampler, guide: Guide, method: Method, shard: ShardIndex = 0) -> None:
+@step
+def upsample_samples(preset: PresetName, sampler: Sampler, guide: Guide, method: Method, shard: Shard = 0) -> None:
     """Draw one shard of guided samples larger, by the second stage of a cascade (uint8 pixels)."""
-    _run("upsample_samples", preset, sampler=sampler, guide=guide, method=method, shard=shard)
 
 
+@step
 def reference_features(preset: PresetName) -> None:
     """Extract the evaluator's features of the real images that samples are compared with."""
-    _run("reference_features", preset)
 
 
+@app.command()
 def features(
     preset: PresetName,
     sampler: Sampler,
     guide: Guide,
     methods: Annotated[
         list[str] | None,
-        typer.Argument(
-            help="keys of `methods`; all of the tables' if left out", autocompletion=completion.method_names
-        ),
+        typer.Argument(help="keys of `methods`; all of the tables' if left out", autocompletion=names_in("methods")),
     ] = None,
 ) -> None:
     """Extract the evaluator's features of runs' samples.
@@ -138,86 +158,85 @@ def features(
     Features.of_methods(layout, sampler, chosen[0].guide, names).run(layout)
 
 
+@step
 def metrics(preset: PresetName, sampler: Sampler, guide: Guide) -> None:
     """Compute FID, Inception Score, precision, recall and target-class rate from features."""
-    _run("metrics", preset, sampler=sampler, guide=guide)
 
 
+@step
 def table(
     preset: PresetName,
-    name: Annotated[
-        TableName, typer.Argument(help="which of the paper's tables", autocompletion=completion.table_names)
-    ],
+    table: Annotated[str, typer.Argument(help="a key of `tables`", autocompletion=names_in("tables"))],
 ) -> None:
     """Rebuild one of the paper's tables: CSV, Markdown, LaTeX, HTML and JSON, beside the printed values."""
-    _run("table", preset, table=name.value)
 
 
+@step
 def figure(
-    preset: PresetName,
-    name: Annotated[str, typer.Argument(help="samples_GUIDE, metrics, confidence, gradients or scales")],
+    preset: PresetName, figure: Annotated[str, typer.Argument(help="samples_GUIDE, metrics, confidence or gradients")]
 ) -> None:
     """Draw one of the figures."""
-    _run("figure", preset, figure=name)
 
 
-def _run(rule: str, preset_name: str, **named: Any) -> None:
-    """Run the job of a step with these wildcards; ConfigError if the preset has no guide, method or sampler of a name."""
+@app.command()
+def import_experts(
+    preset: PresetName,
+    guide: Guide,
+    method: Method,
+    released: Annotated[list[Path], typer.Argument(metavar="FILE...", help="the authors' files (.ckpt)")],
+    ranges: Annotated[
+        list[str] | None, typer.Option("--range", help="timesteps of each file in turn, as 0-200 (200 not included)")
+    ] = None,
+    network_input: Annotated[
+        NetworkInput | None,
+        typer.Option("--input", help="what the networks see, if not what the authors' code fed them"),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="replace trained experts")] = False,
+) -> None:
+    """Turn experts that the paper's authors released into the preset's own.
+
+    One file for each expert of the method, from the least noise to the most, or in any order with a
+    --range for each. Needs the off-the-shelf guide's weights; writes all experts or none.
+    """
+    from ppap.workflow.importing import write_released
+
+    layout = open_preset(preset)
+    _there(layout.preset, guide=guide, method=method)
+    for path in write_released(layout, guide, method, released, ranges or [], network_input, overwrite):
+        print(path)
+
+
+def _there(preset: Preset, **wildcards: Any) -> dict[str, Any]:
+    """Return a job's wildcards, the guide of a run without guidance replaced; ConfigError if the preset lacks a name."""
     from ppap.config import runs
-    from ppap.config.runs import known
+    from ppap.utils.errors import ConfigError
     from ppap.utils.settings import UNGUIDED
-    from ppap.workflow.steps import STEPS
 
-    layout = open_preset(preset_name)
-    preset = layout.preset
-    if rule in ("sample", "upsample_samples"):
-        named |= _run_of(preset, named["sampler"], named["guide"], named["method"])._asdict()
-    elif not (rule == "metrics" and named["guide"] == UNGUIDED):
-        for name, section in _SECTIONS.items():
-            if name in named:
-                known(preset, section, named[name])
-    if rule == "warm_start":
-        wanted = named["supervision"], named["trainable"]
+    for name in sorted(wildcards.keys() & {"sampler", "method", "table"}):
+        runs.known(preset, f"{name}s", wildcards[name])
+    guide, method = wildcards.get("guide"), wildcards.get("method")
+    guided = "sampler" not in wildcards or (method and preset.guidance(method).guided)
+    if guide is not None and (guided or guide != UNGUIDED):
+        runs.known(preset, "guides", guide)
+    if "supervision" in wildcards:
+        wanted = wildcards["supervision"], wildcards["trainable"]
         shared = [m for m in preset.methods.values() if runs.has_warm_start(preset, m)]
         if wanted not in {(m.supervision, m.trainable) for m in shared}:
             raise ConfigError(f"methods: no method has a shared start of {wanted[1]}, taught by {wanted[0]}")
-    step = next(step for step in STEPS if step.rule() == rule)
-    step.of(layout, **named).run(layout)
-
-
-def _run_of(preset: Preset, sampler: str, guide: str, method: str) -> Run:
-    """Find the run that holds these samples; ConfigError if a name is unknown."""
-    from ppap.config import runs
-    from ppap.config.runs import known
-
-    known(preset, "samplers", sampler)
-    known(preset, "methods", method)
-    if preset.guidance(method).guided:
-        known(preset, "guides", guide)
-    return runs.stored_as(preset, runs.Run(sampler, guide, method))
+    return wildcards | ({"guide": UNGUIDED} if method and not guided else {})
 
 
 def _chosen_runs(preset: Preset, sampler: str, guide: str, methods: list[str]) -> list[Run]:
     """Find the runs of these methods, or of all, whose features lie in one file; ConfigError if they do not."""
-    from ppap.config import runs
+    from ppap.config.runs import Run, group
+    from ppap.utils.errors import ConfigError
     from ppap.utils.settings import UNGUIDED
 
-    named = [_run_of(preset, sampler, guide, method) for method in dict.fromkeys(methods)]
-    chosen = named or list(runs.group(preset, sampler, guide))
+    named = (_there(preset, sampler=sampler, guide=guide, method=method) for method in dict.fromkeys(methods))
+    chosen = [Run(**each) for each in named] or group(preset, sampler, guide)
     if not chosen:
         raise ConfigError(f"preset {preset.name} has no runs with sampler '{sampler}' and guide '{guide}'")
     if len({run.guide for run in chosen}) > 1:
         alone = next(run.method for run in chosen if run.guide == UNGUIDED)
         raise ConfigError(f"{alone}: has no guide; give it alone, not with methods of {guide}")
     return chosen
-
-
-COMMANDS = (
-    *(download, pretrain, generate, upsample_clean, upsample_samples, label, targets, warm_start),
-    *(train_expert, sample, reference_features, features, metrics, table, figure),
-)
-
-
-def add_to(app: typer.Typer) -> None:
-    for command in COMMANDS:
-        app.command()(command)

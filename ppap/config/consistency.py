@@ -19,7 +19,7 @@ from ppap.utils.settings import DIFFUSION, EVALUATOR, RESERVED
 def problems(preset: Preset) -> list[str]:
     """Everything that does not fit together; names and kinds first, because all other rules look them up."""
     rules = (
-        *(_timesteps, _experts, _expert_steps, _unets, _images, _classes, _tasks, _truths),
+        *(_timesteps, _experts, _unets, _images, _classes, _tasks, _truths),
         *(_targets, _real_pictures, _evaluation, _rows, _downloads),
     )
     first = list(_names(preset)) or list(_kinds(preset))
@@ -47,8 +47,8 @@ def _names(preset: Preset) -> Iterator[str]:
     ]
     for guide, spec in preset.guides.items():
         named += [(f"guides.{guide}.scales", "samplers", name) for name in spec.scales]
-    named.append(("clean_images.sampler", "samplers", preset.clean_images.sampler))
-    named.append(("figures.sampler", "samplers", preset.figures.sampler))
+    for key in ("clean_images", "figures"):
+        named.append((f"{key}.sampler", "samplers", getattr(preset, key).sampler))
     for key, kind, name in named:
         if name not in getattr(preset, kind):
             yield f"{key}: {kind} has no '{name}'"
@@ -86,17 +86,15 @@ def _timesteps(preset: Preset) -> Iterator[str]:
         yield from _failing(f"samplers.{name}.steps", preset.schedule, name)
     if upsampling := diffusion.upsampling:
         key = f"diffusion.{diffusion.source.upsampling}.steps"
-        folders = preset.module_folders
-        yield from _failing(key, upsampling.schedule, diffusion.timesteps, folders)
+        yield from _failing(key, upsampling.schedule, diffusion.timesteps, preset.module_folders)
+    last = diffusion.timesteps - 1
     for t in preset.figures.timesteps:
-        if t >= diffusion.timesteps:
-            yield (
-                f"figures.timesteps: there is no timestep {t}; the diffusion model has 0 to {diffusion.timesteps - 1}"
-            )
+        if t > last:
+            yield f"figures.timesteps: there is no timestep {t}; the diffusion model has 0 to {last}"
 
 
 def _experts(preset: Preset) -> Iterator[str]:
-    """Every expert has a timestep at least."""
+    """Every expert has a timestep at least, and every expert and shared start a step."""
     total = preset.diffusion.timesteps
     for name, method in preset.methods.items():
         key = f"methods.{name}.experts"
@@ -104,21 +102,14 @@ def _experts(preset: Preset) -> Iterator[str]:
             yield f"{key}: {method.experts} experts over {total} timesteps leave one without any"
         else:
             yield from _failing(key, preset.ranges, method)
-
-
-def _expert_steps(preset: Preset) -> Iterator[str]:
-    """Every expert, and every shared start, has a step at least."""
     for guide, name in runs.banks(preset):
-        method = preset.methods[name]
+        method, steps = preset.methods[name], preset.guides[guide].experts.steps
         warm, each = runs.expert_steps(preset, guide, method)
-        total = preset.guides[guide].experts.steps
         if runs.has_warm_start(preset, method) and warm < 1:
-            yield f"experts.warm_share: leaves the shared start of {guide} none of its {total} steps"
+            yield f"experts.warm_share: leaves the shared start of {guide} none of its {steps} steps"
         if each < 1:
-            yield (
-                f"guides.{guide}.experts.steps: {total} are too few for {method.experts} experts "
-                f"({name})" + (f" after a shared start of {warm}" if warm else "")
-            )
+            after = f" after a shared start of {warm}" if warm else ""
+            yield f"guides.{guide}.experts.steps: {steps} are too few for {method.experts} experts ({name}){after}"
 
 
 # -- networks and data -------------------------------------------------------------------------------
@@ -128,20 +119,16 @@ def _unets(preset: Preset) -> Iterator[str]:
     spec, data = preset.diffusion, preset.dataset
     for key, (arch, own_size) in spec.unets.items():
         size, levels = own_size or data.image_size, len(arch.channel_mult)
+        divisor = 2 ** (levels - 1)
         if arch.in_channels != data.channels:
             yield f"diffusion.{key}.in_channels: {arch.in_channels}, but dataset.channels is {data.channels}"
         if arch.learn_sigma != (spec.variance == "learned_range"):
             yield f"diffusion.variance: learned_range goes with {key}.learn_sigma: true, only"
-        if size % 2 ** (levels - 1):
-            yield (
-                f"diffusion.{key}.channel_mult: {levels} resolutions need an image size that "
-                f"{2 ** (levels - 1)} divides, not {size}"
-            )
+        if size % divisor:
+            yield f"diffusion.{key}.channel_mult: {levels} resolutions need a size that {divisor} divides, not {size}"
     if spec.upsampling and spec.upsampling.image_size <= data.image_size:
-        yield (
-            f"diffusion.{spec.source.upsampling}.image_size: {spec.upsampling.image_size} is no "
-            f"more than dataset.image_size, {data.image_size}"
-        )
+        key, size = f"diffusion.{spec.source.upsampling}.image_size", spec.upsampling.image_size
+        yield f"{key}: {size} is no more than dataset.image_size, {data.image_size}"
 
 
 def _images(preset: Preset) -> Iterator[str]:
@@ -151,15 +138,10 @@ def _images(preset: Preset) -> Iterator[str]:
         for key in ("mean", "std"):
             numbers = getattr(spec, key)
             if numbers and len(numbers) not in (1, data.channels):
-                yield (
-                    f"{preset.key(name)}.{key}: {len(numbers)} numbers for images of "
-                    f"{data.channels} channel{'s' * (data.channels > 1)}"
-                )
-        if spec.train and spec.train.shift >= data.image_size:
-            yield (
-                f"{preset.key(name)}.train.shift: {spec.train.shift} pixels move an image of "
-                f"{data.image_size} out of sight"
-            )
+                channels = f"{data.channels} channel{'s' * (data.channels > 1)}"
+                yield f"{preset.key(name)}.{key}: {len(numbers)} numbers for images of {channels}"
+        if spec.train and (shift := spec.train.shift) >= data.image_size:
+            yield f"{preset.key(name)}.train.shift: {shift} pixels move an image of {data.image_size} out of sight"
     trained = [name for name in (DIFFUSION, *preset.networks) if preset.training(name) is not None]
     if trained and data.facts.streamed:
         yield f"{preset.key(trained[0])}.train: images of kind {data.kind} only teach experts"
@@ -229,8 +211,7 @@ def _targets(preset: Preset) -> Iterator[str]:
 def _real_pictures(preset: Preset) -> Iterator[str]:
     """Where real pictures stand in for samples, there are some."""
     data = preset.dataset
-    real = {run.method for run in runs.all_runs(preset) if not preset.guidance(run.method).drawn}
-    for method in sorted(real):
+    for method in sorted({run.method for run in runs.all_runs(preset) if not preset.guidance(run.method).drawn}):
         if preset.diffusion.upsampling:
             yield f"methods.{method}: a cascade has no real pictures of both sizes"
         if data.facts.streamed:
@@ -243,10 +224,8 @@ def _real_pictures(preset: Preset) -> Iterator[str]:
 def _evaluation(preset: Preset) -> Iterator[str]:
     evaluator, samples = preset.evaluator, preset.sampling.samples
     if evaluator.neighbours >= samples:
-        yield (
-            f"evaluator.neighbours: {evaluator.neighbours}, but a sampling seed has no more than "
-            f"{samples} samples (sampling.samples)"
-        )
+        most = f"but a sampling seed has no more than {samples} samples (sampling.samples)"
+        yield f"evaluator.neighbours: {evaluator.neighbours}, {most}"
     yield from (f"{EVALUATOR}.{problem}" for problem in evaluator.problems(preset.dataset))
 
 
@@ -258,10 +237,8 @@ def _rows(preset: Preset) -> Iterator[str]:
                 yield f"tables.{table}: the row {', '.join(run)} stands there twice"
     for guide in runs.main_guides(preset):
         if not runs.runs_seeing_x_t(preset, guide):
-            yield (
-                f"figures.sampler: tables.main has no row of {guide} with {preset.figures.sampler} that is "
-                "guided by an off-the-shelf model or by experts, and nothing to show of it"
-            )
+            rows = f"tables.main has no row of {guide} with {preset.figures.sampler}"
+            yield f"figures.sampler: {rows} that is guided by a model on x_t or by experts, to be shown"
 
 
 def _downloads(preset: Preset) -> Iterator[str]:

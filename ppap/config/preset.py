@@ -8,16 +8,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, field_validator
 
-from ppap.config.sections.experiment import (
+from ppap.config.sections import (
     CleanImagesConfig,
     FiguresConfig,
     Grid,
+    GuideConfig,
+    JudgeConfig,
     MethodConfig,
+    Resources,
     SamplerConfig,
     SamplingConfig,
 )
-from ppap.config.sections.networks import GuideConfig, JudgeConfig
-from ppap.config.sections.running import Resources
 from ppap.data.datasets import DatasetConfig
 from ppap.data.settings import Download
 from ppap.diffusion.guidance import GUIDANCE, Guidance
@@ -174,7 +175,7 @@ class Preset(Section):
 
     def network(self, model: str) -> NetworkConfig | None:
         """A vision model of the preset: a guide, a judge, the evaluator, or the evaluator's classifier."""
-        return self.evaluator.networks.get(model) or self.judges.get(model) or self.guides.get(model)
+        return self.networks.get(model)
 
     @property
     def networks(self) -> dict[str, NetworkConfig]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -14,9 +14,6 @@ from ppap.config.consistency import problems
 from ppap.config.preset import FOLDER, Preset
 from ppap.evaluation.evaluators import TAG
 from ppap.utils.errors import ConfigError
-from ppap.utils.settings import Section
-
-S = TypeVar("S", bound=Section)
 
 
 class PresetError(ConfigError):
@@ -63,22 +60,10 @@ def validate(data: Any, source: str | Path) -> Preset:
     try:
         preset = Preset.model_validate(data, context={FOLDER: Path(source).parent})
     except ValidationError as error:
-        raise PresetError(source, _described(error)) from None
+        raise PresetError(source, [problem for each in error.errors() for problem in _describe(each)]) from None
     if wrong := problems(preset):
         raise PresetError(source, wrong)
     return preset
-
-
-def section(kind: type[S], about: dict[str, Any]) -> S:
-    """A section of a preset by itself, of what its keys are to say; ConfigError names what is wrong."""
-    try:
-        return kind.model_validate(about)
-    except ValidationError as error:
-        raise ConfigError("; ".join(_described(error))) from None
-
-
-def _described(error: ValidationError) -> list[str]:
-    return [problem for each in error.errors() for problem in _describe(each)]
 
 
 def _describe(error: Any) -> Iterator[str]:

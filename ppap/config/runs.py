@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ppap.config.preset import Preset
-from ppap.config.sections.experiment import MethodConfig
+from ppap.config.sections import MethodConfig
 from ppap.evaluation.measured import Run as Run
 from ppap.utils.errors import ConfigError
 from ppap.utils.settings import DATASET, DIFFUSION, UNGUIDED

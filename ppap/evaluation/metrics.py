@@ -7,9 +7,6 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
-from torch_fidelity.metric_isc import isc_features_to_metric
-from torch_fidelity.metric_prc import prc_features_to_metric
 
 from ppap.utils.tensor_names import FEATURES, LOGITS, MU, SIGMA
 
@@ -20,6 +17,11 @@ def metrics_of(samples: Mapping[str, Tensor], reference: Mapping[str, Tensor], n
     Both hold features (N, D); samples also logits (N, K); the reference may hold `mu` (D,) and `sigma` (D, D) to
     use instead of its features' own. Precision and recall are in [0, 1].
     """
+    # Here, for torch-fidelity takes seconds to load, and every step of the workflow knows this module.
+    from torch_fidelity.metric_fid import fid_statistics_to_metric
+    from torch_fidelity.metric_isc import isc_features_to_metric
+    from torch_fidelity.metric_prc import prc_features_to_metric
+
     prc = prc_features_to_metric(
         samples[FEATURES], reference[FEATURES], prc_neighborhood=neighbours,
         prc_batch_size=10_000, save_cpu_ram=len(samples[FEATURES]) > 20_000, verbose=False,
@@ -54,4 +56,6 @@ def _statistics(part: Mapping[str, Tensor]) -> dict[str, Any]:
     """Compute mean and covariance of a set's features, as torch-fidelity has them."""
     if MU in part:
         return {name: part[name].double().numpy() for name in (MU, SIGMA)}
+    from torch_fidelity.metric_fid import fid_features_to_statistics
+
     return fid_features_to_statistics(part[FEATURES].double())

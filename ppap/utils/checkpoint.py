@@ -38,9 +38,6 @@ class Checkpoint(NamedTuple):
             content = self.path.read_bytes()
         except FileNotFoundError:
             return None
-        except OSError as error:
-            log.warning("%s: cannot be read (%s); starting anew", self.path, error.strerror)
-            return None
         payload, digest = content[:-_DIGEST], content[-_DIGEST:]
         if hashlib.sha256(payload).digest() != digest:
             log.warning("%s: damaged; starting anew", self.path)
@@ -59,10 +56,7 @@ class Checkpoint(NamedTuple):
 
     def drop(self) -> None:
         """Remove the file, once the job's result has been written."""
-        try:
-            self.path.unlink(missing_ok=True)
-        except OSError as error:  # no reason to fail: nobody else will take it up
-            log.warning("%s: cannot be removed (%s)", self.path, error.strerror)
+        self.path.unlink(missing_ok=True)
 
 
 class Unkept:

@@ -9,14 +9,6 @@ class ConfigError(PPAPError):
     """A preset, or an argument of a command, that cannot be used."""
 
 
-class ModelError(ConfigError):
-    """A vision model that cannot be built, or does not answer as a guide should."""
-
-
-class UserCodeError(ConfigError):
-    """Code of the user's own, but for a model, that is not what it should be."""
-
-
 class DataError(PPAPError):
     """A file that is missing, truncated, or made for another run."""
 

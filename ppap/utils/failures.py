@@ -1,12 +1,14 @@
-"""The end of a command that fails: what a user can put right is one line, all else a traceback."""
+"""The end of a command that fails or is stopped: what a user can put right is one line, all else a traceback."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import signal
 import sys
 import traceback
+from types import FrameType
 
 from tqdm import tqdm
 
@@ -51,3 +53,22 @@ def _close_bars() -> None:
     """Have progress bars leave the line that they are on."""
     for bar in list(getattr(tqdm, "_instances", ())):
         bar.close()
+
+
+class Stopped(SystemExit):
+    """Raised wherever the process is when a signal comes, so that what it holds is cleaned up."""
+
+    def __init__(self, number: int) -> None:
+        self.signal = signal.Signals(number)
+        super().__init__(128 + number)
+
+
+def stop_on_signals() -> None:
+    """Have signals that ask for an end raise `Stopped`, but for those that are ignored, as under nohup."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, stop)

@@ -143,7 +143,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_texts(texts: Mapping[Path, str]) -> None:
-    """Write several texts."""
+    """Write several texts, all or none."""
     write_all({path: bytes_writer(text.encode()) for path, text in texts.items()})
 
 
@@ -170,11 +170,6 @@ def read_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
         return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
 
 
-def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
-    """Memory-map a safetensors file as arrays, which are not for writing."""
-    return {name: value.numpy() for name, value in read_tensors(path).items()}
-
-
 def read_metadata(path: Path) -> dict[str, str]:
     """Read the metadata that `write_tensors` gave a file; none if others wrote it."""
     with readable(path), safe_open(path, "pt") as file:
@@ -195,10 +190,6 @@ def map_array(path: Path) -> NDArray[Any]:
         mapped = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8).numpy()
         data = mapped[header.offset : header.offset + header.nbytes]
         return data.view(header.dtype).reshape(header.shape)
-
-
-def release(mapped: NDArray[Any]) -> None:
-    """Do nothing; it is here until nobody calls it any more."""
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:

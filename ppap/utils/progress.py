@@ -5,21 +5,16 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tqdm import tqdm
-
-if TYPE_CHECKING:
-    _Tqdm = tqdm[Any]
-else:
-    _Tqdm = tqdm
 
 EVERY = 25
 """Seconds between two lines in a log, if the loop comes round so often."""
 _LINE = "{desc}{unit} {n_fmt} of {total_fmt}, {elapsed} so far, {remaining} left{postfix}"
 
 
-class Bar(_Tqdm):
+class Bar(tqdm):  # type: ignore[type-arg]
     """The loop over something, or what `update` counts."""
 
     def __init__(

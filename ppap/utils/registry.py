@@ -46,12 +46,15 @@ class Registry(Generic[Kind]):
 
         ConfigError if there is none. What the user's module raises when it is imported comes as it is.
         """
-        if not isinstance(kind, str):
-            own = self._of_user is None or any(kind is known for known in self._kinds.values())
-            return kind if own else self._made(getattr(kind, "__name__", repr(kind)), kind)
-        if self.check(kind) in self._kinds:
-            return self._kinds[kind]
-        return self._made(kind, user_code.find(kind, self.what, self.expected, folders))
+        if isinstance(kind, str):
+            if self.check(kind) in self._kinds:
+                return self._kinds[kind]
+            name, thing = kind, user_code.find(kind, self.what, self.expected, folders)
+        else:
+            name, thing = getattr(kind, "__name__", repr(kind)), kind
+        if self._of_user is None or any(thing is known for known in self._kinds.values()):
+            return thing
+        return self._of_user(name, thing)
 
     @property
     def json_schema(self) -> dict[str, Any]:
@@ -59,10 +62,6 @@ class Registry(Generic[Kind]):
         own = {"enum": list(self._kinds), "type": "string"}
         user = {"pattern": user_code.PATTERN, "type": "string"}
         return {"anyOf": [own, user]} if self._of_user else own
-
-    def _made(self, name: str, thing: Any) -> Kind:
-        assert self._of_user is not None
-        return self._of_user(name, thing)
 
     def _choices(self) -> str:
         user = [f"user:MODULE.{self.expected.upper()}"] if self._of_user else []

@@ -54,7 +54,7 @@ def read(path: Path, spec: Spec, about: Mapping[str, str] | None = None, prefix:
 def map_file(path: Path, spec: Spec, about: Mapping[str, str] | None = None) -> dict[str, NDArray[Any]]:
     """Do as `read`, but without a look at the values, which would read the whole file."""
     check_metadata(path, about or {})
-    arrays = files.map_tensors(path)
+    arrays = {name: value.numpy() for name, value in files.read_tensors(path).items()}
     _refuse(path, differences(arrays, spec), REMEDY)
     return arrays
 
@@ -88,15 +88,11 @@ def of_network(network: nn.Module) -> dict[str, TensorSpec]:
 
     Parameters must be finite; a buffer that is not in the new network, such as an attention mask, need not be.
     """
-    buffers = dict(network.named_buffers())
-    return {
-        name: TensorSpec(
-            (dtype_of(value),),
-            tuple(value.shape),
-            finite=name not in buffers or value.is_meta or bool(value.isfinite().all()),
-        )
-        for name, value in network.state_dict().items()
-    }
+    described, buffers = {}, dict(network.named_buffers())
+    for name, value in network.state_dict().items():
+        finite = name not in buffers or value.is_meta or bool(value.isfinite().all())
+        described[name] = TensorSpec((dtype_of(value),), tuple(value.shape), finite)
+    return described
 
 
 def of_published(network: nn.Module) -> dict[str, TensorSpec]:
@@ -106,15 +102,12 @@ def of_published(network: nn.Module) -> dict[str, TensorSpec]:
     missing, as in files from before PyTorch 0.4.1.
     """
     buffers = dict(network.named_buffers())
-    return {
-        name: replace(
-            spec,
-            dtypes=next((kind for kind in _KINDS if spec.dtypes[0] in kind), spec.dtypes),
-            finite=name not in buffers,
-            optional=name.endswith("num_batches_tracked"),
-        )
-        for name, spec in of_network(network).items()
-    }
+    described = {}
+    for name, spec in of_network(network).items():
+        kinds = next((kind for kind in _KINDS if spec.dtypes[0] in kind), spec.dtypes)
+        counts = name.endswith("num_batches_tracked")
+        described[name] = replace(spec, dtypes=kinds, finite=name not in buffers, optional=counts)
+    return described
 
 
 def dtype_of(value: Value) -> str:

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-from ppap.utils.errors import ConfigError, PPAPError, UserCodeError
+from ppap.utils.errors import ConfigError
 
 PREFIX = "user:"
 PATTERN = r"^user:[^\W\d]\w*(\.[^\W\d]\w*)+$"  # also valid in a JSON schema
@@ -41,9 +40,18 @@ def find(text: str, what: str, expected: str, folders: Sequence[Path]) -> Any:
     if not is_well_named(text):
         raise ConfigError(f"{what} '{text}': write user:MODULE.{expected.upper()}")
     module, _, name = text.removeprefix(PREFIX).rpartition(".")
+    path = module_file(text, folders)
+    if path is None:
+        places, file = ", ".join(map(str, folders)) or "the preset's folder", module.replace(".", "/")
+        raise ConfigError(
+            f"{what} '{text}': there is no {file}.py, nor {file}/__init__.py, in {places}; "
+            "state other folders under `modules`"
+        )
     with on_path(folders):
-        _import_from(module.partition(".")[0], f"{what} '{text}'", folders)
-        named = getattr(importlib.import_module(module), name, None)
+        imported = importlib.import_module(module)
+    if path.resolve() != Path(imported.__file__ or "").resolve():
+        raise ConfigError(f"{what} '{text}': {path} has the name of another module; rename it")
+    named = getattr(imported, name, None)
     if not callable(named):
         raise ConfigError(f"{what} '{text}': {module} has no {expected} '{name}'")
     return named
@@ -51,31 +59,14 @@ def find(text: str, what: str, expected: str, folders: Sequence[Path]) -> Any:
 
 def module_file(text: str, folders: Sequence[Path]) -> Path | None:
     """Find the file of the module in user:MODULE.NAME, which is not imported; None if no folder holds it."""
-    *names, _ = text.removeprefix(PREFIX).split(".")
-    places: Sequence[str] | None = [str(folder) for folder in folders]
-    origin = None
-    for name in names:
+    importlib.invalidate_caches()  # it may have been written since the folder was last looked at
+    places, origin = list(map(str, folders)), None
+    for name in text.removeprefix(PREFIX).split(".")[:-1]:
         spec = PathFinder.find_spec(name, places)
         if spec is None or spec.origin is None:
             return None
-        origin, places = Path(spec.origin), spec.submodule_search_locations
+        origin, places = Path(spec.origin), list(spec.submodule_search_locations or ())
     return origin
-
-
-@contextlib.contextmanager
-def running(text: str, what: str, *passing: type[Exception]) -> Iterator[None]:
-    """Name the user's code in whatever it raises: UserCodeError, with the code's own error as its cause.
-
-    Errors of ours come as they are, and so do those that are `passing`, and a lack of memory.
-    """
-    known: tuple[type[Exception], ...] = (PPAPError, MemoryError, *passing)
-    try:
-        yield
-    except known:
-        raise
-    except (Exception, SystemExit) as error:
-        said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise UserCodeError(f"{what} '{text}': fails ({said})") from error
 
 
 @contextlib.contextmanager
@@ -87,36 +78,3 @@ def on_path(folders: Sequence[Path]) -> Iterator[None]:
         yield
     finally:
         sys.path[:] = before
-
-
-def _import_from(module: str, named: str, folders: Sequence[Path]) -> None:
-    """Import a module from exactly these folders. ConfigError if it is not there, or another has its name."""
-    importlib.invalidate_caches()
-    spec = PathFinder.find_spec(module, [str(folder) for folder in folders])
-    if spec is None or spec.loader is None or spec.origin is None:
-        places = ", ".join(map(str, folders)) or "the preset's folder"
-        raise ConfigError(
-            f"{named}: there is no {module}.py, nor {module}/__init__.py, in {places}; "
-            "state other folders under `modules`"
-        )
-    known = sys.modules.get(module)
-    if known is None:
-        _execute(spec)
-    elif not _is_same(getattr(known.__spec__, "origin", None), spec.origin):
-        raise ConfigError(f"{named}: {spec.origin} has the name of another module; rename it")
-
-
-def _is_same(known: str | None, path: str) -> bool:
-    """Say whether two paths lead to one file, however they are written."""
-    return known is not None and Path(known).resolve() == Path(path).resolve()
-
-
-def _execute(spec: ModuleSpec) -> None:
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[spec.name]
-        raise

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -20,15 +20,18 @@ from torch import Tensor
 
 from ppap.config import runs
 from ppap.config.preset import Preset
-from ppap.config.sections.networks import GuideConfig
+from ppap.config.sections import GuideConfig
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import NoGuidance
 from ppap.diffusion.samplers import State
+from ppap.diffusion.sampling import trajectory
 from ppap.evaluation.evaluator import check_answers
 from ppap.experts import lora as adapters
 from ppap.guides.guide import Guide
 from ppap.guides.libraries.library import building
 from ppap.guides.libraries.settings import NetworkConfig
+from ppap.report.paper import printed
+from ppap.report.tables import TITLES
 from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError, DataError, PPAPError, reason
 from ppap.utils.settings import DATASET, DIFFUSION, EVALUATOR, REFERENCE
@@ -44,13 +47,16 @@ _IMAGES = 2  # in a batch on trial
 def problems(layout: Layout, files: bool = False) -> list[PPAPError]:
     """List what is wrong, an error each that begins with its key; with `files`, also what is missing on this machine."""
     preset = layout.preset
+    tasks = (name for name in preset.guides if is_named(preset.task_name(name)))
+    methods = (name for name, method in preset.methods.items() if is_named(method.guidance))
+    samplers = (name for name, sampler in preset.samplers.items() if is_named(sampler.kind))
     checks: list[tuple[str, Check]] = [
         (DIFFUSION, partial(preset.diffusion.source.check, preset.diffusion, preset.dataset, try_network)),
-        *((preset.key(name), partial(_network, layout, name)) for name in preset.networks),
-        *((f"guides.{name}.task", partial(_own_task, preset, name)) for name in preset.guides),
-        *((f"methods.{name}", partial(_own_guidance, preset, name)) for name in preset.methods),
-        *((f"samplers.{name}", partial(_own_sampler, preset, name)) for name in preset.samplers),
+        *((f"guides.{name}.task", partial(_own_task, preset, name)) for name in tasks),
+        *((f"methods.{name}", partial(_own_guidance, preset, name)) for name in methods),
+        *((f"samplers.{name}", partial(_own_sampler, preset, name)) for name in samplers),
         (EVALUATOR, partial(_own_evaluator, layout)),
+        *((preset.key(name), partial(_network, layout, name)) for name in preset.networks),
         (DATASET, partial(_registered, preset)),
         ("guides", partial(_stands_for, preset)),
     ]
@@ -74,8 +80,8 @@ def _problem(key: str, check: Check) -> PPAPError | None:
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
     """Keep the warnings of libraries back, and draw no other random numbers than without the check."""
+    before = logging.root.manager.disable
     with warnings.catch_warnings(action="ignore"), torch.random.fork_rng(devices=[]):
-        before = logging.root.manager.disable
         logging.disable(logging.ERROR)
         try:
             yield
@@ -88,19 +94,17 @@ def _quietly() -> Iterator[None]:
 
 def try_network(trial: Check, what: str) -> None:
     """Try a network on the meta device, and on the CPU if it does not work there; ConfigError if on neither."""
-    try:
-        with torch.device("meta"):
-            trial()
-    except PPAPError:
-        raise
-    except Exception:
+    for device in ("meta", "cpu"):
         try:
-            with torch.device("cpu"):
+            with torch.device(device):
                 trial()
         except PPAPError:
             raise
         except Exception as error:  # of a library's code
-            raise ConfigError(f"{what} cannot be used ({reason(error)})") from error
+            if device == "cpu":
+                raise ConfigError(f"{what} cannot be used ({reason(error)})") from error
+        else:
+            return
 
 
 def _network(layout: Layout, name: str) -> None:
@@ -146,7 +150,7 @@ def _guides(guide: Guide, images: Tensor) -> None:
     answer = guide(images.requires_grad_())
     if not answer.is_meta and not torch.isfinite(answer).all():
         raise ConfigError(f"model '{guide.name}': its answer to noise is not finite")
-    if _gradients(answer, [images]) == [None]:
+    if not _reaches(answer, [images]):
         raise ConfigError(
             f"model '{guide.name}': its answer has no gradient for the images; it must come from them, "
             "without detach() and no_grad()"
@@ -170,61 +174,49 @@ def _learns(guide: Guide, images: Tensor) -> None:
     trained = [p for p in guide.network.parameters() if p.requires_grad]
     if not trained:
         raise ConfigError(f"model '{guide.name}': has no parameters to train")
-    if not any(g is not None for g in _gradients(guide.train()(images), trained)):
+    if not _reaches(guide.train()(images), trained):
         raise ConfigError(f"model '{guide.name}': its answer has no gradient for what is trained")
 
 
-def _gradients(answer: Tensor, inputs: Sequence[Tensor]) -> list[Tensor | None]:
+def _reaches(answer: Tensor, inputs: Sequence[Tensor]) -> bool:
+    """Say whether an answer has a gradient for any of the inputs."""
     if not answer.requires_grad:
-        return [None] * len(inputs)
-    return list(torch.autograd.grad(answer.sum(), inputs, allow_unused=True))
-
-
-# -- kinds of the user's own -------------------------------------------------------------------------
-
-
-def _own_task(preset: Preset, guide: str) -> None:
-    """Try a task of the user's own on answers that are noise: what experts minimise and guidance raises, the scores."""
-    if not is_named(preset.task_name(guide)):
-        return
-    task = preset.task_of(guide)
-    teacher, student = torch.randn(2, _IMAGES, *task.shape)
-    student.requires_grad_()
-    _rises("distillation", task.distillation(student, teacher, preset.experts), student, ())
-    try:
-        targets = task.target_of(teacher)
-    except NotImplementedError:  # a task whose targets are never what a guide says of a picture
-        return
-    _rises("supervised", task.supervised(student, targets), student, ())
-    _rises("the objective", task.objective(targets)(student), student, (_IMAGES,))
-    _has_shape("belief", task.belief(teacher, targets), (_IMAGES,))
-    scores = task.scored(task.statistics(teacher, targets))
-    names = [score.name for score in task.scores]
-    if sorted(scores) != sorted(names):
-        raise ConfigError(f"scored gives {', '.join(scores)}; {', '.join(names)} was expected")
-
-
-def _rises(what: str, value: Tensor, answers: Tensor, shape: tuple[int, ...]) -> None:
-    """Refuse what is not of this shape, not finite, or has no gradient for the answers."""
-    _has_shape(what, value, shape)
-    if not torch.isfinite(value).all():
-        raise ConfigError(f"{what} is not finite for answers that are noise")
-    if _gradients(value, [answers]) == [None]:
-        raise ConfigError(f"{what} has no gradient for the answers")
-
-
-def _has_shape(what: str, value: Tensor, shape: tuple[int, ...]) -> None:
-    if not isinstance(value, Tensor) or value.shape != shape:
-        shown = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise ConfigError(f"{what} gives {shown}; a tensor {shape} was expected")
+        return False
+    return any(g is not None for g in torch.autograd.grad(answer.sum(), inputs, allow_unused=True))
 
 
 def _gives_features(preset: Preset, guide: Guide) -> None:
-    """The evaluator's penultimate features are one vector an image, and so are its logits, a number for each class."""
+    """Refuse an evaluator whose penultimate features are no vector an image, or whose logits are not those of classes."""
     extract = preset.evaluator.extractor({EVALUATOR: guide}, Runtime(device="cpu"), None, ())
     answers = extract((_noise(preset) * 127.5 + 127.5).byte())
     spec = preset.evaluator.describe(_IMAGES, preset.dataset.classes)
     check_answers(f"model '{guide.name}'", answers, spec)
+
+
+# -- code of the user's own --------------------------------------------------------------------------
+
+
+def _own_task(preset: Preset, guide: str) -> None:
+    """Try a task of the user's own on answers that are noise: what experts minimise and guidance raises, the scores."""
+    task = preset.task_of(guide)
+    teacher, student = torch.randn(2, _IMAGES, *task.shape)
+    student.requires_grad_()
+    targets = task.target_of(teacher)
+    tried: dict[str, tuple[Tensor, tuple[int, ...]]] = {
+        "distillation": (task.distillation(student, teacher, preset.experts), ()),
+        "supervised": (task.supervised(student, targets), ()),
+        "the objective": (task.objective(targets)(student), (_IMAGES,)),
+    }
+    for what, (value, shape) in tried.items():
+        _has_shape(what, value, shape)
+        if not torch.isfinite(value).all():
+            raise ConfigError(f"{what} is not finite for answers that are noise")
+        if not _reaches(value, [student]):
+            raise ConfigError(f"{what} has no gradient for the answers")
+    _has_shape("belief", task.belief(teacher, targets), (_IMAGES,))
+    scores, names = task.scored(task.statistics(teacher, targets)), [score.name for score in task.scores]
+    if sorted(scores) != sorted(names):
+        raise ConfigError(f"scored gives {', '.join(scores)}; {', '.join(names)} was expected")
 
 
 def _own_evaluator(layout: Layout) -> None:
@@ -236,8 +228,6 @@ def _own_evaluator(layout: Layout) -> None:
 
 def _own_guidance(preset: Preset, method: str) -> None:
     """Try guidance of the user's own in one step, with a guide that sees the mean of an image."""
-    if not is_named(preset.methods[method].guidance):
-        return
     denoiser, state = _sampling(preset, next(iter(preset.samplers)))
     guidance = preset.guidance(method)(
         lambda images, timestep: images.flatten(1).mean(1, keepdim=True), lambda a: a[:, 0], 1.0
@@ -250,20 +240,20 @@ def _own_guidance(preset: Preset, method: str) -> None:
 
 def _own_sampler(preset: Preset, name: str) -> None:
     """Try a sampler of the user's own in two steps without guidance."""
-    if not is_named(preset.samplers[name].kind):
-        return
     denoiser, start = _sampling(preset, name)
-    sampler, eta = preset.sampler(name), preset.drawing(name)["eta"]
-    noise = partial(torch.randn_like, start.x)
-    states = list(sampler(denoiser, NoGuidance(), start, lambda step: noise(), eta))
-    if [state.steps_left for state in states] != list(range(start.steps_left))[::-1]:
-        raise ConfigError("kind: yields a State after each step, the last with 0 steps left")
-    for state in states:
-        _has_shape("kind: x", state.x, tuple(start.x.shape))
+    how, seeds = preset.drawing(name), [(0, image) for image in range(_IMAGES)]
+    for _ in trajectory(denoiser, how["sampler"], NoGuidance(), start, seeds, how["eta"], "kind"):
+        pass  # it looks at each state itself
+
+
+def _has_shape(what: str, value: Tensor, shape: tuple[int, ...]) -> None:
+    if not isinstance(value, Tensor) or value.shape != shape:
+        shown = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise ConfigError(f"{what} gives {shown}; a tensor {shape} was expected")
 
 
 def _sampling(preset: Preset, sampler: str) -> tuple[Denoiser, State]:
-    """A denoiser that sees no noise in anything, and a state with two steps left."""
+    """Make a denoiser that sees no noise in anything, and a state with two steps left."""
     schedule = preset.schedule(sampler)
     denoiser = Denoiser(lambda x, t: torch.zeros_like(x), schedule, "fixed_small")
     return denoiser, State(min(2, len(schedule)), torch.randn(_IMAGES, *preset.dataset.shape))
@@ -273,48 +263,41 @@ def _sampling(preset: Preset, sampler: str) -> tuple[Denoiser, State]:
 
 
 def _registered(preset: Preset) -> None:
+    """Refuse data sets that torch-fidelity does not have."""
     compared = preset.evaluator.compared_with
     wanted = {
         "dataset.name": preset.dataset.name,
         f"{EVALUATOR}.{REFERENCE}.registered": compared.registered if compared else None,
     }
-    if not any(wanted.values()):
-        return
-    from torch_fidelity.registry import DATASETS_REGISTRY
+    if any(wanted.values()):
+        from torch_fidelity.registry import DATASETS_REGISTRY
 
-    for key, name in wanted.items():
-        if name and name not in DATASETS_REGISTRY:
-            there = ", ".join(DATASETS_REGISTRY)
-            raise ConfigError(f"{key}: torch-fidelity has no data set '{name}' (it has {there})")
+        _known(wanted, DATASETS_REGISTRY, "torch-fidelity has no data set")
 
 
 def _stands_for(preset: Preset) -> None:
-    named = {name: spec.stands_for for name, spec in preset.guides.items() if spec.stands_for}
-    if not named:
-        return
-    from ppap.report.paper import printed
-    from ppap.report.tables import TITLES
-
+    """Refuse architectures that no table of the paper has."""
+    wanted = {f"guides.{name}.stands_for": spec.stands_for for name, spec in preset.guides.items()}
     there = dict.fromkeys(row.architecture for table in TITLES for row in printed(table))
-    for name, architecture in named.items():
-        if architecture not in there:
-            raise ConfigError(
-                f"guides.{name}.stands_for: the paper has no '{architecture}' (it has {', '.join(there)})"
-            )
+    _known(wanted, there, "the paper has no")
+
+
+def _known(wanted: Mapping[str, str | None], there: Iterable[str], missing: str) -> None:
+    for key, name in wanted.items():
+        if name and name not in there:
+            raise ConfigError(f"{key}: {missing} '{name}' (it has {', '.join(there)})")
 
 
 def _missing(preset: Preset) -> Iterator[ConfigError]:
     """Look for the folders and files that the preset names by their path."""
-    wanted = {f"{key}.url": source.local for key, source in preset.files.items() if source.local}
-    judge, data = preset.evaluator, preset.dataset
-    if judge.compared_with and judge.compared_with.folder:
-        wanted[f"{EVALUATOR}.{REFERENCE}.folder"] = Path(judge.compared_with.folder)
-    if data.path and runs.needs_data(preset):
-        wanted[f"{DATASET}.path"] = Path(data.path)
+    wanted: dict[str, Path | str | None] = {f"{key}.url": source.local for key, source in preset.files.items()}
+    if compared := preset.evaluator.compared_with:
+        wanted[f"{EVALUATOR}.{REFERENCE}.folder"] = compared.folder
+    if runs.needs_data(preset):
+        wanted[f"{DATASET}.path"] = preset.dataset.path
     for guide in runs.guides_of_pictures(preset):
-        if folder := preset.guides[guide].targets.folder:
-            wanted[f"guides.{guide}.targets.folder"] = Path(folder)
+        wanted[f"guides.{guide}.targets.folder"] = preset.guides[guide].targets.folder
     for key, path in wanted.items():
-        if not path.exists():
+        if path and not Path(path).exists():
             hint = "; `supervised: false` leaves out the rows that need it" * (key == "dataset.path")
             yield ConfigError(f"{key}: {path}: is not there{hint}")

@@ -10,6 +10,7 @@ alarming line where there is none.
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -19,14 +20,14 @@ import snakemake_executor_plugin_slurm as plugin
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
-from ppap.workflow import slurm
+ANSWER_WITHIN = 90
+"""Seconds in which Slurm's programs answer, or give up by themselves when the controller is away."""
 
 PATIENCE = 600
 """Seconds to wait for the controller before the first job is submitted."""
 
 PAUSE = 5
 """Seconds between two questions whether the controller answers."""
-
 
 FORGOTTEN = 3
 """Checks in a row in which Slurm answers and does not know a job, after which the job has failed."""
@@ -87,18 +88,42 @@ class PatientExecutor(plugin.Executor):
 
     def _forgotten(self, numbers: set[str]) -> set[str]:
         """Those of the jobs that Slurm has not known for some checks (accounting has its own memory)."""
-        known = slurm.known(self.run_uuid) if numbers and self.get_status_command() == "squeue" else None
+        known = known_jobs(self.run_uuid) if numbers and self.get_status_command() == "squeue" else None
         missed = numbers - known if known is not None else set()
         self._missed = {number: self._missed.get(number, 0) + 1 for number in missed}
         return {number for number, times in self._missed.items() if times >= FORGOTTEN}
 
     def _controller_answers(self, seconds: float = float("inf")) -> bool:
         """Wait until the controller answers; False if it does not in time, or Snakemake is told to end."""
-        if slurm.controller_answers():
+        if controller_answers():
             return True
         self.logger.warning("Slurm's controller does not answer; waiting until it does.")
         ends = time.monotonic() + seconds
         while time.monotonic() < ends and not self._ending.wait(PAUSE):
-            if slurm.controller_answers():
+            if controller_answers():
                 return True
         return False
+
+
+def controller_answers() -> bool:
+    """Whether the controller, or its backup, answers; True where there is no `scontrol` to ask with."""
+    try:
+        return " is UP" in _run("scontrol", "ping").stdout
+    except FileNotFoundError:
+        return True
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def known_jobs(run: str) -> set[str] | None:
+    """List the numbers of a run's jobs that Slurm knows, ended ones included; None if it cannot be asked."""
+    options = ("--states=all", "--array", "--noheader", "--format=%i", f"--name={run}")
+    try:
+        listed = _run("squeue", *options)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return None if listed.returncode else set(listed.stdout.split())
+
+
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=ANSWER_WITHIN)

@@ -34,17 +34,9 @@ def status(layout: Layout) -> list[Row]:
     side are not reckoned with, nor is what is stale.
     """
     stages = {stage: jobs for stage, jobs in by_stage(layout).items() if jobs}
-    times = _mean_seconds(layout, [job for jobs in stages.values() for job in jobs])
-    rows = [_row(layout, stage, jobs, times) for stage, jobs in stages.items()]
-    left = [row.seconds_left for row in rows]
-    total = Row(
-        "total",
-        sum(row.files for row in rows),
-        sum(row.wanted for row in rows),
-        sum(row.jobs_left for row in rows),
-        None if None in left else sum(each for each in left if each is not None),
-    )
-    return [*rows, total]
+    everything = [job for jobs in stages.values() for job in jobs]
+    times = _mean_seconds(layout, everything)
+    return [_row(layout, stage, jobs, times) for stage, jobs in [*stages.items(), ("total", everything)]]
 
 
 def _mean_seconds(layout: Layout, jobs: list[Step]) -> dict[str, float]:

@@ -120,8 +120,8 @@ def glide(path: Path) -> None:
     beside = 0 if path.stem == "base" else arch.in_channels
     with torch.device("meta"):
         spec = Networks.new(arch, section.text, beside=beside).spec
-    state = {name: random_weight(name, one.shape) for name, one in spec.items()}
-    save(path, state)
+    weights = {name: random_weight(name, one.shape) for name, one in spec.items()}
+    save(path, weights)
 
 
 def random_weight(name: str, shape: tuple[int | str, ...]) -> torch.Tensor:

@@ -53,9 +53,7 @@ class Costs:
 
     def __init__(self, layout: Layout) -> None:
         self.preset, self.layout = layout.preset, layout
-        data = self.preset.dataset
-        self.image = data.shape
-        self.pixels = math.prod(data.shape)
+        self.image, self.pixels = self.preset.dataset.shape, math.prod(self.preset.dataset.shape)
         self._guides: dict[str, NetworkCost] = {}
         self._experts: dict[tuple[str, str], tuple[int, int]] = {}
 
@@ -81,17 +79,16 @@ class Costs:
         training = self.preset.training(model)
         assert training is not None
         if model == DIFFUSION:
-            network = self._new_diffusion()
-            call = _at_some_timestep(network)
+            network = flops.on_meta(lambda: models.new_diffusion(self.layout))
+            call: flops.Call = _at_some_timestep(network)
         else:
-            guide = self._new_guide(model).train()
-            network, call = guide.network, guide
+            call = self._new_guide(model).train()
+            network = call.network
         step = self._step(call, network, training)
         return Cost(training.steps * step, flops.stored_bytes(network))
 
     def clean_images(self, shard: int) -> Cost:
-        count = self.layout.clean_sizes[shard]
-        steps = self._steps(self.preset.clean_images.sampler)
+        count, steps = self.layout.clean_sizes[shard], self._steps(self.preset.clean_images.sampler)
         return Cost(count * steps * self.diffusion.forward, count * self.pixels)
 
     def upsampled(self, count: int) -> Cost:
@@ -114,9 +111,8 @@ class Costs:
 
     def expert(self, guide: str, method: str) -> Cost:
         spec = self.preset.methods[method]
-        _, steps = expert_steps(self.preset, guide, spec)
         step, stored = self._expert(guide, spec.trainable or "all")
-        return Cost(steps * step, stored)
+        return Cost(expert_steps(self.preset, guide, spec)[1] * step, stored)
 
     def samples(self, run: Run, shard: int) -> Cost:
         count = self.layout.sample_sizes[shard]
@@ -132,9 +128,7 @@ class Costs:
                 return self._extracted(len(stored_images.real(self.layout, "train").images))
         if not path.exists():
             return Cost(0, None)
-        about = {"model": REFERENCE}
-        images = tensor_spec.read(path, reference_images(), about)[IMAGES]
-        return self._extracted(len(images))
+        return self._extracted(len(tensor_spec.read(path, reference_images(), {"model": REFERENCE})[IMAGES]))
 
     def features(self, methods: int, guides: Sequence[str]) -> Cost:
         """The features of this number of methods, what the judges of guides say, and the archives of the samples."""
@@ -153,7 +147,7 @@ class Costs:
 
     @cached_property
     def diffusion(self) -> NetworkCost:
-        network = self._new_diffusion()
+        network = flops.on_meta(lambda: models.new_diffusion(self.layout))
         return self._network(_at_some_timestep(network), network)
 
     @cached_property
@@ -234,9 +228,6 @@ class Costs:
             return 0
         parts = describe_statistics(self.preset.task_of(guide), 1).values()
         return sum(math.prod(s.shape) * getattr(torch, s.dtypes[0]).itemsize for s in parts)
-
-    def _new_diffusion(self) -> nn.Module:
-        return flops.on_meta(lambda: models.new_diffusion(self.layout))
 
     def _new_guide(self, name: str) -> Guide:
         return flops.on_meta(lambda: models.new_guide(self.layout, name))

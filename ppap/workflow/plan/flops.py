@@ -19,45 +19,39 @@ Call = Callable[[Tensor], Tensor]
 
 
 def on_meta(build: Callable[[], T]) -> T:
-    """What `build` makes, with shapes but no memory behind its tensors."""
+    """Return what `build` makes, with shapes but no memory behind its tensors."""
     with torch.device("meta"):
         return build()
 
 
-def forward(call: Call, shape: tuple[int, ...]) -> int:
-    """FLOPs of a call with images of this shape."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        call(_images(shape))
-    return counter.get_total_flops()
-
-
 def of_call(call: Callable[[], T]) -> tuple[int, T]:
-    """FLOPs of a call, and what it returns."""
+    """Return the FLOPs of a call, and what it returns."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        found = call()
-    return counter.get_total_flops(), found
+        answer = call()
+    return counter.get_total_flops(), answer
+
+
+def forward(call: Call, shape: tuple[int, ...]) -> int:
+    """Count a call with images of this shape."""
+    return of_call(lambda: call(torch.empty(shape, device="meta")))[0]
 
 
 def with_input_gradient(call: Call, shape: tuple[int, ...]) -> int:
-    """FLOPs of a call and the gradient of its result for the images, weights frozen by the caller."""
-    images = _images(shape).requires_grad_()
+    """Count a call and the gradient of its result for the images, weights frozen by the caller."""
+    images = torch.empty(shape, device="meta", requires_grad=True)
     with FlopCounterMode(display=False) as counter:
         call(images).sum().backward()
     return counter.get_total_flops()
 
 
 def with_weight_gradient(call: Call, shape: tuple[int, ...], network: nn.Module) -> int:
-    """FLOPs of a call and the gradients of its result for the network's trainable parameters."""
+    """Count a call and the gradients of its result for the network's trainable parameters."""
     with FlopCounterMode(display=False) as counter:
-        call(_images(shape)).sum().backward()
+        call(torch.empty(shape, device="meta")).sum().backward()
     network.zero_grad()
     return counter.get_total_flops()
 
 
 def stored_bytes(network: nn.Module) -> int:
-    """Size of the network's weights and buffers on disk."""
+    """Size the network's weights and buffers on disk."""
     return sum(t.numel() * t.element_size() for t in network.state_dict().values())
-
-
-def _images(shape: tuple[int, ...]) -> Tensor:
-    return torch.empty(shape, device="meta")

@@ -19,16 +19,16 @@ from ppap.workflow.step import Step
 from ppap.workflow.steps import all_jobs
 
 log = logging.getLogger(__name__)
+Hours = float | None
+"""Hours; None where they are not known."""
 
 
 class Task(NamedTuple):
-    """A job with its stage, its files, its hours (None: unknown), whether they were measured, and what it writes."""
+    """A job, its stage, its hours, whether they were measured, and the bytes that it writes."""
 
     job: Step
     stage: str
-    inputs: list[Path]
-    outputs: list[Path]
-    hours: float | None
+    hours: Hours
     measured: bool
     bytes: int | None
 
@@ -39,8 +39,8 @@ class Stage:
 
     stage: str
     jobs: dict[str, int]
-    hours: float | None
-    longest_job_hours: float | None
+    hours: Hours
+    longest_job_hours: Hours
     bytes: int | None
     source: str
 
@@ -54,10 +54,10 @@ class Plan:
     basis: str
     stages: list[Stage]
     total: Stage
-    chain: list[tuple[str, float | None]]
+    chain: list[tuple[str, Hours]]
 
     @property
-    def chain_hours(self) -> float | None:
+    def chain_hours(self) -> Hours:
         return _total([hours for _, hours in self.chain])
 
 
@@ -66,81 +66,62 @@ def plan(layout: Layout, gpu_name: str, efficiency: float) -> Plan:
 
     Measured times come from Snakemake's benchmark files. A preset for the CPU has no others.
     """
-    gpu = gpus.find(gpu_name)
-    precision = gpus.precision(gpu, layout.preset.runtime.precision)
-    rate = _rate(layout, gpu, efficiency)
-    basis = f"{gpu.name}, {precision}, {efficiency:.0%} of {gpu.tflops.get(precision, 0):g} TFLOP/s"
-    tasks = _tasks(layout, rate)
-    rows = [
-        _row(stage, [t for t in tasks if t.stage == stage], bool(rate))
-        for stage in STAGES
-        if any(t.stage == stage for t in tasks)
-    ]
-    unit, shown = ("GPU", f"{basis} ({gpu.source})") if rate else ("CPU", "measured times only")
-    total = _row("total", tasks, bool(rate))
-    return Plan(layout.preset.name, unit, shown, rows, total, _chain(tasks))
-
-
-def _rate(layout: Layout, gpu: gpus.GPU, efficiency: float) -> float | None:
-    """Return operations a second; None of a preset for the CPU."""
-    runtime = layout.preset.runtime
+    gpu, runtime = gpus.find(gpu_name), layout.preset.runtime
+    precision = gpu.precision(runtime.precision)
     if runtime.device == "cpu":
-        return None
-    return gpus.peak(gpu, gpus.precision(gpu, runtime.precision)) * efficiency
-
-
-def _tasks(layout: Layout, rate: float | None) -> list[Task]:
-    """List every job, at so many operations a second; None: of which nothing is known but what was measured."""
+        rate, unit, basis = None, "CPU", "measured times only"
+    else:
+        rate, unit = gpu.peak(precision) * efficiency, "GPU"
+        basis = f"{gpu.name}, {precision}, {efficiency:.0%} of {gpu.tflops[precision]:g} TFLOP/s ({gpu.source})"
     log.info("building the networks of %s, to count their operations ...", layout.preset.name)
     costs = Costs(layout)
-    return [_task(job, costs, layout, rate) for job in all_jobs(layout)]
+    tasks = [_task(job, costs, layout, rate) for job in all_jobs(layout)]
+    sorted_tasks = {stage: [task for task in tasks if task.stage == stage] for stage in STAGES}
+    rows = [_row(stage, each, bool(rate)) for stage, each in sorted_tasks.items() if each]
+    return Plan(layout.preset.name, unit, basis, rows, _row("total", tasks, bool(rate)), _chain(layout, tasks))
 
 
 def _task(job: Step, costs: Costs, layout: Layout, rate: float | None) -> Task:
+    """Say what a job takes, at `rate` operations a second if it was not measured; without a rate, that is not known."""
     cost, measured = job.cost(costs), seconds(layout.benchmark(job.name(layout)))
     taken = measured if measured is not None else cost.flops / rate if rate else None
     hours = None if taken is None else taken / 3600
-    files = job.inputs(layout), job.outputs(layout)
-    return Task(job, stage_of(job, layout), *files, hours, measured is not None, cost.bytes)
+    return Task(job, stage_of(job, layout), hours, measured is not None, cost.bytes)
 
 
 def _row(name: str, tasks: list[Task], counted: bool) -> Stage:
     hours = [t.hours for t in tasks]
-    held = [t.hours for t in tasks if not (counted and not t.job.gpu)]
-    longest = None if None in hours else max(h for h in hours if h is not None)
     sizes = [t.bytes for t in tasks if t.bytes is not None]
+    measured, rest = sum(t.measured for t in tasks), "counted" if counted else "unknown"
+    if measured == len(tasks):
+        source = "measured"
+    else:
+        source = f"{measured} measured, {len(tasks) - measured} {rest}" if measured else rest
     return Stage(
         name,
         dict(Counter(t.job.rule() for t in tasks)),
-        _total(held),
-        longest,
+        _total([t.hours for t in tasks if t.job.gpu or not counted]),
+        None if None in hours else max(h for h in hours if h is not None),
         sum(sizes) if sizes else None,
-        _source(sum(t.measured for t in tasks), len(tasks), counted),
+        source,
     )
 
 
-def _source(measured: int, jobs: int, counted: bool) -> str:
-    if measured == jobs:
-        return "measured"
-    rest = "counted" if counted else "unknown"
-    return f"{measured} measured, {jobs - measured} {rest}" if measured else rest
-
-
-def _chain(tasks: list[Task]) -> list[tuple[str, float | None]]:
+def _chain(layout: Layout, tasks: list[Task]) -> list[tuple[str, Hours]]:
     """List stages and hours of the jobs that follow one another for the longest time."""
     ends: dict[Path, tuple[float, list[Task]]] = {}
     longest: tuple[float, list[Task]] = (0.0, [])
     for task in tasks:  # each after the ones it waits for
-        before = (ends[path] for path in task.inputs if path in ends)  # others are imported
+        before = (ends[path] for path in task.job.inputs(layout) if path in ends)  # others are imported
         start, chain = max(before, key=lambda end: (end[0], len(end[1])), default=(0.0, []))
         end = (start + (task.hours or 0.0), [*chain, task])
-        ends |= dict.fromkeys(task.outputs, end)
+        ends |= dict.fromkeys(task.job.outputs(layout), end)
         longest = max(longest, end, key=lambda end: (end[0], len(end[1])))
     stages = dict.fromkeys(t.stage for t in longest[1])
-    return [(p, _total([t.hours for t in longest[1] if t.stage == p])) for p in stages]
+    return [(stage, _total([t.hours for t in longest[1] if t.stage == stage])) for stage in stages]
 
 
-def _total(hours: list[float | None]) -> float | None:
+def _total(hours: list[Hours]) -> Hours:
     known = [h for h in hours if h is not None]
     return sum(known) if len(known) == len(hours) else None
 
@@ -166,7 +147,7 @@ def as_text(plan: Plan) -> str:
     return f"Preset {plan.preset}: {plan.basis}\n\n{table}\n\nLongest chain: {links}{wait}"
 
 
-def _hours(hours: float | None) -> str:
+def _hours(hours: Hours) -> str:
     if hours is None:
         return ""
     return f"{hours:,.0f}" if hours >= 100 else f"{hours:.2f}"

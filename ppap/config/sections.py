@@ -1,4 +1,4 @@
-"""The experiment: samplers, methods, sample counts, and the rows of tables and figures."""
+"""The sections of a preset that no science reads as a whole: guides, judges, the experiment, resources."""
 
 from __future__ import annotations
 
@@ -8,8 +8,66 @@ from pydantic import Field, NonNegativeInt, field_validator
 
 from ppap.diffusion.guidance import GUIDANCE
 from ppap.diffusion.samplers import SAMPLERS
+from ppap.experts.settings import AdapterConfig
+from ppap.guides.libraries.settings import NetworkConfig
+from ppap.guides.tasks.registry import TASKS
+from ppap.training.settings import Training
 from ppap.utils.registry import kind_of
-from ppap.utils.settings import FREE, Count, Name, Scale, Section, Seed
+from ppap.utils.settings import CLASSIFICATION, FREE, Count, Name, Scale, Section, Seed
+
+TaskName = Annotated[str, *kind_of(TASKS)]
+
+
+class TargetsConfig(Section):
+    """Pictures whose depth, labels and the like samples are guided to show, in place of classes.
+
+    Depth maps are larger where nearer, of any scale. Labels are whole numbers from 0, and 255 for pixels that may show
+    anything. Files are not watched: after a change, `snakemake --forcerun targets`. `ppap targets PRESET GUIDE` reads
+    them, and says what is wrong with one.
+    """
+
+    count: Count = Field(100, description="how many held-out real pictures, whose depth or labels the data set knows")
+    folder: str | None = Field(
+        None,
+        description="instead of these: a folder of files, of any depth, one target each. A map (.npy, or a .png of one "
+        "channel, grey or indexed) is the target itself, of any size: its middle square is taken. A picture in colour is "
+        "looked at by the guide, and what it sees there is the target",
+    )
+
+
+class JudgeConfig(NetworkConfig):
+    """An independent network, by a name of your choice, that judges the samples of the guides with its task.
+
+    There is one for each task but classification, at most, and no guide should be the same network. Without a judge of
+    its task, a guide's rows have FID, precision and recall, and no score of the task.
+    """
+
+    task: TaskName = Field(description="of the guides whose samples it judges")
+
+
+class GuideConfig(NetworkConfig):
+    """An off-the-shelf model that guides, by a name of your choice, and how it is adapted to noise."""
+
+    task: TaskName = Field(
+        CLASSIFICATION,
+        description="what it says of an image, see [Tasks](#tasks); `user:MODULE.CLASS` is "
+        "[your own](../docs/extending.md#a-task)",
+    )
+    targets: TargetsConfig = Field(
+        TargetsConfig(), description="where the pictures come from whose depth or labels samples are guided to"
+    )
+    scales: dict[Name, Scale] = Field(
+        default_factory=dict,
+        description="its guidance scale by sampler, in place of the sampler's own: `{ddim25: 0.5}`. One for every "
+        "method",
+    )
+    stands_for: str | None = Field(
+        None,
+        description="the architecture in the paper's tables whose printed values stand beside it: `resnet50`, `deit_s`, "
+        "`resnet18` or `resnet152`",
+    )
+    adapter: AdapterConfig = Field(description="which few parameters an expert trains")
+    experts: Training = Field(description="noise-aware training")
 
 
 class SamplerConfig(Section):
@@ -123,3 +181,30 @@ class FiguresConfig(Section):
         description="images, at most, behind the curves of noisy inputs: held-out ones, or, where none with labels are "
         "in memory, as many that are drawn for it",
     )
+
+
+class JobResources(Section):
+    """What a job of a step asks for.
+
+    One that failed asks for twice as much memory and time when it is retried, then for three times as much.
+    """
+
+    mem_mb: Count = Field(2000, description="memory in MB")
+    runtime: Count = Field(60, description="minutes")
+    threads: Count = Field(1, description="CPU cores, loader processes included")
+
+
+class Resources(Section):
+    """What jobs ask of the machine, by step. Nothing here changes a result."""
+
+    download: JobResources = Field(JobResources(), description="weights and images of others")
+    pretrain: JobResources = Field(JobResources(), description="training of what the preset trains itself")
+    generate: JobResources = Field(JobResources(), description="clean images")
+    upsample: JobResources = Field(JobResources(), description="the second stage of a cascade")
+    label: JobResources = Field(JobResources(), description="teachers' answers, and targets")
+    train_expert: JobResources = Field(JobResources(), description="experts, and shared starts")
+    sample: JobResources = Field(JobResources(runtime=120), description="guided samples")
+    features: JobResources = Field(JobResources(), description="the evaluator's features, of real images too")
+    metrics: JobResources = Field(JobResources(), description="metrics")
+    table: JobResources = Field(JobResources(mem_mb=1000, runtime=10), description="tables")
+    figure: JobResources = Field(JobResources(runtime=30), description="figures")

@@ -1,4 +1,4 @@
-"""The explanation of every key in config/README.md, written from the sections' docstrings and fields."""
+"""Write what the code says of presets (`make schema`): their JSON schema, and every key's explanation in config/README.md."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from ppap.config.preset import Preset
-from ppap.utils.errors import DataError
+from ppap.config.reading import json_schema
 from ppap.utils.settings import Section, is_free
 
+SCHEMA, PAGE = Path("workflow/schemas/config.schema.json"), Path("config/README.md")
 BEGIN, END = "<!-- keys: `make schema` writes what follows -->", "<!-- end of keys -->"
 _BY_NAME = {"guides": "NAME", "judges": "NAME", "samplers": "NAME", "methods": "NAME"}
 
 
-def with_keys(text: str, place: str | Path) -> str:
-    """A Markdown text with the explanation of every key between its two marks; DataError if it has none."""
-    before, begin, rest = text.partition(BEGIN)
+def with_keys(page: str) -> str:
+    """Return a page of Markdown with the explanation of every key between its two marks."""
+    before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise DataError(f"{place}: has no lines {BEGIN} and {END}")
+        raise ValueError(f"the page has no lines {BEGIN} and {END}")
     return f"{before}{BEGIN}\n\n{_keys()}\n{END}{after}"
 
 
@@ -140,3 +141,8 @@ def _default(field: FieldInfo) -> str:
         return "none"
     values = value if isinstance(value, tuple) else (value,)
     return ", ".join(f"`{v if isinstance(v, str) else json.dumps(v)}`" for v in values)
+
+
+if __name__ == "__main__":
+    SCHEMA.write_text(json_schema(), encoding="utf-8")
+    PAGE.write_text(with_keys(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
