@@ -144,7 +144,7 @@ def test_a_guides_and_an_evaluators_weights_must_be_theirs_to_be_remembered(
         ("resnet18", "lacks bn1.bias"),
         ("deit_s", "not the weights of timm:deit_small"),
         ("evaluator", "lacks Conv2d_1a_3x3.bn.bias"),
-        ("reference", "not in the expected format|not uint8"),
+        ("reference", "lacks arr_0; it is no reference batch"),
     ):
         done = ppap("download", preset, name, cwd=tmp_path, check=False)
         assert done.returncode == 2 and re.search(reason, done.stderr), done.stderr
