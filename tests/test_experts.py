@@ -15,8 +15,7 @@ from torch import nn
 
 from ppap.experts import lora as adapters
 from ppap.experts.bank import ExpertBank
-from ppap.experts.expert import check_experts, read_expert
-from ppap.experts.header import ExpertHeader, Purpose
+from ppap.experts.expert import ExpertHeader, Purpose, check_experts, read_expert
 from ppap.experts.settings import AdapterConfig
 from ppap.guides.guide import Guide
 from ppap.utils import files

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from ppap.workflow.check.preset import problems
+from ppap.workflow.check import problems
 
 from ppap.config import reading as presets
 from ppap.data.downloads import Downloads

@@ -20,8 +20,7 @@ from ppap.diffusion.networks import diffusers_source
 from ppap.diffusion.networks.adm import ADM
 from ppap.diffusion.networks.architectures import ADMArchitecture
 from ppap.experts.bank import ExpertBank
-from ppap.experts.expert import Expert
-from ppap.experts.header import ExpertHeader
+from ppap.experts.expert import Expert, ExpertHeader
 from ppap.experts.lora import lora_shapes
 from ppap.guides.guide import Guide
 from ppap.guides.libraries.library import Shape

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ppap.config.preset import Preset
-from ppap.experts.header import Purpose
+from ppap.experts.expert import Purpose
 from ppap.utils import files
 
 
