@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ppap.data import augmentation, datasets, loading
 from ppap.data.datasets import DatasetConfig
+from ppap.data.images import to_tensor
 from ppap.data.loading import Images
 from ppap.guides.tasks.task import Task
 from ppap.training.loop import TrainingRun
@@ -77,7 +78,7 @@ class AnsweredImages:
             parts = parts or loading.load(self._read, choices(step), device, large)
             _choose(count, batch_size, mirror)
             images, mirrored, answers = (p.to(device, non_blocking=True) for p in next(parts))
-            return Batch(augmentation.mirrored(datasets.to_tensor(images), mirrored), answers)
+            return Batch(augmentation.mirrored(to_tensor(images), mirrored), answers)
 
         return batch
 
@@ -97,7 +98,7 @@ class LabelledImages:
     from_teacher = False
 
     def batches(self, batch_size: int, run: TrainingRun, device: torch.device) -> Batches:
-        images = datasets.to_tensor(self.images).to(device)
+        images = to_tensor(self.images).to(device)
         truths = self.truths.to(device)
 
         def batch(step: int) -> Batch:

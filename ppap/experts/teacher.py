@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ppap.data import augmentation, datasets, loading
+from ppap.data import augmentation, loading
+from ppap.data.images import to_tensor
 from ppap.data.loading import Images
 from ppap.guides.guide import Guide
 from ppap.utils.errors import NumericalError
@@ -48,7 +49,7 @@ def answers_on(
     bar = Bar(total=len(batches), name=f"labels of {name}", unit="batch", disable=not name)
     with bar:
         for batch in loading.batches(images, batches, guide.device):
-            x0 = datasets.to_tensor(batch)
+            x0 = to_tensor(batch)
             plain.append(guide(x0).to("cpu", dtype))
             if mirror:
                 mirrored.append(guide(x0.flip(-1)).to("cpu", dtype))
