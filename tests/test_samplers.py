@@ -10,9 +10,10 @@ from torch import nn
 
 from ppap.config import reading as presets
 from ppap.data import datasets
+from ppap.data.images import to_tensor
 from ppap.diffusion import samplers
 from ppap.diffusion.denoiser import Denoiser
-from ppap.diffusion.guidance import NoGuidance, NoisyInputGuidance, X0Gradient
+from ppap.diffusion.guidance import NoGuidance, X0Gradient
 from ppap.diffusion.model import DiffusionModel
 from ppap.diffusion.networks.adm import ADM
 from ppap.diffusion.networks.architectures import ADMArchitecture
@@ -23,11 +24,11 @@ from ppap.guides.tasks.classification import class_log_probability
 from ppap.utils.checkpoint import Checkpoint
 from ppap.utils.errors import ConfigError, NumericalError
 from ppap.utils.seeds import StepNoise, balanced_classes, initial_noise
-from ppap.workflow.checkpoints import Checkpoint
 from tests.conftest import DIGITS
 
 CPU = torch.device("cpu")
 SEEDS = [(0, i) for i in range(6)]
+pytestmark = pytest.mark.fast
 SHAPE = (1, 8, 8)
 
 
@@ -160,23 +161,6 @@ def test_a_samplers_own_noise_comes_before_what_is_asked_for(network: ADM) -> No
     assert (ddim[0] != ddim[1]).any()
 
 
-@pytest.mark.parametrize("kind", ["ddim", "ddpm"])
-def test_states_agree_to_1e_4_whatever_the_batch(network: ADM, kind: str) -> None:
-    denoiser = Denoiser(network, spaced(kind), "fixed_small")
-    y = torch.tensor([0, 1, 2, 3, 4, 0])
-
-    def last(chosen: slice) -> torch.Tensor:
-        seeds = SEEDS[chosen]
-        guidance = NoisyInputGuidance(classifier, class_log_probability(y[chosen]), 2.0)
-        start = State(10, initial_noise(seeds, SHAPE))
-        noise = StepNoise(seeds, SHAPE, CPU)
-        *_, end = getattr(samplers, kind)(denoiser, guidance, start, noise, 1.0)
-        return end.x
-
-    apart = torch.cat([last(slice(i, i + 1)) for i in range(6)])
-    torch.testing.assert_close(last(slice(0, 6)), apart, rtol=1e-4, atol=1e-4)
-
-
 def test_a_killed_shard_resumes_bit_for_bit(network: ADM, tmp_path: Path) -> None:
     checkpoint, calls = Checkpoint(tmp_path / "shard.ckpt", "mark"), 0
 
@@ -261,7 +245,7 @@ class ExactDigits:
     def __init__(self) -> None:
         config = presets.load(DIGITS)
         data = datasets.load(config.dataset, "train")
-        self.images = datasets.to_tensor(data.images).flatten(1)
+        self.images = to_tensor(data.images).flatten(1)
         self.classes = data.classes
         self.abar = torch.tensor(Schedule.create("cosine", 1000).alphas_cumprod)
 
@@ -287,7 +271,7 @@ def test_an_exact_bayes_classifier_guides_ddim_to_the_target_class() -> None:
     def rate(scale: float) -> float:
         goal = Target(exact.logits, targets, scale)
         images = sample(model(exact.eps), 200, [goal], batch_size=100)
-        nearest = torch.cdist(datasets.to_tensor(images).flatten(1), exact.images).argmin(1)
+        nearest = torch.cdist(to_tensor(images).flatten(1), exact.images).argmin(1)
         return float((exact.classes[nearest] == targets).float().mean())
 
     assert rate(2.0) > 0.9
