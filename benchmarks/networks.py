@@ -15,8 +15,7 @@ from ppap.diffusion.noise_ranges import noise_ranges
 from ppap.diffusion.schedules import Schedule, ddim_timesteps
 from ppap.experts import lora as adapters
 from ppap.experts.bank import ExpertBank
-from ppap.experts.expert import Expert
-from ppap.experts.header import ExpertHeader
+from ppap.experts.expert import Expert, ExpertHeader
 from ppap.experts.settings import AdapterConfig
 from ppap.guides.guide import Guide
 from ppap.utils.device import device_of, place

@@ -8,83 +8,59 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ppap.utils.errors import PPAPError
+from ppap.utils.errors import PPAPError as PPAPError
 
 if TYPE_CHECKING:
-    from ppap.data.images import to_tensor, to_uint8
-    from ppap.diffusion.diffusers_pipelines import guided
-    from ppap.diffusion.loading import load_adm, load_pipeline
-    from ppap.diffusion.model import DiffusionModel
-    from ppap.diffusion.sampling import SamplingStep, sample, sampling_steps
-    from ppap.diffusion.schedules import Schedule
-    from ppap.experts.bank import ExpertBank, load_experts
-    from ppap.experts.ensemble import train_experts
-    from ppap.experts.settings import AdapterConfig
-    from ppap.guides.goal import Goal
-    from ppap.guides.guide import Guide
-    from ppap.guides.loading import load_guide, wrap_guide
-    from ppap.training.settings import Training
-    from ppap.workflow.finished_run import FinishedRun, open_run
+    from ppap.data.images import to_tensor as to_tensor
+    from ppap.data.images import to_uint8 as to_uint8
+    from ppap.diffusion.diffusers_pipelines import guided as guided
+    from ppap.diffusion.loading import load_adm as load_adm
+    from ppap.diffusion.loading import load_pipeline as load_pipeline
+    from ppap.diffusion.model import DiffusionModel as DiffusionModel
+    from ppap.diffusion.sampling import SamplingStep as SamplingStep
+    from ppap.diffusion.sampling import sample as sample
+    from ppap.diffusion.sampling import sampling_steps as sampling_steps
+    from ppap.diffusion.schedules import Schedule as Schedule
+    from ppap.experts.bank import ExpertBank as ExpertBank
+    from ppap.experts.bank import load_experts as load_experts
+    from ppap.experts.ensemble import train_experts as train_experts
+    from ppap.experts.settings import AdapterConfig as AdapterConfig
+    from ppap.guides.goal import Goal as Goal
+    from ppap.guides.guide import Guide as Guide
+    from ppap.guides.loading import load_guide as load_guide
+    from ppap.guides.loading import wrap_guide as wrap_guide
+    from ppap.training.settings import Training as Training
+    from ppap.workflow.finished_run import FinishedRun as FinishedRun
+    from ppap.workflow.finished_run import open_run as open_run
 
 __version__ = "0.3.0"
 
-_PLACES = {
-    "AdapterConfig": "experts.settings",
-    "DiffusionModel": "diffusion.model",
-    "ExpertBank": "experts.bank",
-    "FinishedRun": "workflow.finished_run",
-    "Goal": "guides.goal",
-    "Guide": "guides.guide",
-    "SamplingStep": "api.sampling",
-    "Schedule": "diffusion.schedules",
-    "Training": "training.settings",
-    "guided": "api.pipelines",
-    "load_adm": "diffusion.loading",
-    "load_experts": "experts.bank",
-    "load_guide": "guides.loading",
-    "load_pipeline": "diffusion.loading",
-    "open_run": "workflow.finished_run",
-    "sample": "diffusion.sampling",
-    "sampling_steps": "diffusion.sampling",
-    "to_tensor": "data.images",
-    "to_uint8": "data.images",
-    "train_experts": "experts.ensemble",
-    "wrap_guide": "guides.loading",
+_NAMES = {
+    "data.images": "to_tensor to_uint8",
+    "diffusion.diffusers_pipelines": "guided",
+    "diffusion.loading": "load_adm load_pipeline",
+    "diffusion.model": "DiffusionModel",
+    "diffusion.sampling": "SamplingStep sample sampling_steps",
+    "diffusion.schedules": "Schedule",
+    "experts.bank": "ExpertBank load_experts",
+    "experts.ensemble": "train_experts",
+    "experts.settings": "AdapterConfig",
+    "guides.goal": "Goal",
+    "guides.guide": "Guide",
+    "guides.loading": "load_guide wrap_guide",
+    "training.settings": "Training",
+    "workflow.finished_run": "FinishedRun open_run",
 }
-
-__all__ = [
-    "AdapterConfig",
-    "DiffusionModel",
-    "ExpertBank",
-    "FinishedRun",
-    "Goal",
-    "Guide",
-    "PPAPError",
-    "SamplingStep",
-    "Schedule",
-    "Training",
-    "guided",
-    "load_adm",
-    "load_experts",
-    "load_guide",
-    "load_pipeline",
-    "open_run",
-    "sample",
-    "sampling_steps",
-    "to_tensor",
-    "to_uint8",
-    "train_experts",
-    "wrap_guide",
-]
+_PLACES = {name: f"ppap.{module}" for module, names in _NAMES.items() for name in names.split()}
+__all__ = sorted((*_PLACES, "PPAPError"))
 
 
 def __getattr__(name: str) -> Any:
-    """A name of the API, loaded when it is first used: the command line does without torch where it can."""
+    """Load a name of the API when it is first used: completion in a shell does without torch."""
     if name not in _PLACES:
         raise AttributeError(f"module 'ppap' has no attribute '{name}'")
-    found = getattr(importlib.import_module(f"ppap.{_PLACES[name]}"), name)
-    globals()[name] = found
-    return found
+    value = globals()[name] = getattr(importlib.import_module(_PLACES[name]), name)
+    return value
 
 
 def __dir__() -> list[str]:

@@ -10,16 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import timm
 import torch
 from diffusers import DDPMPipeline
 from PIL import Image
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 import ppap
 from ppap.config.runs import Run
-from ppap.data.images import to_tensor, to_uint8
 from ppap.diffusion.networks.adm import ADM
 from ppap.diffusion.networks.architectures import ADMArchitecture
 from ppap.utils import files
@@ -47,16 +44,15 @@ QUICK = ppap.Training(steps=60, batch_size=16, learning_rate=1e-2)
 
 def test_the_lines_in_the_readme_do_what_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (lines,) = re.findall(r"```python\n(.*?)```", readme.partition("\n## In Python\n")[2], re.S)[:1]
-    assert len(lines.strip().splitlines()) <= 15
+    (lines,) = re.findall(r"```python\n(import ppap\n.*?)```", readme, re.S)
     save_pipeline(tmp_path / "my-pipeline")
     (tmp_path / "my_models.py").write_text(MODELS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    found: dict = {}
-    exec(lines, found)
-    assert found["clean"].shape == (256, 32, 32, 3) and found["clean"].dtype == np.uint8
-    assert found["images"].shape == (8, 32, 32, 3) and len(found["pictures"]) == 8
+    made: dict = {}
+    exec(lines, made)
+    assert made["clean"].shape == (256, 32, 32, 3) and made["clean"].dtype == np.uint8
+    assert made["images"].shape == (8, 32, 32, 3)
     names = {path.name for path in (tmp_path / "experts").iterdir()}
     assert names == {"README.md", *(f"expert_{n}.safetensors" for n in range(1, 6))}
 
@@ -184,7 +180,7 @@ def test_the_steps_end_with_the_samples(model, guide, options) -> None:
         assert torch.equal(before.x, after.x_t)
     assert all(s.x0_hat.abs().max() <= 1 and s.gradient.shape == (3, *SHAPE) for s in steps)
     drawn = ppap.sample(model, 3, goals, seed=4, batch_size=2, **options)
-    np.testing.assert_array_equal(to_uint8(steps[-1].x), drawn)
+    np.testing.assert_array_equal(ppap.to_uint8(steps[-1].x), drawn)
 
 
 def test_guidance_raises_what_it_is_asked_to_raise(model, guide) -> None:
@@ -193,7 +189,7 @@ def test_guidance_raises_what_it_is_asked_to_raise(model, guide) -> None:
     each = ppap.sample(model, 16, [ppap.Goal(guide, torch.arange(16) % 4, 30.0)])
 
     def share(images: np.ndarray, targets: Tensor) -> float:
-        return float((guide(to_tensor(images)).argmax(1) == targets).float().mean())
+        return float((guide(ppap.to_tensor(images)).argmax(1) == targets).float().mean())
 
     ones = torch.ones(16, dtype=torch.int64)
     assert share(guided, ones) > share(free, ones) + 0.2
@@ -229,7 +225,7 @@ def test_depth_and_labels_guide_to_maps_and_to_pictures(model, tmp_path: Path) -
         wanted = goal.targets(4, SHAPE)
         assert wanted.shape == (4, 8, 8)
         close = [
-            depth.task.belief(depth(to_tensor(images)), wanted).mean()
+            depth.task.belief(depth(ppap.to_tensor(images)), wanted).mean()
             for images in (ppap.sample(model, 4), ppap.sample(model, 4, [goal]))
         ]
         assert close[1] > close[0]
@@ -303,20 +299,13 @@ def disagreement(answers: Tensor, wanted: Tensor) -> float:
 
 def test_experts_say_of_noisy_images_what_their_guide_says_of_clean_ones(model, guide, images, bank) -> None:
     torch.manual_seed(0)
-    x0 = to_tensor(images)
+    x0 = ppap.to_tensor(images)
     abar = model.schedule.alphas_cumprod
     for t in (100, 500, 800):
         x_t = abar[t] ** 0.5 * x0 + (1 - abar[t]) ** 0.5 * torch.randn_like(x0)
         teacher = guide(x0) / 0.25
         assert disagreement(bank.at(x_t, t), teacher) < disagreement(guide(x_t), teacher)
-
-
-def test_the_guide_itself_stays_as_it_is(guide, bank, images) -> None:
-    x = to_tensor(images)
-    before = guide(x)
-    bank.at(x, 999)
-    assert torch.equal(guide(x), before) and not guide.training
-    assert not any(p.requires_grad for p in guide.parameters())
+    assert torch.equal(guide(x0), teacher * 0.25)  # the guide itself stays as it is
 
 
 def test_a_bank_is_a_folder_that_says_what_it_is(guide, bank, tmp_path: Path) -> None:
@@ -394,25 +383,3 @@ def test_a_pipeline_may_be_in_memory(tmp_path: Path) -> None:
     by_itself = ppap.load_pipeline(DDPMPipeline.from_pretrained(tmp_path / "pipeline"))
     drawn = [ppap.sample(each, 2, steps=5) for each in (by_folder, by_itself)]
     np.testing.assert_array_equal(*drawn)
-
-
-def test_a_model_of_a_library_brings_its_input(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    options = {"channels": [8, 8, 8, 8]}
-    network = timm.create_model("resnet18.a1_in1k", num_classes=1000, **options).eval()
-    files.write_tensors(tmp_path / "weights.safetensors", network.state_dict())
-
-    def loaded() -> ppap.Guide:
-        return ppap.load_guide(
-            "timm:resnet18.a1_in1k", outputs=1000, image_size=64, options=options,
-            weights=tmp_path / "weights.safetensors", folder=tmp_path / "downloads",
-        )  # fmt: skip
-
-    guide = loaded()
-    assert guide.input_size == 224
-    x = torch.rand(2, 3, 224, 224)
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
-    torch.testing.assert_close(guide(2 * x - 1), network((x - mean) / std), rtol=1e-3, atol=1e-4)
-    network.fc.bias.data.add_(1)
-    files.write_tensors(tmp_path / "weights.safetensors", network.state_dict())
-    torch.testing.assert_close(loaded()(2 * x - 1) - guide(2 * x - 1), torch.ones(2, 1000))

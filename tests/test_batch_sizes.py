@@ -5,13 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 from torch import nn
 
 import ppap as api
 from ppap.diffusion.batch_sizes import BatchSize
 from ppap.utils.checkpoint import Checkpoint
-from tests.conftest import SMOKE, ppap
 
 GPU, CPU = torch.device("cuda"), torch.device("cpu")
 
@@ -81,11 +79,3 @@ def test_a_state_that_another_machine_saved_and_this_one_cannot_hold_is_drawn_an
     network = Small(2)
     np.testing.assert_array_equal(drawn(network, **kept), whole)
     assert network.calls == [4] * 3 + [2] * 10
-
-
-def test_a_word_that_is_no_size_is_refused(tmp_path: Path) -> None:
-    plain = yaml.safe_load(SMOKE.read_text())
-    plain["sampling"]["batch_size"] = "most"
-    (tmp_path / "most.yaml").write_text(yaml.safe_dump(plain))
-    done = ppap("config", "check", tmp_path / "most.yaml", check=False)
-    assert done.returncode == 2 and "sampling.batch_size" in done.stderr

@@ -149,8 +149,3 @@ def test_every_step_up_to_guided_samples(preset, tmp_path: Path) -> None:
     dataset = files.read_tensors(tmp_path / "results/cifar10/models/dataset.safetensors")
     assert dataset["images"].shape == (80, 32, 32, 3)
     assert dataset["labels"].tolist() == [i % 10 for i in range(80)]
-
-
-def test_a_data_set_that_torch_fidelity_does_not_know_is_named(preset, tmp_path: Path) -> None:
-    done = ppap("download", preset(dataset__name="cifar11"), "dataset", cwd=tmp_path, check=False)
-    assert done.returncode == 2 and "no data set 'cifar11' (it has cifar10-train" in done.stderr

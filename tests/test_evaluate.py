@@ -7,6 +7,8 @@ import torch
 
 from ppap.evaluation.metrics import metrics_of, summarise
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.fixture
 def sets() -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:

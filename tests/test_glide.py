@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from ppap.workflow.check.preset import problems
 
 from ppap.config import reading as presets
 from ppap.data.downloads import Downloads
@@ -19,11 +18,12 @@ from ppap.diffusion.sampling import sample, upsample
 from ppap.utils import files
 from ppap.utils.errors import ConfigError, DataError
 from ppap.workflow import networks as models
+from ppap.workflow.check import problems
 from ppap.workflow.layout import Layout
 from ppap.workflow.reads import diffusion_keys, download_keys, upsampling_keys
 from ppap.workflow.steps.download import Download
 from tests.conftest import ppap
-from tests.glide import GOLDEN, STAGES, TEXT, checkpoint, glide_preset, golden, golden_keys, save_vocabulary, tiny
+from tests.glide import GOLDEN, STAGES, checkpoint, glide_preset, golden, golden_keys, save_vocabulary, tiny
 from tests.recorder import keys_read
 from tests.test_reads import download_of
 
@@ -38,12 +38,14 @@ def close(actual: torch.Tensor, expected: torch.Tensor) -> None:
 # -- networks --------------------------------------------------------------------------------------
 
 
+@pytest.mark.fast
 def test_the_base_gives_the_reference_output() -> None:
     networks, known = tiny("base"), golden("base")
     text = networks.told(Tokens(known["input/tokens"], known["input/mask"]))
     close(networks.unet(known["input/x"], known["input/t"], text), known["output/eps_and_var"])
 
 
+@pytest.mark.fast
 def test_the_upsampler_gives_the_reference_output() -> None:
     networks, known = tiny("upsample"), golden("upsample")
     text = networks.told(Tokens(known["input/tokens"], known["input/mask"]))
@@ -126,6 +128,7 @@ def prompts() -> dict[str, Tokens]:
     return {"prompt": of("an oil painting of a corgi"), "empty": of("")}
 
 
+@pytest.mark.fast
 def test_a_prompt_guides_without_a_classifier(networks: Networks, prompts) -> None:
     """Against one call for each text, put together by GLIDE's equation."""
     text = networks.told(prompts["prompt"], prompts["empty"])
@@ -142,16 +145,6 @@ def test_a_prompt_guides_without_a_classifier(networks: Networks, prompts) -> No
     assert not torch.allclose(variance, variance_empty, rtol=1e-3)
 
 
-def test_the_empty_prompt_takes_one_call(networks: Networks, prompts) -> None:
-    x, t = torch.randn(2, 3, 16, 16), torch.tensor([3, 700])
-    network = Prompted(networks.unet, networks.told(prompts["empty"]), 4.0)
-    calls: list[int] = []
-    networks.unet.register_forward_pre_hook(lambda _, inputs: calls.append(len(inputs[0])))
-    found = network(x, t)
-    assert calls == [2]
-    close(found, networks.unet(x, t, networks.told(prompts["empty"], prompts["empty"])))
-
-
 @pytest.mark.parametrize("names", [("empty",), ("prompt", "empty")])
 def test_an_image_does_not_depend_on_its_batch(networks: Networks, prompts, names) -> None:
     network = Prompted(networks.unet, networks.told(*(prompts[name] for name in names)), 4.0)
@@ -159,15 +152,6 @@ def test_an_image_does_not_depend_on_its_batch(networks: Networks, prompts, name
     together = network(x, t)
     for i in range(3):
         close(network(x[i : i + 1], t[i : i + 1]), together[i : i + 1])
-
-
-def test_texts_move_with_the_network_and_are_no_weights(networks: Networks, prompts) -> None:
-    network = Prompted(networks.unet, networks.told(prompts["empty"]), 4.0)
-    assert {name.removeprefix("unet.") for name in network.state_dict()} == {*networks.unet.state_dict()}
-    moved = Prompted(Networks.new(networks.unet.arch, TextArchitecture(**TEXT)).unet,
-                     networks.told(prompts["empty"]), 4.0).to("meta")  # fmt: skip
-    out = moved(torch.empty(2, 3, 16, 16, device="meta"), torch.empty(2, device="meta"))
-    assert out.device.type == "meta"
 
 
 # -- the source ------------------------------------------------------------------------------------
@@ -253,12 +237,6 @@ def test_a_checkpoint_of_another_stage_names_key_file_and_first_differences(pres
     assert "base.pt: lacks final_ln.bias" in refused(path, tmp_path)
 
 
-def test_a_checkpoint_with_code_in_it_is_not_unpickled(preset_file, tmp_path: Path) -> None:
-    path = glide_preset(preset_file, tmp_path)
-    torch.save({"weight": Path("/")}, tmp_path / "base.pt")
-    assert "not in the expected format" in refused(path, tmp_path)
-
-
 def test_a_file_without_the_second_stage_says_so(preset_file, tmp_path: Path) -> None:
     layout = downloaded(glide_preset(preset_file, tmp_path), tmp_path)
     path = layout.model("diffusion")
@@ -277,15 +255,6 @@ def test_a_prompt_without_a_vocabulary_is_refused(preset_file, tmp_path: Path) -
     later = presets.load(glide_preset(preset_file, tmp_path, prompt=PROMPT))
     with pytest.raises(DataError, match=r"diffusion\.safetensors: holds nothing of vocabulary;"):
         models.load_diffusion(Layout(later, layout.root.parent))
-
-
-def test_a_prompt_without_tiktoken_says_what_to_install(preset_file, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "tiktoken", None)
-    preset = presets.load(glide_preset(preset_file, tmp_path, prompt=PROMPT))
-    assert [str(problem) for problem in problems(Layout(preset))] == [
-        "diffusion.glide.prompt: needs tiktoken: pip install 'ppap[glide]'"
-    ]
-    assert problems(Layout(presets.load(glide_preset(preset_file, tmp_path)))) == []
 
 
 @pytest.mark.parametrize(

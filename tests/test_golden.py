@@ -18,6 +18,7 @@ from ppap.diffusion.samplers import SAMPLERS, State, respaced
 from ppap.diffusion.schedules import Schedule
 from ppap.guides.tasks.classification import class_log_probability
 
+pytestmark = pytest.mark.fast
 GOLDEN = Path(__file__).parent / "golden"
 TINY = ADMArchitecture(model_channels=32, channel_mult=(1, 2, 2), attention_factors=(2, 4), head_channels=16)
 

@@ -100,8 +100,14 @@ def built(name: str, predicts: str):
     return kind(prediction_type=predicts, **betas, **options)
 
 
-@pytest.mark.parametrize("predicts", ["epsilon", "sample", "v_prediction"])
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("name", "predicts"),
+    [
+        *((name, "epsilon") for name in SCHEDULERS),
+        *((name, predicts) for name in ("DDIM", "Heun") for predicts in ("sample", "v_prediction")),
+    ],
+)
 def test_the_gradient_of_an_exact_classifier_turns_the_mixture_into_the_class(name: str, predicts: str) -> None:
     """Bayes' rule: the score of p(x_t) and that of p(y | x_t) make that of p(x_t | y)."""
     plain = drawn(built(name, predicts), predicts, [])

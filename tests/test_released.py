@@ -1,33 +1,22 @@
 """Experts released by the paper's authors: imported, refused, and used by the sampler."""
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import timm
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
 from ppap.config import reading as presets
-from ppap.config.runs import Run
-from ppap.data.images import to_uint8
 from ppap.diffusion.denoiser import Denoiser
-from ppap.diffusion.guidance import NoisyInputGuidance, guidance_towards
 from ppap.diffusion.networks.adm import ADM
-from ppap.diffusion.sampling import noise_state, trajectory
 from ppap.experts.bank import ExpertBank
 from ppap.experts.expert import read_expert
-from ppap.guides.tasks.classification import class_log_probability
 from ppap.utils import files
 from ppap.workflow import networks as models
-from ppap.workflow import targets
-from ppap.workflow.experts import goals_of
 from ppap.workflow.layout import Layout
 from tests.conftest import ppap
 from tests.repository import snakemake
@@ -51,13 +40,6 @@ def plain(state: dict[str, Tensor]) -> dict[str, Tensor]:
         for name, value in state.items()
         if "lora_" not in name
     }
-
-
-def golden_network() -> torch.nn.Module:
-    """The golden expert, built without this project's code."""
-    network = timm.create_model("resnet50", num_classes=5, **OPTIONS)
-    network.load_state_dict(plain(RELEASED) | EFFECTIVE)
-    return network.eval().requires_grad_(False)
 
 
 class Place:
@@ -147,42 +129,6 @@ def test_an_imported_expert_holds_only_what_differs(place: Place) -> None:
     assert header.trainable_parameters == sum(v.numel() for v in two.values())
 
 
-def test_a_sampler_with_imported_experts_guides_as_the_golden_weights_do(place: Place) -> None:
-    paths = [place.released(0), place.released(1)]
-    place.run("import-experts", place.preset, "resnet", "ppap_5", *paths)
-    place.run("sample", place.preset, "ddim25", "resnet", "ppap_5")
-    images = np.load(place.layout.samples(Run("ddim25", "resnet", "ppap_5"), 0))
-
-    low, high = golden_network(), golden_network()
-    high.bn1.bias.add_(1)
-
-    def seen(x: Tensor, timestep: int) -> Tensor:
-        x = F.interpolate(x, size=(64, 64), mode="bilinear")
-        return (low if timestep < 500 else high)(x)
-
-    config, layout = place.layout.preset, place.layout
-    run = Run("ddim25", "resnet", "ppap_5")
-    denoiser = models.load_model(layout).on(config.schedule("ddim25"))
-    numbers = targets.numbers(layout, "resnet")
-    direct = NoisyInputGuidance(seen, class_log_probability(numbers), 4.0)
-    goals = goals_of(layout, run, numbers)
-    imported = guidance_towards(config.guidance("ppap_5"), goals, [numbers])
-    x = torch.randn(6, 3, 16, 16)
-    for step in reversed(range(len(denoiser.schedule))):
-        _, expected = direct(denoiser, x, step)
-        _, found = imported(denoiser, x, step)
-        assert expected.abs().max() > 1e-3
-        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
-    seeds = [(0, i) for i in range(6)]
-    start = noise_state(len(denoiser.schedule), seeds, (3, 16, 16), torch.device("cpu"))
-    *_, last = trajectory(denoiser, config.sampler("ddim25"), direct, start, seeds)
-    drawn = to_uint8(last.x)
-    assert np.abs(images.astype(int) - drawn.astype(int)).max() <= 1
-    place.run("sample", place.preset, "ddim25", "resnet", "naive")
-    naive = np.load(layout.samples(Run("ddim25", "resnet", "naive"), 0))
-    assert np.abs(images.astype(int) - naive.astype(int)).max() > 1
-
-
 def test_a_range_for_each_file_puts_them_in_order(place: Place) -> None:
     place.run("import-experts", place.preset, "resnet", "ppap_5", place.released(1), place.released(0),
               "--range", "500-1000", "--range", "0-500")  # fmt: skip
@@ -263,14 +209,6 @@ def test_trained_experts_are_not_replaced_unasked(place: Place) -> None:
     assert "expert_2.safetensors: a trained expert; --overwrite" in place.refused("ppap_5", *paths)
     place.run("import-experts", place.preset, "resnet", "ppap_5", *paths, "--overwrite")
     place.run("import-experts", place.preset, "resnet", "ppap_5", *paths)  # imported ones: as one likes
-
-
-def test_all_experts_are_written_or_none(place: Place) -> None:
-    one, two = place.layout.experts("resnet", "ppap_5")
-    (two / "in the way").mkdir(parents=True)
-    paths = [place.released(0), place.released(1)]
-    assert "expert_2.safetensors: cannot be written" in place.refused("ppap_5", *paths, "--overwrite")
-    assert not one.exists() and not list(one.parent.glob(".*"))
 
 
 def test_a_folder_in_an_experts_place_leaves_the_others_as_they_were(place: Place) -> None:
@@ -357,9 +295,7 @@ def test_full_size_files_with_the_published_names_and_shapes(place: Place, prese
         base=place.preset, name="full.yaml", guides={"resnet": guide, "vit": guide}, dataset__classes=1000,
     )  # fmt: skip
     files.write_tensors(place.layout.model("resnet"), off_the_shelf)
-    before = time.perf_counter()
     place.run("import-experts", preset, "resnet", "ppap_5", path, path)
-    assert time.perf_counter() - before < 20
     expert = read_expert(place.layout.expert("resnet", "ppap_5", 1))
     assert (expert.header.input, expert.header.lora_scale) == (sees, scale)
     guide_now = models.load_guide(Layout(presets.load(preset), place.layout.results), "resnet")

@@ -10,18 +10,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DModel
 
-from ppap.config import reading as presets
 from ppap.diffusion.networks import diffusers_source
 from ppap.diffusion.networks.adm import ADM
 from ppap.diffusion.networks.architectures import ADMArchitecture
 from ppap.experts.bank import ExpertBank
-from ppap.experts.expert import Expert
-from ppap.experts.header import ExpertHeader
+from ppap.experts.expert import Expert, ExpertHeader
 from ppap.experts.lora import lora_shapes
 from ppap.guides.guide import Guide
 from ppap.guides.libraries.library import Shape
@@ -31,40 +28,8 @@ from ppap.utils.device import Runtime
 from ppap.utils.mixed_precision import autocast, hold_precision
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
-from tests.conftest import SMOKE, ppap
+from tests.conftest import ppap
 from tests.test_libraries_dense import DPT
-
-EXPERT = "experts/resnet/warm_teacher_adapter.safetensors"
-SAMPLES = "samples/ddim25/resnet/naive/0000.npy"
-GREY_LEVELS = {"bfloat16": 8.0, "float16": 2.0, "channels_last": 0.1}  # of 256, on average
-
-
-class Plain(NamedTuple):
-    """A folder with the smoke preset's results up to its labels, and what float32 makes of them."""
-
-    folder: Path
-    images: np.ndarray
-    loss: float
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory) -> Plain:
-    folder = tmp_path_factory.mktemp("float32")
-    for step in (["pretrain", SMOKE, "diffusion"], ["pretrain", SMOKE, "resnet"],
-                 ["generate", SMOKE, "--shard", 0], ["generate", SMOKE, "--shard", 1],
-                 ["label", SMOKE, "resnet"]):  # fmt: skip
-        ppap(*step, cwd=folder)
-    return Plain(folder, drawn(SMOKE, folder), loss(SMOKE, folder))
-
-
-def drawn(preset: Path, folder: Path) -> np.ndarray:
-    ppap("sample", preset, "ddim25", "resnet", "naive", "--shard", 0, cwd=folder)
-    return np.load(folder / "results" / "smoke" / SAMPLES).astype(int)
-
-
-def loss(preset: Path, folder: Path) -> float:
-    ppap("warm-start", preset, "resnet", "teacher", "adapter", cwd=folder)
-    return float(files.read_metadata(folder / "results" / "smoke" / EXPERT)["final_loss"])
 
 
 class UNet(NamedTuple):
@@ -173,32 +138,6 @@ def bank(network: torch.nn.Module) -> ExpertBank:
     return ExpertBank(Guide(network, 32, (0.5,), (0.5,)), experts)
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_labels_in_half_precision_are_those_of_float32_but_for_rounding(
-    plain: Plain, preset_file: Callable[..., Path], tmp_path: Path, precision: str
-) -> None:
-    shutil.copytree(plain.folder / "results", tmp_path / "results")
-    labels = tmp_path / "results" / "smoke" / "labels" / "resnet" / "0000.safetensors"
-    before = files.read_tensors(labels)["image"]
-    preset = preset_file(runtime={"device": "cpu", "precision": precision})
-    ppap("label", preset, "resnet", cwd=tmp_path)
-    after = files.read_tensors(labels)["image"]
-    assert after.dtype == torch.float16 and before.dtype == torch.float32
-    assert 0 < (after - before).abs().max() < 0.1 * before.abs().max()
-
-
-@pytest.mark.parametrize("option", GREY_LEVELS)
-def test_an_option_changes_samples_and_training_by_rounding_only(
-    plain: Plain, preset_file: Callable[..., Path], option: str
-) -> None:
-    chosen = {"channels_last": True} if option == "channels_last" else {"precision": option}
-    preset = preset_file(runtime={"device": "cpu"} | chosen)
-    images = drawn(preset, plain.folder)
-    assert np.abs(images - plain.images).mean() < GREY_LEVELS[option]
-    assert option == "channels_last" or (images != plain.images).any(), "nothing in half precision"
-    assert loss(preset, plain.folder) == pytest.approx(plain.loss, rel=0.05)
-
-
 @pytest.mark.parametrize(
     ("capabilities", "precision"),
     [
@@ -243,8 +182,16 @@ def test_what_one_job_compiled_the_next_one_takes_up(tmp_path: Path, preset_file
     assert compiled[0] and compiled[0] == compiled[1]
 
 
-def test_weights_are_read_into_the_precision_that_they_are_held_in(finished) -> None:
-    layout = Layout(presets.load(SMOKE), finished.where / "results")
+def test_compiling_into_graphs_is_an_option_and_another_word_is_none(preset_file) -> None:
+    assert Runtime(compile="reduce-overhead").compile == "reduce-overhead"
+    path = preset_file(runtime={"compile": "fast"})
+    done = ppap("config", "check", path, check=False)
+    assert done.returncode == 2 and "runtime.compile" in done.stderr
+
+
+def test_weights_are_read_into_the_precision_that_they_are_held_in(smoke, tmp_path: Path) -> None:
+    layout = Layout(smoke, tmp_path)
+    files.write_tensors(layout.model("diffusion"), models.new_diffusion(layout).state_dict())
     how = Runtime(precision="bfloat16")
     at_once = models.load_diffusion(layout, how).state_dict()
     later = hold_precision(models.load_diffusion(layout), how).state_dict()

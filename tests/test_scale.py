@@ -1,7 +1,6 @@
 """The paper's scale: shards read as one, the size of the graph, and what runs without ImageNet."""
 
 import re
-import resource
 from pathlib import Path
 
 import numpy as np
@@ -74,16 +73,13 @@ def test_labels_in_several_parts_are_the_same_answers(preset_file, tmp_path: Pat
     assert done.returncode == 2 and "no part 2: there are 2, counted from 0" in done.stderr
 
 
-def test_the_papers_graph_is_built_in_seconds_and_has_few_jobs(tmp_path: Path) -> None:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def test_the_papers_graph_has_few_jobs(tmp_path: Path) -> None:
     done = snakemake(tmp_path, "--dry-run", preset=IMAGENET)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr[-2000:]
     counts = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout, re.MULTILINE))
     assert int(counts["total"]) < 2000
     assert counts["generate"] == "500" and counts["train_expert"] == "53"
     assert counts["sample"] == str(20 * (2 + 2 * 2 * 6 + 4)) and counts["label"] == "60"
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 10
 
 
 def test_without_supervision_only_those_rows_are_missing(preset_file) -> None:

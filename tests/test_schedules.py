@@ -10,6 +10,8 @@ from ppap.diffusion.samplers import SAMPLERS, respaced
 from ppap.diffusion.schedules import Schedule
 from ppap.utils.errors import ConfigError
 
+pytestmark = pytest.mark.fast
+
 
 @given(
     name=st.sampled_from(["linear", "cosine"]),

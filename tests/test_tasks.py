@@ -20,6 +20,8 @@ from ppap.guides.tasks.registry import TASKS
 from ppap.guides.tasks.segmentation import VOID
 from ppap.guides.tasks.task import Task
 
+pytestmark = pytest.mark.fast
+
 SIZE, CLASSES, SEGMENTS, BATCH = 6, 4, 5, 3
 DATA = DatasetConfig(kind="shapes", pictures=10, image_size=SIZE, channels=3, classes=CLASSES, segments=SEGMENTS)
 NAMES = list(TASKS)

@@ -40,6 +40,7 @@ def noisy_loss(network: nn.Module, fail_at: int = -1):
     return loss
 
 
+@pytest.mark.fast
 def test_averaged_weights_follow_their_formula() -> None:
     """The average of weights w_0, w_1, ... is a_k = d a_(k-1) + (1 - d) w_k, where d = min(decay, (1 + k) / (10 + k))."""
     network = nn.Linear(4, 1, bias=False)
@@ -100,6 +101,7 @@ def test_a_loss_that_is_not_finite_names_its_step_and_keeps_the_checkpoint(tmp_p
     assert all(torch.isfinite(value).all() for value in state["network"].values())
 
 
+@pytest.mark.fast
 def test_distillation_losses_against_their_formulas() -> None:
     torch.manual_seed(0)
     student, teacher = torch.randn(6, 10), torch.randn(6, 10)

@@ -50,7 +50,7 @@ def guided(pipeline: DiffusionPipeline, goals: Sequence[Goal]) -> Iterator[None]
 
 
 def _guided_step(scheduler: Any, goals: Sequence[Goal]) -> Callable[..., Any]:
-    """The scheduler's `step` with guidance before it; its signature, which pipelines look at, stays."""
+    """Return the scheduler's `step` with guidance before it; its signature, which pipelines look at, stays."""
     plain = scheduler.step
     targets: dict[int, list[Tensor]] = {}
 
@@ -61,7 +61,8 @@ def _guided_step(scheduler: Any, goals: Sequence[Goal]) -> Callable[..., Any]:
             targets[count] = [goal.targets(count, shape) for goal in goals]  # type: ignore[arg-type]
         x_t = scheduler.scale_model_input(sample, timestep)
         guide, objective, scale = combined(goals, [t.to(sample.device) for t in targets[count]])
-        nearest = _expert_timestep(scheduler, timestep)
+        last = len(scheduler.alphas_cumprod) - 1
+        nearest = min(max(round(float(timestep)), 0), last)  # a scheduler may put one between two of training
         gradient = scale * gradient_of(guide, objective, x_t.float(), nearest)
         output = _corrected(scheduler, model_output, timestep, gradient)
         return plain(output, timestep, sample, *args, **kwargs)
@@ -69,14 +70,8 @@ def _guided_step(scheduler: Any, goals: Sequence[Goal]) -> Callable[..., Any]:
     return step
 
 
-def _expert_timestep(scheduler: Any, timestep: Any) -> int:
-    """The timestep of training nearest to one that a scheduler may have put between two."""
-    last = len(scheduler.alphas_cumprod) - 1
-    return min(max(round(float(timestep)), 0), last)
-
-
 def _corrected(scheduler: Any, output: Tensor, timestep: Any, gradient: Tensor) -> Tensor:
-    """What the network would have predicted of guided samples; a variance that it predicts too stays."""
+    """Return what the network would have predicted of guided samples; a variance that it predicts too stays."""
     channels = gradient.shape[1]
     predicted, rest = output[:, :channels], output[:, channels:]
     abar = _abar(scheduler, timestep)
@@ -90,7 +85,7 @@ def _corrected(scheduler: Any, output: Tensor, timestep: Any, gradient: Tensor) 
 
 
 def _abar(scheduler: Any, timestep: Any) -> float:
-    """The signal power of x_t: by the scheduler's sigma of this step, if it has those, else by the timestep."""
+    """Return the signal power of x_t: by the scheduler's sigma of this step, if it has those, else by the timestep."""
     index = getattr(scheduler, "step_index", None)
     if index is not None and hasattr(scheduler, "sigmas"):
         return 1 / (1 + float(scheduler.sigmas[index]) ** 2)

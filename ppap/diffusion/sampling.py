@@ -6,7 +6,7 @@ An image depends on its own (seed, index) and targets alone: not on its batch, n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +29,7 @@ from ppap.diffusion.guidance import (
 )
 from ppap.diffusion.model import DiffusionModel
 from ppap.diffusion.samplers import SAMPLERS, Sampler, State, respaced
+from ppap.diffusion.schedules import Schedule
 from ppap.utils.checkpoint import Checkpoint, Unkept
 from ppap.utils.errors import ConfigError, NumericalError
 from ppap.utils.progress import Bar
@@ -80,21 +81,8 @@ def sample(
     every `checkpoint_every` steps, and taken up again, bit for bit; `name` is what progress and errors call the images.
     ConfigError for a sampler, steps or targets that cannot be; NumericalError if a sample is not finite.
     """
-    kind, function = GUIDANCE.get(guidance), SAMPLERS.get(sampler)
-    seeds = _seeds(seed, count) if seeds is None else seeds
-    denoiser = model.on(respaced(model.schedule, function, steps))
-    targets = [goal.targets(count, model.shape) for goal in goals]
-
-    def begin(chosen: slice) -> State:
-        return noise_state(len(denoiser.schedule), seeds[chosen], model.shape, model.device)
-
-    def follow(chosen: slice, state: State) -> Iterator[State]:
-        wanted = [each[chosen].to(model.device) for each in targets]
-        guided = guidance_towards(kind, goals, wanted)
-        return trajectory(denoiser, function, guided, state, seeds[chosen], eta, name)
-
-    work = _Batches(name, len(seeds), len(denoiser.schedule), checkpoint, checkpoint_every)
-    return work.drawn(BatchSize(batch_size, len(seeds), model.device), begin, follow, model.device)
+    drawing = _guided(model, count, goals, guidance, sampler, steps, eta, seed, seeds, name)
+    return drawing.images(batch_size, checkpoint, checkpoint_every)
 
 
 def sampling_steps(
@@ -111,11 +99,8 @@ def sampling_steps(
     name: str = "samples",
 ) -> Iterator[SamplingStep]:
     """Yield the steps, from noise to images, by which `sample` draws the same images in one batch."""
-    kind, function = GUIDANCE.get(guidance), SAMPLERS.get(sampler)
-    seeds = _seeds(seed, count) if seeds is None else seeds
-    denoiser = model.on(respaced(model.schedule, function, steps))
-    targets = [goal.targets(count, model.shape).to(model.device) for goal in goals]
-    guided = guidance_towards(kind, goals, targets)
+    drawing, whole = _guided(model, count, goals, guidance, sampler, steps, eta, seed, seeds, name), slice(None)
+    plain, guided = drawing.model(whole)
     seen: list[Any] = []
 
     def watched(denoiser: Denoiser, x: Tensor, step: int) -> tuple[Prediction, Tensor | None]:
@@ -123,11 +108,10 @@ def sampling_steps(
         seen[:] = [x, prediction.x0.detach(), gradient]
         return prediction, gradient
 
-    start = noise_state(len(denoiser.schedule), seeds, model.shape, model.device)
-    for state in trajectory(denoiser, function, watched, start, seeds, eta, name):
+    watching = replace(drawing, model=lambda chosen: (plain, watched))
+    for state in watching.follow(whole, drawing.begin(whole)):
         x_t, x0_hat, gradient = seen
-        timestep = denoiser.schedule.timesteps[state.steps_left]
-        yield SamplingStep(timestep, x_t, x0_hat, gradient, state.x)
+        yield SamplingStep(drawing.schedule.timesteps[state.steps_left], x_t, x0_hat, gradient, state.x)
 
 
 def upsample(
@@ -147,21 +131,17 @@ def upsample(
 
     `seeds` are those of the first stage; the two share no noise. The other arguments are those of `sample`.
     """
-    function, own = SAMPLERS.get(sampler), upsampling_seeds(seeds)
+    function = SAMPLERS.get(sampler)
     schedule = respaced(second.schedule, function, steps)
 
-    def begin(chosen: slice) -> State:
-        start = noise_state(len(schedule), own[chosen], second.shape, second.device)
-        return start._replace(x=second.temperature * start.x)
-
-    def follow(chosen: slice, state: State) -> Iterator[State]:
+    def model(chosen: slice) -> tuple[Denoiser, GuidanceCall]:
         small = to_tensor(torch.from_numpy(images[chosen]).to(second.device))
-        large = second.on(schedule, small)
-        return trajectory(large, function, NoGuidance(), state, own[chosen], eta, name)
+        return second.on(schedule, small), NoGuidance()
 
-    work = _Batches(name, len(seeds), len(schedule), checkpoint, checkpoint_every)
-    size = BatchSize(batch_size, len(seeds), second.device)
-    return work.drawn(size, begin, follow, second.device)
+    drawing = _Drawing(
+        name, upsampling_seeds(seeds), second.shape, schedule, function, eta, second.device, model, second.temperature
+    )
+    return drawing.images(batch_size, checkpoint, checkpoint_every)
 
 
 def noise_state(steps: int, seeds: Seeds, shape: tuple[int, int, int], device: torch.device) -> State:
@@ -201,61 +181,82 @@ def trajectory(
         raise ConfigError(f"{name}: the sampler ends with {left} steps left")
 
 
+def _guided(
+    model: DiffusionModel,
+    count: int,
+    goals: Sequence[Goal],
+    guidance: str | type[Guidance],
+    sampler: str | Sampler,
+    steps: int,
+    eta: float,
+    seed: int,
+    seeds: Seeds | None,
+    name: str,
+) -> _Drawing:
+    """Prepare the drawing of `sample` and `sampling_steps`, whose arguments these are."""
+    if count < 1:
+        raise ConfigError(f"{count} images: one at least can be drawn")
+    kind, function = GUIDANCE.get(guidance), SAMPLERS.get(sampler)
+    denoiser = model.on(respaced(model.schedule, function, steps))
+    targets = [goal.targets(count, model.shape) for goal in goals]
+
+    def of_batch(chosen: slice) -> tuple[Denoiser, GuidanceCall]:
+        return denoiser, guidance_towards(kind, goals, [each[chosen].to(model.device) for each in targets])
+
+    seeds = [(seed, place) for place in range(count)] if seeds is None else seeds
+    return _Drawing(name, seeds, model.shape, denoiser.schedule, function, eta, model.device, of_batch)
+
+
 @dataclass(frozen=True)
-class _Batches:
-    """Images to draw batch by batch, each in so many steps, from a checkpoint if there is one."""
+class _Drawing:
+    """Images to draw, one for each of the seeds, in batches; `model` gives the denoiser and the guidance of a batch."""
 
     name: str
-    count: int
-    steps: int
-    checkpoint: Checkpoint | None
-    checkpoint_every: int
+    seeds: Seeds
+    shape: tuple[int, int, int]
+    schedule: Schedule
+    sampler: Sampler
+    eta: float
+    device: torch.device
+    model: Callable[[slice], tuple[Denoiser, GuidanceCall]]
+    temperature: float = 1.0
 
-    def drawn(
-        self,
-        size: BatchSize,
-        begin: Callable[[slice], State],
-        follow: Callable[[slice, State], Iterator[State]],
-        device: torch.device,
-    ) -> NDArray[np.uint8]:
-        """The images (N, H, W, C): of each batch, `begin` gives x_T and `follow` the states after one."""
-        kept = self.checkpoint or Unkept()
-        done, state = _resumed(kept.load(), device)
-        total = self.steps * -(-self.count // size.images)
-        bar = Bar(name=self.name, total=total, initial=self._taken(done, state), unit="step")
+    def begin(self, chosen: slice) -> State:
+        """Return x_T of a batch."""
+        start = noise_state(len(self.schedule), self.seeds[chosen], self.shape, self.device)
+        return start._replace(x=self.temperature * start.x)
+
+    def follow(self, chosen: slice, state: State) -> Iterator[State]:
+        """Yield the states of a batch after this one."""
+        denoiser, guidance = self.model(chosen)
+        return trajectory(denoiser, self.sampler, guidance, state, self.seeds[chosen], self.eta, self.name)
+
+    def images(self, batch_size: AnySize, checkpoint: Checkpoint | None, checkpoint_every: int) -> NDArray[np.uint8]:
+        """Draw all images, uint8 (N, H, W, C), from a checkpoint if there is one."""
+        kept, count, steps = checkpoint or Unkept(), len(self.seeds), len(self.schedule)
+        size = BatchSize(batch_size, count, self.device)
+        done: list[Tensor] = []
+        state: State | None = None
+        if saved := kept.load():
+            done, state = saved["done"], State(saved["steps_left"], saved["x"].to(self.device))
+        taken = len(done) * steps + (steps - state.steps_left if state else 0)
+        bar = Bar(name=self.name, total=steps * -(-count // size.images), initial=taken, unit="step")
 
         def batch(images: int) -> Tensor:
             nonlocal state
             first = sum(map(len, done))
-            at = state or begin(slice(first, min(first + images, self.count)))
+            at = state or self.begin(slice(first, min(first + images, count)))
             state = None  # it is not tried twice
             end = first + len(at.x)
-            bar.total = bar.n + at.steps_left + self.steps * -(-(self.count - end) // images)
-            for reached in follow(slice(first, end), at):
+            bar.total = bar.n + at.steps_left + steps * -(-(count - end) // images)
+            for reached in self.follow(slice(first, end), at):
                 at = reached
                 bar.update()
-                if at.steps_left and (self.steps - at.steps_left) % self.checkpoint_every == 0:
+                if at.steps_left and (steps - at.steps_left) % checkpoint_every == 0:
                     kept.save({"done": done, "x": at.x.cpu(), "steps_left": at.steps_left})
             return at.x
 
-        while sum(map(len, done)) < self.count:
+        while sum(map(len, done)) < count:
             done.append(torch.from_numpy(to_uint8(size.fitting(batch))))
         bar.close()
         return torch.cat(done).numpy()
-
-    def _taken(self, done: list[Tensor], state: State | None) -> int:
-        """The steps that were taken before a restart."""
-        return len(done) * self.steps + (self.steps - state.steps_left if state else 0)
-
-
-def _resumed(saved: dict[str, Any] | None, device: torch.device) -> tuple[list[Tensor], State | None]:
-    """The finished batches of a checkpoint, and the state of the one that was being drawn."""
-    if saved is None:
-        return [], None
-    return saved["done"], State(saved["steps_left"], saved["x"].to(device))
-
-
-def _seeds(seed: int, count: int) -> Seeds:
-    if count < 1:
-        raise ConfigError(f"{count} images: one at least can be drawn")
-    return [(seed, place) for place in range(count)]

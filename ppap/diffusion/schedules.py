@@ -74,22 +74,21 @@ class Schedule:
 
     @classmethod
     def create(cls, name: ScheduleName, timesteps: int) -> Schedule:
-        """The full schedule, of training."""
-        return cls(tuple(range(timesteps)), betas(name, timesteps), timesteps)
+        """Make the full schedule, of training."""
+        return cls.of_betas(betas(name, timesteps))
 
     def keeping(self, kept: Sequence[int]) -> Schedule:
-        """Of a full schedule, what is left of it where only the timesteps in `kept` (increasing) are taken."""
+        """Return what is left of a full schedule where only the timesteps in `kept` (increasing) are taken."""
         abar = self.alphas_cumprod[list(kept)]
         previous = np.append(1.0, abar[:-1])
         return Schedule(tuple(kept), 1 - abar / previous, self.train_timesteps)
 
     @classmethod
     def of_betas(cls, values: Array) -> Schedule:
-        """The full schedule with these betas (T,), in (0, 1]; ConfigError if they are others."""
-        found = np.asarray(values, dtype=np.float64)
-        if found.ndim != 1 or not len(found) or not ((found > 0) & (found <= 1)).all():
+        """Make the full schedule with these betas, float64 (T,) in (0, 1]; ConfigError if they are others."""
+        if values.ndim != 1 or not len(values) or not ((values > 0) & (values <= 1)).all():
             raise ConfigError("a schedule's betas are numbers above 0 and up to 1, one a timestep")
-        return cls(tuple(range(len(found))), found, len(found))
+        return cls(tuple(range(len(values))), values, len(values))
 
     def __len__(self) -> int:
         return len(self.timesteps)

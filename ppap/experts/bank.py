@@ -9,10 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ppap.experts import lora as adapters
+from ppap.experts import lora
 from ppap.experts.expert import Expert, read_delta
 from ppap.experts.folder import read_experts, write_experts
-from ppap.experts.header import NORMALISED
 from ppap.guides.guide import Guide
 from ppap.guides.tasks.task import Task
 from ppap.utils.errors import DataError
@@ -32,8 +31,9 @@ class ExpertBank:
         self._state = {name: places[name].data for name in guide.network.state_dict()}
         self._merged: dict[int, dict[str, Tensor]] = {}
         self._active: Expert | None = None
+        self._buffers = {name for name, _ in guide.network.named_buffers()}
         for expert in experts:
-            read_delta(expert, self._state)
+            self._delta(expert)
 
     def at(self, images: Tensor, timestep: int) -> Tensor:
         """Return the answers (B, ...) on images (B, C, H, W) in [-1, 1] of the expert that owns this timestep."""
@@ -41,7 +41,7 @@ class ExpertBank:
         if expert is None or timestep not in expert.timesteps:
             expert = self._owner(timestep)
             self.activate(expert)
-        return self.guide(images, normalise=expert.header.input == NORMALISED)
+        return self.guide(images, normalise=expert.header.input == "normalised")
 
     __call__ = at
 
@@ -63,7 +63,7 @@ class ExpertBank:
 
         All or nothing; DataError if the folder cannot be written, or holds experts of a larger bank.
         """
-        write_experts(self.experts, self._state, Path(folder))
+        write_experts(self.experts, Path(folder))
 
     def off_the_shelf(self) -> dict[str, Tensor]:
         """Return the guide's own parameters and buffers, whichever expert is in it."""
@@ -84,12 +84,14 @@ class ExpertBank:
 
     def _merge(self, expert: Expert, places: dict[str, Tensor]) -> dict[str, Tensor]:
         """Merge in the precision of the off-the-shelf weights; return in that of the network, and its memory layout."""
-        delta = read_delta(expert, self._state)
-        merged = adapters.merge(self._state, delta, expert.header.lora_scale)
+        merged = lora.merge(self._state, self._delta(expert), expert.header.lora_scale)
         return {
             name: torch.empty_like(self._state[name], dtype=places[name].dtype, device=places[name].device).copy_(value)
             for name, value in merged.items()
         }
+
+    def _delta(self, expert: Expert) -> dict[str, Tensor]:
+        return read_delta(expert, self._state, self._buffers)
 
     def _owner(self, timestep: int) -> Expert:
         for expert in self.experts:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ppap.diffusion.denoiser import add_noise
 from ppap.diffusion.schedules import Schedule
-from ppap.experts import lora as adapters
+from ppap.experts import lora
 from ppap.experts.examples import Batch, Examples
 from ppap.experts.expert import Expert, read_delta
 from ppap.experts.settings import AdapterConfig
@@ -63,17 +63,18 @@ def train_expert(
     if a loss is not finite.
     """
     network, device = guide.network, guide.device
+    buffers = {name for name, _ in network.named_buffers()}
     base = {name: value.clone() for name, value in network.state_dict().items()}
     size = sum(p.numel() for p in network.parameters())
     torch.manual_seed(mix(run.seed, Stream.INITIAL_WEIGHTS))
     if adapter is None:
         network.requires_grad_(True)
     else:
-        adapters.attach(network, adapter)
+        lora.attach(network, adapter)
         if adapter.learning_rate is not None:
             training = training.model_copy(update={"learning_rate": adapter.learning_rate})
     if initialisation is not None:
-        adapters.load_delta(network, read_delta(initialisation, base), initialisation.path)
+        lora.load_delta(network, read_delta(initialisation, base, buffers), initialisation.path)
     guide.to(device).train()  # adapters are made on the CPU
     abar = torch.tensor(schedule.alphas_cumprod, dtype=torch.float32, device=device)
     batches = examples.batches(training.batch_size, run, device)
@@ -85,8 +86,8 @@ def train_expert(
     facts = {
         "range_start": timesteps.start,
         "range_stop": timesteps.stop,
-        "trainable_parameters": adapters.trainable_parameters(network),
+        "trainable_parameters": lora.trainable_parameters(network),
         "guide_parameters": size,
         **summary,
     }
-    return TrainedExpert(adapters.delta(network, base), facts)
+    return TrainedExpert(lora.delta(network, base), facts)

@@ -18,8 +18,7 @@ from ppap.diffusion.schedules import Schedule
 from ppap.experts.bank import ExpertBank, state_hash
 from ppap.experts.distillation import train_expert
 from ppap.experts.examples import AnsweredImages, Examples, LabelledImages
-from ppap.experts.expert import Expert
-from ppap.experts.header import ExpertHeader
+from ppap.experts.expert import Expert, ExpertHeader
 from ppap.experts.settings import AdapterConfig, ExpertsConfig
 from ppap.experts.teacher import answers_on
 from ppap.guides.guide import Guide
@@ -60,7 +59,10 @@ def train_experts(
     """
     ranges = noise_ranges(model.schedule, experts, allocation)
     purpose = _purpose(guide, model.schedule, adapter, truths is None)
-    _check_images(images, truths)
+    if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
+        raise ConfigError(f"images: {images.dtype} {images.shape}; uint8 (N, height, width, channels) was expected")
+    if truths is not None and len(truths) != len(images):
+        raise ConfigError(f"truths: {len(truths)} for {len(images)} images")
     examples = _examples(guide, images, truths, training.batch_size, mirror)
     shared_steps, own_steps = _shares(training.steps, experts, warm_share)
 
@@ -87,13 +89,6 @@ def train_experts(
         name, path = f"expert {number} of {experts}", Path(f"expert_{number}.safetensors")
         bank.append(trained(name, path, timesteps, own_steps, shared))
     return ExpertBank(copy.deepcopy(guide), bank)
-
-
-def _check_images(images: NDArray[np.uint8], truths: Tensor | None) -> None:
-    if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
-        raise ConfigError(f"images: {images.dtype} {images.shape}; uint8 (N, height, width, channels) was expected")
-    if truths is not None and len(truths) != len(images):
-        raise ConfigError(f"truths: {len(truths)} for {len(images)} images")
 
 
 def _examples(

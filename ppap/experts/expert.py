@@ -1,27 +1,81 @@
-"""One expert: its header, and what it changes of the off-the-shelf model."""
+"""One expert: what it was made for, and what it changes of the off-the-shelf model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple, Self
 
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 from torch import Tensor
 
-from ppap.experts import lora as adapters
-from ppap.experts.header import ExpertHeader, Purpose, read_header
+from ppap.experts import lora
 from ppap.utils import files, tensor_spec
 from ppap.utils.errors import DataError
 from ppap.utils.tensor_spec import REMEDY
 
+Positive = Annotated[FiniteFloat, Field(gt=0)]
+NetworkInput = Literal["normalised", "unnormalised"]
 _OTHER_PRESET = f"use the preset that it was made with, or {REMEDY}"
 
 
-class Expert(NamedTuple):
-    """One expert: what it was made for, and what it changes of the off-the-shelf model.
+class Purpose(BaseModel):
+    """The purpose of an expert: what it is made for. Version 0.1 did not write the fields that may be None."""
 
-    The latter is in memory, or read from its file when it is needed.
-    """
+    model_config = ConfigDict(frozen=True)
+
+    guide: str = Field(description="the model's name, as in the preset")
+    guide_sha256: str | None = Field(None, description="of the off-the-shelf weights' file")
+    timesteps: PositiveInt
+    noise_schedule: str
+    method: str | None = Field(None, description="of the preset; of a shared start its own name")
+    supervision: Literal["labels", "teacher"] | None = None
+    trainable: Literal["all", "adapter"] | None = None
+    rank: PositiveInt | None = Field(None, description="of the adapters, if it has any")
+    lora_scale: Positive | None = Field(None, description="the update is lora_scale B A")
+
+
+class ExpertHeader(Purpose):
+    """The metadata of an expert file."""
+
+    range_start: NonNegativeInt
+    range_stop: PositiveInt
+    lora_scale: Positive
+    input: NetworkInput = Field("normalised", description="what its network sees: as the guide does, or [-1, 1]")
+    trainable_parameters: NonNegativeInt
+    guide_parameters: PositiveInt
+    guide_state: str | None = Field(
+        None, description="a hash of the off-the-shelf model's state, where it is in no file"
+    )
+    config: str | None = Field(None, description="a hash of the preset's keys that decide it, with their values")
+    steps: PositiveInt | None = None
+    final_loss: FiniteFloat | None = None
+    task: str | None = Field(None, description="of the guide, where no preset says it")
+    released_sha256: str | None = Field(None, description="of the file it was imported from")
+
+    @model_validator(mode="after")
+    def is_a_range(self) -> Self:
+        if not self.range_start < self.range_stop <= self.timesteps:
+            raise ValueError(f"[{self.range_start}, {self.range_stop}) is no range of timesteps")
+        return self
+
+    def metadata(self) -> dict[str, str]:
+        """Return it as `files.write_tensors` takes it."""
+        known = self.model_dump(exclude_none=True)
+        return {key: f"{v:.6g}" if key == "final_loss" else str(v) for key, v in known.items()}
+
+
+class Expert(NamedTuple):
+    """One expert. What it changes of the off-the-shelf model is in memory, or read from its file when it is needed."""
 
     path: Path
     header: ExpertHeader
@@ -30,23 +84,37 @@ class Expert(NamedTuple):
     @property
     def timesteps(self) -> range:
         """The timesteps that it owns."""
-        return self.header.covers
+        return range(self.header.range_start, self.header.range_stop)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what it changes, by plain parameter names (`ppap.experts.lora.delta`)."""
+        return files.read_tensors(self.path) if self.changed is None else self.changed
 
 
 def read_expert(path: Path) -> Expert:
     """Read the header of an expert file; DataError if it is not one."""
-    return Expert(path, read_header(path))
+    try:
+        return Expert(path, ExpertHeader.model_validate(files.read_metadata(path)))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "range"
+        raise DataError(f"{path}: not an expert ({key}: {first['msg']}); {REMEDY}") from None
 
 
-def read_delta(expert: Expert, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Read what the expert changes of a guide whose plain state this is; DataError unless it fits."""
-    header = expert.header
-    delta = files.read_tensors(expert.path) if expert.changed is None else expert.changed
+def read_delta(expert: Expert, state: Mapping[str, Tensor], buffers: Collection[str]) -> dict[str, Tensor]:
+    """Read what the expert changes of a guide with this plain state, whose `buffers` are not trained.
+
+    DataError unless it fits, and holds as many numbers as were trained.
+    """
+    path, header, delta = expert.path, expert.header, expert.tensors()
     adapted = any(name.endswith((".lora_A", ".lora_B")) for name in delta)
     if header.trainable is not None and adapted != (header.trainable == "adapter"):
-        raise DataError(f"{expert.path}: {'has' if adapted else 'lacks'} adapters; {REMEDY}")
-    rank = header.rank or adapters.rank_of(delta, state)
-    tensor_spec.check(expert.path, delta, adapters.delta_spec(delta, state, rank))
+        raise DataError(f"{path}: {'has' if adapted else 'lacks'} adapters; {REMEDY}")
+    rank = header.rank or lora.rank_of(delta, state)
+    tensor_spec.check(path, delta, lora.delta_spec(delta, state, rank))
+    held = sum(value.numel() for name, value in delta.items() if name not in buffers)
+    if held < header.trainable_parameters:
+        raise DataError(f"{path}: holds {held} of the {header.trainable_parameters} parameters it trained; {REMEDY}")
     return delta
 
 

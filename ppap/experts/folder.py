@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from torch import Tensor
-
-from ppap.experts.expert import Expert, read_delta, read_expert
+from ppap.experts.expert import Expert, read_expert
 from ppap.utils import files
 from ppap.utils.errors import DataError
 from ppap.utils.files import Writer
@@ -17,8 +15,8 @@ CARD = "README.md"
 _EXPERTS = "expert_*.safetensors"
 
 
-def write_experts(experts: Sequence[Expert], state: Mapping[str, Tensor], folder: Path) -> None:
-    """Write all experts of a guide whose plain state this is, and the card, or nothing.
+def write_experts(experts: Sequence[Expert], folder: Path) -> None:
+    """Write all experts and the card, or nothing.
 
     DataError if the folder holds experts that would be left over.
     """
@@ -27,7 +25,7 @@ def write_experts(experts: Sequence[Expert], state: Mapping[str, Tensor], folder
     if left:
         raise DataError(f"{folder / left[0]}: is of a larger bank; give an empty folder")
     writers: dict[Path, Writer] = {
-        folder / name: files.tensors_writer(read_delta(expert, state), expert.header.metadata())
+        folder / name: files.tensors_writer(expert.tensors(), expert.header.metadata())
         for name, expert in zip(names, experts, strict=True)
     }
     files.write_all(writers | {folder / CARD: files.bytes_writer(card(experts, names).encode())})
@@ -65,7 +63,7 @@ def card(experts: Sequence[Expert], names: Sequence[str]) -> str:
         "labels": "what is true of real images",
         None: "not recorded",
     }[header.supervision]
-    facts: Mapping[str, object] = {
+    facts = {
         "Guide": f"`{header.guide}`",
         "Task": header.task or "not recorded",
         "Experts": len(experts),

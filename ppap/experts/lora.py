@@ -94,14 +94,16 @@ def trainable_parameters(network: nn.Module) -> int:
 
 
 def delta(network: nn.Module, base: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Collect what the network has and the off-the-shelf state `base` has not, by plain parameter names.
+    """Collect what is trained of a network, and what differs from the off-the-shelf state `base`, by plain names.
 
     LoRA factors are NAME.lora_A and NAME.lora_B, where NAME is the adapted weight.
     """
+    trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
     changed = {}
     for name, value in network.state_dict().items():
         plain = name if name in base else _plain_name(name)
-        if plain.endswith(_FACTORS) or not (plain.endswith("num_batches_tracked") or torch.equal(value, base[plain])):
+        counts = plain.endswith("num_batches_tracked")
+        if name in trained or not (counts or torch.equal(value, base[plain])):
             changed[plain] = value.detach().clone()
     return changed
 
@@ -138,8 +140,7 @@ def load_delta(network: nn.Module, changed: dict[str, Tensor], source: object) -
 
 def changed_names(changed: Iterable[str]) -> list[str]:
     """List the plain parameters and buffers that a delta changes."""
-    plain = (name.removesuffix(".lora_A").removesuffix(".lora_B") for name in changed)
-    return list(dict.fromkeys(plain))
+    return list(dict.fromkeys(name.removesuffix(".lora_A").removesuffix(".lora_B") for name in changed))
 
 
 def merge(base: dict[str, Tensor], changed: dict[str, Tensor], scale: float) -> dict[str, Tensor]:

@@ -14,9 +14,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ppap.experts import lora as adapters
-from ppap.experts.expert import Expert
-from ppap.experts.header import NORMALISED, UNNORMALISED, ExpertHeader, NetworkInput, Purpose
+from ppap.experts import lora
+from ppap.experts.expert import Expert, ExpertHeader, NetworkInput, Purpose
 from ppap.guides.guide import Guide
 from ppap.utils import files
 from ppap.utils.errors import ConfigError, DataError
@@ -90,7 +89,7 @@ def read_released(path: Path) -> ReleasedExpert:
         raise DataError(f"{path}: {integers[0]} holds no floats")
     scale = _lora_scale(weights, factors, adapted, path)
     # Their students see what the diffusion model sees. Only the wrapper of adapted DeiTs normalises.
-    return ReleasedExpert(weights, factors, scale, NORMALISED if prefix == _DEIT_ADAPTER else UNNORMALISED)
+    return ReleasedExpert(weights, factors, scale, "normalised" if prefix == _DEIT_ADAPTER else "unnormalised")
 
 
 def _lora_scale(weights: dict[str, Tensor], factors: dict[str, Tensor], adapted: set[str], path: Path) -> float:
@@ -115,7 +114,7 @@ def _rank(layer: str, weights: dict[str, Tensor], factors: dict[str, Tensor], pa
         missing = next(name for name, tensor in parts.items() if tensor is None)
         raise DataError(f"{path}: lacks {layer}.{missing}")
     rank = max(1, len(a) // min(weight.shape[2:], default=1)) if a.dim() == 2 else 1
-    if weight.dim() not in (2, 4) or (a.shape, b.shape) != adapters.lora_shapes(weight.shape, rank):
+    if weight.dim() not in (2, 4) or (a.shape, b.shape) != lora.lora_shapes(weight.shape, rank):
         raise DataError(
             f"{path}: {layer}.lora_A {tuple(a.shape)} and lora_B {tuple(b.shape)} do not fit "
             f"its weight {tuple(weight.shape)}"
@@ -127,7 +126,7 @@ def _delta(guide: Guide, base: dict[str, Tensor], released: ReleasedExpert, path
     """Return what the expert changes of the off-the-shelf weights `base`, which the guide holds again afterwards."""
     load_weights(guide.network, released.weights, path)
     check_numbers(guide.network, released.factors, path)
-    changed = adapters.delta(guide.network, base)
+    changed = lora.delta(guide.network, base)
     guide.network.load_state_dict(base)
     replaced = [n for n in changed if f"{n}.lora_A" in released.factors]
     if replaced:
@@ -151,7 +150,7 @@ def _header(
     """Write an expert's header. What it trained is what it changes, batch-norm statistics aside."""
     statistics = dict(guide.network.named_buffers())
     trained = sum(value.numel() for name, value in changed.items() if name not in statistics)
-    rank = adapters.rank_of(changed, base) if released.factors else None
+    rank = lora.rank_of(changed, base) if released.factors else None
     own = {"rank": rank, "lora_scale": released.lora_scale}
     return ExpertHeader(
         **{**wanted.model_dump(), **own},

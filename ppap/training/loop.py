@@ -67,6 +67,7 @@ def train(
             nn.utils.clip_grad_norm_(parameters, training.clip)
         scaler.step(optimizer)
         scaler.update()
+        torch.clear_autocast_cache()  # the autocast around the call would go on with the weights of the first step
         scheduler.step()
         average.update(step)
         done = step + 1

@@ -13,8 +13,7 @@ from ppap.diffusion.schedules import Schedule
 from ppap.experts.bank import ExpertBank
 from ppap.experts.distillation import train_expert
 from ppap.experts.examples import AnsweredImages, Examples, LabelledImages, StreamedImages
-from ppap.experts.expert import Expert, check_experts, read_expert
-from ppap.experts.header import ExpertHeader, Purpose
+from ppap.experts.expert import Expert, ExpertHeader, Purpose, check_experts, read_expert
 from ppap.guides.goal import Goal
 from ppap.guides.guide import Guide
 from ppap.training.loop import TrainingRun

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,18 +11,19 @@ from ppap.data.datasets import DatasetConfig
 from ppap.data.downloads import Downloads
 from ppap.diffusion.networks.adm import ADM
 from ppap.diffusion.networks.architectures import ADMArchitecture
-from ppap.diffusion.networks.sources import DiffusionSettings, Source, Trial, leaves, read_weights, with_weights
+from ppap.diffusion.networks.sources import DiffusionSettings, Source, Trial, check_answer, read_weights, with_weights
 from ppap.utils import weights
 from ppap.utils.device import Runtime
-from ppap.utils.errors import ConfigError
-from ppap.utils.tensor_spec import Spec, of_network, of_published
+from ppap.utils.settings import DIFFUSION, keys_of
+from ppap.utils.tensor_spec import of_network, of_published
 
 
 class TrainedADM(Source):
     """An ADM that the workflow trains."""
 
-    reads = leaves("architecture", ADMArchitecture)
+    reads = (*keys_of(ADMArchitecture, f"{DIFFUSION}.architecture"),)
     is_trained = True
+    described = staticmethod(of_network)
 
     def build(self, settings: DiffusionSettings, file: Path) -> nn.Module:
         return _new(settings)
@@ -31,13 +31,14 @@ class TrainedADM(Source):
     def load(self, settings: DiffusionSettings, file: Path, how: Runtime) -> nn.Module:
         with torch.device("meta"):  # no time for initial weights that nobody needs
             network = _new(settings)
-        return with_weights(network, read_weights(file, self._described(network)), how)
+        return with_weights(network, read_weights(file, self.described(network)), how)
 
     def check(self, settings: DiffusionSettings, images: DatasetConfig, trial: Trial) -> None:
-        trial(partial(_answers, settings, images.shape), "architecture")
+        def answers() -> None:
+            network = _new(settings)
+            check_answer("architecture", network, network.arch.out_channels, images.shape)
 
-    def _described(self, network: nn.Module) -> Spec:
-        return of_network(network)
+        trial(answers, "architecture")
 
 
 class PublishedADM(TrainedADM):
@@ -47,6 +48,7 @@ class PublishedADM(TrainedADM):
     downloads = ("weights",)
     is_trained = False
     predicts_any = True
+    described = staticmethod(of_published)
 
     def download(
         self, settings: DiffusionSettings, images: DatasetConfig, downloads: Downloads
@@ -55,9 +57,6 @@ class PublishedADM(TrainedADM):
         with downloads.file(settings.weights) as path:
             _, tensors = read_checkpoint(path, settings.architecture)
             return tensors, weights.provenance(path)
-
-    def _described(self, network: nn.Module) -> Spec:
-        return of_published(network)
 
 
 def read_checkpoint(path: Path, architecture: ADMArchitecture) -> tuple[ADM, dict[str, Tensor]]:
@@ -75,12 +74,3 @@ def read_checkpoint(path: Path, architecture: ADMArchitecture) -> tuple[ADM, dic
 def _new(settings: DiffusionSettings) -> ADM:
     assert settings.architecture is not None
     return ADM(settings.architecture)
-
-
-def _answers(settings: DiffusionSettings, shape: tuple[int, int, int]) -> None:
-    """ConfigError unless the network answers noise with as many channels as its architecture says."""
-    network = _new(settings)
-    out = network(torch.randn(2, *shape), torch.zeros(2))
-    wanted = (2, network.arch.out_channels, *shape[1:])
-    if out.shape != wanted:
-        raise ConfigError(f"architecture: answers with {tuple(out.shape)}, not {wanted}")

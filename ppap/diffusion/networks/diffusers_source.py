@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -108,13 +107,13 @@ class Published(NamedTuple):
         _need_diffusers()
         formats = [[*names, *(f"unet/{name}" for name in names)] for names in _FORMATS]
         folder = hub.folder_of(pipeline, cache, ("*.json",), formats, f"pipeline '{pipeline}'")
-        settings = _settings(folder, "unet", "config.json")
+        settings = files.read_json(_file(folder, "unet", "config.json"))
         latent = any((folder / part).is_dir() for part in LATENT)
         if latent or settings.pop("_class_name", None) != "UNet2DModel":
             raise ConfigError(f"pipeline '{pipeline}' has no unconditional U-Net of pixels")
         with torch.device("meta"):
             network = UNet(_made("UNet2DModel", settings, folder))
-        scheduler = _settings(folder, "scheduler", "scheduler_config.json")
+        scheduler = files.read_json(_file(folder, "scheduler", "scheduler_config.json"))
         if "beta_schedule" not in scheduler:
             name = scheduler.get("_class_name")
             raise ConfigError(f"pipeline '{pipeline}': its scheduler ({name}) has no betas as DDPM's")
@@ -124,9 +123,8 @@ class Published(NamedTuple):
         """Read the U-Net's weights, by the names of `network`; DataError if they are others."""
         path = _file(self.folder, "unet", *(name for name, *_ in _FORMATS))
         parts = _listed(path) if path.name == _INDEX else [path]
-        tensors = {
-            f"unet.{_present(name)}": value for part in parts for name, value in weights.read_weights(part).items()
-        }
+        read = [item for part in parts for item in weights.read_weights(part).items()]
+        tensors = {f"unet.{_OLD_NAME.sub(_new_name, name)}": value for name, value in read}
         weights.check_weights(self.network, tensors, path)
         return tensors
 
@@ -139,27 +137,21 @@ def _need_diffusers() -> None:
 
 
 def _listed(index: Path) -> list[Path]:
-    """The files beside an index that it says the weights are in."""
+    """List the files beside an index that it says the weights are in."""
     listed = files.read_json(index).get("weight_map")
     names = {str(name) for name in listed.values()} if isinstance(listed, dict) else set()
     return [index.with_name(Path(name).name) for name in sorted(names)]
 
 
 def _file(folder: Path, part: str, *names: str) -> Path:
-    """The first of these files that the pipeline has for its U-Net or its scheduler; DataError if it has none."""
-    for path in _places(folder, part, *names):
-        return path
+    """Find the first of these files of the U-Net or the scheduler; DataError if there is none.
+
+    They lie in a folder of their own or, in the oldest pipelines, beside one another.
+    """
+    for path in (folder / where / name for where in (part, "") for name in names):
+        if path.is_file():
+            return path
     raise DataError(f"pipeline {folder} cannot be read: no {' or '.join(names)}, nor in {part}/")
-
-
-def _places(folder: Path, part: str, *names: str) -> Iterator[Path]:
-    """Where such files lie: in a folder of their own, or, in the oldest pipelines, beside one another."""
-    paths = (folder / where / name for where in (part, "") for name in names)
-    return (path for path in paths if path.is_file())
-
-
-def _settings(folder: Path, part: str, name: str) -> dict[str, Any]:
-    return files.read_json(_file(folder, part, name))
 
 
 def _made(kind: str, settings: dict[str, Any], source: Path) -> Any:
@@ -175,27 +167,23 @@ def _made(kind: str, settings: dict[str, Any], source: Path) -> Any:
         raise DataError(f"{source}: its settings make no {kind} ({reason})") from error
 
 
-def _present(name: str) -> str:
-    """The name that a weight of an attention has today."""
-    return _OLD_NAME.sub(lambda old: f"{old[1]}.{_ATTENTION[old[2]]}.{old[3]}", name)
+def _new_name(old: re.Match[str]) -> str:
+    """Return the name that a weight of an attention has today."""
+    return f"{old[1]}.{_ATTENTION[old[2]]}.{old[3]}"
 
 
 def _check_network(unet: Any, settings: DiffusionSettings, images: DatasetConfig) -> None:
     outputs = images.channels * (2 if settings.variance == "learned_range" else 1)
+    size = unet.config.sample_size  # of a side, or of both
+    side = size[0] if isinstance(size, list | tuple) and len({*size}) == 1 else size
     for name, theirs, wanted, key in (
-        ("sample_size", _size(unet), images.image_size, "dataset.image_size"),
+        ("sample_size", side, images.image_size, "dataset.image_size"),
         ("in_channels", unet.config.in_channels, images.channels, "dataset.channels"),
         ("out_channels", unet.config.out_channels, outputs, "diffusion.variance"),
         ("class_embed_type", unet.class_embedding, None, "diffusion.pipeline"),
     ):
         if theirs != wanted:
             raise ConfigError(f"{key}: the pipeline's {name} is {theirs}, the preset needs {wanted}")
-
-
-def _size(unet: Any) -> Any:
-    """Pixels a side; (height, width) where they differ."""
-    size = unet.config.sample_size
-    return size[0] if isinstance(size, list | tuple) and len({*size}) == 1 else size
 
 
 def _check_scheduler(scheduler: Any, settings: DiffusionSettings) -> None:

@@ -48,7 +48,21 @@ class Networks(NamedTuple):
         return self.transformer(Tokens(tokens, masks))
 
 
-class Prompted(nn.Module):
+class _Told(nn.Module):
+    """A U-Net with a text that moves with it, and is no weight."""
+
+    def __init__(self, unet: ADM, text: Text) -> None:
+        super().__init__()
+        self.unet = unet
+        for name, value in text._asdict().items():
+            self.register_buffer(name, value, persistent=False)
+
+    @property
+    def text(self) -> Text:
+        return Text(*(self.get_buffer(name) for name in Text._fields))
+
+
+class Prompted(_Told):
     """A U-Net with its prompt, called as network(x_t, t).
 
     Told two texts, a prompt and the empty one, it guides eps towards the prompt without a classifier; told one text,
@@ -56,40 +70,23 @@ class Prompted(nn.Module):
     """
 
     def __init__(self, unet: ADM, text: Text, scale: float) -> None:
-        super().__init__()
-        self.unet, self.scale = unet, scale
-        _keep(self, text)
+        super().__init__(unet, text)
+        self.scale = scale
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        text = _kept(self)
+        text = self.text
         if len(text.vector) == 1:
             return self.unet(x, t, text)
-        both = self.unet(torch.cat([x, x]), torch.cat([t, t]), text).float()
-        prompt, empty = both.chunk(2)
+        prompt, empty = self.unet(torch.cat([x, x]), torch.cat([t, t]), text).float().chunk(2)
         return classifier_free(prompt, empty, x.shape[1], self.scale)
 
 
-class PromptedUpsampler(Upsampler):
+class PromptedUpsampler(_Told, Upsampler):
     """A U-Net with its prompt that sees, beside x_t, smaller images of what x_0 is to be."""
-
-    def __init__(self, unet: ADM, text: Text) -> None:
-        super().__init__()
-        self.unet = unet
-        _keep(self, text)
 
     def forward(self, x: Tensor, t: Tensor, low_res: Tensor) -> Tensor:
         beside = F.interpolate(low_res, x.shape[-2:], mode="bilinear")
-        return self.unet(torch.cat([x, beside], dim=1), t, _kept(self))
+        return self.unet(torch.cat([x, beside], dim=1), t, self.text)
 
     def upsampling(self, low_res: Tensor) -> Network:
         return lambda x, t: self(x, t, low_res)
-
-
-def _keep(module: nn.Module, text: Text) -> None:
-    """A text that moves with the module, and is no weight."""
-    for name, value in text._asdict().items():
-        module.register_buffer(name, value, persistent=False)
-
-
-def _kept(module: nn.Module) -> Text:
-    return Text(*(module.get_buffer(name) for name in Text._fields))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,27 +9,24 @@ from torch import Tensor, nn
 
 from ppap.data.datasets import DatasetConfig
 from ppap.data.downloads import Downloads
-from ppap.diffusion.denoiser import Network
 from ppap.diffusion.networks import tokens
 from ppap.diffusion.networks.architectures import ADMArchitecture, TextArchitecture
 from ppap.diffusion.networks.glide import Networks, Prompted, PromptedUpsampler
 from ppap.diffusion.networks.glide_settings import GlideConfig
-from ppap.diffusion.networks.sources import DiffusionSettings, Source, Trial, leaves, read_weights
+from ppap.diffusion.networks.sources import DiffusionSettings, Source, Trial, check_answer, read_weights
 from ppap.diffusion.networks.tokens import Tokens
 from ppap.utils import files, tensor_spec, weights
 from ppap.utils.device import Runtime
-from ppap.utils.errors import ConfigError
 from ppap.utils.mixed_precision import hold_precision
+from ppap.utils.settings import keys_of
 from ppap.utils.tensor_spec import TensorSpec
 
 # Parts of the workflow's file, and prefixes of its tensors' names.
 _BASE, _UPSAMPLER, _VOCABULARY = "base", "upsampler", "vocabulary"
 _BYTES = {"bytes": TensorSpec(("uint8",), ("length",))}
-
-
-_TEXT_KEYS = leaves("glide.text", TextArchitecture)
-_BASE_KEYS = (*leaves("glide.base_architecture", ADMArchitecture), *_TEXT_KEYS)
-_UPSAMPLER_KEYS = (*leaves("glide.upsampler_architecture", ADMArchitecture), *_TEXT_KEYS)
+_TEXT_KEYS = keys_of(TextArchitecture, "diffusion.glide.text")
+_BASE_KEYS = (*keys_of(ADMArchitecture, "diffusion.glide.base_architecture"), *_TEXT_KEYS)
+_UPSAMPLER_KEYS = (*keys_of(ADMArchitecture, "diffusion.glide.upsampler_architecture"), *_TEXT_KEYS)
 
 
 class PublishedGLIDE(Source):
@@ -86,8 +82,18 @@ class PublishedGLIDE(Source):
         glide = _glide(settings)
         if glide.prompt:
             tokens.need_tiktoken()
-        trial(partial(_base_answers, glide, images.shape), "glide.base_architecture")
-        trial(partial(_upsampler_answers, glide, images.shape), "glide.upsampler_architecture")
+        base, upsampler, size = "glide.base_architecture", "glide.upsampler_architecture", glide.upsampling.image_size
+
+        def base_answers() -> None:
+            check_answer(base, _untrained(glide), glide.base_architecture.out_channels, images.shape)
+
+        def upsampler_answers() -> None:
+            network = _untrained_upsampler(glide).upsampling(torch.randn(2, *images.shape))
+            channels = glide.upsampler_architecture.out_channels
+            check_answer(upsampler, network, channels, (images.channels, size, size))
+
+        trial(base_answers, base)
+        trial(upsampler_answers, upsampler)
 
 
 def _glide(settings: DiffusionSettings) -> GlideConfig:
@@ -130,22 +136,3 @@ def _prompt(glide: GlideConfig, file: Path) -> Tokens | None:
     with files.readable(file):
         ranks = tokens.ranks_of(vocabulary.numpy().tobytes())
     return tokens.tokens_of(glide.prompt, ranks, glide.text.context)
-
-
-def _base_answers(glide: GlideConfig, shape: tuple[int, int, int]) -> None:
-    network = _untrained(glide)
-    _answers(_BASE, network, network.unet.arch.out_channels, shape)
-
-
-def _upsampler_answers(glide: GlideConfig, shape: tuple[int, int, int]) -> None:
-    network, size = _untrained_upsampler(glide), glide.upsampling.image_size
-    upsampling = network.upsampling(torch.randn(2, *shape))
-    _answers(_UPSAMPLER, upsampling, network.unet.arch.out_channels, (shape[0], size, size))
-
-
-def _answers(part: str, network: Network, channels: int, shape: tuple[int, int, int]) -> None:
-    """ConfigError unless the network answers noise with as many channels as its architecture says."""
-    out = network(torch.randn(2, *shape), torch.zeros(2))
-    wanted = (2, channels, *shape[1:])
-    if out.shape != wanted:
-        raise ConfigError(f"glide.{part}_architecture: answers with {tuple(out.shape)}, not {wanted}")

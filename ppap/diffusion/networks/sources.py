@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from ppap.data.datasets import DatasetConfig
@@ -20,7 +21,7 @@ from ppap.utils import tensor_spec
 from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError
 from ppap.utils.mixed_precision import hold_precision
-from ppap.utils.settings import DIFFUSION, Section
+from ppap.utils.settings import DIFFUSION
 from ppap.utils.tensor_spec import Spec
 
 FLOAT32 = Runtime(precision="float32")
@@ -125,6 +126,9 @@ def with_weights(network: nn.Module, tensors: Mapping[str, Tensor], how: Runtime
     return network
 
 
-def leaves(key: str, section: type[Section]) -> tuple[str, ...]:
-    """The leaf keys of a section below `diffusion`."""
-    return tuple(f"{DIFFUSION}.{key}.{leaf}" for leaf in section.model_fields)
+def check_answer(key: str, network: Network, channels: int, shape: tuple[int, int, int]) -> None:
+    """ConfigError unless the network answers noise of this shape with as many channels as its architecture says."""
+    out = network(torch.randn(2, *shape), torch.zeros(2))
+    wanted = (2, channels, *shape[1:])
+    if out.shape != wanted:
+        raise ConfigError(f"{key}: answers with {tuple(out.shape)}, not {wanted}")

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ppap.utils import files
 from ppap.utils.errors import ConfigError
-
-if TYPE_CHECKING:
-    from tiktoken import Encoding
 
 PADDING = 50_256
 """GPT-2's end of text, the last of the vocabulary."""
@@ -41,10 +38,14 @@ def tokens_of(prompt: str, ranks: dict[bytes, int], context: int) -> Tokens:
 
     ConfigError if they are more than `context`, or tiktoken is not installed.
     """
-    found = _encoding(ranks).encode_ordinary(prompt.lower())
-    if len(found) > context:
-        raise ConfigError(f"diffusion.glide.prompt: {len(found)} tokens, but at most {context} are read")
-    return _padded(found, context)
+    need_tiktoken()
+    from tiktoken import Encoding
+
+    encoding = Encoding("gpt2", pat_str=_WORDS, mergeable_ranks=ranks, special_tokens={})
+    numbers = encoding.encode_ordinary(prompt.lower())
+    if len(numbers) > context:
+        raise ConfigError(f"diffusion.glide.prompt: {len(numbers)} tokens, but at most {context} are read")
+    return _padded(numbers, context)
 
 
 def read_vocabulary(path: Path) -> Tensor:
@@ -61,13 +62,6 @@ def need_tiktoken() -> None:
         import tiktoken  # noqa: F401
     except ImportError:
         raise ConfigError("diffusion.glide.prompt: needs tiktoken: pip install 'ppap[glide]'") from None
-
-
-def _encoding(ranks: dict[bytes, int]) -> Encoding:
-    need_tiktoken()
-    from tiktoken import Encoding
-
-    return Encoding("gpt2", pat_str=_WORDS, mergeable_ranks=ranks, special_tokens={})
 
 
 def ranks_of(content: bytes) -> dict[bytes, int]:

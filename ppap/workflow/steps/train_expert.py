@@ -9,8 +9,7 @@ from typing import Self
 
 from ppap.config.preset import Preset
 from ppap.config.runs import banks, expert_steps, has_warm_start, warm_name
-from ppap.experts.expert import Expert, check_experts, read_expert
-from ppap.experts.header import Purpose
+from ppap.experts.expert import Expert, Purpose, check_experts, read_expert
 from ppap.utils.errors import ConfigError
 from ppap.workflow.experts import purpose_of, train_and_write
 from ppap.workflow.layout import Layout
