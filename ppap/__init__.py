@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ppap.training.settings import Training
     from ppap.workflow.finished_run import FinishedRun, open_run
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 _PLACES = {
     "AdapterConfig": "experts.settings",
