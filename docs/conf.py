@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))  # for the extensions in docs/site
+sys.path.insert(0, str(HERE))  # for docs/site_extensions
 sys.path.insert(0, str(HERE.parent))  # for the package
 
 import ppap  # noqa: E402

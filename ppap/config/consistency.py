@@ -17,7 +17,7 @@ from ppap.utils.settings import DIFFUSION, EVALUATOR, RESERVED
 
 
 def problems(preset: Preset) -> list[str]:
-    """Everything that does not fit together; names and kinds first, because all other rules look them up."""
+    """Yield all that does not fit together; names and kinds first, because all other rules look them up."""
     rules = (
         *(_timesteps, _experts, _unets, _images, _classes, _tasks, _truths),
         *(_targets, _real_pictures, _evaluation, _rows, _downloads),
@@ -37,7 +37,7 @@ def _failing(key: str, call: Callable[..., object], *arguments: Any) -> Iterator
 
 
 def _names(preset: Preset) -> Iterator[str]:
-    """What is named is there, under a name of its own."""
+    """Yield names that are unknown, or that stand for two things."""
     named = [
         (f"tables.{table}", kind, name)
         for table, grids in preset.tables.items()
@@ -59,7 +59,7 @@ def _names(preset: Preset) -> Iterator[str]:
 
 
 def _kinds(preset: Preset) -> Iterator[str]:
-    """There is what samplers, methods, guides and judges name, and methods have the keys of their kind of guidance."""
+    """Yield kinds and models that cannot be found, and methods with keys of another kind of guidance."""
     for name in (*preset.guides, *preset.judges):
         yield from _failing(f"{preset.key(name)}.task", preset.task, name)
     for name in preset.samplers:
@@ -94,7 +94,7 @@ def _timesteps(preset: Preset) -> Iterator[str]:
 
 
 def _experts(preset: Preset) -> Iterator[str]:
-    """Every expert has a timestep at least, and every expert and shared start a step."""
+    """Yield every expert has a timestep at least, and every expert and shared start a step."""
     total = preset.diffusion.timesteps
     for name, method in preset.methods.items():
         key = f"methods.{name}.experts"
@@ -132,7 +132,7 @@ def _unets(preset: Preset) -> Iterator[str]:
 
 
 def _images(preset: Preset) -> Iterator[str]:
-    """Networks fit the data set's images, which are what they are where anything looks at them."""
+    """Yield networks fit the data set's images, which are what they are where anything looks at them."""
     data = preset.dataset
     for name, spec in preset.networks.items():
         for key in ("mean", "std"):
@@ -179,7 +179,7 @@ def _tasks(preset: Preset) -> Iterator[str]:
 
 
 def _truths(preset: Preset) -> Iterator[str]:
-    """What learns from real images finds there what is true of them."""
+    """Yield what would learn from real images whose truths are not known."""
     learning = {n: f"{preset.key(n)}.train" for n, spec in preset.networks.items() if spec.train}
     for run in runs.all_runs(preset):
         if preset.methods[run.method].supervision == "labels":
@@ -190,12 +190,12 @@ def _truths(preset: Preset) -> Iterator[str]:
 
 
 def _knows_truth(preset: Preset, name: str) -> bool:
-    """Whether it is known of real images what a network should say of them."""
+    """Say whether real images have the truths that a network should answer."""
     return preset.task(name).own_truth or preset.task_name(name) in preset.dataset.facts.truths
 
 
 def _targets(preset: Preset) -> Iterator[str]:
-    """Where the targets of samples come from is there."""
+    """Yield guides whose samples have no source of targets."""
     data = preset.dataset
     for guide, spec in preset.guides.items():
         of_pictures, folder = preset.task(guide).of_pictures, spec.targets.folder
@@ -209,7 +209,7 @@ def _targets(preset: Preset) -> Iterator[str]:
 
 
 def _real_pictures(preset: Preset) -> Iterator[str]:
-    """Where real pictures stand in for samples, there are some."""
+    """Yield methods whose real pictures cannot be had."""
     data = preset.dataset
     for method in sorted({run.method for run in runs.all_runs(preset) if not preset.guidance(run.method).drawn}):
         if preset.diffusion.upsampling:

@@ -6,7 +6,7 @@ from ppap.config.preset import Preset
 
 
 def guidance_scale(preset: Preset, sampler: str, guide: str) -> float:
-    """The scale of a guide's runs with a sampler, one for every method.
+    """Return the scale of a guide's runs with a sampler, one for every method.
 
     It is the guide's own for this sampler (`guides.NAME.scales`) if it has one, else the sampler's
     (`samplers.NAME.scale`).

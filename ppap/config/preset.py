@@ -37,7 +37,7 @@ from ppap.utils.errors import ConfigError
 from ppap.utils.settings import CLASSIFICATION, CLASSIFIER, DIFFUSION, EVALUATOR, FREE, Name, Section, Seed
 
 FOLDER = "folder"
-"""Where a preset's file lies, in the context of its validation; the working folder if it is not given."""
+"""The folder of a preset's file, in the context of its validation; the working folder if it is not given."""
 
 
 class Preset(Section):
@@ -96,12 +96,12 @@ class Preset(Section):
 
     @property
     def folder(self) -> Path:
-        """Where the preset's file lies."""
+        """The folder of the preset's file."""
         return self._folder
 
     @cached_property
     def module_folders(self) -> list[Path]:
-        """Where modules of the user's own may lie: beside the preset, and where it says."""
+        """The folders for modules of the user's own: the preset's, and those that it lists."""
         return [self._folder, *(self._folder / folder for folder in self.modules)]
 
     def guidance(self, method: str) -> type[Guidance]:
@@ -119,7 +119,7 @@ class Preset(Section):
         return {"sampler": function, "steps": spec.steps, "eta": eta}
 
     def prompted(self, prompt: str) -> Preset:
-        """The preset with another prompt; ConfigError if its diffusion model takes none."""
+        """Return the preset with another prompt; ConfigError if its diffusion model takes none."""
         glide = self.diffusion.glide
         if glide is None:
             raise ConfigError(f"{self.name}: its diffusion model takes no prompt")
@@ -127,7 +127,7 @@ class Preset(Section):
         return self.model_copy(update={"diffusion": self.diffusion.model_copy(update={"glide": told})})
 
     def task_name(self, model: str) -> str:
-        """The task of a guide or a judge; all other networks classify."""
+        """Return the task of a guide or a judge; all other networks classify."""
         spec = self.guides.get(model) or self.judges.get(model)
         return spec.task if spec else CLASSIFICATION
 
@@ -140,7 +140,7 @@ class Preset(Section):
         return self.task(model)(self.dataset)
 
     def judge(self, guide: str) -> str | None:
-        """The judge of a guide's samples; None if there is none, or the evaluator judges them, as it does classes."""
+        """Return the judge of a guide's samples; None if there is none, or the evaluator judges them (classes)."""
         if not self.task(guide).of_pictures:
             return None
         task = self.task_name(guide)
@@ -166,7 +166,7 @@ class Preset(Section):
         return list(self.sampling.classes or range(self.dataset.classes))
 
     def key(self, model: str) -> str:
-        """Where the preset speaks of a model: diffusion, evaluator, evaluator.classifier, judges.NAME or guides.NAME."""
+        """Return the key of a model: diffusion, evaluator, evaluator.classifier, judges.NAME or guides.NAME."""
         if model == CLASSIFIER:
             return f"{EVALUATOR}.{CLASSIFIER}"
         if model in (DIFFUSION, EVALUATOR):
@@ -174,7 +174,7 @@ class Preset(Section):
         return f"judges.{model}" if model in self.judges else f"guides.{model}"
 
     def network(self, model: str) -> NetworkConfig | None:
-        """A vision model of the preset: a guide, a judge, the evaluator, or the evaluator's classifier."""
+        """Return a vision model of the preset: a guide, a judge, the evaluator, or the evaluator's classifier."""
         return self.networks.get(model)
 
     @property
@@ -193,14 +193,14 @@ class Preset(Section):
         return {key: file for key, file in named.items() if file is not None}
 
     def training(self, model: str) -> Training | None:
-        """How the workflow trains a model; None if its weights come from elsewhere."""
+        """Return the settings of a model's training here; None if its weights come from elsewhere."""
         if model == DIFFUSION:
             return self.diffusion.training
         spec = self.network(model)
         return spec.train if spec else None
 
     def computed(self, method: str) -> bool:
-        """Whether the method's rows are computed; those left out stay empty in the tables."""
+        """Say whether the method's rows are computed; those left out stay empty in the tables."""
         return self.supervised or self.methods[method].supervision != "labels"
 
     @cached_property
@@ -209,6 +209,6 @@ class Preset(Section):
         return self.model_dump(mode="json", exclude={"dataset": {"path"}, "modules": True})
 
     def ranges(self, method: MethodConfig) -> list[range]:
-        """The noise range of each of the method's experts, from the least noise to the most."""
+        """List the noise range of each of the method's experts, from the least noise to the most."""
         schedule = Schedule.create(self.diffusion.noise_schedule, self.diffusion.timesteps)
         return noise_ranges(schedule, method.experts or 1, self.experts.allocation)

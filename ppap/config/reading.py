@@ -81,11 +81,11 @@ def _describe(error: Any) -> Iterator[str]:
 
 
 def find(preset: str) -> Path:
-    """The file of a preset given by name (config/NAME.yaml) or by path."""
+    """Return the file of a preset given by name (config/NAME.yaml) or by path."""
     return Path(preset) if preset.endswith((".yaml", ".yml")) else Path("config", f"{preset}.yaml")
 
 
 def json_schema() -> str:
-    """The JSON schema of a preset, as written to workflow/schemas/config.schema.json."""
+    """Return the JSON schema of a preset, as written to workflow/schemas/config.schema.json."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Preset.model_json_schema()}
     return json.dumps(schema, indent=2) + "\n"

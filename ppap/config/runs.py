@@ -12,14 +12,14 @@ WARM = "warm"
 
 
 def known(preset: Preset, kind: str, name: str) -> None:
-    """ConfigError unless the preset has this guide, sampler, method or table."""
+    """Raise ConfigError unless the preset has this guide, sampler, method or table."""
     names = getattr(preset, kind)
     if name not in names:
         raise ConfigError(f"{kind}: preset {preset.name} has no '{name}' (it has {', '.join(names)})")
 
 
 def table_runs(preset: Preset, table: str) -> list[Run]:
-    """The table's rows: guide by guide, sampler by sampler, method by method."""
+    """List the table's rows: guide by guide, sampler by sampler, method by method."""
     return [
         Run(sampler, guide, method)
         for grid in preset.tables[table]  # type: ignore[index]
@@ -30,40 +30,40 @@ def table_runs(preset: Preset, table: str) -> list[Run]:
 
 
 def computed_runs(preset: Preset, *tables: str) -> list[Run]:
-    """The rows of these tables that are computed: all, but for the supervised ones if those are left out."""
+    """List the rows of these tables that are computed: all, but for the supervised ones if those are left out."""
     rows = (run for table in tables for run in table_runs(preset, table))
     return [run for run in rows if preset.computed(run.method)]
 
 
 def stored_as(preset: Preset, run: Run) -> Run:
-    """The run that holds a row's samples: without guidance, all guides share one."""
+    """Return the run that holds a row's samples: without guidance, all guides share one."""
     return run if preset.guidance(run.method).guided else run._replace(guide=UNGUIDED)
 
 
 def all_runs(preset: Preset) -> list[Run]:
-    """Every sample set that the preset computes, each once."""
+    """List every sample set that the preset computes, each once."""
     rows = computed_runs(preset, *preset.tables)
     return list(dict.fromkeys(stored_as(preset, run) for run in rows))
 
 
 def group(preset: Preset, sampler: str, guide: str) -> list[Run]:
-    """The runs with this sampler and guide, in an order that the preset's does not change."""
+    """List the runs with this sampler and guide, in an order that does not depend on the preset's."""
     return sorted(run for run in all_runs(preset) if (run.sampler, run.guide) == (sampler, guide))
 
 
 def used_guides(preset: Preset) -> list[str]:
-    """Guides that appear in a run, each once."""
+    """List guides that appear in a run, each once."""
     return list(dict.fromkeys(run.guide for run in all_runs(preset) if run.guide != UNGUIDED))
 
 
 def used_judges(preset: Preset) -> list[str]:
-    """Judges of these guides' samples, beside the evaluator."""
+    """List judges of these guides' samples, beside the evaluator."""
     judges = (preset.judge(guide) for guide in used_guides(preset))
     return list(dict.fromkeys(judge for judge in judges if judge is not None))
 
 
 def judged_guides(preset: Preset, run: Run) -> list[str]:
-    """The guides whose targets a run's samples are held against: its own; without one, all that share the run."""
+    """List the guides whose targets a run's samples are held against: its own; without one, all that share the run."""
     if run.guide != UNGUIDED:
         return [run.guide]
     rows = computed_runs(preset, *preset.tables)
@@ -71,25 +71,25 @@ def judged_guides(preset: Preset, run: Run) -> list[str]:
 
 
 def guides_of_pictures(preset: Preset) -> list[str]:
-    """Guides whose samples are guided to what pictures show."""
+    """List guides whose samples are guided to what pictures show."""
     return [guide for guide in used_guides(preset) if preset.task(guide).of_pictures]
 
 
 def taught_guides(preset: Preset) -> list[str]:
-    """Guides that teach: their answers on the clean images are what experts learn."""
+    """List guides that teach: their answers on the clean images are what experts learn."""
     methods = preset.methods
     runs = (run for run in all_runs(preset) if methods[run.method].supervision == "teacher")
     return list(dict.fromkeys(run.guide for run in runs))
 
 
 def trained_models(preset: Preset) -> list[str]:
-    """Networks that the workflow trains on real images (`ppap pretrain`)."""
+    """List networks that the workflow trains on real images (`ppap pretrain`)."""
     names = (DIFFUSION, *preset.evaluator.networks, *used_judges(preset), *used_guides(preset))
     return [name for name in names if preset.training(name) is not None]
 
 
 def external_models(preset: Preset) -> list[str]:
-    """Networks and data that come from elsewhere (`ppap download`)."""
+    """List networks and data that come from elsewhere (`ppap download`)."""
     needed = [DIFFUSION, *used_guides(preset), *preset.evaluator.files, *used_judges(preset)]
     if preset.dataset.facts.downloaded and needs_data(preset):
         needed.append(DATASET)
@@ -98,7 +98,7 @@ def external_models(preset: Preset) -> list[str]:
 
 
 def needs_data(preset: Preset) -> bool:
-    """Whether anything is trained on the real images, compared with them, or guided to them."""
+    """Say whether anything is trained on the real images, compared with them, or guided to them."""
     runs = all_runs(preset)
     taught = any(preset.methods[run.method].supervision == "labels" for run in runs)
     judged = preset.evaluator.compared_with is None
@@ -108,7 +108,7 @@ def needs_data(preset: Preset) -> bool:
 
 
 def warm_name(supervision: str, trainable: str) -> str:
-    """The shared start of all methods that learn the same parameters from the same supervision."""
+    """Return the shared start of all methods that learn the same parameters from the same supervision."""
     return f"{WARM}_{supervision}_{trainable}"
 
 
@@ -118,39 +118,39 @@ def has_warm_start(preset: Preset, method: MethodConfig) -> bool:
 
 
 def warm_steps(preset: Preset, guide: str) -> int:
-    """Steps of a shared start of the guide's experts."""
+    """Return the steps of a shared start of the guide's experts."""
     return round(preset.experts.warm_share * preset.guides[guide].experts.steps)
 
 
 def expert_steps(preset: Preset, guide: str, method: MethodConfig) -> tuple[int, int]:
-    """Steps of the shared start, and of each expert; their sum over the row is its total."""
+    """Return the steps of the shared start, and of each expert; their sum over the row is its total."""
     warm = warm_steps(preset, guide) if has_warm_start(preset, method) else 0
     return warm, (preset.guides[guide].experts.steps - warm) // (method.experts or 1)
 
 
 def main_guides(preset: Preset) -> list[str]:
-    """The guides of the main table."""
+    """List the guides of the main table."""
     return list(dict.fromkeys(run.guide for run in table_runs(preset, "main")))
 
 
 def banks(preset: Preset) -> list[tuple[str, str]]:
-    """Guides and methods whose experts the workflow trains, each pair once."""
+    """List guides and methods whose experts the workflow trains, each pair once."""
     runs = (run for run in all_runs(preset) if preset.guidance(run.method).experts)
     trained = (run for run in runs if not preset.methods[run.method].imported)
     return list(dict.fromkeys((run.guide, run.method) for run in trained))
 
 
 def evaluated(preset: Preset) -> list[tuple[str, str]]:
-    """Samplers and guides whose runs are evaluated together."""
+    """List samplers and guides whose runs are evaluated together."""
     return list(dict.fromkeys((run.sampler, run.guide) for run in all_runs(preset)))
 
 
 def drawn_runs(preset: Preset, guide: str) -> list[Run]:
-    """The main table's rows of a guide that figures show: those with the figures' sampler."""
+    """List the main table's rows of a guide that figures show: those with the figures' sampler."""
     shown = (guide, preset.figures.sampler)
     return [run for run in computed_runs(preset, "main") if (run.guide, run.sampler) == shown]
 
 
 def runs_seeing_x_t(preset: Preset, guide: str) -> list[Run]:
-    """Those of `drawn_runs` whose guide sees x_t itself, so that it can be asked for its confidence."""
+    """List those of `drawn_runs` whose guide sees x_t itself, so that it can be asked for its confidence."""
     return [run for run in drawn_runs(preset, guide) if preset.guidance(run.method).sees_x_t]

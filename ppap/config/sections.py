@@ -161,7 +161,7 @@ class Grid(Section):
 
 
 class FiguresConfig(Section):
-    """What the figures show: the guides of the table `main`.
+    """Figures show the guides of the table `main`.
 
     Each needs a row there with the figures' sampler and with guidance `off_the_shelf` or `experts`. A table `scales`
     adds the figures `scales` and `tradeoff`.
@@ -184,7 +184,7 @@ class FiguresConfig(Section):
 
 
 class JobResources(Section):
-    """What a job of a step asks for.
+    """A job of a step asks for these resources.
 
     One that failed asks for twice as much memory and time when it is retried, then for three times as much.
     """
@@ -195,7 +195,7 @@ class JobResources(Section):
 
 
 class Resources(Section):
-    """What jobs ask of the machine, by step. Nothing here changes a result."""
+    """Jobs ask the machine for resources, by step. Nothing here changes a result."""
 
     download: JobResources = Field(JobResources(), description="weights and images of others")
     pretrain: JobResources = Field(JobResources(), description="training of what the preset trains itself")

@@ -24,7 +24,7 @@ from ppap.utils.tensor_names import IMAGES, LABELS
 Split = Literal["train", "holdout"]
 Images = NDArray[np.uint8]
 Truths = dict[str, NDArray[Any]]
-"""What is true of images, by the names of tasks: (N, ...) each."""
+"""The truths of images, by the names of tasks: (N, ...) each."""
 Batches = Callable[[int], LabelledBatch]
 """The random batch of a training step: it depends on seed and step alone."""
 
@@ -40,7 +40,7 @@ class DatasetKind:
     "The key of `dataset` that belongs to this kind alone."
     channels: ClassVar[int | None] = None
     sizes: ClassVar[Mapping[str, int]] = {}
-    "What keys must say where anything looks at the images."
+    "The values that keys must have where anything looks at the images."
     reads: ClassVar[tuple[str, ...]] = ()
     "The keys, beside `kind`, that decide what images and labels are read (of a downloaded one: from its file)."
     truths: ClassVar[tuple[str, ...]] = (CLASSIFICATION,)
@@ -190,7 +190,7 @@ class DatasetConfig(Section):
 
     @property
     def facts(self) -> DatasetKind:
-        """Its kind, with what holds for all data sets of that kind."""
+        """The kind of the data set, with what holds for all data sets of that kind."""
         return DATASETS.get(self.kind)
 
     @model_validator(mode="after")
@@ -214,7 +214,7 @@ class RealImages(NamedTuple):
 
     @property
     def classes(self) -> Tensor:
-        """int64 (N,)."""
+        """The classes of the images, int64 (N,)."""
         return self.truths[CLASSIFICATION]
 
     def first(self, count: int) -> RealImages:

@@ -23,7 +23,7 @@ _STALL = 60  # seconds without a byte after which a transfer is given up
 
 
 class Known(BaseModel):
-    """What the lock file remembers of an address: the file's SHA-256, its size and its name in downloads/."""
+    """The lock file's entry of an address: the file's SHA-256, its size and its name in downloads/."""
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     size: Annotated[int, Field(ge=0)]

@@ -39,7 +39,7 @@ def reference_statistics() -> Spec:
 
 
 def check_statistics(path: Path, tensors: Mapping[str, Tensor], remedy: str = REMEDY) -> None:
-    """DataError unless mean and covariance are there both or neither, and a covariance is symmetric."""
+    """Raise DataError unless mean and covariance are there both or neither, and a covariance is symmetric."""
     if (MU in tensors) != (SIGMA in tensors):
         raise DataError(f"{path}: has one of {MU} and {SIGMA}, which belong together; {remedy}")
     if SIGMA in tensors and not torch.allclose(tensors[SIGMA], tensors[SIGMA].T, rtol=1e-3):

@@ -79,7 +79,7 @@ def load(read: Callable[[Any], Any], requests: Iterable[Any], device: torch.devi
 
 
 class _Requests(Dataset[Any]):
-    """What a reader makes of requests. Its DataError is returned: a worker would bury it in a traceback."""
+    """The requests of a reader, and their results. A DataError is returned: a worker would bury it in a traceback."""
 
     def __init__(self, read: Callable[[Any], Any]) -> None:
         self.read = read

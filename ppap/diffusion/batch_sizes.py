@@ -22,7 +22,7 @@ class BatchSize:
         self.images = min(automatic, most) if wanted == "auto" else wanted
 
     def fitting(self, draw: Callable[[int], _T]) -> _T:
-        """The result of `draw(n)` for the first n that fits; OutOfMemoryError if none does, or n is given."""
+        """Return the result of `draw(n)` for the first n that fits; OutOfMemoryError if none does, or n is given."""
         while True:
             try:
                 return draw(self.images)

@@ -30,5 +30,5 @@ class SecondStage:
     device: torch.device = _CPU
 
     def on(self, schedule: Schedule, low_res: Tensor) -> Denoiser:
-        """The model for these small images, on a schedule that takes fewer timesteps."""
+        """Return the model for these small images, on a schedule that takes fewer timesteps."""
         return Denoiser(self.upsampling(low_res), schedule, self.variance)

@@ -23,7 +23,7 @@ class Prediction(NamedTuple):
 
 
 def add_noise(x0: Tensor, eps: Tensor, abar: Tensor) -> Tensor:
-    """x_t = sqrt(abar) x0 + sqrt(1 - abar) eps, for abar (B,) (Ho et al. 2020, equation 4)."""
+    """Return x_t = sqrt(abar) x0 + sqrt(1 - abar) eps, for abar (B,) (Ho et al. 2020, equation 4)."""
     abar = abar[:, None, None, None]
     return abar.sqrt() * x0 + (1 - abar).sqrt() * eps
 
@@ -52,12 +52,12 @@ class Denoiser:
         return self.x0_from_eps(x, predicted, step)
 
     def x0_from_v(self, x: Tensor, v: Tensor, step: int) -> Tensor:
-        """x0_hat = sqrt(abar) x_t - sqrt(1 - abar) v (Salimans & Ho 2022, arXiv 2202.00512, appendix D)."""
+        """Return x0_hat = sqrt(abar) x_t - sqrt(1 - abar) v (Salimans & Ho 2022, arXiv 2202.00512, appendix D)."""
         abar = float(self.schedule.alphas_cumprod[step])
         return abar**0.5 * x - (1 - abar) ** 0.5 * v
 
     def x0_from_eps(self, x: Tensor, eps: Tensor, step: int) -> Tensor:
-        """x0_hat = (x_t - sqrt(1 - abar) eps) / sqrt(abar), Ho et al. 2020, equation 15."""
+        """Return x0_hat = (x_t - sqrt(1 - abar) eps) / sqrt(abar), Ho et al. 2020, equation 15."""
         abar = float(self.schedule.alphas_cumprod[step])
         return (x - (1 - abar) ** 0.5 * eps) / abar**0.5
 
@@ -66,12 +66,12 @@ class Denoiser:
         return (x - abar**0.5 * x0) / (1 - abar) ** 0.5
 
     def posterior_mean(self, x: Tensor, x0: Tensor, step: int) -> Tensor:
-        """Mean of q(x_{t-1} | x_t, x0), Ho et al. 2020, equation 7."""
+        """Return the mean of q(x_{t-1} | x_t, x0), Ho et al. 2020, equation 7."""
         s = self.schedule
         return float(s.posterior_mean_coef1[step]) * x0 + float(s.posterior_mean_coef2[step]) * x
 
     def _split(self, output: Tensor, x: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """The network's eps and the log-variance of the reverse step, both like x."""
+        """Return the network's eps and the log-variance of the reverse step, both like x."""
         smallest = float(self.schedule.posterior_log_variance_clipped[step])
         beta = math.log(float(self.schedule.betas[step]))
         if self.variance == "learned_range":  # Nichol & Dhariwal 2021, equation 15

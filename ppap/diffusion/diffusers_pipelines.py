@@ -22,7 +22,7 @@ PREDICTIONS = ("epsilon", "sample", "v_prediction")
 
 @contextlib.contextmanager
 def guided(pipeline: DiffusionPipeline, goals: Sequence[Goal]) -> Iterator[None]:
-    """Within this block, images that the pipeline draws are guided to all goals at once.
+    """Guide what the pipeline draws within this block to all goals at once.
 
     For pipelines of pixels, unconditional or by prompts, whose U-Net predicts eps, x0 or v, and any scheduler with
     `alphas_cumprod` (DDIM, DDPM, DPM-Solver++, Heun, Euler ...). Before each step of the scheduler the prediction is

@@ -18,7 +18,7 @@ from ppap.utils.errors import ConfigError
 from ppap.utils.registry import Registry
 
 Objective = Callable[[Tensor], Tensor]
-"""What is to grow: model output to one number a sample, (B,)."""
+"""The objective that guidance raises: a guide's answers to one number a sample, (B,)."""
 
 GuidanceCall = Callable[[Denoiser, Tensor, int], tuple[Prediction, Tensor | None]]
 """Guidance as samplers call it: with the denoiser, x_t (B, C, H, W) and the sampling step."""
@@ -37,13 +37,13 @@ class Goal(Protocol):
     def scale(self) -> float: ...
 
     def at(self, images: Tensor, timestep: int) -> Tensor:
-        """The guide's answers (B, ...) on images (B, C, H, W) in [-1, 1]."""
+        """Return the guide's answers (B, ...) on images (B, C, H, W) in [-1, 1]."""
 
     def targets(self, count: int, shape: tuple[int, int, int]) -> Tensor:
-        """The target of each of `count` samples whose shape is (C, H, W): (count, ...)."""
+        """Return the target of each of `count` samples whose shape is (C, H, W): (count, ...)."""
 
     def objective(self, targets: Tensor) -> Objective:
-        """What is to grow of the guide's answers on a batch with these targets (B, ...)."""
+        """Return the objective that guidance raises on a batch with these targets (B, ...)."""
 
 
 class Guidance(ABC):
@@ -126,7 +126,7 @@ class X0Gradient(Guidance):
 
 
 def gradient_of(guide: GuideAt, objective: Objective, x: Tensor, timestep: int) -> Tensor:
-    """grad_{x_t} of the objective of a guide's answers on x_t (B, C, H, W), like x_t."""
+    """Return grad_{x_t} of the objective of a guide's answers on x_t (B, C, H, W), like x_t."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(objective(guide(x, timestep)).sum(), x)
@@ -134,7 +134,7 @@ def gradient_of(guide: GuideAt, objective: Objective, x: Tensor, timestep: int) 
 
 
 def combined(goals: Sequence[Goal], targets: Sequence[Tensor]) -> tuple[GuideAt, Objective, float]:
-    """The guide, objective and scale of one goal, or of several as one of scale 1, whose gradient is the sum of theirs.
+    """Combine goals to a guide, objective and scale: of several goals, the gradient of scale 1 is the sum of theirs.
 
     `targets` are those of the batch, (B, ...) for each goal. The denoiser is asked once for all goals.
     """
@@ -153,7 +153,7 @@ def combined(goals: Sequence[Goal], targets: Sequence[Tensor]) -> tuple[GuideAt,
 
 
 def guidance_towards(kind: type[Guidance], goals: Sequence[Goal], targets: Sequence[Tensor]) -> GuidanceCall:
-    """Guidance of this kind towards all goals, whose `targets` are those of a batch; without goals there is none."""
+    """Make guidance of this kind towards all goals, whose `targets` are those of a batch; without goals, none."""
     if not kind.guided:
         return kind(None, _nothing, 0.0)  # type: ignore[arg-type]
     return kind(*combined(goals, targets)) if goals else NoGuidance()
@@ -164,7 +164,7 @@ def _nothing(answers: Tensor) -> Tensor:
 
 
 def _of_user(name: str, kind: Any) -> type[Guidance]:
-    """A class of the user's own with all facts; ConfigError if one is neither true nor false."""
+    """Return a class of the user's own with all facts; ConfigError if one is neither true nor false."""
     for fact in FACTS:
         value = getattr(kind, fact, getattr(Guidance, fact))
         if not isinstance(value, bool):

@@ -27,10 +27,10 @@ class DiffusionModel:
     predicts: PredictionName = "eps"
 
     def on(self, schedule: Schedule) -> Denoiser:
-        """The model on a schedule that takes fewer timesteps (`Schedule.keeping`)."""
+        """Return the model on a schedule that takes fewer timesteps (`Schedule.keeping`)."""
         return Denoiser(self.network, schedule, self.variance, self.predicts)
 
     @property
     def device(self) -> torch.device:
-        """Where the network's weights are; the CPU if it has none."""
+        """The device of the network's weights; the CPU if it has none."""
         return next((p.device for p in self.network.parameters()), torch.device("cpu"))

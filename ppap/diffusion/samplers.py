@@ -37,7 +37,7 @@ class Sampler(Protocol):
     timesteps: Callable[[int, int], Sequence[int]]
     """The timesteps it keeps, increasing, of T and the number of steps."""
     eta: float | None
-    """How much noise it adds; None: as it is told."""
+    """The amount of noise that it adds; None: as it is told."""
 
     def __call__(
         self, denoiser: Denoiser, guidance: GuidanceCall, state: State, noise: NoiseSource, eta: float = ...
@@ -60,7 +60,7 @@ def with_facts(
 def ddim(
     denoiser: Denoiser, guidance: GuidanceCall, state: State, noise: NoiseSource, eta: float = 0.0
 ) -> Iterator[State]:
-    """DDIM (Song et al. 2021, arXiv 2010.02502, equation 12), guided as in ADM (algorithm 2):
+    """Sample by DDIM (Song et al. 2021, arXiv 2010.02502, equation 12), guided as in ADM (algorithm 2):
 
     eps <- eps - sqrt(1 - abar) g, where g is the guidance gradient (B, C, H, W), scale included.
     `noise(step)` is only asked for with eta > 0.
@@ -86,7 +86,7 @@ def ddim(
 def ddpm(
     denoiser: Denoiser, guidance: GuidanceCall, state: State, noise: NoiseSource, eta: float = 1.0
 ) -> Iterator[State]:
-    """Ancestral sampling (Ho et al. 2020, algorithm 2), guided as in ADM (algorithm 1):
+    """Sample by DDPM (Ho et al. 2020, algorithm 2), guided as in ADM (algorithm 1):
 
     mean <- mean + Sigma g, where g is the guidance gradient (B, C, H, W), scale included.
     `eta` scales the noise; 1 is DDPM.
@@ -104,7 +104,7 @@ def ddpm(
 
 
 def respaced(schedule: Schedule, sampler: Sampler, steps: int) -> Schedule:
-    """The full schedule with the timesteps that a sampler takes in so many steps; ConfigError if it takes none such."""
+    """Return the schedule of the timesteps that a sampler takes in so many steps; ConfigError if there is none."""
     total = schedule.train_timesteps
     kept = [int(t) for t in sampler.timesteps(total, steps)]
     if not kept or kept[0] < 0 or kept[-1] >= total or any(b <= a for a, b in pairwise(kept)):
@@ -113,7 +113,7 @@ def respaced(schedule: Schedule, sampler: Sampler, steps: int) -> Schedule:
 
 
 def _of_user(name: str, function: Any) -> Sampler:
-    """A function of the user's own with all facts; ConfigError if it states another eta than a number from 0 to 1."""
+    """Return a function of the user's own with all facts; ConfigError if its eta is no number from 0 to 1."""
     eta = getattr(function, "eta", None)
     if eta is not None and (not isinstance(eta, int | float) or not 0 <= eta <= 1):
         raise ConfigError(f"sampler '{name}': eta is {eta!r}; a number from 0 to 1 was expected")

@@ -20,7 +20,7 @@ PredictionName = Literal["eps", "x0", "v"]
 
 
 def betas(name: ScheduleName, timesteps: int = 1000) -> Array:
-    """Betas of the forward process, shape (timesteps,), each in (0, 1).
+    """Return betas of the forward process, shape (timesteps,), each in (0, 1).
 
     - linear: Ho et al. 2020, section 4, rescaled to any number of steps as in ADM.
     - cosine: Nichol & Dhariwal 2021 (arXiv 2102.09672), equation 17.
@@ -41,7 +41,7 @@ def betas(name: ScheduleName, timesteps: int = 1000) -> Array:
 
 
 def ddim_timesteps(timesteps: int, steps: int) -> list[int]:
-    """`steps` timesteps at one integer stride from 0 (ADM's "ddimN"): 25 of 1000 are 0, 40, ..., 960."""
+    """List `steps` timesteps at one integer stride from 0 (ADM's "ddimN"): 25 of 1000 are 0, 40, ..., 960."""
     for stride in range(1, timesteps + 1):
         kept = list(range(0, timesteps, stride))
         if len(kept) == steps:
@@ -50,7 +50,7 @@ def ddim_timesteps(timesteps: int, steps: int) -> list[int]:
 
 
 def ddpm_timesteps(timesteps: int, steps: int) -> list[int]:
-    """`steps` timesteps spread evenly from 0 to the last one (ADM's `space_timesteps` with one section)."""
+    """List `steps` timesteps spread evenly from 0 to the last one (ADM's `space_timesteps` with one section)."""
     if not 1 <= steps <= timesteps:
         raise ConfigError(f"cannot keep {steps} of {timesteps} timesteps")
     stride = 1.0 if steps == 1 else (timesteps - 1) / (steps - 1)

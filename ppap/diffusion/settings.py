@@ -53,12 +53,12 @@ class DiffusionConfig(Section):
 
     @property
     def source(self) -> Source:
-        """Where it comes from."""
+        """The source of the diffusion model."""
         return SOURCES.get(self._source)
 
     @property
     def training(self) -> Training | None:
-        """How the workflow trains it; None if it comes from elsewhere."""
+        """The settings of its training by the workflow; None if it comes from elsewhere."""
         return getattr(self, self._source) if self.source.is_trained else None
 
     @property
@@ -69,7 +69,7 @@ class DiffusionConfig(Section):
 
     @property
     def upsampling(self) -> UpsamplingConfig | None:
-        """How the second stage of a cascade is drawn; None if it is none."""
+        """The settings of a cascade's second stage; None if there is none."""
         key = self.source.upsampling
         return attrgetter(key)(self) if key else None
 

@@ -38,7 +38,7 @@ class Extractor:
 
     answer: Callable[[Tensor], dict[str, Tensor]]
     says_classes: bool = True
-    """Whether its logits are of the data set's classes, so that the largest is the class that it sees."""
+    """True if its logits are of the data set's classes, so that the largest is the class that it sees."""
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
         return self.answer(images)
@@ -66,7 +66,7 @@ class Evaluator:
 
     @property
     def most_compared(self) -> int | None:
-        """How many of the data set's own images samples are compared with, at most; None: all."""
+        """The largest number of the data set's own images that samples are compared with; None: all."""
         return getattr(self, "compared", None)
 
     @property
@@ -148,7 +148,7 @@ def predicted(count: int | str, classes: int | None, optional: bool = False) -> 
 
 
 def check_answers(name: str, answers: Mapping[str, Tensor], spec: tensor_spec.Spec) -> None:
-    """ConfigError, naming the evaluator, unless its answers are finite and as they are described."""
+    """Raise ConfigError, naming the evaluator, unless its answers are finite and as they are described."""
     problems = tensor_spec.differences(answers, spec) or [
         f"{part} is not finite" for part, value in answers.items() if not value.is_meta and not value.isfinite().all()
     ]

@@ -41,13 +41,13 @@ class EmpiricalPosterior:
     """
 
     def __init__(self, images: Tensor, classes: Tensor, count: int) -> None:
-        """Training images (N, C, H, W) in [-1, 1], and their classes (N,), whole numbers below `count`."""
+        """Take training images (N, C, H, W) in [-1, 1], and their classes (N,), whole numbers below `count`."""
         self._images = images.flatten(1).float()
         self._squared = self._images.double().square().sum(1)
         self._members = [(classes == y).nonzero().flatten() for y in range(count)]
 
     def __call__(self, x: Tensor, abar: float) -> Tensor:
-        """log p(y | x_t) of x_t (B, C, H, W): (B, classes), in float64; abar is alphas_cumprod at t."""
+        """Return log p(y | x_t) of x_t (B, C, H, W): (B, classes), in float64; abar is alphas_cumprod at t."""
         size = max(1, _CHUNK // len(self._images))
         with torch.autocast(x.device.type, enabled=False):
             parts = [self._classes(part, abar) for part in x.flatten(1).float().split(size)]

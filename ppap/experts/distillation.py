@@ -21,7 +21,7 @@ from ppap.utils.seeds import Stream, mix
 
 
 class TrainedExpert(NamedTuple):
-    """What the training has changed of the guide, and facts for the expert's header."""
+    """The tensors of the guide that the training has changed, and facts for the expert's header."""
 
     delta: dict[str, Tensor]
     facts: dict[str, float]

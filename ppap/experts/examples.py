@@ -36,7 +36,7 @@ class Examples(Protocol):
 
     @property
     def from_teacher(self) -> bool:
-        """Whether the answers are a teacher's; else they are true."""
+        """True if the answers are a teacher's; otherwise they are truths."""
 
     def batches(self, batch_size: int, run: TrainingRun, device: torch.device) -> Batches:
         """Draw the batches of a training run, on the device."""

@@ -119,7 +119,7 @@ def read_delta(expert: Expert, state: Mapping[str, Tensor], buffers: Collection[
 
 
 def check_experts(experts: list[Expert], wanted: Purpose, ranges: list[range]) -> None:
-    """DataError unless all were made for this purpose, for these ranges, and see alike input."""
+    """Raise DataError unless all were made for this purpose, for these ranges, and see alike input."""
     for expert in experts:
         _check_purpose(expert, wanted)
         if expert.header.input != experts[0].header.input:
@@ -137,7 +137,7 @@ def check_experts(experts: list[Expert], wanted: Purpose, ranges: list[range]) -
 
 
 def _check_purpose(expert: Expert, wanted: Purpose) -> None:
-    """DataError unless the purposes agree in what both of them say. Rank and scale of imported experts may be any."""
+    """Raise DataError unless the purposes agree in what both say. Rank and scale of imported experts may be any."""
     imported = expert.header.released_sha256 is not None
     for key in Purpose.model_fields:
         if imported and key in ("rank", "lora_scale"):

@@ -170,7 +170,7 @@ def _check_trainable(released: ReleasedExpert, purpose: Purpose, path: Path) -> 
 
 
 def _check_ranges(sources: list[Source], wanted: list[range], method: str | None) -> None:
-    """ConfigError unless the files' timesteps (sorted) are the method's ranges."""
+    """Raise ConfigError unless the files' timesteps (sorted) are the method's ranges."""
     for one, other in itertools.pairwise(sources):
         end, start = one.timesteps.stop, other.timesteps.start
         if end > start:

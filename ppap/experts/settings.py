@@ -30,7 +30,7 @@ class AdapterConfig(Section):
 
 
 class ExpertsConfig(Section):
-    """What all noise-aware experts share. How a guide's own are trained stands in `guides.NAME.experts`."""
+    """All noise-aware experts share these settings. `guides.NAME.experts` says how a guide's own are trained."""
 
     allocation: Allocation = Field(
         "uniform", description="how T is divided into ranges: `uniform`, or `log_snr` (equal widths in log-SNR)"

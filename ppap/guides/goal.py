@@ -31,7 +31,7 @@ class Experts(Protocol):
 
 @dataclass(frozen=True)
 class Goal:
-    """What a guide, or a bank of experts, is to see in samples.
+    """A goal: a guide or a bank of experts, the target that it should see in samples, and the guidance scale.
 
     `target` is a class; or a target as the guide's task takes them, one for all samples or one for each (N, ...), as
     a tensor, an array or a list; or a file: a depth or label map (.npy, grey .png), or a picture, which the guide

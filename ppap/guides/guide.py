@@ -81,7 +81,7 @@ class Guide(nn.Module):
 
 
 def features_and_logits(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Penultimate features (B, D) and logits (B, K) of a timm classifier; ConfigError if it is none."""
+    """Return penultimate features (B, D) and logits (B, K) of a timm classifier; ConfigError if it is none."""
     if not all(hasattr(network, part) for part in _PARTS):
         raise ConfigError("evaluator.model: must be a timm classifier, for its features")
     features = network.forward_head(network.forward_features(images), pre_logits=True)  # type: ignore[operator]

@@ -28,7 +28,7 @@ from ppap.utils.settings import CLASSIFICATION
 
 @dataclass(frozen=True)
 class _Images:
-    """What a task is told of images."""
+    """The facts of images that a task is told."""
 
     classes: int
     segments: int | None

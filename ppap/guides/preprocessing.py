@@ -1,4 +1,4 @@
-"""What a guide does to images before its network sees them: the resize, and the normalisation."""
+"""The preprocessing of a guide's images, before its network sees them: the resize, and the normalisation."""
 
 from __future__ import annotations
 

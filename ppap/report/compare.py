@@ -52,7 +52,7 @@ class Results:
 
 
 class Difference(NamedTuple):
-    """How far a metric of a row lies from the other side's, in spreads: positive if the first is larger."""
+    """The difference of a metric of a row between both sides, in spreads: positive if the first is larger."""
 
     metric: str
     first: Value
@@ -87,7 +87,7 @@ class Comparison:
 
     @property
     def agrees(self) -> bool:
-        """Whether both sides have the same rows, and all agree."""
+        """True if both sides have the same rows, and all agree."""
         return not (self.differing or any(self.missing.values()))
 
 

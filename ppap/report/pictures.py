@@ -30,7 +30,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of a sheet, in dots: the side of a picture, the space between two; dots per inch; its width in inches."""
+    """Sizes of a sheet: a picture's side and the space between two, in dots; dots per inch; the width in inches."""
 
     side: int
     space: int
@@ -39,7 +39,7 @@ class Sizes:
 
     @classmethod
     def of(cls, pixels: int, columns: int, widest: int) -> Sizes:
-        """For so many pictures of `pixels` a side next to each other, under headings of so many letters."""
+        """Choose sizes for so many pictures of `pixels` a side side by side, under headings of so many letters."""
         narrow = columns * max(pixels / style.DPI, widest * _FACE) <= style.COLUMN
         width = style.COLUMN if narrow else style.FULL
         side = pixels * max(1, round(width * _SHARP / columns / pixels))

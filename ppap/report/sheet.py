@@ -20,7 +20,7 @@ _ACROSS = 8
 
 
 class Asked(NamedTuple):
-    """What was asked for: a title, the target and its task, and the picture, uint8 (H, W, C), that shows it, if any."""
+    """The request: a title, the target and its task, and the picture, uint8 (H, W, C), that shows it, if any."""
 
     title: str
     task: Task
@@ -29,7 +29,7 @@ class Asked(NamedTuple):
 
 
 def check_format(path: Path) -> None:
-    """ConfigError unless a sheet can be written in the format of this path's suffix."""
+    """Raise ConfigError unless a sheet can be written in the format of this path's suffix."""
     if path.suffix not in _FORMATS:
         raise ConfigError(f"{path}: a sheet's name ends in {', '.join(_FORMATS)}")
 

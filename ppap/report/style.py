@@ -37,7 +37,7 @@ _UNDATED = {".png": {"Software": ""}, ".pdf": {"CreationDate": None}}
 
 
 class Look(NamedTuple):
-    """How a method is drawn in every figure; the marker and the dashes tell it apart without its colour."""
+    """The look of a method in every figure; the marker and the dashes tell it apart without its colour."""
 
     colour: str
     marker: str

@@ -33,7 +33,7 @@ class TrainingRun(NamedTuple):
     checkpoint: Checkpoint | Unkept = Unkept()
 
     def seed_at(self, step: int) -> int:
-        """The seed that torch's global generator is given at a step."""
+        """Return the seed that torch's global generator is given at a step."""
         return mix(self.seed, Stream.TRAINING, step)
 
 
@@ -106,7 +106,7 @@ def _check(losses: Tensor, step: int, run: TrainingRun) -> None:
 
 
 def _check_weights(parameters: Sequence[Tensor], step: int, run: TrainingRun) -> None:
-    """NumericalError unless all weights are finite: a loss tells of those before its step only."""
+    """Raise NumericalError unless all weights are finite: a loss tells of those before its step only."""
     if not all(torch.isfinite(parameter).all() for parameter in parameters):
         raise NumericalError(f"{run.name}: a weight is not finite after step {step}{run.checkpoint.hint}")
 

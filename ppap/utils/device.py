@@ -16,7 +16,7 @@ from ppap.utils.settings import Section
 
 
 class Runtime(Section):
-    """How networks run; nothing here changes what is computed, but for rounding."""
+    """Networks run in this way. Nothing here changes what is computed, but for rounding."""
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto`: a GPU if there is one")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(

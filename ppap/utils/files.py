@@ -53,7 +53,7 @@ def write_all(writers: Mapping[Path, Writer]) -> None:
 
 
 def check_writable(*paths: Path) -> None:
-    """DataError unless these files can be written here: for steps that compute for hours before they do."""
+    """Raise DataError unless these files can be written here: for steps that compute for hours before they do."""
     for path in paths:
         with _writable(path):
             _draft(path).unlink()

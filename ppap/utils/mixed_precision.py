@@ -45,7 +45,7 @@ def hold_precision(network: nn.Module, runtime: Runtime) -> nn.Module:
 
 
 def _has_bfloat16(where: torch.device) -> bool:
-    """Whether the device has arithmetic for bfloat16. Others emulate it, many times slower."""
+    """Say whether the device has arithmetic for bfloat16. Others emulate it, many times slower."""
     if where.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     known = torch.cpu.get_capabilities()

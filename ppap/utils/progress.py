@@ -15,7 +15,7 @@ _LINE = "{desc}{unit} {n_fmt} of {total_fmt}, {elapsed} so far, {remaining} left
 
 
 class Bar(tqdm):  # type: ignore[type-arg]
-    """The loop over something, or what `update` counts."""
+    """A progress bar: of a loop, or of what `update` counts."""
 
     def __init__(
         self, iterable: Iterable[Any] | None = None, name: str = "", total: float | None = None, **how: Any

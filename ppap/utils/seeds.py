@@ -13,7 +13,7 @@ _BLOCK_NUMBERS = 1 << 14
 
 
 class Stream(IntEnum):
-    """What a number is for; streams never share numbers."""
+    """The use of a random number; streams never share numbers."""
 
     TRAINING = 0
     INITIAL_WEIGHTS = 1
@@ -28,27 +28,27 @@ class Stream(IntEnum):
 
 
 def mix(*parts: int) -> int:
-    """One 64-bit seed from several whole numbers."""
+    """Return one 64-bit seed from several whole numbers."""
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def name_seed(seed: int, name: str) -> int:
-    """A seed of its own for each named thing of a run."""
+    """Return a seed of its own for each named thing of a run."""
     return mix(seed, *name.encode())
 
 
 def initial_noise(seeds: list[tuple[int, int]], shape: tuple[int, ...]) -> Tensor:
-    """x_T for samples (run seed, index), each from its own generator: (len(seeds), *shape)."""
+    """Draw x_T for samples (run seed, index), each from its own generator: (len(seeds), *shape)."""
     return torch.stack([torch.randn(shape, generator=_generator(Stream.INITIAL_NOISE, *s)) for s in seeds])
 
 
 def upsampling_seeds(seeds: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The seeds of a cascade's second stage, for those of its first: the two stages share no noise."""
+    """List the seeds of a cascade's second stage, for those of its first: the two stages share no noise."""
     return [(mix(Stream.UPSAMPLING, seed), index) for seed, index in seeds]
 
 
 def noise_at(timestep: int, places: range, shape: tuple[int, ...]) -> Tensor:
-    """The noise that held-out images with these places are given at a timestep: (len(places), *shape)."""
+    """Return the noise of held-out images with these places at a timestep: (len(places), *shape)."""
     return torch.stack([torch.randn(shape, generator=_generator(Stream.NOISY_INPUTS, timestep, i)) for i in places])
 
 
@@ -74,7 +74,7 @@ class StepNoise:
 
 
 def balanced_classes(seed: int, count: int, classes: list[int]) -> Tensor:
-    """`count` of these classes, each as often as any other (but for a remainder), in a seeded order: (count,)."""
+    """Return `count` of these classes, each as often as others (but for a remainder), in a seeded order: (count,)."""
     generator = _generator(Stream.CLASSES, seed)
     return torch.tensor(classes)[torch.randperm(count, generator=generator) % len(classes)]
 

@@ -41,7 +41,7 @@ def is_free(field: FieldInfo) -> bool:
 
 
 def holds_section(annotation: Any) -> bool:
-    """Whether a field of this type holds a section, if it holds anything."""
+    """Say whether a field of this type holds a section, if it holds anything."""
     parts = get_args(annotation) or (annotation,)
     return any(
         (isinstance(part, type) and issubclass(part, Section)) or (part is not annotation and holds_section(part))
@@ -50,7 +50,7 @@ def holds_section(annotation: Any) -> bool:
 
 
 def keys_of(kind: type[Section], prefix: str, *but: str) -> list[str]:
-    """The keys of a section that decide what is computed: its fields that are neither sections nor free.
+    """List the keys of a section that decide what is computed: its fields that are neither sections nor free.
 
     `prefix` is the section's own key; fields named in `but` are left out.
     """

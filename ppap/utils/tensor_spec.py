@@ -21,7 +21,7 @@ _KINDS = (("float32", "float16", "bfloat16", "float64"), ("int64", "int32", "int
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """What a tensor must be. A length with a name may be any but 0, the same wherever the name stands.
+    """The description of a tensor. A length with a name may be any but 0, the same wherever the name stands.
 
     No value may be NaN, nor infinite (if `finite`); whole numbers are at least 0 and below `below`.
     """
@@ -60,14 +60,14 @@ def map_file(path: Path, spec: Spec, about: Mapping[str, str] | None = None) -> 
 
 
 def check(source: object, tensors: Mapping[str, Value], spec: Spec, remedy: str = REMEDY) -> None:
-    """DataError unless the tensors of this source, a file, are as described, values included."""
+    """Raise DataError unless the tensors of this source, a file, are as described, values included."""
     _refuse(source, differences(tensors, spec), remedy)
     wrong = (_value(name, torch.as_tensor(value), spec[name]) for name, value in tensors.items())
     _refuse(source, list(filter(None, wrong)), remedy)
 
 
 def check_metadata(path: Path, about: Mapping[str, str]) -> None:
-    """DataError if the file's metadata say that it was made for something else."""
+    """Raise DataError if the file's metadata say that it was made for something else."""
     said = files.read_metadata(path)
     for key, value in about.items():
         if said.get(key, value) != value:

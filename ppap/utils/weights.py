@@ -68,12 +68,12 @@ def load_weights(network: nn.Module, tensors: dict[str, Tensor], source: object)
 
 
 def check_weights(network: nn.Module, tensors: dict[str, Tensor], source: object) -> None:
-    """DataError, naming the first differences, unless the tensors are the network's weights, as published."""
+    """Raise DataError, naming the first differences, unless the tensors are the network's weights, as published."""
     tensor_spec.check(source, tensors, tensor_spec.of_published(network), remedy="")
 
 
 def check_numbers(network: nn.Module, tensors: dict[str, Tensor], source: object) -> None:
-    """DataError unless all numbers are as weights of the network may be, whatever their names and shapes."""
+    """Raise DataError unless all numbers are as weights of the network may be, whatever their names and shapes."""
     known = tensor_spec.of_published(network)
     spec = {
         name: replace(known.get(name, TensorSpec((tensor_spec.dtype_of(value),), ())), shape=tuple(value.shape))

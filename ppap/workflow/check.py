@@ -108,7 +108,7 @@ def try_network(trial: Check, what: str) -> None:
 
 
 def _network(layout: Layout, name: str) -> None:
-    """A guide, a judge or the evaluator: there is such a model, and it does what the jobs ask of it."""
+    """Try a guide, a judge or the evaluator: there is such a model, and it does what the jobs ask of it."""
     preset = layout.preset
     spec = preset.network(name)
     assert spec is not None

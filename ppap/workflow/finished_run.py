@@ -37,7 +37,7 @@ class FinishedRun:
 
     @property
     def preset(self) -> Preset:
-        """What the run was made by."""
+        """The preset of the run."""
         return self.layout.preset
 
     def diffusion(self) -> DiffusionModel:

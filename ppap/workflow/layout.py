@@ -44,7 +44,7 @@ def _shard_name(index: Index) -> str:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a preset's files lie: `root` (results/PRESET), `scratch` (unfinished work), `downloads` (of others)."""
+    """The places of a preset's files: `root` (results/PRESET), `scratch` (unfinished work), `downloads` (of others)."""
 
     preset: Preset
     results: Path = Path("results")
@@ -69,15 +69,15 @@ class Layout:
         return self.root / "logs" / f"{job}.log"
 
     def benchmark(self, job: str) -> Path:
-        """The file of a job's time and memory, as Snakemake measures them."""
+        """Return the file of a job's time and memory, as Snakemake measures them."""
         return self.root / "benchmarks" / f"{job}.tsv"
 
     def stage(self, name: str) -> Path:
-        """The file of what a stage depends on beside its files, for DVC."""
+        """Return the file of what a stage depends on beside its files, for DVC."""
         return self.root / "stages" / f"{name}.json"
 
     def model(self, name: str) -> Path:
-        """The file of a network or of external data; a rule's name "{model}" has a wildcard for the folder too.
+        """Return the file of a network or of external data; a rule's name "{model}" has a wildcard for the folder too.
 
         What judges samples lies in a folder of its own, which under DVC only the evaluation depends on.
         """
@@ -97,11 +97,11 @@ class Layout:
         return self.root / "clean" / f"{_shard_name(shard)}.npy"
 
     def upsampled(self, images: Path) -> Path:
-        """The shard that a cascade's second stage makes of a shard of images."""
+        """Return the shard that a cascade's second stage makes of a shard of images."""
         return images.parent / "upsampled" / images.name
 
     def finished(self, images: Path) -> Path:
-        """The finished images of a shard: upsampled ones in a cascade, else the shard itself."""
+        """Return the finished images of a shard: upsampled ones in a cascade, else the shard itself."""
         return self.upsampled(images) if self.preset.diffusion.upsampling else images
 
     @property
@@ -114,7 +114,7 @@ class Layout:
         return self.root / "labels" / guide / f"{_shard_name(part)}.safetensors"
 
     def picture_targets(self, guide: str) -> Path:
-        """The targets of a guide's samples, where they are what pictures show."""
+        """Return the targets of a guide's samples, where they are what pictures show."""
         return self.root / "labels" / guide / "targets.safetensors"
 
     def expert(self, guide: str, method: str, expert: Index) -> Path:
@@ -131,18 +131,18 @@ class Layout:
         return self.root / "samples" / Path(*run) / f"{_shard_name(shard)}.npy"
 
     def targets(self, run: Run, shard: Index) -> Path:
-        """The targets of the samples beside it, by number: classes, or places in the file of the guide's targets."""
+        """Return the file of a shard's targets, by number: classes, or places in the file of the guide's targets."""
         return self.samples(run, shard).with_suffix(".safetensors")
 
     def archives(self, sampler: str, guide: str) -> Path:
         return self.root / "archives" / sampler / guide
 
     def archive(self, run: Run) -> Path:
-        """All samples of a run in the format of ADM's evaluator."""
+        """Return the file of all samples of a run, in the format of ADM's evaluator."""
         return self.archives(run.sampler, run.guide) / f"{run.method}.npz"
 
     def features(self, sampler: str, guide: str) -> Path:
-        """The features of all methods' samples."""
+        """Return the file of the features of all methods' samples."""
         return self.root / "features" / sampler / f"{guide}.safetensors"
 
     @property
@@ -167,7 +167,7 @@ class Layout:
         return self.figures / f"{name}.png"
 
     def figure_in_print(self, name: str) -> Path:
-        """The same figure as PDF: apart, since DVC shows what lies in `figures`."""
+        """Return the same figure as PDF: apart, since DVC shows what lies in `figures`."""
         return self.root / "pdf" / f"{name}.pdf"
 
     # -- what jobs read --------------------------------------------------------------------------
@@ -195,12 +195,12 @@ class Layout:
         return [*targets, *(self.model(judge) for judge in judges if judge)]
 
     def target_file(self, guide: str) -> list[Path]:
-        """The file of the guide's targets; none where they are classes, whose numbers say all."""
+        """List the file of the guide's targets; none where they are classes, whose numbers say all."""
         of_pictures = guide != UNGUIDED and self.preset.task(guide).of_pictures
         return [self.picture_targets(guide)] if of_pictures else []
 
     def shards_of_part(self, part: int) -> range:
-        """The shards of clean images that a file of labels is about."""
+        """Return the shards of clean images that a file of labels is about."""
         each = self.preset.clean_images.label_shards
         return range(len(self.clean_sizes))[part * each :][:each]
 
@@ -213,11 +213,11 @@ class Layout:
 
     @cached_property
     def _clean_shards(self) -> list[Path]:
-        """Made once: at the paper's scale each of many experts has thousands of them."""
+        """The shards of clean images, listed once: at the paper's scale each of many experts has thousands."""
         return [self.clean(shard) for shard in range(len(self.clean_sizes))]
 
     def initialisation(self, guide: str, method: str, expert: int) -> list[Path]:
-        """The expert that this one starts from, if any: the shared start, or the one before it."""
+        """List the expert that this one starts from, if any: the shared start, or the one before it."""
         spec = self.preset.methods[method]
         if has_warm_start(self.preset, spec):
             return [self.warm(guide, warm_name(str(spec.supervision), str(spec.trainable)))]
@@ -226,7 +226,7 @@ class Layout:
         return []
 
     def guide_and_experts(self, run: Run) -> list[Path]:
-        """The networks of a run's guide: itself, and its experts."""
+        """List the networks of a run's guide: itself, and its experts."""
         return [self.model(run.guide), *self.experts(run.guide, run.method)]
 
     def guidance(self, run: Run) -> list[Path]:
@@ -237,13 +237,13 @@ class Layout:
         return [*self.guide_and_experts(run), *self.target_file(run.guide)]
 
     def class_names(self, guide: str) -> list[Path]:
-        """The file that names the classes a guide is about, where the preset does not."""
+        """List the file that names the classes a guide is about, where the preset does not."""
         if self.preset.task(guide).of_pictures or self.preset.dataset.class_names:
             return []
         return [self.model(guide)]
 
     def table_inputs(self, table: str) -> list[Path]:
-        """The metrics of a table's rows, and their experts."""
+        """List the metrics of a table's rows, and their experts."""
         runs = computed_runs(self.preset, table)
         stored = [stored_as(self.preset, run) for run in runs]
         metrics = [self.metrics(run.sampler, run.guide) for run in stored]
@@ -251,7 +251,7 @@ class Layout:
         return list(dict.fromkeys([*metrics, *experts]))
 
     def knows_truth(self, guide: str) -> bool:
-        """Whether held-out real images are at hand, with what is true of them for the guide's task."""
+        """Say whether there are held-out real images with truths for the guide's task."""
         data, task = self.preset.dataset.facts, self.preset.task(guide)
         known = task.own_truth or self.preset.task_name(guide) in data.truths
         return known and not data.streamed and needs_data(self.preset)

@@ -1,4 +1,4 @@
-"""The preset that Snakemake is told of: found, checked, and refused if a shell would read its path otherwise."""
+"""The preset that Snakemake is given: found, checked, and refused if a shell would read its path otherwise."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class PatientExecutor(plugin.Executor):
         super().cancel()
 
     def _forgotten(self, numbers: set[str]) -> set[str]:
-        """Those of the jobs that Slurm has not known for some checks (accounting has its own memory)."""
+        """List those of the jobs that Slurm has not known for some checks (accounting has its own memory)."""
         known = known_jobs(self.run_uuid) if numbers and self.get_status_command() == "squeue" else None
         missed = numbers - known if known is not None else set()
         self._missed = {number: self._missed.get(number, 0) + 1 for number in missed}
@@ -106,7 +106,7 @@ class PatientExecutor(plugin.Executor):
 
 
 def controller_answers() -> bool:
-    """Whether the controller, or its backup, answers; True where there is no `scontrol` to ask with."""
+    """Say whether the controller, or its backup, answers; True where there is no `scontrol` to ask with."""
     try:
         return " is UP" in _run("scontrol", "ping").stdout
     except FileNotFoundError:

@@ -24,7 +24,7 @@ from ppap.workflow.plan.costs import Cost, Costs
 
 
 class Report(NamedTuple):
-    """How Snakemake's report shows the outputs with this suffix: the file of their caption, and where they stand."""
+    """The place in Snakemake's report of outputs with this suffix: their caption's file, and their category."""
 
     suffix: str
     caption: str
@@ -39,7 +39,7 @@ class Step(ABC):
     """
 
     message: ClassVar[str]
-    """What Snakemake says of a job, with its wildcards in braces."""
+    """Snakemake's message about a job, with the job's wildcards in braces."""
     options: ClassVar[tuple[str, ...]] = ()
     """The fields that are options of the command, as in --shard 0; the others are its arguments."""
     resources: ClassVar[str]
@@ -47,9 +47,9 @@ class Step(ABC):
     gpu: ClassVar[bool] = True
     priority: ClassVar[int] = 0
     local: ClassVar[bool] = False
-    """Whether its jobs run where Snakemake itself runs."""
+    """True if its jobs run where Snakemake itself runs."""
     retries: ClassVar[int | None] = None
-    """How often a job that failed is tried again; None: as Snakemake's profile says, which knows the cluster."""
+    """The number of times that a failed job is tried again; None: as Snakemake's profile says."""
     report: ClassVar[Report | None] = None
 
     # -- what a step says of each job ------------------------------------------------------------

@@ -94,7 +94,7 @@ def class_names(layout: Layout, guide: str) -> list[str]:
 
 
 def check(layout: Layout, guide: str, path: Path, given: Tensor, first: int = 0) -> None:
-    """DataError unless these are the numbers of the targets that the preset's samples from `first` on are guided to."""
+    """Raise DataError unless the preset's samples from `first` on are guided to the targets with these numbers."""
     wanted = numbers(layout, guide)[first : first + len(given)]
     different = (given != wanted).nonzero().flatten()
     if len(different):

@@ -26,7 +26,7 @@ class Text(NamedTuple):
 
 
 def timestep_embedding(t: Tensor, dim: int) -> Tensor:
-    """Sinusoidal embedding of timesteps t (B,) as (B, dim): cosines first, wavelengths up to 10,000."""
+    """Embed timesteps t (B,) as (B, dim), sinusoidally: cosines first, wavelengths up to 10,000."""
     half = dim // 2
     frequencies = torch.exp(torch.arange(half, device=t.device, dtype=torch.float32) * (-math.log(10000) / half))
     angles = t[:, None].float() * frequencies  # (B, half)
@@ -180,7 +180,7 @@ class ADM(nn.Module):
 
 
 def _for_batch(texts: Tensor, images: int) -> Tensor:
-    """What is of n texts, a row each, for each of the images."""
+    """Repeat the rows of n texts for each of their images."""
     return texts.repeat_interleave(images // len(texts), dim=0)
 
 

@@ -27,7 +27,7 @@ from ppap.utils.mixed_precision import hold_precision
 from ppap.utils.tensor_spec import of_published
 
 PREDICTIONS: dict[str, PredictionName] = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
-"""What networks predict, by diffusers' names."""
+"""The predictions of networks, by diffusers' names."""
 LATENT = ("vae", "vqvae")
 """Parts of pipelines whose U-Net draws no pixels."""
 # Names from before diffusers 0.17, which most pixel pipelines on the hub still have.
@@ -79,7 +79,7 @@ class Pipeline(Source):
     def download(
         self, settings: DiffusionSettings, images: DatasetConfig, downloads: Downloads
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """As in Source, from a folder or from the Hugging Face hub, whose downloads are resumed and checked."""
+        """Download as in Source, from a folder or from the Hugging Face hub, which resumes and checks downloads."""
         assert settings.pipeline is not None
         published = Published.read(settings.pipeline, downloads.folder / "huggingface")
         _check_network(published.network.unet, settings, images)

@@ -26,7 +26,7 @@ class Networks(NamedTuple):
 
     @classmethod
     def new(cls, arch: ADMArchitecture, text: TextArchitecture, beside: int = 0) -> Networks:
-        """Untrained ones; `beside` as of the U-Net."""
+        """Build untrained ones; `beside` as of the U-Net."""
         return cls(ADM(arch, text.width, beside), TextTransformer(text, 4 * arch.model_channels))
 
     @property
@@ -43,7 +43,7 @@ class Networks(NamedTuple):
 
     @torch.no_grad()
     def told(self, *prompts: Tokens) -> Text:
-        """These prompts as the U-Net is told of them."""
+        """Return these prompts as the U-Net is told of them."""
         tokens, masks = (torch.cat(parts) for parts in zip(*prompts, strict=True))
         return self.transformer(Tokens(tokens, masks))
 

@@ -55,7 +55,7 @@ class Upsampler(nn.Module, ABC):
 
     @abstractmethod
     def upsampling(self, low_res: Tensor) -> Network:
-        """The network(x_t, t) of these images (B, C, h, w) in [-1, 1]."""
+        """Return the network(x_t, t) of these images (B, C, h, w) in [-1, 1]."""
 
 
 class Source(ABC):
@@ -110,7 +110,7 @@ class Source(ABC):
     def check(  # noqa: B027, a source may have nothing to check
         self, settings: DiffusionSettings, images: DatasetConfig, trial: Trial
     ) -> None:
-        """ConfigError if the network cannot be used, as far as it is known before any download."""
+        """Raise ConfigError if the network cannot be used, as far as it is known before any download."""
 
 
 def read_weights(file: Path, spec: Spec, prefix: str = "") -> dict[str, Tensor]:
@@ -127,7 +127,7 @@ def with_weights(network: nn.Module, tensors: Mapping[str, Tensor], how: Runtime
 
 
 def check_answer(key: str, network: Network, channels: int, shape: tuple[int, int, int]) -> None:
-    """ConfigError unless the network answers noise of this shape with as many channels as its architecture says."""
+    """Raise ConfigError unless the network answers noise with as many channels as its architecture says."""
     out = network(torch.randn(2, *shape), torch.zeros(2))
     wanted = (2, channels, *shape[1:])
     if out.shape != wanted:

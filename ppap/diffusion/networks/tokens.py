@@ -22,19 +22,19 @@ _WORDS = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\
 
 
 class Tokens(NamedTuple):
-    """Of n prompts: int64 tokens (n, context), each below VOCABULARY; a mask (n, context), false where padded."""
+    """The tokens of n prompts, int64 (n, context), each below VOCABULARY; a mask (n, context), false where padded."""
 
     tokens: Tensor
     mask: Tensor
 
 
 def no_tokens(context: int) -> Tokens:
-    """Those of the empty prompt."""
+    """Return the tokens of the empty prompt."""
     return _padded([], context)
 
 
 def tokens_of(prompt: str, ranks: dict[bytes, int], context: int) -> Tokens:
-    """Those of a prompt, by the ranks of a vocabulary.
+    """Return the tokens of a prompt, by the ranks of a vocabulary.
 
     ConfigError if they are more than `context`, or tiktoken is not installed.
     """
@@ -49,7 +49,7 @@ def tokens_of(prompt: str, ranks: dict[bytes, int], context: int) -> Tokens:
 
 
 def read_vocabulary(path: Path) -> Tensor:
-    """The bytes of a vocabulary file, uint8 (n,); DataError unless it is one."""
+    """Return the bytes of a vocabulary file, uint8 (n,); DataError unless it is one."""
     with files.readable(path):
         content = path.read_bytes()
         ranks_of(content)
@@ -57,7 +57,7 @@ def read_vocabulary(path: Path) -> Tensor:
 
 
 def need_tiktoken() -> None:
-    """ConfigError if tiktoken is not installed."""
+    """Raise ConfigError if tiktoken is not installed."""
     try:
         import tiktoken  # noqa: F401
     except ImportError:
@@ -65,7 +65,7 @@ def need_tiktoken() -> None:
 
 
 def ranks_of(content: bytes) -> dict[bytes, int]:
-    """The rank of each token in a vocabulary; ValueError unless every byte has one, and none has another's."""
+    """Return the rank of each token in a vocabulary; ValueError unless every byte has one, and none has another's."""
     lines = (line.split() for line in content.splitlines() if line)
     ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in lines}
     lacking = [byte for byte in range(256) if bytes([byte]) not in ranks]

@@ -75,7 +75,7 @@ class Library(ABC):
     """
 
     written: ClassVar[str]
-    """How a preset names a model."""
+    """The form of a model's name in presets."""
     ours: ClassVar[frozenset[str]] = frozenset()
     """Arguments of models that are no `options`: images, classes and weights are what the preset says elsewhere."""
     publishes_weights: ClassVar[bool] = True

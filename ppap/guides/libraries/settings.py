@@ -80,12 +80,12 @@ class NetworkConfig(Section):
 
     @property
     def name(self) -> str:
-        """What stands after LIBRARY: in `model`."""
+        """The part of `model` after LIBRARY."""
         return self.model.partition(":")[2]
 
     @property
     def published(self) -> bool:
-        """Whether its weights are a file of somebody else's: its library's own, or `weights`."""
+        """True if its weights are a file of others: its library's own, or `weights`."""
         return self._published
 
     def input(self, file: Path) -> Input:

@@ -43,14 +43,14 @@ class Classification(Task):
         return ()
 
     def supervised(self, answers: Tensor, truths: Tensor) -> Tensor:
-        """Cross-entropy."""
+        """Return the cross-entropy."""
         return F.cross_entropy(single(answers), truths)
 
     def distillation(self, student: Tensor, teacher: Tensor, settings: Settings) -> Tensor:
         return class_kl(student, teacher, settings.tau, settings.reduction)
 
     def objective(self, targets: Tensor) -> Objective:
-        """log p(y | x)."""
+        """Return log p(y | x)."""
         return class_log_probability(targets)
 
     def target_of(self, answers: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ class Classification(Task):
         return answers.argmax(dim=1)
 
     def belief(self, answers: Tensor, targets: Tensor) -> Tensor:
-        """p(y | x)."""
+        """Return p(y | x)."""
         return answers.softmax(dim=1).gather(1, targets[:, None])[:, 0]
 
     def statistics(self, answers: Tensor, targets: Tensor) -> dict[str, Tensor]:
@@ -75,7 +75,7 @@ def hits(predicted: Tensor, targets: Tensor) -> dict[str, Tensor]:
 
 
 def class_log_probability(y: Tensor) -> Objective:
-    """log p(y | x) of a classifier, for classes y (B,)."""
+    """Return log p(y | x) of a classifier, for classes y (B,)."""
 
     def objective(logits: Tensor) -> Tensor:
         return F.log_softmax(single(logits), dim=-1).gather(1, y[:, None])[:, 0]
@@ -84,7 +84,7 @@ def class_log_probability(y: Tensor) -> Objective:
 
 
 def class_kl(student: Tensor, teacher: Tensor, tau: float = 0.25, reduction: Reduction = "sum") -> Tensor:
-    """KL(softmax(teacher / tau) || softmax(student)) of logits (B, K), averaged over the batch.
+    """Return KL(softmax(teacher / tau) || softmax(student)) of logits (B, K), averaged over the batch.
 
     "sum" sums over the K classes; "reference" averages over them too, as the authors' code does.
     """

@@ -49,15 +49,15 @@ class Depth(Task):
         return truths.flip(-1)
 
     def supervised(self, answers: Tensor, truths: Tensor) -> Tensor:
-        """Mean squared error."""
+        """Return the mean squared error."""
         return F.mse_loss(single(answers), truths)
 
     def distillation(self, student: Tensor, teacher: Tensor, settings: Settings) -> Tensor:
-        """Mean squared error of the predicted maps (paper, section 4.2)."""
+        """Return the mean squared error of the predicted maps (paper, section 4.2)."""
         return F.mse_loss(single(student), single(teacher))
 
     def objective(self, targets: Tensor) -> Objective:
-        """-1/2 the squared distance of the standardised maps: H W (r - 1), r their correlation.
+        """Return -1/2 the squared distance of the standardised maps: H W (r - 1), r their correlation.
 
         Invariant to scale (above 0) and shift of both maps, as MiDaS's loss (equation 5 there), with mean and
         standard deviation in place of the median and the mean absolute deviation: their gradients are smooth.
@@ -89,7 +89,7 @@ class Depth(Task):
         return {"abs_rel": absolute_relative_error(near, far), "spearman": spearman(near, far)}
 
     def scored(self, statistics: Mapping[str, Tensor]) -> dict[str, float]:
-        """Means over the samples."""
+        """Return the means over the samples."""
         return {score.name: float(statistics[score.name].double().mean()) for score in self.scores}
 
     def draw(self, axis: Any, target: Tensor) -> None:
@@ -97,7 +97,7 @@ class Depth(Task):
 
 
 def standardised(maps: Tensor) -> Tensor:
-    """Each map (H, W) of a batch with mean 0 and deviation 1; a flat one is all but 0."""
+    """Bring each map (H, W) of a batch to mean 0 and deviation 1; a flat one is all but 0."""
     values = single(maps)
     centred = values - values.mean(dim=(1, 2), keepdim=True)
     variance = centred.square().mean(dim=(1, 2), keepdim=True)
@@ -106,7 +106,7 @@ def standardised(maps: Tensor) -> Tensor:
 
 
 def absolute_relative_error(answers: Tensor, targets: Tensor) -> Tensor:
-    """Mean |a - t| / t of maps (B, pixels), both as parts of the target's range, in [1, 2]: (B,).
+    """Return the mean |a - t| / t of maps (B, pixels), both as parts of the target's range, in [1, 2]: (B,).
 
     The answer is first brought to the target by the scale (not below 0) and shift that fit best, as MiDaS is
     evaluated. The range stands in for metric depth, which neither has: t = 1 is the farthest pixel.
@@ -120,7 +120,7 @@ def absolute_relative_error(answers: Tensor, targets: Tensor) -> Tensor:
 
 
 def spearman(answers: Tensor, targets: Tensor) -> Tensor:
-    """Spearman's rank correlation of maps (B, pixels), in [-1, 1]: (B,). Equal values share their mean rank."""
+    """Return Spearman's correlation of maps (B, pixels), in [-1, 1]: (B,). Equal values share their mean rank."""
     a, t = (ranks(x) - (x.shape[1] - 1) / 2 for x in (answers, targets))
     norm = (a.square().sum(1) * t.square().sum(1)).sqrt()
     return (a * t).sum(1) / norm.clamp_min(_FLAT)

@@ -13,7 +13,7 @@ def single(values: Tensor) -> Tensor:
 
 
 def kl(student: Tensor, teacher: Tensor, tau: float) -> Tensor:
-    """KL(softmax(teacher / tau) || softmax(student)) of logits (B, K, ...), before it is summed over K."""
+    """Return KL(softmax(teacher / tau) || softmax(student)) of logits (B, K, ...), before it is summed over K."""
     return F.kl_div(
         F.log_softmax(single(student), dim=1),
         F.log_softmax(single(teacher) / tau, dim=1),

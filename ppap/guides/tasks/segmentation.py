@@ -60,7 +60,7 @@ class Segmentation(Task):
         return truths.flip(-1)
 
     def supervised(self, answers: Tensor, truths: Tensor) -> Tensor:
-        """Cross-entropy, the mean over pixels."""
+        """Return the cross-entropy, the mean over pixels."""
         return F.cross_entropy(single(answers), truths, ignore_index=VOID)
 
     def distillation(self, student: Tensor, teacher: Tensor, settings: Settings) -> Tensor:
@@ -104,7 +104,7 @@ class Segmentation(Task):
         return right.sum(dim=(1, 2)) / judged.sum(dim=(1, 2))
 
     def statistics(self, answers: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Pixels of each label: in both maps, and in either; pixels that are right, and that are judged."""
+        """Count pixels of each label, in both maps and in either, and pixels that are right, and that are judged."""
         labels, judged = torch.arange(self.shape[0], device=targets.device), targets != VOID
         predicted = torch.where(judged, answers.argmax(dim=1), VOID)
         mine, theirs = ((x[..., None] == labels).flatten(1, 2) for x in (predicted, targets))
@@ -117,7 +117,7 @@ class Segmentation(Task):
         return {name: count.int() for name, count in pixels.items()}
 
     def scored(self, statistics: Mapping[str, Tensor]) -> dict[str, float]:
-        """Mean intersection over union of the labels that are there at all, over all samples; share of pixels right."""
+        """Return the mean IoU of the labels that are there at all, over all samples, and the share of pixels right."""
         total = {name: counts.double().sum(0) for name, counts in statistics.items()}
         there = total["union"] > 0
         overlap = total["intersection"][there] / total["union"][there]
@@ -130,6 +130,6 @@ class Segmentation(Task):
 
 
 def segmentation_kl(student: Tensor, teacher: Tensor, tau: float = 0.25) -> Tensor:
-    """KL(softmax(teacher / tau) || softmax(student)) of logits (B, K, H, W), averaged over pixels and batch."""
+    """Return KL(softmax(teacher / tau) || softmax(student)) of logits (B, K, H, W), averaged over pixels and batch."""
     pixels = student.shape[0] * student.shape[2] * student.shape[3]
     return kl(student, teacher, tau).sum() / pixels

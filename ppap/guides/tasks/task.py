@@ -25,7 +25,7 @@ class Score(NamedTuple):
     factor: float = 1
     unit: str = ""
     of_truth: str = ""
-    "What it is called where what is true of a picture is the target; the title if that does as well."
+    "The title where the truth of a picture is the target; `title` if that does as well."
 
 
 class Data(Protocol):
@@ -59,13 +59,13 @@ class Task(ABC):
     """
 
     scores: ClassVar[tuple[Score, ...]]
-    """What the judge's statistics come to."""
+    """The scores that are computed from the judge's statistics."""
     said: ClassVar[str]
-    """What a guide answers, in errors: "a number for each class"."""
+    """A guide's answer in words, for errors: "a number for each class"."""
     of_pictures: ClassVar[bool] = True
     """Samples are guided to what pictures show, such as their depth; otherwise to classes, by number."""
     own_truth: ClassVar[bool] = False
-    """What is true of a real picture is computed from the picture; otherwise the data set says it."""
+    """The truth of a real picture is computed from the picture; otherwise the data set has it."""
     outputs: ClassVar[Literal["classes", "segments"] | None] = None
     """The key of `dataset` that says how many numbers the network gives, an image or a pixel; None: one."""
     reads: ClassVar[tuple[str, ...]] = ()
@@ -137,9 +137,9 @@ class Task(ABC):
         """Say how confident a guide is that its targets are met, at most 1: (B,)."""
 
     believed: ClassVar[str]
-    """What `belief` is, on a figure's axis."""
+    """The name of `belief` on a figure's axis."""
     maximised: ClassVar[str] = "the objective"
-    """What `objective` is, in a figure's title; `{target}` stands for the target class."""
+    """The name of `objective` in a figure's title; `{target}` stands for the target class."""
 
     # -- judging ---------------------------------------------------------------------------------
 

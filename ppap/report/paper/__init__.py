@@ -11,7 +11,7 @@ PRINTED = ("fid", "is", "precision", "recall")
 
 
 class PrintedRow(NamedTuple):
-    """What identifies a row in print: architecture, sampler and guidance, in the project's words."""
+    """The names of a row in print: architecture, sampler and guidance, in the project's words."""
 
     architecture: str
     sampler: str
@@ -19,7 +19,7 @@ class PrintedRow(NamedTuple):
 
 
 def printed(table: str) -> dict[PrintedRow, dict[str, float]]:
-    """The printed values of `main`, `capacity` or `data_free`, by row; of other tables none.
+    """Return the printed values of `main`, `capacity` or `data_free`, by row; of other tables none.
 
     The capacity table prints 109.9M parameters for ResNet50 x 5; 5 x 25.5M is 127.5M, as in the main
     table (109.9M is DeiT-S x 5). We count parameters ourselves, so the misprint does not enter.

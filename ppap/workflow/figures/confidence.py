@@ -41,7 +41,7 @@ class Confidence(FigureKind):
         return own + [key for run in runs_of_all_guides(preset) for key in run_keys(preset, *run)]
 
     def cost(self, costs: Costs, guide: str) -> Cost:
-        """It draws samples of its own."""
+        """Count the samples that it draws of its own."""
         return costs.drawn(costs.preset.figures.samples, runs_of_all_guides(costs.preset))
 
     def draw(self, layout: Layout, guide: str) -> Figure:

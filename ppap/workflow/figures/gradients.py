@@ -47,7 +47,7 @@ class Gradients(FigureKind):
         return own + [key for run in runs for key in run_keys(preset, *run)]
 
     def cost(self, costs: Costs, guide: str) -> Cost:
-        """A sample of each method."""
+        """Count a sample of each method."""
         return costs.drawn(1, runs_seeing_x_t(costs.preset, guide))
 
     def draw(self, layout: Layout, guide: str) -> Figure:

@@ -50,7 +50,7 @@ class NoisyInputs(FigureKind):
         return own + [k for run in runs for k in guiding_keys(preset, run.guide, run.method)]
 
     def cost(self, costs: Costs, guide: str) -> Cost:
-        """The answers of every guide; of drawn images, their drawing too. The posterior takes next to nothing."""
+        """Count the answers of every guide; of drawn images, their drawing too. The posterior takes next to nothing."""
         preset, known = costs.preset, map(costs.layout.knows_truth, main_guides(costs.preset))
         steps = len(preset.schedule(preset.figures.sampler))
         answers = sum(costs.guide(run.guide).forward for run in runs_of_all_guides(preset))

@@ -40,7 +40,7 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True)
 class NetworkCost:
-    """Of one image: FLOPs of a call, and of a call with the gradient for the image; numbers in the answer."""
+    """The cost of one image: FLOPs of a call, and of a call with the gradient for the image; numbers in the answer."""
 
     forward: int
     with_gradient: int
@@ -60,11 +60,11 @@ class Costs:
     # -- of the jobs of each step ----------------------------------------------------------------
 
     def nothing(self) -> Cost:
-        """Of a job that takes seconds, and writes what depends on more than shapes."""
+        """Return the cost of a job that takes seconds, and whose files depend on more than shapes."""
         return Cost(0, None)
 
     def download(self, model: str) -> Cost:
-        """Networks are stored in float32, whatever their publishers keep them in; data is as large as it is."""
+        """Count a network's bytes in float32, whatever its publisher keeps it in. The size of data is unknown."""
         if model in (REFERENCE, DATASET):
             return Cost(0, None)
         if model == DIFFUSION:
@@ -92,7 +92,7 @@ class Costs:
         return Cost(count * steps * self.diffusion.forward, count * self.pixels)
 
     def upsampled(self, count: int) -> Cost:
-        """This number of images, drawn by the second stage of a cascade."""
+        """Count the drawing of this number of images by the second stage of a cascade."""
         upsampling = self.preset.diffusion.upsampling
         assert upsampling is not None
         steps = len(upsampling.schedule(self.preset.diffusion.timesteps, self.preset.module_folders))
@@ -119,7 +119,7 @@ class Costs:
         return Cost(count * self._sampled_image(run), count * (self.pixels + _CLASS))
 
     def reference_features(self) -> Cost:
-        """How many real images there are is known of data that has been downloaded, or is built in."""
+        """Count the real images of data that has been downloaded, or is built in."""
         if self.preset.evaluator.compared_with:
             path = self.layout.model(REFERENCE)
         else:
@@ -131,7 +131,7 @@ class Costs:
         return self._extracted(len(tensor_spec.read(path, reference_images(), {"model": REFERENCE})[IMAGES]))
 
     def features(self, methods: int, guides: Sequence[str]) -> Cost:
-        """The features of this number of methods, what the judges of guides say, and the archives of the samples."""
+        """Count the features of this number of methods, the answers of judges, and the archives of the samples."""
         count = self.preset.sampling.total * methods
         judges = [judge for guide in guides if (judge := self.preset.judge(guide))]
         judged = count * sum(self.guide(judge).forward for judge in judges)
@@ -140,7 +140,7 @@ class Costs:
         return Cost(extracted.flops + judged, (extracted.bytes or 0) + count * beside)
 
     def drawn(self, count: int, runs: Sequence[Run]) -> Cost:
-        """So many samples of each of these runs, that a figure draws for itself."""
+        """Count the samples of each of these runs that a figure draws for itself."""
         return Cost(count * sum(map(self._sampled_image, runs)), None)
 
     # -- networks --------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ class Costs:
 
     @cached_property
     def evaluation(self) -> tuple[int, dict[str, Tensor]]:
-        """What the evaluator takes for one image, and what it says of it."""
+        """The evaluator's FLOPs for one image, and its answers."""
         with torch.device(self.preset.evaluator.tried_on):
             image = torch.zeros((1, *self.preset.finished_shape), dtype=torch.uint8)
         return flops.of_call(lambda: self.extractor(image))
@@ -188,7 +188,7 @@ class Costs:
         )
 
     def _expert(self, guide: str, trainable: str) -> tuple[int, int]:
-        """FLOPs of a training step, and bytes of the finished expert."""
+        """Return FLOPs of a training step, and bytes of the finished expert."""
         if (guide, trainable) not in self._experts:
             spec = self.preset.guides[guide]
             student = self._new_guide(guide).train()
@@ -205,7 +205,7 @@ class Costs:
         return flops.with_weight_gradient(call, (training.batch_size, *self.image), network)
 
     def _sampled_image(self, run: Run) -> int:
-        """FLOPs of one sample of a run."""
+        """Return FLOPs of one sample of a run."""
         kind = self.preset.guidance(run.method)
         if not kind.drawn:
             return 0
@@ -220,7 +220,7 @@ class Costs:
         return Cost(count * taken, count * size)
 
     def _statistics(self, guide: str) -> int:
-        """Bytes of what is said of one sample, held against a guide's targets."""
+        """Return bytes of what is said of one sample, held against a guide's targets."""
         _, said = self.evaluation
         seen = self.extractor.says_classes or PREDICTED in said
         of_pictures = self.preset.task(guide).of_pictures

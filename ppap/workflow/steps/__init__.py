@@ -29,6 +29,6 @@ STEPS: tuple[type[Step], ...] = (
 
 
 def all_jobs(layout: Layout) -> Iterator[Step]:
-    """Every job of the preset, each after the ones that it waits for."""
+    """Yield every job of the preset, each after the ones that it waits for."""
     for step in STEPS:
         yield from step.jobs(layout)

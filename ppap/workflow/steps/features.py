@@ -51,7 +51,7 @@ class Features(Step):
 
     @classmethod
     def of_methods(cls, layout: Layout, sampler: str, guide: str, methods: Sequence[str]) -> Self:
-        """The job for some of the methods; all that the file has are held against the same targets."""
+        """Return the job for some of the methods; all that the file has are scored against the same targets."""
         runs = [Run(sampler, guide, method) for method in methods]
         runs = list(dict.fromkeys([*group(layout.preset, sampler, guide), *runs]))
         against = (other for run in runs for other in judged_guides(layout.preset, run))

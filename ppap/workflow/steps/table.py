@@ -37,7 +37,7 @@ class Table(Step):
         return [layout.table(self.table, suffix) for suffix in SUFFIXES]
 
     def inputs(self, layout: Layout) -> list[Path]:
-        """The metrics of the rows, and the headers of their experts."""
+        """List the metrics of the rows, and the headers of their experts."""
         return layout.table_inputs(self.table)
 
     def keys(self, preset: Preset) -> list[str]:
