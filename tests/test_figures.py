@@ -29,7 +29,7 @@ from ppap.report.titles import METHODS, sampler_title
 from ppap.utils import files
 from ppap.workflow import networks as models
 from ppap.workflow import stored_images, targets
-from ppap.workflow.figures import figure_names, figure_of, kinds
+from ppap.workflow.figures import KINDS, figure_names, figure_of
 from ppap.workflow.figures.gradients import nearest
 from ppap.workflow.figures.noisy_inputs import draw_unguided, scores
 from ppap.workflow.layout import Layout
@@ -127,7 +127,7 @@ def test_an_unknown_figure_is_refused(tmp_path: Path) -> None:
 def test_each_kind_has_a_caption() -> None:
     captions = (ROOT / "workflow" / "report" / "figure.rst").read_text()
     assert set(re.findall(r'"(\w+?)_?"\) %}|== "(\w+)"', captions)) == {
-        (name, "") if kind.of_guide else ("", name) for name, kind in kinds().items()
+        (name, "") if kind.of_guide else ("", name) for name, kind in KINDS.items()
     }
 
 
@@ -255,7 +255,7 @@ def test_samples_show_classes_from_all_over_whose_names_do_not_touch(imagenet) -
             path = layout.samples(run, 0)
             files.write_tensors(path.with_suffix(".safetensors"), {"target": numbers})
             files.write_array(path, np.zeros((500, 32, 32, 3), np.uint8))
-    figure = kinds()["samples"].draw(layout, "resnet50")
+    figure = KINDS["samples"].draw(layout, "resnet50")
     title, *headings = figure.texts[:11]
     known = ["".join(name.split()) for name in config.dataset.class_names]
     classes = [known.index("".join(text.get_text().split())) for text in headings]
@@ -285,7 +285,7 @@ def test_the_papers_values_have_readable_axes_and_so_have_nearly_equal_ones(imag
             about = {"sampler": sampler, "guide": guide} | counts | {"methods": methods}
             files.write_json(layout.metrics(sampler, guide), about)
     for name in ("metrics", "parameters"):
-        figure = kinds()[name].draw(layout, "")
+        figure = KINDS[name].draw(layout, "")
         figure.canvas.draw()
         for axis in figure.axes:
             assert not overlap(ticks(axis))

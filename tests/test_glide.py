@@ -22,10 +22,10 @@ from ppap.workflow.check import problems
 from ppap.workflow.layout import Layout
 from ppap.workflow.reads import diffusion_keys, download_keys, upsampling_keys
 from ppap.workflow.steps.download import Download
+from ppap.workflow.steps.download import downloaded as taken_from_elsewhere
 from tests.conftest import ppap
 from tests.glide import GOLDEN, STAGES, checkpoint, glide_preset, golden, golden_keys, save_vocabulary, tiny
 from tests.recorder import keys_read
-from tests.test_reads import download_of
 
 PROMPT = "a photo of a dog"  # the first of the golden batch; the second is empty
 
@@ -210,7 +210,7 @@ def test_a_source_says_what_it_reads(preset_file, tmp_path: Path, given) -> None
     preset = presets.load(glide_preset(preset_file, tmp_path, **given))
     layout = Layout(preset, tmp_path / "results", downloads=tmp_path / "downloads")
     downloads = Downloads(tmp_path / "downloads", tmp_path / "lock.json")
-    read = keys_read(preset, lambda: download_of(preset, downloads))
+    read = keys_read(preset, lambda: taken_from_elsewhere(layout, downloads, "diffusion"))
     assert read == set(download_keys(preset, "diffusion"))
     Download("diffusion").run(layout)
     read = keys_read(preset, lambda: models.load_diffusion(layout))
