@@ -23,7 +23,7 @@ from ppap.experts.lora import lora_shapes
 from ppap.guides.guide import Guide
 from ppap.guides.libraries.library import Shape
 from ppap.guides.libraries.registry import build_network
-from ppap.utils import files
+from ppap.utils import files, mixed_precision
 from ppap.utils.device import Runtime
 from ppap.utils.mixed_precision import autocast, hold_precision
 from ppap.workflow import networks as models
@@ -150,7 +150,7 @@ def bank(network: torch.nn.Module) -> ExpertBank:
 def test_auto_is_bfloat16_where_the_processor_has_it(monkeypatch, capabilities, precision) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: MappingProxyType(capabilities))
     chosen = Runtime(device="cpu", precision="auto")
-    assert precision(chosen) == precision
+    assert mixed_precision.precision(chosen) == precision
     with autocast(chosen):
         product = torch.ones(2, 2) @ torch.ones(2, 2)
     assert product.dtype == precision
