@@ -68,7 +68,7 @@ def fid(digits: Digits, images: np.ndarray) -> float:
 
 
 def test_a_tiny_network_learns_to_draw_digits(digits: Digits, model: ppap.DiffusionModel) -> None:
-    """FID was 0.40 to 0.54 for seven seeds, 1.17 where the network's eps was taken for v, and 14.7 untrained.
+    """FID was 0.40 to 0.54 for several seeds, 1.17 where the network's eps was taken for v, and 14.7 untrained.
 
     Half of the digits are at 0.018 from all of them, images of uniform noise at 9.9.
     """
