@@ -139,7 +139,7 @@ def test_the_check_of_a_preset_tries_guidance_and_samplers(written) -> None:
     done = ppap("config", "check", written(kinds), check=False)
     assert done.returncode == 2
     assert "methods.mine: guidance: its gradient" in done.stderr
-    assert "samplers.mine: kind: yields a State after each step, the last with 0 steps left" in done.stderr
+    assert "samplers.mine: kind: the sampler ends with 2 steps left" in done.stderr
 
 
 @pytest.mark.parametrize("kind", ["naive", "user:mine", ""])

@@ -175,7 +175,9 @@ def test_a_file_with_other_names_or_shapes_is_refused(place: Place, changes, mes
 def test_what_is_no_released_expert_is_refused(place: Place) -> None:
     good, bad = place.released(0), place.folder / "bad.ckpt"
     torch.save({"epoch": 3, "weights": RELEASED}, bad)
-    assert "bad.ckpt: not a state dict: 'epoch' is no plain tensor, but of type int" in place.refused("ppap_5", good, bad)
+    assert "bad.ckpt: not a state dict: 'epoch' is no plain tensor, but of type int" in place.refused(
+        "ppap_5", good, bad
+    )
     torch.save(plain(RELEASED), bad)
     assert "bad.ckpt: has no adapters, but methods.ppap_5" in place.refused("ppap_5", good, bad)
     torch.save(Denoiser, bad)

@@ -74,9 +74,10 @@ def guide(
         known(chosen, section, name)
     if not _guides(chosen, method):
         raise ConfigError(f"methods.{method}: does not guide")
-    for option, given in (("--target", targets), ("--scale", scales or guides)):
-        if len(given) != len(guides):
-            raise ConfigError(f"{option}: {len(given)} {option[2:]}s for {len(guides)} guides; one for each")
+    if len(targets) != len(guides):
+        raise ConfigError(f"--target: {len(targets)} targets for {len(guides)} guides; one for each")
+    if scales and len(scales) != len(guides):
+        raise ConfigError(f"--scale: {len(scales)} scales for {len(guides)} guides; one for each")
     check_format(out)
     files.check_writable(out)
     given_scales = scales or [guidance_scale(chosen, sampler, name) for name in guides]

@@ -224,8 +224,10 @@ def _real_pictures(preset: Preset) -> Iterator[str]:
 def _evaluation(preset: Preset) -> Iterator[str]:
     evaluator, samples = preset.evaluator, preset.sampling.samples
     if evaluator.neighbours >= samples:
-        most = f"but a sampling seed has no more than {samples} samples (sampling.samples)"
-        yield f"evaluator.neighbours: {evaluator.neighbours}, {most}"
+        yield (
+            f"evaluator.neighbours: {evaluator.neighbours}, but a sampling seed has no more than {samples} samples "
+            "(sampling.samples)"
+        )
     yield from (f"{EVALUATOR}.{problem}" for problem in evaluator.problems(preset.dataset))
 
 
