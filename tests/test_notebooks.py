@@ -44,13 +44,19 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
-def test_a_notebook_runs_on_a_small_preset(path: Path, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_runs_on_a_small_preset(
+    path: Path, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if path.stem[0] != "4":  # which reads what is published
         monkeypatch.setenv("PPAP_PRESET", str(SMOKE_TASKS if path.stem[0] == "3" else SMOKE))
         monkeypatch.setenv("PPAP_RESULTS", str(results))
     monkeypatch.setenv("PPAP_STEPS", "40")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    cells = [cell for cell in executed(path).cells if cell.cell_type == "code"]
+    few = tmp_path / path.name
+    few.write_text(
+        re.sub(r"\b[12]00\b", "20", path.read_text("utf-8")), "utf-8"
+    )  # images where a reader draws 100 or 200
+    cells = [cell for cell in executed(few).cells if cell.cell_type == "code"]
     assert any("image/png" in each.get("data", {}) for cell in cells for each in cell.outputs)
 
 

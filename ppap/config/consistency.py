@@ -132,7 +132,7 @@ def _unets(preset: Preset) -> Iterator[str]:
 
 
 def _images(preset: Preset) -> Iterator[str]:
-    """Yield networks fit the data set's images, which are what they are where anything looks at them."""
+    """Yield networks that cannot take the data set's images."""
     data = preset.dataset
     for name, spec in preset.networks.items():
         for key in ("mean", "std"):

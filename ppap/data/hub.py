@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-
 from ppap.utils.errors import DataError, reason
 
 
@@ -18,6 +16,8 @@ def folder_of(name: str, cache: Path, settings: Sequence[str], formats: Sequence
     """
     if Path(name).is_dir():
         return Path(name)
+    from huggingface_hub import snapshot_download  # every job knows this module, and few load from the hub
+
     repository, _, revision = name.partition("@")
     try:
         for weights in formats:

@@ -69,7 +69,7 @@ class ExpertHeader(Purpose):
         return self
 
     def metadata(self) -> dict[str, str]:
-        """Return it as `files.write_tensors` takes it."""
+        """Return the header in the form that `files.write_tensors` takes."""
         known = self.model_dump(exclude_none=True)
         return {key: f"{v:.6g}" if key == "final_loss" else str(v) for key, v in known.items()}
 

@@ -26,7 +26,7 @@ class Networks(NamedTuple):
 
     @classmethod
     def new(cls, arch: ADMArchitecture, text: TextArchitecture, beside: int = 0) -> Networks:
-        """Build untrained ones; `beside` as of the U-Net."""
+        """Build untrained networks; `beside` is the number of channels beside the image that the U-Net takes."""
         return cls(ADM(arch, text.width, beside), TextTransformer(text, 4 * arch.model_channels))
 
     @property

@@ -53,5 +53,5 @@ def with_weight_gradient(call: Call, shape: tuple[int, ...], network: nn.Module)
 
 
 def stored_bytes(network: nn.Module) -> int:
-    """Return size the network's weights and buffers on disk."""
+    """Return the size of the network's weights and buffers on disk."""
     return sum(t.numel() * t.element_size() for t in network.state_dict().values())
