@@ -7,11 +7,13 @@ attention are counted; element-wise work, normalisation and resizing are not.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+
+if TYPE_CHECKING:
+    from torch.utils.flop_counter import FlopCounterMode
 
 T = TypeVar("T")
 Call = Callable[[Tensor], Tensor]
@@ -26,7 +28,7 @@ def on_meta(build: Callable[[], T]) -> T:
 
 def of_call(call: Callable[[], T]) -> tuple[int, T]:
     """Return the FLOPs of a call, and what it returns."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), _counting() as counter:
         answer = call()
     return counter.get_total_flops(), answer
 
@@ -39,14 +41,14 @@ def forward(call: Call, shape: tuple[int, ...]) -> int:
 def with_input_gradient(call: Call, shape: tuple[int, ...]) -> int:
     """Count a call and the gradient of its result for the images, weights frozen by the caller."""
     images = torch.empty(shape, device="meta", requires_grad=True)
-    with FlopCounterMode(display=False) as counter:
+    with _counting() as counter:
         call(images).sum().backward()
     return counter.get_total_flops()
 
 
 def with_weight_gradient(call: Call, shape: tuple[int, ...], network: nn.Module) -> int:
     """Count a call and the gradients of its result for the network's trainable parameters."""
-    with FlopCounterMode(display=False) as counter:
+    with _counting() as counter:
         call(torch.empty(shape, device="meta")).sum().backward()
     network.zero_grad()
     return counter.get_total_flops()
@@ -55,3 +57,9 @@ def with_weight_gradient(call: Call, shape: tuple[int, ...], network: nn.Module)
 def stored_bytes(network: nn.Module) -> int:
     """Return the size of the network's weights and buffers on disk."""
     return sum(t.numel() * t.element_size() for t in network.state_dict().values())
+
+
+def _counting() -> FlopCounterMode:
+    from torch.utils.flop_counter import FlopCounterMode  # which every job would load, and few need
+
+    return FlopCounterMode(display=False)
