@@ -27,7 +27,6 @@ from transformers import (
 )
 
 from ppap.config import reading as presets
-from ppap.data import hub
 from ppap.data.downloads import Downloads
 from ppap.experts import lora as adapters
 from ppap.experts.settings import AdapterConfig
@@ -339,7 +338,7 @@ def test_a_download_from_the_hub_asks_for_one_form_of_weights(monkeypatch, tmp_p
         asked.append((name, revision, cache_dir, allow_patterns))
         return str(tmp_path / "hub")
 
-    monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     spec = NetworkConfig(model="transformers:Intel/dpt-hybrid-midas@v1")
     shape = Shape(3, 1, "depth")
     file = fetched(spec, shape, tmp_path)
@@ -357,7 +356,7 @@ def test_a_download_from_the_hub_asks_for_one_form_of_weights(monkeypatch, tmp_p
     def offline(*args, **kwargs):
         raise OSError("no network")
 
-    monkeypatch.setattr(hub, "snapshot_download", offline)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
     with pytest.raises(DataError, match=r"cannot be read \(OSError: no network\)\. Without network"):
         fetched(spec, shape, tmp_path)
 
