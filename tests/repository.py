@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+from tests import warm
 from tests.conftest import ROOT, SMOKE
 
 Result = subprocess.CompletedProcess[str]
@@ -35,12 +35,9 @@ class Repository:
         self.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", message)
 
     def run(self, *command: str, check: bool = True) -> Result:
-        """Run a program of this environment; AssertionError with what it printed if it fails."""
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        done = subprocess.run(
-            command, cwd=self.where, capture_output=True, text=True,
-            env=os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1"},
-        )  # fmt: skip
+        """Run a program of this environment (see tests/warm.py); AssertionError with what it printed if it fails."""
+        variables = os.environ | {"DVC_NO_ANALYTICS": "1"} | warm.environment()
+        done = subprocess.run(command, cwd=self.where, capture_output=True, text=True, env=variables)
         assert not (check and done.returncode), f"{command}:\n{done.stdout}\n{done.stderr}"[-4000:]
         return done
 
@@ -64,9 +61,8 @@ def copy_project(where: Path) -> None:
 
 def snakemake(where: Path, *arguments: str, preset: str | Path) -> Result:
     """Run this project's workflow with another folder to work in."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     command = ["snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(where)]
     return subprocess.run(
         [*command, "--cores", "2", *arguments, "--config", f"preset={preset}"],
-        cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PATH": path},
+        cwd=ROOT, capture_output=True, text=True, env=os.environ | warm.environment(),
     )  # fmt: skip
