@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from ppap.config.preset import Preset
-from ppap.report import style
 from ppap.utils.mixed_precision import autocast
-from ppap.workflow.figures import figure_names, figure_of
 from ppap.workflow.layout import Layout
 from ppap.workflow.plan.costs import Cost, Costs
 from ppap.workflow.step import Report, Step
+
+if TYPE_CHECKING:
+    from ppap.workflow.figures.kind import FigureKind
 
 
 @dataclass(frozen=True)
@@ -28,21 +29,23 @@ class Figure(Step):
 
     @classmethod
     def jobs(cls, layout: Layout) -> Iterable[Self]:
+        from ppap.workflow.figures import figure_names
+
         return map(cls, figure_names(layout.preset))
 
     def outputs(self, layout: Layout) -> list[Path]:
         return [layout.figure(self.figure), layout.figure_in_print(self.figure)]
 
     def inputs(self, layout: Layout) -> list[Path]:
-        kind, guide = figure_of(layout.preset, self.figure)
+        kind, guide = self._kind(layout.preset)
         return list(dict.fromkeys(kind.inputs(layout, guide)))
 
     def keys(self, preset: Preset) -> list[str]:
-        kind, guide = figure_of(preset, self.figure)
+        kind, guide = self._kind(preset)
         return kind.keys(preset, guide)
 
     def cost(self, costs: Costs) -> Cost:
-        kind, guide = figure_of(costs.preset, self.figure)
+        kind, guide = self._kind(costs.preset)
         return kind.cost(costs, guide)
 
     def subcategory(self) -> str:
@@ -50,8 +53,15 @@ class Figure(Step):
 
     def run(self, layout: Layout) -> None:
         """Draw the figure, and write it; ConfigError if the preset has no such figure."""
-        kind, guide = figure_of(layout.preset, self.figure)
+        from ppap.report import style
+
+        kind, guide = self._kind(layout.preset)
         style.use()
         with autocast(layout.preset.runtime):
             drawn = kind.draw(layout, guide)
         style.write(drawn, self.outputs(layout))
+
+    def _kind(self, preset: Preset) -> tuple[FigureKind, str]:
+        from ppap.workflow.figures import figure_of  # here, so that no other job waits for matplotlib
+
+        return figure_of(preset, self.figure)

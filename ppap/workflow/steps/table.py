@@ -10,7 +10,6 @@ from typing import Self
 from ppap.config.preset import Preset
 from ppap.config.runs import table_runs
 from ppap.utils import files
-from ppap.workflow import table_rows
 from ppap.workflow.layout import Layout
 from ppap.workflow.reads import values_keys
 from ppap.workflow.step import Report, Step
@@ -48,5 +47,7 @@ class Table(Step):
 
     def run(self, layout: Layout) -> None:
         """Write the table in all formats, or in none. What was not computed stays empty."""
+        from ppap.workflow import table_rows  # here, so that no other job waits for pandas
+
         texts = table_rows.texts(layout, self.table)
         files.write_texts({layout.table(self.table, suffix): texts[suffix] for suffix in SUFFIXES})
