@@ -5,10 +5,17 @@ BIN := $(VENV)/bin
 PRESET ?= digits
 # exported, so that recipes can say "$$PRESET": a name with spaces or $$() in it stays a name
 export PRESET
-export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-# errors only: warnings of a mirror would fill the screen
-PIP := $(BIN)/pip --quiet --quiet --disable-pip-version-check
+# An environment that is active and has the package, of this folder or from a wheel, is used as it is.
+ACTIVE := $(shell python -P -c 'import pathlib, sys, ppap; here = pathlib.Path.cwd(); \
+	place = pathlib.Path(ppap.__file__).parent.parent; \
+	own = pathlib.Path(sys.prefix) == here / "$(VENV)"; \
+	print("yes" if not own and (place == here or "site-packages" in place.parts) else "")' 2>/dev/null)
+ifneq ($(ACTIVE),yes)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+endif
+
+PIP := $(BIN)/pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help install tables publish compare rehearsal notebooks test-fast test test-lowest test-slurm bench bench-gpu lint format docs docs-external report pull unlock schema lock clean
@@ -16,13 +23,13 @@ PIP := $(BIN)/pip --quiet --quiet --disable-pip-version-check
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: $(BIN)/.installed ## make the environment in .venv from requirements.lock
+install: $(if $(filter yes,$(ACTIVE)),,$(BIN)/.installed) ## make the environment in .venv from requirements.lock, unless one with the package is active
 
 $(BIN)/.installed: requirements.lock pyproject.toml
 	@echo "Installing the locked environment into $(VENV): about 6 GB, some minutes ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install --require-hashes -r requirements.lock
-	@$(PIP) install --no-build-isolation --no-deps -e .
+	@$(PIP) install --quiet --no-build-isolation --no-deps -e .
 	@touch $@
 	@echo "Installed."
 

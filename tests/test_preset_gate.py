@@ -72,7 +72,8 @@ def test_a_preset_that_cannot_be_read_says_why(tmp_path: Path, monkeypatch) -> N
         preset = tmp_path / f"{name}.yaml"
         if name == "folder":
             preset.mkdir()
-        assert lines_of(checked(preset), preset) == [wanted]
+        (line,) = lines_of(checked(preset), preset)
+        assert line.startswith(wanted)
     preset = tmp_path / "secret.yaml"
     shutil.copy(SMOKE, preset)
 

@@ -1,5 +1,6 @@
 """Staleness: jobs declare what they read, no more and no less, and a changed key makes just its readers stale."""
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -12,7 +13,7 @@ from ppap.workflow.layout import Layout
 from ppap.workflow.stages import STAGES, dependencies
 from ppap.workflow.step import Step
 from ppap.workflow.steps import all_jobs
-from tests.conftest import SMOKE, SMOKE_TASKS
+from tests.conftest import ROOT, SMOKE, SMOKE_TASKS
 from tests.recorder import Recorder
 
 
@@ -48,6 +49,7 @@ def sequential() -> Preset:
     return presets.validate(plain, SMOKE)
 
 
+IMAGENET = ROOT / "config" / "imagenet256.yaml"
 PRESETS = {"smoke": presets.load(SMOKE), "tasks": presets.load(SMOKE_TASKS), "sequential": sequential()}
 
 
@@ -249,6 +251,41 @@ def test_a_changed_key_makes_its_readers_stale_and_no_other_job(recorded: Record
         touched = {_stage(name) for name in stale | (old.keys() ^ new.keys()) | retold}
         different = {stage for stage, what in dependencies(after).items() if what != stages[stage]}
         assert different == touched, key
+
+
+OWN_GUIDANCE = """
+from ppap.diffusion.guidance import ExpertGuidance
+
+
+class Mine(ExpertGuidance):
+    \"\"\"{}\"\"\"
+"""
+
+
+def test_another_guidance_module_redraws_samples_and_retrains_nothing(preset_file, tmp_path: Path) -> None:
+    module = tmp_path / "own_guidance.py"
+    module.write_text(OWN_GUIDANCE.format("first"))
+    layout = Layout(presets.load(preset_file(methods__ppap_5__guidance="user:own_guidance.Mine")))
+    before = told(layout)
+    module.write_text(OWN_GUIDANCE.format("second"))
+    stale = {name for name, job in told(layout).items() if job.fingerprint != before[name].fingerprint}
+    assert {_stage(name) for name in stale} == {"samples", "tables"}  # from there on by their files
+    assert {name for name in stale if name.startswith("samples/")} == {
+        name for name in before if name.startswith("samples/") and "ppap_5" in name
+    }
+
+
+def test_a_preset_that_is_copied_with_its_paths_makes_nothing_stale(preset_file, tmp_path: Path) -> None:
+    """Paths are seen from the preset's folder, and the hashes are of what the preset says."""
+    here = preset_file(IMAGENET, diffusion__weights={"url": "./adm.pt"}, evaluator__reference={"folder": "pictures"})
+    there = tmp_path / "elsewhere" / here.name
+    there.parent.mkdir()
+    there.write_bytes(here.read_bytes())
+    first, second = presets.load(here), presets.load(there)
+    for preset, path in ((first, here), (second, there)):
+        assert Path(preset.evaluator.reference.folder).absolute() == path.parent / "pictures"
+        assert preset.files["diffusion.weights"].local.absolute() == path.parent / "adm.pt"
+    assert told(Layout(first)) == told(Layout(second))
 
 
 def _stage(job: str) -> str:

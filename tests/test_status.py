@@ -1,4 +1,7 @@
-"""`ppap status`: files there of files wanted, stage by stage, and the time that is left."""
+"""`ppap status`: current files of files wanted, stage by stage, and the time that is left.
+
+That it agrees with `snakemake -n` where keys have changed: tests/test_workflow.py.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,16 @@ from ppap.config import reading as presets
 from ppap.workflow.layout import Layout
 from ppap.workflow.step import Step
 from ppap.workflow.steps import all_jobs
-from tests.conftest import SMOKE, ppap
+from tests.conftest import ROOT, SMOKE, ppap
 
 
 @pytest.fixture
 def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
     """The smoke preset in a folder without results."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "Snakefile").write_text(
+        f"module ppap:\n    snakefile: '{ROOT}/workflow/Snakefile'\n    config: config\nuse rule * from ppap\n"
+    )
     return Layout(presets.load(SMOKE))
 
 
@@ -42,16 +48,17 @@ def test_files_are_counted_and_jobs_take_what_those_of_their_step_took(layout: L
     jobs = list(all_jobs(layout))
     wanted = sum(len(job.outputs(layout)) for job in jobs)
     assert told()["total"] == {
-        "stage": "total", "files": 0, "wanted": wanted, "jobs_left": len(jobs), "seconds_left": None,
+        "stage": "total", "files": 0, "wanted": wanted, "stale": 0, "jobs_left": len(jobs), "seconds_left": None,
     }  # fmt: skip
     samples = [job for job in jobs if job.rule() == "sample"]
     finish(layout, samples[0], 10)
     finish(layout, samples[1], 20)
     samples[1].outputs(layout)[0].unlink()  # one of its two files: the job is to be done again
     row = told()["samples"]
-    assert (row["files"], row["wanted"]) == (3, 2 * len(samples))
-    assert row["jobs_left"] == len(samples) - 1
-    assert row["seconds_left"] == pytest.approx(15 * (len(samples) - 1))
+    # what they are made of is missing, so both are to be done again
+    assert (row["files"], row["stale"], row["wanted"]) == (0, 3, 2 * len(samples))
+    assert row["jobs_left"] == len(samples)
+    assert row["seconds_left"] == pytest.approx(15 * len(samples))
     assert told()["total"]["seconds_left"] is None  # of other steps nothing is known
 
 
@@ -61,7 +68,13 @@ def test_a_finished_preset_has_no_time_left_and_the_text_says_the_same(layout: L
     rows, text = told(), ppap("status", SMOKE).stdout
     for name, row in rows.items():
         assert row["files"] == row["wanted"] and row["jobs_left"] == row["seconds_left"] == 0
-        assert re.search(rf"^{name} +{row['files']} of {row['wanted']} +0 +0:00:00$", text, re.M)
+        assert re.search(rf"^{name} +{row['files']} of {row['wanted']} +0 +0 +0:00:00$", text, re.M)
+
+
+def test_without_a_workflow_there_it_says_what_snakemake_says(layout: Layout) -> None:
+    Path("Snakefile").unlink()
+    done = ppap("status", SMOKE, check=False)
+    assert done.returncode == 2 and "No Snakefile found" in done.stderr
 
 
 def test_a_damaged_benchmark_file_is_named(layout: Layout) -> None:

@@ -104,13 +104,14 @@ def plan(
 
 @app.command()
 def status(preset: PresetName, as_json: AsJson = False) -> None:
-    """Say how far a preset is: files that are there of files that are wanted, stage by stage, and the time left.
+    """Say how far a preset is: current files of files that are wanted, stage by stage, and the time left.
 
-    A job that is left takes as long as the finished jobs of its step, in the mean. Nothing is run, and Snakemake is
-    not asked: `snakemake -n` says which files are stale.
+    Jobs are left, and files stale, where `snakemake -n` says so. A job that is left takes as long as the finished jobs
+    of its step, in the mean. Nothing is run.
     """
+    from ppap.config import reading as presets
     from ppap.workflow import status as telling
 
     layout = open_preset(preset)
-    rows = telling.status(layout)
+    rows = telling.status(layout, presets.find(preset))
     print(json.dumps(telling.as_json(layout, rows), indent=2) if as_json else telling.as_text(layout, rows))

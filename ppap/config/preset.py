@@ -34,10 +34,7 @@ from ppap.guides.tasks.task import Task
 from ppap.training.settings import Training
 from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError
-from ppap.utils.settings import CLASSIFICATION, CLASSIFIER, DIFFUSION, EVALUATOR, FREE, Name, Section, Seed
-
-FOLDER = "folder"
-"""The folder of a preset's file, in the context of its validation; the working folder if it is not given."""
+from ppap.utils.settings import CLASSIFICATION, CLASSIFIER, DIFFUSION, EVALUATOR, FOLDER, FREE, Name, Section, Seed
 
 
 class Preset(Section):

@@ -11,9 +11,10 @@ import yaml
 from pydantic import ValidationError
 
 from ppap.config.consistency import problems
-from ppap.config.preset import FOLDER, Preset
+from ppap.config.preset import Preset
 from ppap.evaluation.evaluators import TAG
 from ppap.utils.errors import ConfigError
+from ppap.utils.settings import FOLDER
 
 
 class PresetError(ConfigError):
@@ -42,6 +43,9 @@ def load(path: str | Path) -> Preset:
     """Read and validate a preset file; PresetError names the file and every wrong key."""
     try:
         data = yaml.load(Path(path).read_bytes(), _Loader)
+    except FileNotFoundError:
+        there = "presets lie in config/ of a clone, beside the workflow; any other is named by its path"
+        raise PresetError(path, [f"No such file or directory; {there}"]) from None
     except OSError as error:
         raise PresetError(path, [error.strerror or str(error)]) from None
     except yaml.MarkedYAMLError as error:

@@ -13,7 +13,7 @@ from ppap.guides.libraries.settings import NetworkConfig
 from ppap.guides.tasks.registry import TASKS
 from ppap.training.settings import Training
 from ppap.utils.registry import kind_of
-from ppap.utils.settings import CLASSIFICATION, FREE, Count, Name, Scale, Section, Seed
+from ppap.utils.settings import CLASSIFICATION, FREE, Count, LocalPath, Name, Scale, Section, Seed
 
 TaskName = Annotated[str, *kind_of(TASKS)]
 
@@ -27,7 +27,7 @@ class TargetsConfig(Section):
     """
 
     count: Count = Field(100, description="how many held-out real pictures, whose depth or labels the data set knows")
-    folder: str | None = Field(
+    folder: LocalPath | None = Field(
         None,
         description="instead of these: a folder of files, of any depth, one target each. A map (.npy, or a .png of one "
         "channel, grey or indexed) is the target itself, of any size: its middle square is taken. A picture in colour is "

@@ -18,7 +18,7 @@ from ppap.utils import tensor_spec
 from ppap.utils.errors import ConfigError, DataError
 from ppap.utils.registry import Registry, kind_of
 from ppap.utils.seeds import Stream, mix
-from ppap.utils.settings import CLASSIFICATION, DATASET, DEPTH, FREE, SEGMENTATION, Section
+from ppap.utils.settings import CLASSIFICATION, DATASET, DEPTH, FREE, SEGMENTATION, LocalPath, Section
 from ppap.utils.tensor_names import IMAGES, LABELS
 
 Split = Literal["train", "holdout"]
@@ -162,7 +162,7 @@ class DatasetConfig(Section):
         "data set that torch-fidelity knows; `none`: no real images, where nothing is taught by labels or compared "
         "with them",
     )
-    path: str | None = Field(None, json_schema_extra=FREE, description="of `image_folder`: the folder")
+    path: LocalPath | None = Field(None, json_schema_extra=FREE, description="of `image_folder`: the folder")
     name: str | None = Field(None, description="of `registered`: the data set's name, such as `cifar10-train`")
     pictures: Annotated[int, Field(gt=0, le=1_000_000)] | None = Field(
         None, description="of `shapes`: how many are drawn, held-out ones included"

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
-from ppap.utils.settings import Section
+from ppap.utils.settings import AsWritten, LocalPath, Section, placed
+
+
+def _placed_if_local(url: str, info: ValidationInfo) -> str:
+    return url if "://" in url else placed(url, info)
 
 
 class Download(Section):
     """A file of somebody else's: `{url: ..., sha256: ..., file: ...}`. `ppap download` fetches it once, for all presets."""
 
-    url: str = Field(
+    url: Annotated[str, AfterValidator(_placed_if_local), AsWritten] = Field(
         min_length=1,
         description="`https://` (or `http://`); or the path or `file://` URL of a file, which is used in place",
     )
@@ -64,7 +69,7 @@ class ReferenceConfig(Section):
         None, description="an .npz of ADM's evaluator: `arr_0`; its own `mu` and `sigma` are used if it has them"
     )
     registered: str | None = Field(None, description="a data set that torch-fidelity knows by name")
-    folder: str | None = Field(None, description="a folder of images, of any depth")
+    folder: LocalPath | None = Field(None, description="a folder of images, of any depth")
 
     @model_validator(mode="after")
     def one_is_given(self) -> ReferenceConfig:

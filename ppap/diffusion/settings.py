@@ -17,7 +17,7 @@ from ppap.diffusion.networks.sources import Source
 from ppap.diffusion.schedules import PredictionName, ScheduleName, VarianceName
 from ppap.training.settings import Training
 from ppap.utils.registry import Registry
-from ppap.utils.settings import Section
+from ppap.utils.settings import HubOrFolder, Section
 
 SOURCES: Registry[Source] = Registry(
     "source of the diffusion model",
@@ -43,7 +43,7 @@ class DiffusionConfig(Section):
     )
     train: Training | None = Field(None, description="how the workflow trains it")
     weights: Download | None = Field(None, description="a checkpoint in the public ADM format, float16 or float32")
-    pipeline: str | None = Field(
+    pipeline: HubOrFolder | None = Field(
         None,
         description="a diffusers pipeline: a name on the Hugging Face hub (NAME, or NAME@REVISION), or a folder "
         "(`pip install 'ppap[diffusers]'`). `noise_schedule`, `timesteps`, `variance` and `predicts` must be its own",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, ValidationInfo
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
@@ -28,6 +30,44 @@ FREE: JsonDict = {"free": True}
 
 Another value of it makes no job stale.
 """
+
+FOLDER = "folder"
+"""The folder of a preset's file, in the context of its validation; the working folder if it is not given."""
+
+
+class PlacedPath(str):
+    """A path that a preset names, found from the preset's folder; `written` is what the preset says."""
+
+    written: str
+
+
+def placed(path: str, info: ValidationInfo) -> PlacedPath:
+    """Find a path from the preset's folder; what is below the working folder is named from there."""
+    folder = Path((info.context or {}).get(FOLDER) or "").resolve()
+    whole, here = Path(os.path.normpath(folder / path)), Path.cwd()
+    known = PlacedPath(whole.relative_to(here) if whole.is_relative_to(here) else whole)
+    known.written = path
+    return known
+
+
+def placed_folder(name: str, info: ValidationInfo, prefix: str = "") -> str:
+    """Find a folder like a path; what is not there, and begins with no dot or slash, is a name on the hub."""
+    folder = placed(name, info)
+    if not (name.startswith((".", "/")) or Path(folder).is_dir()):
+        return prefix + name
+    known = PlacedPath(prefix + folder)
+    known.written = prefix + name
+    return known
+
+
+def as_written(path: str) -> str:
+    """Return a path as the preset has it, so that a copied preset has the same config hashes."""
+    return path.written if isinstance(path, PlacedPath) else path
+
+
+AsWritten = PlainSerializer(as_written, return_type=str)
+LocalPath = Annotated[str, AfterValidator(placed), AsWritten]
+HubOrFolder = Annotated[str, AfterValidator(placed_folder), AsWritten]
 
 
 class Section(BaseModel):

@@ -20,7 +20,7 @@ _UNSAFE = re.compile(r"[^\w ./+@,=%~:-]|^[-~]")
 def load_preset(options: dict[str, Any]) -> tuple[str, Preset]:
     """Load the preset that `--config preset=` names: its file and itself; one line and exit code 2 if it is wrong."""
     try:
-        path = one_spelling(preset_file(options.get("preset", "digits")))
+        path = preset_file(options.get("preset", "digits"))
         return str(path), presets.load(path)
     except PPAPError as error:
         failures.say(str(error))
@@ -37,12 +37,6 @@ def preset_file(named: Any) -> Path:
     if unsafe:
         raise ConfigError(f"preset {str(named)!r}: {unsafe[0]!r} is no character for the path of a preset; rename it")
     return presets.find(str(named))
-
-
-def one_spelling(path: Path) -> Path:
-    """Spell a path in one way, however it was named, since jobs are stale when their parameters have changed."""
-    path, here = path.parent.resolve() / path.name, Path.cwd().resolve()
-    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def check_before_first_job(workflow: Any, preset: str) -> None:

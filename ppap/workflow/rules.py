@@ -42,7 +42,7 @@ class Rule:
         self.benchmark = str(layout.benchmark(pattern.name(layout)))
         self.params = {
             "command": self.name.replace("_", "-"),
-            "preset": preset_file,
+            "preset": Path(preset_file),  # Snakemake keeps no record of a Path: another one makes no job stale
             "arguments": self._of(lambda job: job.arguments()),
             "depends": self._of(lambda job: job.fingerprint(layout.preset)),
         }

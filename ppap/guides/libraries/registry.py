@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, WithJsonSchema
+from pydantic import AfterValidator, ValidationInfo, WithJsonSchema
 from torch import nn
 
 from ppap.guides.libraries.library import Library, Shape, building
@@ -16,6 +16,7 @@ from ppap.guides.libraries.torchvision_models import TorchvisionModels
 from ppap.guides.libraries.transformers_models import TransformersModels
 from ppap.guides.libraries.user_models import UserModels
 from ppap.utils.registry import Registry
+from ppap.utils.settings import AsWritten, placed_folder
 
 LIBRARIES: Registry[Library] = Registry(
     "library",
@@ -49,7 +50,7 @@ def build_network(model: str, options: dict[str, Any], shape: Shape, folders: Se
         return library.build(name, shape, options, folders)
 
 
-def _known_model(model: str) -> str:
+def _known_model(model: str, info: ValidationInfo) -> str:
     """Check LIBRARY:NAME without importing the library, which takes seconds."""
     name, _, rest = model.partition(":")
     if name not in LIBRARIES:
@@ -59,9 +60,12 @@ def _known_model(model: str) -> str:
         raise ValueError(f"'{model}' needs {library.needs}: pip install 'ppap[{library.needs}]'")
     if not library.knows(rest):
         raise ValueError(f"'{model}': write {library.written}")
-    return model
+    return model if library.one_file else placed_folder(rest, info, f"{name}:")
 
 
 ModelName = Annotated[
-    str, AfterValidator(_known_model), WithJsonSchema({"type": "string", "pattern": f"^({'|'.join(LIBRARIES)}):"})
+    str,
+    AfterValidator(_known_model),
+    AsWritten,
+    WithJsonSchema({"type": "string", "pattern": f"^({'|'.join(LIBRARIES)}):"}),
 ]

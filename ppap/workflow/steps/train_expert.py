@@ -48,7 +48,7 @@ class TrainExpert(Step):
 
     def keys(self, preset: Preset) -> list[str]:
         method = preset.methods[self.method]
-        own = ("guidance", "imported", "supervision", "experts", "trainable")
+        own = ("imported", "supervision", "experts", "trainable")
         return [
             *(f"methods.{self.method}.{key}" for key in own),
             *lesson_keys(preset, self.guide, str(method.supervision)),
@@ -84,7 +84,7 @@ class TrainExpert(Step):
     def _timesteps(self, preset: Preset) -> range:
         """Return the timesteps that the expert owns; ConfigError if there is none such to train."""
         spec = preset.methods[self.method]
-        if not preset.guidance(self.method).experts:
+        if spec.experts is None:
             raise ConfigError(f"methods.{self.method}: has no experts to train")
         if spec.imported:
             raise ConfigError(f"methods.{self.method}: its experts are imported, not trained")
