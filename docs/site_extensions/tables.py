@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sphinx.util.typing import ExtensionMetadata
 
 _WIDE = 12
-_COSTS = ("Trained parameters", "Supervision", "Steps")
+_COSTS = ("Trained parameters", "Supervision", "Steps", "Held-out loss")
 
 
 class MeasuredFirst(SphinxTransform):

@@ -223,7 +223,12 @@ class RealImages(NamedTuple):
 
 
 def load(data: DatasetConfig, split: Split, file: Path | None = None) -> RealImages:
-    """Load the training or the held-out part of a data set that fits into memory; which is which never changes.
+    """Load the training or the held-out part of a data set, as `load_all` does."""
+    return load_all(data, file)[split]
+
+
+def load_all(data: DatasetConfig, file: Path | None = None) -> dict[Split, RealImages]:
+    """Load both parts of a data set that fits into memory; which is which never changes.
 
     `file` is that of a downloaded one. ConfigError if it is too large for memory, has no labels, or not the image
     size and classes that `data` says.
@@ -231,5 +236,8 @@ def load(data: DatasetConfig, split: Split, file: Path | None = None) -> RealIma
     images, truths = data.facts.read(data, file)
     order = np.random.default_rng(mix(Stream.SPLIT)).permutation(len(images))
     held = round(data.holdout * len(images))
-    chosen = order[held:] if split == "train" else order[:held]
-    return RealImages(images[chosen], {task: torch.from_numpy(truth[chosen]) for task, truth in truths.items()})
+
+    def part(chosen: NDArray[Any]) -> RealImages:
+        return RealImages(images[chosen], {task: torch.from_numpy(truth[chosen]) for task, truth in truths.items()})
+
+    return {"train": part(order[held:]), "holdout": part(order[:held])}

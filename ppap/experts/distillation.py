@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ppap.diffusion.denoiser import add_noise
 from ppap.diffusion.schedules import Schedule
 from ppap.experts import lora
-from ppap.experts.examples import Batch, Examples
+from ppap.experts.examples import Batch, Examples, HeldOut
 from ppap.experts.expert import Expert, read_delta
 from ppap.experts.settings import AdapterConfig
 from ppap.guides.guide import Guide
@@ -18,6 +21,11 @@ from ppap.guides.tasks.task import Settings
 from ppap.training.loop import TrainingRun, train
 from ppap.training.settings import Training
 from ppap.utils.seeds import Stream, mix
+
+log = logging.getLogger(__name__)
+
+_AVERAGED = 32
+"""Batches that batch-norm statistics are averages of."""
 
 
 class TrainedExpert(NamedTuple):
@@ -27,20 +35,39 @@ class TrainedExpert(NamedTuple):
     facts: dict[str, float]
 
 
-def expert_loss(
-    guide: Guide, batch: Batch, abar: Tensor, timesteps: range, settings: Settings, from_teacher: bool
-) -> Tensor:
-    """Return the loss of one step: of the guide's answers on x_t, each at a random t of these timesteps.
+class Lesson(NamedTuple):
+    """The noise that an expert sees, and the loss of its answers. `abar` are the schedule's alphas_cumprod (T,)."""
 
-    It is the task's distance to the teacher's answers on x_0 (paper, section 4.2), or to what is true. `abar` are
-    the schedule's alphas_cumprod (T,).
-    """
-    x0, answers = batch
-    t = torch.randint(timesteps.start, timesteps.stop, (len(x0),), device=x0.device)
-    student = guide(add_noise(x0, torch.randn_like(x0), abar[t]))
-    if from_teacher:
-        return guide.own_task.distillation(student, answers, settings)
-    return guide.own_task.supervised(student, answers)
+    abar: Tensor
+    timesteps: range
+    settings: Settings
+    from_teacher: bool
+
+    def noised(self, x0: Tensor) -> Tensor:
+        """Return x_t of clean images (B, C, H, W), each at a random t of these timesteps."""
+        t = torch.randint(self.timesteps.start, self.timesteps.stop, (len(x0),), device=x0.device)
+        return add_noise(x0, torch.randn_like(x0), self.abar[t])
+
+    def loss(self, guide: Guide, x_t: Tensor, answers: Tensor) -> Tensor:
+        """Return the task's distance to the teacher's answers on x_0 (paper, section 4.2), or to what is true."""
+        if self.from_teacher:
+            return guide.own_task.distillation(guide(x_t), answers, self.settings)
+        return guide.own_task.supervised(guide(x_t), answers)
+
+    @torch.no_grad()
+    def held_out_loss(self, guide: Guide, batches: Iterable[Batch]) -> float:
+        """Return the mean loss over images whose timesteps and noise are the same for every guide."""
+        guide.eval()
+        generator = torch.Generator().manual_seed(mix(Stream.HELD_OUT))
+        total, count = 0.0, 0
+        for x0, answers in batches:
+            t = torch.randint(self.timesteps.start, self.timesteps.stop, (len(x0),), generator=generator)
+            noise = torch.randn(x0.shape, generator=generator).to(x0)
+            x_t = add_noise(x0, noise, self.abar[t.to(x0.device)])
+            total += len(x0) * float(self.loss(guide, x_t, answers))
+            count += len(x0)
+        torch.clear_autocast_cache()  # or training would go on with the weights of now
+        return total / count
 
 
 def train_expert(
@@ -53,16 +80,25 @@ def train_expert(
     adapter: AdapterConfig | None,
     settings: Settings,
     run: TrainingRun,
+    held_out: HeldOut | None = None,
     initialisation: Expert | None = None,
 ) -> TrainedExpert:
     """Train a guide in place to be the expert of these timesteps, by examples.
 
     It trains the parameters that `adapter` says, all if that is None, from those of another expert if that is its
-    `initialisation`; where the guide's weights are, in the precision of the autocast around the call. ConfigError if
-    the adapter does not fit the network, DataError if the initialisation does not; NumericalError, naming the step,
-    if a loss is not finite.
+    `initialisation`; where the guide's weights are, in the precision of the autocast around the call. Its batch-norm
+    statistics end as averages over the range. Its loss on images that are held out, and that of the guide before, are
+    facts; a warning is logged if it is worse. ConfigError if the adapter does not fit the network, DataError if the
+    initialisation does not; NumericalError, naming the step, if a loss is not finite.
     """
     network, device = guide.network, guide.device
+    abar = torch.tensor(schedule.alphas_cumprod, dtype=torch.float32, device=device)
+    lesson = Lesson(abar, timesteps, settings, examples.from_teacher)
+
+    def held_out_losses() -> list[float]:
+        return [lesson.held_out_loss(guide, held_out.in_order(training.batch_size, device))] if held_out else []
+
+    losses = held_out_losses()
     buffers = {name for name, _ in network.named_buffers()}
     base = {name: value.clone() for name, value in network.state_dict().items()}
     size = sum(p.numel() for p in network.parameters())
@@ -76,18 +112,53 @@ def train_expert(
     if initialisation is not None:
         lora.load_delta(network, read_delta(initialisation, base, buffers), initialisation.path)
     guide.to(device).train()  # adapters are made on the CPU
-    abar = torch.tensor(schedule.alphas_cumprod, dtype=torch.float32, device=device)
     batches = examples.batches(training.batch_size, run, device)
 
     def loss_at(step: int) -> Tensor:
-        return expert_loss(guide, batches(step), abar, timesteps, settings, examples.from_teacher)
+        x0, answers = batches(step)
+        return lesson.loss(guide, lesson.noised(x0), answers)
 
-    summary = train(network, loss_at, training, run)
+    def noised_at(step: int) -> Tensor:
+        torch.manual_seed(run.seed_at(step))
+        return lesson.noised(batches(step).x0)
+
     facts = {
         "range_start": timesteps.start,
         "range_stop": timesteps.stop,
         "trainable_parameters": lora.trainable_parameters(network),
         "guide_parameters": size,
-        **summary,
+        **train(network, loss_at, training, run),
     }
+    average_statistics(guide, map(noised_at, range(training.steps, training.steps + _AVERAGED)))
+    losses += held_out_losses()
+    if losses:
+        off_the_shelf, own = losses
+        facts |= {"held_out_loss": own, "off_the_shelf_loss": off_the_shelf}
+        said = f"{run.name}: loss on held-out images {own:.4g}, off-the-shelf model {off_the_shelf:.4g}"
+        if own > off_the_shelf:
+            log.warning("%s: it is worse than the model it came from; train it for longer", said)
+        else:
+            log.info(said)
     return TrainedExpert(lora.delta(network, base), facts)
+
+
+@torch.no_grad()
+def average_statistics(guide: Guide, inputs: Iterable[Tensor]) -> None:
+    """Recompute the statistics of batch norms that training moved: plain averages over batches of images.
+
+    Those of a training lag behind by 1 / momentum steps, a hundred in networks from TensorFlow. The inputs are only
+    drawn if there are such norms.
+    """
+    norms = [m for m in guide.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    momenta = [norm.momentum for norm in norms]
+    guide.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the average of all batches
+        norm.train()
+    if norms:
+        for x_t in inputs:
+            guide(x_t)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    guide.eval()

@@ -17,7 +17,7 @@ from ppap.diffusion.noise_ranges import Allocation, noise_ranges
 from ppap.diffusion.schedules import Schedule
 from ppap.experts.bank import ExpertBank, state_hash
 from ppap.experts.distillation import train_expert
-from ppap.experts.examples import AnsweredImages, Examples, LabelledImages
+from ppap.experts.examples import AnsweredImages, Examples, HeldOut, LabelledImages, apart
 from ppap.experts.expert import Expert, ExpertHeader
 from ppap.experts.settings import AdapterConfig, ExpertsConfig
 from ppap.experts.teacher import answers_on
@@ -44,6 +44,7 @@ def train_experts(
     warm_share: float = 0.5,
     mirror: bool = False,
     tau: float = 0.25,
+    held_out: int = 256,
     seed: int = 0,
 ) -> ExpertBank:
     """Train a bank of noise-aware experts of a guide, without data: from images that the diffusion model draws.
@@ -53,7 +54,8 @@ def train_experts(
     (section 4.1). `training` is what all of them take together: a share of its steps, `warm_share`, goes to an
     initialisation that they have in common. `adapter` says which few parameters they train; None: all. With `truths`
     (N, ...), which are classes, depth maps or label maps, they learn these instead: the supervised baselines.
-    `mirror`: mirror images are as valid. The guide itself stays as it is. Training runs where the guide's weights
+    `mirror`: mirror images are as valid. Some images, `held_out` and a tenth at most, are learned from by none: each
+    expert's loss there and the guide's own are in its header, and a warning is logged if it is the larger one. The guide itself stays as it is. Training runs where the guide's weights
     are, in the precision of the autocast around the call. ConfigError for settings that cannot be; NumericalError if
     a loss is not finite.
     """
@@ -63,7 +65,8 @@ def train_experts(
         raise ConfigError(f"images: {images.dtype} {images.shape}; uint8 (N, height, width, channels) was expected")
     if truths is not None and len(truths) != len(images):
         raise ConfigError(f"truths: {len(truths)} for {len(images)} images")
-    examples = _examples(guide, images, truths, training.batch_size, mirror)
+    settings = ExpertsConfig(tau=tau, held_out=held_out)
+    examples, unseen = _examples(guide, images, truths, training.batch_size, mirror, settings.held_out)
     shared_steps, own_steps = _shares(training.steps, experts, warm_share)
 
     def trained(name: str, path: Path, timesteps: range, steps: int, first: Expert | None) -> Expert:
@@ -74,8 +77,9 @@ def train_experts(
             timesteps=timesteps,
             training=training.model_copy(update={"steps": steps}),
             adapter=adapter,
-            settings=ExpertsConfig(tau=tau),
+            settings=settings,
             run=TrainingRun(name, name_seed(seed, name)),
+            held_out=unseen,
             initialisation=first,
         )
         return Expert(path, ExpertHeader(**purpose | facts), delta)
@@ -92,13 +96,17 @@ def train_experts(
 
 
 def _examples(
-    guide: Guide, images: NDArray[np.uint8], truths: Tensor | None, batch_size: int, mirror: bool
-) -> Examples:
+    guide: Guide, images: NDArray[np.uint8], truths: Tensor | None, batch_size: int, mirror: bool, held_out: int
+) -> tuple[Examples, HeldOut | None]:
+    """Make what experts learn from, and what is held out, if anything."""
+    kept, unseen = apart(len(images), held_out)
     if truths is not None:
-        return LabelledImages(images, truths, guide.own_task, mirror)
-    held = ImagesInMemory(images)
-    answers = answers_on(guide, held, torch.arange(len(held)).split(batch_size), mirror=mirror)
-    return AnsweredImages(held, answers, mirror)
+        parts = [LabelledImages(images[i.numpy()], truths[i], guide.own_task, mirror) for i in (kept, unseen)]
+        return parts[0], parts[1] if len(unseen) else None
+    stored = ImagesInMemory(images)
+    answers = answers_on(guide, stored, torch.arange(len(stored)).split(batch_size), mirror=mirror)
+    rest = AnsweredImages(stored, answers, mirror, unseen) if len(unseen) else None
+    return AnsweredImages(stored, answers, mirror, kept), rest
 
 
 def _shares(steps: int, experts: int, warm_share: float) -> tuple[int, int]:

@@ -42,6 +42,24 @@ class Examples(Protocol):
         """Draw the batches of a training run, on the device."""
 
 
+class HeldOut(Protocol):
+    """Images with answers, none of which an expert has learned from."""
+
+    def in_order(self, batch_size: int, device: torch.device) -> Iterator[Batch]:
+        """Yield each of them once, unmirrored, on the device."""
+
+
+def apart(count: int, wanted: int) -> tuple[Tensor, Tensor]:
+    """Divide images: the indices of those that experts learn from, and of those held out, a tenth at most.
+
+    The latter are spread evenly, so that images in the order of their classes may be given.
+    """
+    share = min(wanted, count // 10)
+    held = torch.arange(share) * count // max(share, 1)
+    rest = torch.ones(count, dtype=torch.bool).index_fill(0, held, False)
+    return rest.nonzero().flatten(), held
+
+
 class Answers(Protocol):
     """A teacher's answers (N, ...) on images, and on the mirror images."""
 
@@ -51,7 +69,7 @@ class Answers(Protocol):
 
 @dataclass(frozen=True)
 class AnsweredImages:
-    """Images with a teacher's answers on them; with `mirror`, each is mirrored half of the time.
+    """Images with a teacher's answers on them, or the `chosen` ones; with `mirror`, each is mirrored half of the time.
 
     Large batches are read by worker processes, ahead of the training. These draw their choices from generators with
     the seeds of the steps, and the training draws them once more, so that its random numbers do not depend on that.
@@ -60,10 +78,11 @@ class AnsweredImages:
     images: Images
     answers: Answers
     mirror: bool
+    chosen: Tensor | None = None
     from_teacher = True
 
     def batches(self, batch_size: int, run: TrainingRun, device: torch.device) -> Batches:
-        count, mirror = len(self.images), self.mirror
+        count, mirror = len(self._indices), self.mirror
         workers = loading.workers_for(self.images, batch_size)
 
         def choices(first: int) -> Iterator[_Choice]:
@@ -77,14 +96,23 @@ class AnsweredImages:
             nonlocal parts
             parts = parts or loading.load(self._read, choices(step), device, workers)
             _choose(count, batch_size, mirror)
-            images, mirrored, answers = (p.to(device, non_blocking=True) for p in next(parts))
-            return Batch(augmentation.mirrored(to_tensor(images), mirrored), answers)
+            return _batch(next(parts), device)
 
         return batch
 
+    def in_order(self, batch_size: int, device: torch.device) -> Iterator[Batch]:
+        places = torch.arange(len(self._indices)).split(batch_size)
+        choices = (_Choice(part, torch.zeros(len(part), dtype=torch.bool)) for part in places)
+        return (_batch(self._read(choice), device) for choice in choices)
+
+    @property
+    def _indices(self) -> Tensor:
+        return torch.arange(len(self.images)) if self.chosen is None else self.chosen
+
     def _read(self, choice: _Choice) -> list[Tensor]:
-        images = torch.from_numpy(self.images.take(choice.indices))
-        return [images, choice.mirrored, self.answers.take(*choice)]
+        indices = self._indices[choice.indices]
+        images = torch.from_numpy(self.images.take(indices))
+        return [images, choice.mirrored, self.answers.take(indices, choice.mirrored)]
 
 
 @dataclass(frozen=True)
@@ -109,6 +137,10 @@ class LabelledImages:
 
         return batch
 
+    def in_order(self, batch_size: int, device: torch.device) -> Iterator[Batch]:
+        pairs = zip(to_tensor(self.images).split(batch_size), self.truths.split(batch_size), strict=True)
+        return (Batch(x0.to(device), truths.to(device)) for x0, truths in pairs)
+
 
 @dataclass(frozen=True)
 class StreamedImages:
@@ -127,6 +159,11 @@ class _Choice(NamedTuple):
 
     indices: Tensor
     mirrored: Tensor
+
+
+def _batch(read: list[Tensor], device: torch.device) -> Batch:
+    images, mirrored, answers = (part.to(device, non_blocking=True) for part in read)
+    return Batch(augmentation.mirrored(to_tensor(images), mirrored), answers)
 
 
 def _choose(count: int, batch_size: int, mirror: bool, generator: torch.Generator | None = None) -> _Choice:

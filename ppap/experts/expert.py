@@ -59,8 +59,16 @@ class ExpertHeader(Purpose):
     config: str | None = Field(None, description="a hash of the preset's keys that decide it, with their values")
     steps: PositiveInt | None = None
     final_loss: FiniteFloat | None = None
+    held_out_loss: float | None = Field(None, description="on images held out of its training, noised as in its range")
+    off_the_shelf_loss: float | None = Field(None, description="of the model it came from, on the same noisy images")
     task: str | None = Field(None, description="of the guide, where no preset says it")
     released_sha256: str | None = Field(None, description="of the file it was imported from")
+
+    @property
+    def worse(self) -> bool:
+        """True if it is known to be worse than the model it came from."""
+        own, guide = self.held_out_loss, self.off_the_shelf_loss
+        return own is not None and guide is not None and own > guide
 
     @model_validator(mode="after")
     def is_a_range(self) -> Self:
@@ -71,7 +79,7 @@ class ExpertHeader(Purpose):
     def metadata(self) -> dict[str, str]:
         """Return the header in the form that `files.write_tensors` takes."""
         known = self.model_dump(exclude_none=True)
-        return {key: f"{v:.6g}" if key == "final_loss" else str(v) for key, v in known.items()}
+        return {key: f"{v:.6g}" if key.endswith("_loss") else str(v) for key, v in known.items()}
 
 
 class Expert(NamedTuple):

@@ -76,12 +76,14 @@ def card(experts: Sequence[Expert], names: Sequence[str]) -> str:
     lines = ["# Noise-aware experts of a guide (PPAP)", ""]
     lines += ["Load them with `ppap.load_experts(FOLDER, guide)`, where `guide` is the model below.", ""]
     lines += ["| | |", "|:--|:--|", *(f"| {name} | {value} |" for name, value in facts.items())]
-    lines += ["", "| File | Timesteps | Steps | Final loss |", "|:--|:--|--:|--:|"]
+    lines += ["", "| File | Timesteps | Steps | Final loss | On held-out images | Guide's own there |"]
+    lines += ["|:--|:--|--:|--:|--:|--:|"]
     for name, expert in zip(names, experts, strict=True):
         own = expert.header
-        loss = "" if own.final_loss is None else f"{own.final_loss:.4g}"
-        steps = own.steps or ""
-        lines.append(f"| `{name}` | {own.range_start} to {own.range_stop - 1} | {steps} | {loss} |")
+        losses = [own.final_loss, own.held_out_loss, own.off_the_shelf_loss]
+        cells = [own.steps or "", *("" if loss is None else f"{loss:.4g}" for loss in losses)]
+        lines.append(f"| `{name}` | {own.range_start} to {own.range_stop - 1} | {' | '.join(map(str, cells))} |")
+    lines += [f"\n`{n}` is worse than the guide itself." for n, e in zip(names, experts, strict=True) if e.header.worse]
     return "\n".join([*lines, ""])
 
 

@@ -43,6 +43,12 @@ class ExpertsConfig(Section):
     warm_share: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.5, description="share of a row's steps that the shared start takes"
     )
+    held_out: Annotated[int, Field(ge=0)] = Field(
+        256,
+        description="images that no expert learns from, a tenth of the clean ones at most: each expert's loss there "
+        "stands beside the off-the-shelf model's, and a warning where it is larger. Of supervised rows they are the "
+        "first ones of `dataset.holdout`",
+    )
     tau: Annotated[float, Field(ge=0.001, le=1000)] = Field(
         0.25, description="the teacher's temperature, for classes and labels"
     )

@@ -32,6 +32,12 @@ class Effort(NamedTuple):
     """The parameters as a share of the guide's own."""
     supervision: str | None = None
     steps: int | None = None
+    held_out_loss: float | None = None
+    """On images held out of the training, a mean over all timesteps."""
+    off_the_shelf_loss: float | None = None
+    """Of the model that they came from, on the same noisy images."""
+    worse_experts: int | None = None
+    """Experts whose loss is larger than that model's."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ def table(name: str, rows: Iterable[Row], scores: Sequence[Score]) -> pd.DataFra
             if metric in PRINTED:
                 record[f"paper_{metric}"] = paper.get(metric)
         records.append(record)
-    return pd.DataFrame(records).astype({"trainable_parameters": "Int64", "steps": "Int64"})
+    return pd.DataFrame(records).astype(dict.fromkeys(("trainable_parameters", "steps", "worse_experts"), "Int64"))
 
 
 def texts(name: str, frame: pd.DataFrame, scores: Sequence[Score], about: About) -> dict[str, str]:
@@ -115,6 +121,12 @@ def for_people(frame: pd.DataFrame, scores: Sequence[Score]) -> pd.DataFrame:
     ]
     out["Supervision"] = frame["supervision"].fillna("")
     out["Steps"] = [f"{int(n):,}" if pd.notna(n) else "" for n in frame["steps"]]
+    if "held_out_loss" in frame:  # which a table of an older version has not
+        losses = zip(*(frame[f"{of}"] for of in ("held_out_loss", "off_the_shelf_loss", "worse_experts")), strict=True)
+        out["Held-out loss"] = [
+            f"{own:.3g} ({guide:.3g})" + (f", {worse} worse" if worse else "") if pd.notna(own) else ""
+            for own, guide, worse in losses
+        ]
     in_print = _is_printed(frame)
     for metric, heading in HEADINGS.items():
         share = metric in ("precision", "recall")
@@ -143,6 +155,8 @@ def note(about: About, scores: Sequence[Score], in_print: bool) -> str:
         f"Guidance scale: {', '.join(map(_scale, about.scales))}. {printed if in_print else ''}"
         "Trained parameters: of all experts together, and as a share of the guide's own. "
         "Steps: training steps of the row in all, shared start included. "
+        "Held-out loss: of its experts on images that none learned from, at all timesteps; in brackets that of the "
+        "off-the-shelf model; how many experts are worse than it. "
         f"{''.join(f'{score.meaning} ' for score in scores)}"
         "An empty cell was not computed."
     )

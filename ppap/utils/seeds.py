@@ -25,6 +25,7 @@ class Stream(IntEnum):
     CROP = 7
     UPSAMPLING = 8
     NOISY_INPUTS = 9
+    HELD_OUT = 10
 
 
 def mix(*parts: int) -> int:

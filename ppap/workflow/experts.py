@@ -9,10 +9,12 @@ from torch import Tensor
 from ppap.config.guidance_scales import guidance_scale
 from ppap.config.preset import Preset
 from ppap.config.runs import Run
+from ppap.data import datasets
+from ppap.data.datasets import RealImages
 from ppap.diffusion.schedules import Schedule
 from ppap.experts.bank import ExpertBank
 from ppap.experts.distillation import train_expert
-from ppap.experts.examples import AnsweredImages, Examples, LabelledImages, StreamedImages
+from ppap.experts.examples import AnsweredImages, Examples, HeldOut, LabelledImages, StreamedImages, apart
 from ppap.experts.expert import Expert, ExpertHeader, Purpose, check_experts, read_expert
 from ppap.guides.goal import Goal
 from ppap.guides.guide import Guide
@@ -20,6 +22,7 @@ from ppap.training.loop import TrainingRun
 from ppap.utils import files
 from ppap.utils.mixed_precision import autocast
 from ppap.utils.seeds import name_seed
+from ppap.utils.settings import DATASET
 from ppap.workflow import networks, stored_images, targets
 from ppap.workflow.layout import Layout
 from ppap.workflow.step import Step
@@ -91,16 +94,18 @@ def train_and_write(
     spec, diffusion = preset.guides[guide], preset.diffusion
     with job.unfinished(layout) as checkpoint:
         network = networks.load_guide(layout, guide)
+        examples, unseen = _examples(layout, guide, str(purpose.supervision))
         with autocast(preset.runtime):
             delta, facts = train_expert(
                 network,
-                _examples(layout, guide, str(purpose.supervision)),
+                examples,
                 schedule=Schedule.create(diffusion.noise_schedule, diffusion.timesteps),
                 timesteps=timesteps,
                 training=spec.experts.model_copy(update={"steps": steps}),
                 adapter=spec.adapter if purpose.trainable == "adapter" else None,
                 settings=preset.experts,
                 run=TrainingRun(name, name_seed(preset.seed, name), checkpoint),
+                held_out=unseen,
                 initialisation=initialisation,
             )
         about = purpose.model_dump() | {"lora_scale": purpose.lora_scale or 1.0}
@@ -108,13 +113,25 @@ def train_and_write(
         files.write_tensors(out, delta, header.metadata())
 
 
-def _examples(layout: Layout, guide: str, supervision: str) -> Examples:
-    """Open what experts learn from: clean images with the teacher's answers, or real ones with what is true of them."""
+def _examples(layout: Layout, guide: str, supervision: str) -> tuple[Examples, HeldOut | None]:
+    """Open what experts learn from, and what is held out of that, if anything.
+
+    They are clean images with the teacher's answers, or real ones with what is true of them.
+    """
     preset = layout.preset
+    wanted, mirror = preset.experts.held_out, preset.dataset.mirror
     if supervision == "teacher":
-        return AnsweredImages(*stored_images.labelled(layout, guide), preset.dataset.mirror)
+        images, answers = stored_images.labelled(layout, guide)
+        kept, unseen = apart(len(images), wanted)
+        rest = AnsweredImages(images, answers, mirror, unseen) if len(unseen) else None
+        return AnsweredImages(images, answers, mirror, kept), rest
     if preset.dataset.facts.streamed:
-        return StreamedImages(preset.dataset)
-    data = stored_images.real(layout, "train")
-    truths = stored_images.truth_of(preset, data, guide)
-    return LabelledImages(data.images, truths, preset.task_of(guide), preset.dataset.mirror)
+        return StreamedImages(preset.dataset), None
+
+    def labelled(data: RealImages) -> LabelledImages:
+        truths = stored_images.truth_of(preset, data, guide)
+        return LabelledImages(data.images, truths, preset.task_of(guide), mirror)
+
+    real = datasets.load_all(preset.dataset, layout.model(DATASET))
+    seen, first = real["train"], real["holdout"].first(wanted)
+    return labelled(seen), labelled(first) if len(first.images) else None

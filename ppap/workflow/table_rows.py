@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
 from ppap.config.guidance_scales import guidance_scale
@@ -87,11 +88,16 @@ def _effort(layout: Layout, run: Run) -> Effort:
     check_experts(experts, purpose_of(preset, run.guide, run.method), preset.ranges(method))
     trained = sum(expert.header.trainable_parameters for expert in experts)
     warm, each = expert_steps(preset, run.guide, method)
+    losses = np.array([(e.header.held_out_loss, e.header.off_the_shelf_loss) for e in experts], float)  # NaN: unknown
+    own, guide = np.average(losses, axis=0, weights=[len(e.timesteps) for e in experts])
     return Effort(
         trained,
         trained / experts[0].header.guide_parameters,
         "labels" if method.supervision == "labels" else "data-free",
         None if method.imported else warm + each * len(paths),
+        own,
+        guide,
+        None if np.isnan(own) else sum(e.header.worse for e in experts),
     )
 
 
