@@ -112,7 +112,8 @@ def training(setting: Setting, guide: str) -> Work:
 
         def batches(self, batch_size: int, run: TrainingRun, device: torch.device) -> Batches:
             def at(step: int) -> Batch:
-                self.watch.tick()
+                if step < self.watch.needed:  # after the last come those for batch norms' averages
+                    self.watch.tick()
                 return batch
 
             return at

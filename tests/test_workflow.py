@@ -48,6 +48,7 @@ def test_the_smoke_preset_makes_every_table_and_figure(finished: Repository) -> 
     shares = dict(zip(experts["method"], experts["trainable_share"], strict=True))
     assert shares["single_noise_aware"] == 1 and shares["multi_experts_5"] == 2
     assert shares["ppap_5"] < 1
+    assert experts[["held_out_loss", "off_the_shelf_loss", "worse_experts"]].notna().all(axis=None)
     names = {path.name for path in (root / "figures").glob("*.png")}
     of_guides = {f"{kind}_{guide}" for kind in ("samples", "gradients") for guide in ("resnet", "vit")}
     figures = of_guides | {"metrics", "parameters", "confidence", "noisy_inputs"}
