@@ -73,7 +73,7 @@ def test_the_readme_can_ask_for_the_rows_of_a_guide_and_sampler_and_for_some_col
     rows = [row for row in cells(whole) if row[0].startswith("resnet") and row[1] == "DDIM-25"]
     assert 1 < len(rows) < len(cells(whole)) - 2
     assert short.startswith(f"{EXCERPT}\n\n| Guidance") and short.endswith(f"|\n\n{END}\n")
-    assert cells(short)[2:] == [[row[2], row[6], row[4]] for row in rows]
+    assert cells(short)[2:] == [[row[2], row[7], row[4]] for row in rows]
     change_metrics(where)
     tabulate(where)
     assert "README.md" in ppap("publish", SMOKE, cwd=where).stdout

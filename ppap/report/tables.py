@@ -124,7 +124,7 @@ def for_people(frame: pd.DataFrame, scores: Sequence[Score]) -> pd.DataFrame:
     if "held_out_loss" in frame:  # which a table of an older version has not
         losses = zip(*(frame[f"{of}"] for of in ("held_out_loss", "off_the_shelf_loss", "worse_experts")), strict=True)
         out["Held-out loss"] = [
-            f"{own:.3g} ({guide:.3g})" + (f", {worse} worse" if worse else "") if pd.notna(own) else ""
+            f"{own:.3g} ({guide:.3g})" + (f", {worse:.0f} worse" if worse else "") if pd.notna(own) else ""
             for own, guide, worse in losses
         ]
     in_print = _is_printed(frame)
