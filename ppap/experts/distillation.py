@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ppap.diffusion.denoiser import add_noise
 from ppap.diffusion.schedules import Schedule
 from ppap.experts import lora
-from ppap.experts.examples import Batch, Examples, HeldOut
+from ppap.experts.examples import Examples, HeldOut
 from ppap.experts.expert import Expert, read_delta
 from ppap.experts.settings import AdapterConfig
 from ppap.guides.guide import Guide
@@ -55,12 +55,12 @@ class Lesson(NamedTuple):
         return guide.own_task.supervised(guide(x_t), answers)
 
     @torch.no_grad()
-    def held_out_loss(self, guide: Guide, batches: Iterable[Batch]) -> float:
+    def held_out_loss(self, guide: Guide, images: HeldOut, batch_size: int) -> float:
         """Return the mean loss over images whose timesteps and noise are the same for every guide."""
         guide.eval()
         generator = torch.Generator().manual_seed(mix(Stream.HELD_OUT))
         total, count = 0.0, 0
-        for x0, answers in batches:
+        for x0, answers in images.in_order(batch_size, guide.device):
             t = torch.randint(self.timesteps.start, self.timesteps.stop, (len(x0),), generator=generator)
             noise = torch.randn(x0.shape, generator=generator).to(x0)
             x_t = add_noise(x0, noise, self.abar[t.to(x0.device)])
@@ -94,11 +94,7 @@ def train_expert(
     network, device = guide.network, guide.device
     abar = torch.tensor(schedule.alphas_cumprod, dtype=torch.float32, device=device)
     lesson = Lesson(abar, timesteps, settings, examples.from_teacher)
-
-    def held_out_losses() -> list[float]:
-        return [lesson.held_out_loss(guide, held_out.in_order(training.batch_size, device))] if held_out else []
-
-    losses = held_out_losses()
+    before = lesson.held_out_loss(guide, held_out, training.batch_size) if held_out else None
     buffers = {name for name, _ in network.named_buffers()}
     base = {name: value.clone() for name, value in network.state_dict().items()}
     size = sum(p.numel() for p in network.parameters())
@@ -130,15 +126,12 @@ def train_expert(
         **train(network, loss_at, training, run),
     }
     average_statistics(guide, map(noised_at, range(training.steps, training.steps + _AVERAGED)))
-    losses += held_out_losses()
-    if losses:
-        off_the_shelf, own = losses
-        facts |= {"held_out_loss": own, "off_the_shelf_loss": off_the_shelf}
-        said = f"{run.name}: loss on held-out images {own:.4g}, off-the-shelf model {off_the_shelf:.4g}"
-        if own > off_the_shelf:
-            log.warning("%s: it is worse than the model it came from; train it for longer", said)
-        else:
-            log.info(said)
+    if held_out and before is not None:
+        after = lesson.held_out_loss(guide, held_out, training.batch_size)
+        facts |= {"held_out_loss": after, "off_the_shelf_loss": before}
+        worse = "; it is worse than the model it came from: train it for longer" if after > before else ""
+        said = "%s: loss on held-out images %.4g, off-the-shelf model %.4g%s"
+        log.log(logging.WARNING if worse else logging.INFO, said, run.name, after, before, worse)
     return TrainedExpert(lora.delta(network, base), facts)
 
 

@@ -17,7 +17,7 @@ from ppap.diffusion.noise_ranges import Allocation, noise_ranges
 from ppap.diffusion.schedules import Schedule
 from ppap.experts.bank import ExpertBank, state_hash
 from ppap.experts.distillation import train_expert
-from ppap.experts.examples import AnsweredImages, Examples, HeldOut, LabelledImages, apart
+from ppap.experts.examples import AnsweredImages, Examples, HeldOut, LabelledImages
 from ppap.experts.expert import Expert, ExpertHeader
 from ppap.experts.settings import AdapterConfig, ExpertsConfig
 from ppap.experts.teacher import answers_on
@@ -54,10 +54,10 @@ def train_experts(
     (section 4.1). `training` is what all of them take together: a share of its steps, `warm_share`, goes to an
     initialisation that they have in common. `adapter` says which few parameters they train; None: all. With `truths`
     (N, ...), which are classes, depth maps or label maps, they learn these instead: the supervised baselines.
-    `mirror`: mirror images are as valid. Some images, `held_out` and a tenth at most, are learned from by none: each
-    expert's loss there and the guide's own are in its header, and a warning is logged if it is the larger one. The guide itself stays as it is. Training runs where the guide's weights
-    are, in the precision of the autocast around the call. ConfigError for settings that cannot be; NumericalError if
-    a loss is not finite.
+    `mirror`: mirror images are as valid. No expert learns from some of the images, `held_out` of them and a tenth at
+    most: its loss there, and the guide's own, are in its header, and a warning is logged if it is worse. The guide
+    itself stays as it is. Training runs where the guide's weights are, in the precision of the autocast around the
+    call. ConfigError for settings that cannot be; NumericalError if a loss is not finite.
     """
     ranges = noise_ranges(model.schedule, experts, allocation)
     purpose = _purpose(guide, model.schedule, adapter, truths is None)
@@ -98,15 +98,11 @@ def train_experts(
 def _examples(
     guide: Guide, images: NDArray[np.uint8], truths: Tensor | None, batch_size: int, mirror: bool, held_out: int
 ) -> tuple[Examples, HeldOut | None]:
-    """Make what experts learn from, and what is held out, if anything."""
-    kept, unseen = apart(len(images), held_out)
     if truths is not None:
-        parts = [LabelledImages(images[i.numpy()], truths[i], guide.own_task, mirror) for i in (kept, unseen)]
-        return parts[0], parts[1] if len(unseen) else None
+        return LabelledImages(images, truths, guide.own_task, mirror).apart(held_out)
     stored = ImagesInMemory(images)
     answers = answers_on(guide, stored, torch.arange(len(stored)).split(batch_size), mirror=mirror)
-    rest = AnsweredImages(stored, answers, mirror, unseen) if len(unseen) else None
-    return AnsweredImages(stored, answers, mirror, kept), rest
+    return AnsweredImages(stored, answers, mirror).apart(held_out)
 
 
 def _shares(steps: int, experts: int, warm_share: float) -> tuple[int, int]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
@@ -81,6 +81,11 @@ class AnsweredImages:
     chosen: Tensor | None = None
     from_teacher = True
 
+    def apart(self, wanted: int) -> tuple[Self, Self | None]:
+        """Divide them as `apart` does; None: there are too few to hold any out."""
+        kept, unseen = apart(len(self.images), wanted)
+        return replace(self, chosen=kept), replace(self, chosen=unseen) if len(unseen) else None
+
     def batches(self, batch_size: int, run: TrainingRun, device: torch.device) -> Batches:
         count, mirror = len(self._indices), self.mirror
         workers = loading.workers_for(self.images, batch_size)
@@ -124,6 +129,12 @@ class LabelledImages:
     task: Task
     mirror: bool
     from_teacher = False
+
+    def apart(self, wanted: int) -> tuple[Self, Self | None]:
+        """Divide them as `apart` does; None: there are too few to hold any out."""
+        parts = apart(len(self.images), wanted)
+        kept, unseen = (replace(self, images=self.images[i.numpy()], truths=self.truths[i]) for i in parts)
+        return kept, unseen if len(unseen.images) else None
 
     def batches(self, batch_size: int, run: TrainingRun, device: torch.device) -> Batches:
         images = to_tensor(self.images).to(device)

@@ -14,7 +14,7 @@ from ppap.data.datasets import RealImages
 from ppap.diffusion.schedules import Schedule
 from ppap.experts.bank import ExpertBank
 from ppap.experts.distillation import train_expert
-from ppap.experts.examples import AnsweredImages, Examples, HeldOut, LabelledImages, StreamedImages, apart
+from ppap.experts.examples import AnsweredImages, Examples, HeldOut, LabelledImages, StreamedImages
 from ppap.experts.expert import Expert, ExpertHeader, Purpose, check_experts, read_expert
 from ppap.guides.goal import Goal
 from ppap.guides.guide import Guide
@@ -121,10 +121,7 @@ def _examples(layout: Layout, guide: str, supervision: str) -> tuple[Examples, H
     preset = layout.preset
     wanted, mirror = preset.experts.held_out, preset.dataset.mirror
     if supervision == "teacher":
-        images, answers = stored_images.labelled(layout, guide)
-        kept, unseen = apart(len(images), wanted)
-        rest = AnsweredImages(images, answers, mirror, unseen) if len(unseen) else None
-        return AnsweredImages(images, answers, mirror, kept), rest
+        return AnsweredImages(*stored_images.labelled(layout, guide), mirror).apart(wanted)
     if preset.dataset.facts.streamed:
         return StreamedImages(preset.dataset), None
 
