@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from ppap.diffusion.model import DiffusionModel
-from ppap.diffusion.networks.adm_source import read_checkpoint
+from ppap.diffusion.networks.adm_source import read_checkpoint, time_scale
 from ppap.diffusion.networks.architectures import ADMArchitecture
 from ppap.diffusion.networks.diffusers_source import LATENT, PREDICTIONS, Published, UNet
 from ppap.diffusion.networks.sources import with_weights
@@ -27,13 +27,15 @@ def load_adm(
     *,
     schedule: ScheduleName = "linear",
     timesteps: int = 1000,
+    rescale_timesteps: bool = False,
     variance: VarianceName | None = None,
 ) -> DiffusionModel:
     """Load a checkpoint in the public ADM format (Dhariwal & Nichol 2021; .pt or .safetensors), in float32 on the CPU.
 
     `architecture` is as in presets (`diffusion.architecture`); config/imagenet256.yaml has that of the public model of
-    256 pixels. `variance` is "learned_range" where the network learns it, else "fixed_small", unless given. ConfigError
-    for an architecture that cannot be; DataError if the file holds other weights. It is never unpickled.
+    256 pixels; with `rescale_timesteps` it was trained to see t * 1000 / T. `variance` is "learned_range" where the
+    network learns it, else "fixed_small", unless given. ConfigError for an architecture that cannot be; DataError if
+    the file holds other weights. It is never unpickled.
     """
     if not isinstance(architecture, ADMArchitecture):
         try:
@@ -44,7 +46,7 @@ def load_adm(
             reason = "unknown key" if unknown else first["msg"].removeprefix("Value error, ")
             where = "".join(f"{key}: " for key in first["loc"])
             raise ConfigError(f"architecture: {where}{reason}") from None
-    network, tensors = read_checkpoint(Path(path), architecture)
+    network, tensors = read_checkpoint(Path(path), architecture, time_scale(timesteps, rescale_timesteps))
     with_weights(network, tensors).eval().requires_grad_(False)
     return DiffusionModel(
         network,

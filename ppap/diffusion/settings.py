@@ -33,6 +33,9 @@ class DiffusionConfig(Section):
     )
     noise_schedule: ScheduleName = Field("linear", description="how noise grows with t; GLIDE's is `cosine`")
     timesteps: Annotated[int, Field(gt=0, le=10_000)] = Field(1000, description="T of the training schedule")
+    rescale_timesteps: bool = Field(
+        False, description="the ADM U-Net was trained to see t · 1000 / T, which matters where T is not 1000"
+    )
     variance: VarianceName = Field(
         "learned_range", description="of the reverse steps; `fixed_small` or `fixed_large` without `learn_sigma`"
     )
@@ -93,6 +96,8 @@ class DiffusionConfig(Section):
         if self.source.has_architecture != (self.architecture is not None):
             wanted = "needs an" if self.source.has_architecture else "brings its own"
             raise ValueError(f"{self._source}: {wanted} `architecture`")
+        if self.rescale_timesteps and not self.architecture:
+            raise ValueError(f"rescale_timesteps: with {self._source} the network sees t")
         if self.predicts != "eps" and not self.source.predicts_any:
             raise ValueError(f"predicts: with {self._source} the network predicts eps")
         if self.training and self.architecture and self.architecture.learn_sigma:

@@ -14,7 +14,7 @@ from ppap.experts.expert import Expert, read_delta
 from ppap.experts.folder import read_experts, write_experts
 from ppap.guides.guide import Guide
 from ppap.guides.tasks.task import Task
-from ppap.utils.errors import DataError
+from ppap.utils.errors import ConfigError, DataError
 
 
 class ExpertBank:
@@ -114,9 +114,11 @@ def load_experts(folder: str | Path, guide: Guide) -> ExpertBank:
 
 
 def state_hash(guide: Guide) -> str:
-    """Return a hash of the guide's parameters and buffers."""
+    """Return a hash of the guide's parameters and buffers; ConfigError if some are no tensors."""
     digest = hashlib.sha256()
     for name, value in sorted(guide.network.state_dict().items()):
+        if not isinstance(value, Tensor) or value.is_quantized:
+            raise ConfigError(f"guide '{guide.name}': its {name} is no plain tensor (a quantised network?)")
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

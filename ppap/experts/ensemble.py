@@ -15,6 +15,7 @@ from ppap.data.loading import ImagesInMemory
 from ppap.diffusion.model import DiffusionModel
 from ppap.diffusion.noise_ranges import Allocation, noise_ranges
 from ppap.diffusion.schedules import Schedule
+from ppap.experts import lora
 from ppap.experts.bank import ExpertBank, state_hash
 from ppap.experts.distillation import train_expert
 from ppap.experts.examples import AnsweredImages, Examples, HeldOut, LabelledImages
@@ -27,8 +28,8 @@ from ppap.training.settings import Training
 from ppap.utils.errors import ConfigError
 from ppap.utils.seeds import name_seed
 
-ALL_LAYERS = AdapterConfig(layers=("*",))
-"""LoRA on every convolution and linear layer but the heads (`fc`, `head`, `classifier`), and all biases."""
+DEFAULT_ADAPTER = AdapterConfig()
+"""LoRA on every layer that it makes at least half as large, but the heads (`fc`, `head`, `classifier`), and all biases."""
 
 
 def train_experts(
@@ -38,7 +39,7 @@ def train_experts(
     *,
     experts: int = 5,
     training: Training,
-    adapter: AdapterConfig | None = ALL_LAYERS,
+    adapter: AdapterConfig | None = DEFAULT_ADAPTER,
     truths: Tensor | None = None,
     allocation: Allocation = "uniform",
     warm_share: float = 0.5,
@@ -61,6 +62,8 @@ def train_experts(
     """
     ranges = noise_ranges(model.schedule, experts, allocation)
     purpose = _purpose(guide, model.schedule, adapter, truths is None)
+    if adapter is not None:  # tried before the guide is asked, which takes minutes
+        lora.attach(copy.deepcopy(guide.network), adapter)
     if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
         raise ConfigError(f"images: {images.dtype} {images.shape}; uint8 (N, height, width, channels) was expected")
     if truths is not None and len(truths) != len(images):

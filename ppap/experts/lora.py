@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 
@@ -12,7 +13,7 @@ from torch.nn.utils import parametrize
 
 from ppap.experts.settings import AdapterConfig
 from ppap.utils.errors import ConfigError, DataError
-from ppap.utils.tensor_spec import REMEDY, Spec, TensorSpec
+from ppap.utils.tensor_spec import REMEDY, Spec, TensorSpec, dtype_of
 
 _PARAMETRIZED = re.compile(r"(.+)\.parametrizations\.(\w+)\.(original|0\.lora_[AB])")
 _FACTORS = (".lora_A", ".lora_B")
@@ -65,27 +66,54 @@ def lora_update(a: Tensor, b: Tensor, scale: float, shape: torch.Size) -> Tensor
 def attach(network: nn.Module, adapter: AdapterConfig) -> None:
     """Freeze the network but for LoRA on the adapter's layers and the parameters it trains besides.
 
-    What `freeze` matches is never trained, whatever `layers` and `train` say. ConfigError if a pattern
-    of `layers` matches no convolution or linear layer, or one whose weight is computed, as by a spectral norm.
+    What `freeze` matches is never trained, whatever `layers` and `train` say. ConfigError if a pattern of `layers`
+    matches no convolution or linear layer, or one whose weight takes no LoRA, or if nothing is left to train.
     """
     network.requires_grad_(False)
     for name, parameter in network.named_parameters():
         trained = _matches(name, adapter.train) and not _matches(name, adapter.freeze)
         parameter.requires_grad_(trained)
     layers = {n: (m, weight) for n, m in network.named_modules() if (weight := _adaptable(m))}
-    for pattern in adapter.layers:
+    for pattern in adapter.layers or ():
         if not any(fnmatchcase(name, pattern) for name in layers):
             raise ConfigError(f"adapter.layers: '{pattern}' matches no convolution or linear layer")
+    places = Counter(id(value) for _, value in network.named_parameters(remove_duplicate=False))
     for name, (layer, weight) in layers.items():
-        if _matches(name, adapter.layers) and not _matches(f"{name}.{weight}", adapter.freeze):
-            original = layer._parameters.get(weight)
-            if original is None:
-                raise ConfigError(
-                    f"adapter.layers: the {weight} of '{name}' is no parameter of its own (a spectral or weight norm "
-                    "computes it), which LoRA cannot adapt; name other layers, or add it to `freeze`"
-                )
-            lora = LoRA(original.requires_grad_(False), adapter.rank, adapter.alpha / adapter.rank)
-            parametrize.register_parametrization(layer, weight, lora)
+        if _matches(f"{name}.{weight}", adapter.freeze) or not _matches(name, adapter.layers or ("*",)):
+            continue
+        original = layer._parameters.get(weight)
+        obstacle = _obstacle(original, places)
+        if adapter.layers is None and (obstacle or not _worth_it(layer, original, adapter.rank)):
+            continue
+        if original is None or obstacle:
+            raise ConfigError(
+                f"adapter.layers: the {weight} of '{name}' {obstacle}, which LoRA cannot adapt; name other layers, or "
+                "add it to `freeze`"
+            )
+        lora = LoRA(original.requires_grad_(False), adapter.rank, adapter.alpha / adapter.rank)
+        parametrize.register_parametrization(layer, weight, lora)
+    if adapter.layers is None and not any(map(parametrize.is_parametrized, network.modules())):
+        raise ConfigError(
+            f"adapter.layers: left out, and no layer takes LoRA of rank {adapter.rank} and has twice its numbers; lower "
+            "`rank`, name `layers`, or train all parameters"
+        )
+    if not trainable_parameters(network):
+        raise ConfigError("adapter.freeze: leaves nothing to train of what `layers` and `train` name")
+
+
+def _obstacle(weight: nn.Parameter | None, places: Counter[int]) -> str:
+    """Say why a weight takes no LoRA, if it takes none."""
+    if weight is None:
+        return "is no parameter of its own (a spectral or weight norm computes it)"
+    if not weight.is_floating_point():
+        return f"holds {dtype_of(weight)} (it is quantised)"
+    return "is another layer's as well (they are tied)" if places[id(weight)] > 1 else ""
+
+
+def _worth_it(layer: nn.Module, weight: nn.Parameter, rank: int) -> bool:
+    """Say whether a layer gets LoRA unasked: a depthwise convolution, for one, is smaller than its LoRA would be."""
+    low_rank = sum(rows * columns for rows, columns in lora_shapes(weight.shape, rank))
+    return getattr(layer, "groups", 1) == 1 and 2 * low_rank <= weight.numel()
 
 
 def trainable_parameters(network: nn.Module) -> int:

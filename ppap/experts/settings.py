@@ -14,12 +14,17 @@ class AdapterConfig(Section):
     """The few parameters that an expert trains (`trainable: adapter`).
 
     Patterns are shell patterns over the library's names; `*` also matches dots, and what `freeze` matches gets no LoRA
-    either. A pattern that you give must match something. [Patterns of many families](#adapters) were tried.
+    either. A pattern that you give must match something. [Patterns of many families](#adapters) were tried. A weight
+    that a spectral or weight norm computes, that is tied to another layer's, or that is quantised, takes no LoRA.
     """
 
     rank: Count = Field(16, description="of LoRA")
     alpha: PositiveFloat = Field(8.0, description="the update is alpha/rank · BA")
-    layers: tuple[str, ...] = Field(description="patterns of convolutions and linear layers that get LoRA")
+    layers: tuple[str, ...] | None = Field(
+        None,
+        description="patterns of convolutions and linear layers that get LoRA; left out: all that take it, are not "
+        "grouped, and have at least twice the numbers of their LoRA",
+    )
     train: tuple[str, ...] = Field(("*.bias",), description="patterns of parameters trained besides")
     freeze: tuple[str, ...] = Field(
         ("fc.*", "head*", "classifier.*"), description="patterns never trained; by default the classification heads"

@@ -18,14 +18,21 @@ from ppap.utils import files, tensor_spec
 from ppap.utils.errors import DataError
 from ppap.utils.tensor_spec import TensorSpec
 
-_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")  # in timm's order
+_AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema", "params_ema", "shadow")
+_ONLINE = ("state_dict", "model_state_dict", "model", "module", "network", "net", "online_model", "params")
+_COUNTS = {"n_averaged", "initted", "step", "decay", "num_updates"}  # of averages, beside their weights
+_COMPILED = re.compile(r"(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.?")
+_PARAMETRIZED = re.compile(r"parametrizations\.(\w*weight)\.(original[01]?|0\._[uv])$")
+_PARTS = {"original0": "g", "original1": "v", "original": "orig", "0._u": "u", "0._v": "v"}  # named as before 1.9
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Read a state dict of somebody else's: safetensors, or PyTorch's format, of which no code is run.
 
-    It is taken out of the wrapper that its publisher put around it, if there is one. DataError unless it maps names
-    to plain tensors, of which there is one at least.
+    It is taken out of what training scripts put around it, in any order: entries of a checkpoint, and prefixes of
+    Lightning, of data parallel, of `torch.compile`. Averaged (EMA) weights are taken where there are any. Weights that
+    a weight norm, a spectral norm or a mask computes are what they are in eval mode. DataError unless it maps names to
+    plain tensors, of which there is one at least.
     """
     state = files.read_tensors(path) if path.suffix == ".safetensors" else _load(path)
     state = _unwrapped(state)
@@ -36,7 +43,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if not (plain and isinstance(name, str)) or value.is_quantized or value.is_complex():
             kind = f"of type {type(value).__name__}"
             raise DataError(f"{path}: not a state dict: {name!r} is no plain tensor, but {kind}")
-    return dict(state)
+    with files.readable(path):
+        return _computed(dict(state))
 
 
 def _load(path: Path) -> Any:
@@ -52,12 +60,56 @@ def _load(path: Path) -> Any:
 
 
 def _unwrapped(state: Any) -> Any:
-    """Take the state dict out of a checkpoint of timm or DeiT, or of a model trained on several GPUs."""
-    if isinstance(state, Mapping):
-        inside = (state.get(key) for key in _WRAPPERS)
-        state = next((value for value in inside if isinstance(value, Mapping)), state)
-        if all(str(name).startswith("module.") for name in state):
-            return {str(name).removeprefix("module."): value for name, value in state.items()}
+    """Take the state dict out of the entries of a checkpoint, or from behind the prefixes of its names.
+
+    Averages lay over the weights that they are of: some keep parameters alone, no buffers.
+    """
+    if not isinstance(state, Mapping):
+        return state
+    inside: dict[str, Any] = {
+        k: v for k, v in state.items() if k in _AVERAGED + _ONLINE and isinstance(v, Mapping | list) and v
+    }
+    if not inside:
+        state = {_COMPILED.sub("", name) if isinstance(name, str) else name: value for name, value in state.items()}
+        inside = _by_prefix(state)
+    if not inside:
+        return state
+    averaged, online = (next((inside[key] for key in of if key in inside), None) for of in (_AVERAGED, _ONLINE))
+    weights = _unwrapped(online)
+    if not isinstance(averaged, Mapping):  # without names they cannot be told apart
+        return weights if averaged is None else averaged
+    named = {str(name).replace(".", ""): name for name in online or ()}  # some averages have names without dots
+    averaged = _unwrapped({named.get(n, n): value for n, value in averaged.items() if n not in _COUNTS})
+    return {**weights, **averaged} if isinstance(weights, Mapping) else averaged
+
+
+def _by_prefix(state: Mapping[Any, Any]) -> dict[str, dict[str, Any]]:
+    """Group by what stands before the first dot, if that is a wrapper's: one, and one that averages, at most."""
+    groups: dict[str, dict[str, Any]] = {}
+    for name, value in state.items():
+        prefix, _, rest = str(name).partition(".")
+        if name not in _COUNTS:
+            groups.setdefault(prefix if rest else "", {})[rest] = value
+    fits = all(len(groups.keys() & {*of}) <= 1 for of in (_AVERAGED, _ONLINE))
+    return groups if fits and groups.keys() <= {*_AVERAGED, *_ONLINE} else {}
+
+
+def _computed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Put the weights themselves in the place of what weight norm, spectral norm and pruning compute them from."""
+    state = {_PARAMETRIZED.sub(lambda m: f"{m[1]}_{_PARTS[m[2]]}", name): value for name, value in state.items()}
+    for weight in [name.rpartition("_")[0] for name in state if name.endswith(("weight_g", "weight_orig"))]:
+        g, v, original, u, mask = (state.get(f"{weight}_{part}") for part in ("g", "v", "orig", "u", "mask"))
+        if g is not None and v is not None:
+            state[weight] = v * (g / v.norm(dim=[d for d, n in enumerate(g.shape) if n == 1] or None, keepdim=True))
+        elif original is not None and u is not None and v is not None:
+            rows = original if len(u) == len(original) else original.transpose(0, 1)  # of a transposed convolution
+            state[weight] = original / (u @ rows.flatten(1) @ v)
+        elif original is not None and mask is not None:
+            state[weight] = original * mask
+        else:
+            continue
+        for part in ("g", "v", "orig", "u", "mask"):
+            state.pop(f"{weight}_{part}", None)
     return state
 
 

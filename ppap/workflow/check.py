@@ -158,15 +158,13 @@ def _guides(guide: Guide, images: Tensor) -> None:
 
 
 def _adapt(guide: Guide, spec: GuideConfig) -> None:
-    """Attach the adapter; ConfigError unless its patterns fit the network, and leave something to train."""
+    """Attach the adapter; ConfigError unless its patterns fit the network."""
     names = [name for name, _ in guide.network.named_parameters()]
     for key in {"train", "freeze"} & spec.adapter.model_fields_set:
         for pattern in getattr(spec.adapter, key):
             if not any(fnmatchcase(name, pattern) for name in names):
                 raise ConfigError(f"adapter.{key}: '{pattern}' matches no parameter")
     adapters.attach(guide.network, spec.adapter)
-    if not adapters.trainable_parameters(guide.network):
-        raise ConfigError("adapter.freeze: leaves nothing to train of what `layers` and `train` name")
 
 
 def _learns(guide: Guide, images: Tensor) -> None:

@@ -35,15 +35,20 @@ def timestep_embedding(t: Tensor, dim: int) -> Tensor:
 
 
 class ResBlock(nn.Module):
-    """Residual block with scale-shift norm; `resample` halves ("down") or doubles ("up") the resolution."""
+    """Residual block; `resample` halves ("down") or doubles ("up") the resolution.
 
-    def __init__(self, channels: int, out: int, emb: int, groups: int, resample: str | None = None) -> None:
+    With `scale_shift` the timestep scales and shifts what the second norm gives, else it is added before that norm.
+    """
+
+    def __init__(
+        self, channels: int, out: int, emb: int, groups: int, scale_shift: bool, resample: str | None = None
+    ) -> None:
         super().__init__()
-        self.resample = resample
+        self.scale_shift, self.resample = scale_shift, resample
         self.in_layers = nn.Sequential(
             nn.GroupNorm(groups, channels), nn.SiLU(), nn.Conv2d(channels, out, 3, padding=1)
         )
-        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(emb, 2 * out))
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(emb, 2 * out if scale_shift else out))
         self.out_layers = nn.Sequential(
             nn.GroupNorm(groups, out),
             nn.SiLU(),
@@ -59,21 +64,48 @@ class ResBlock(nn.Module):
             h, x = F.avg_pool2d(h, 2), F.avg_pool2d(x, 2)
         elif self.resample == "up":
             h, x = F.interpolate(h, scale_factor=2), F.interpolate(x, scale_factor=2)
-        h = conv(h)
-        scale, shift = self.emb_layers(emb)[:, :, None, None].chunk(2, dim=1)
-        h = self.out_layers[0](h) * (1 + scale) + shift
+        h, told = conv(h), self.emb_layers(emb)[:, :, None, None]
+        if self.scale_shift:
+            scale, shift = told.chunk(2, dim=1)
+            h = self.out_layers[0](h) * (1 + scale) + shift
+        else:
+            h = self.out_layers[0](h + told)
         return self.skip_connection(x) + self.out_layers[1:](h)
+
+
+class Downsample(nn.Module):
+    """Half the resolution, by a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor, emb: Tensor, text: Tensor | None) -> Tensor:
+        return self.op(x)
+
+
+class Upsample(nn.Module):
+    """Twice the resolution, and a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, emb: Tensor, text: Tensor | None) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2))
 
 
 class AttentionBlock(nn.Module):
     """Attention of the pixels to one another, and to a text of `text_width` channels if there is one.
 
-    With ADM's legacy order: heads first, then q, k, v.
+    The channels of q, k and v are divided by heads first, as in ADM's legacy order, or by q, k and v (`new_order`).
     """
 
-    def __init__(self, channels: int, head_channels: int, groups: int, text_width: int | None = None) -> None:
+    def __init__(
+        self, channels: int, heads: int, groups: int, new_order: bool = False, text_width: int | None = None
+    ) -> None:
         super().__init__()
-        self.heads = channels // head_channels
+        self.heads, self.new_order = heads, new_order
         self.norm = nn.GroupNorm(groups, channels)
         self.qkv = nn.Conv1d(channels, 3 * channels, kernel_size=1)
         if text_width is not None:
@@ -83,15 +115,19 @@ class AttentionBlock(nn.Module):
     def forward(self, x: Tensor, emb: Tensor, text: Tensor | None) -> Tensor:
         b, c, h, w = x.shape
         flat = x.reshape(b, c, h * w)
-        qkv = self.qkv(self.norm(flat)).reshape(b, self.heads, 3, c // self.heads, h * w)
-        q, k, v = qkv.transpose(-1, -2).unbind(dim=2)  # each (B, heads, HW, C/heads)
+        q, k, v = self._parts(self.qkv(self.norm(flat)), 3)
         if text is not None:
-            read = self.encoder_kv(text).reshape(len(text), self.heads, 2, c // self.heads, -1)
-            text_k, text_v = _for_batch(read, b).transpose(-1, -2).unbind(dim=2)
+            text_k, text_v = self._parts(_for_batch(self.encoder_kv(text), b), 2)
             k, v = torch.cat([text_k, k], dim=2), torch.cat([text_v, v], dim=2)
         out = F.scaled_dot_product_attention(q, k, v)
         out = out.transpose(-1, -2).reshape(b, c, h * w)
         return (flat + self.proj_out(out)).reshape(b, c, h, w)
+
+    def _parts(self, x: Tensor, count: int) -> tuple[Tensor, ...]:
+        """Divide (B, count * C, L) into tensors (B, heads, L, C / heads)."""
+        divided = (count, self.heads) if self.new_order else (self.heads, count)
+        parts = x.reshape(len(x), *divided, x.shape[1] // (count * self.heads), x.shape[2])
+        return parts.transpose(-1, -2).unbind(dim=1 if self.new_order else 2)
 
 
 class Conv(nn.Conv2d):
@@ -113,22 +149,32 @@ class Stage(nn.Sequential):
 class ADM(nn.Module):
     """U-Net: x_t (B, C, H, W) in [-1, 1] scale and t (B,) in [0, T) to eps, or eps and v, (B, C or 2C, H, W).
 
-    With a `text_width` it is called with a Text besides; `beside` channels more than C come in with x_t.
+    With a `text_width` it is called with a Text besides; `beside` channels more than C come in with x_t. It embeds
+    t times `time_scale`.
     """
 
-    def __init__(self, arch: ADMArchitecture, text_width: int | None = None, beside: int = 0) -> None:
+    def __init__(
+        self, arch: ADMArchitecture, text_width: int | None = None, beside: int = 0, time_scale: float = 1
+    ) -> None:
         super().__init__()
-        self.arch = arch
+        self.arch, self.time_scale = arch, time_scale
         emb = 4 * arch.model_channels
         self.time_embed = nn.Sequential(nn.Linear(arch.model_channels, emb), nn.SiLU(), nn.Linear(emb, emb))
 
         def res(channels: int, out: int, resample: str | None = None) -> ResBlock:
-            return ResBlock(channels, out, emb, arch.norm_groups, resample)
+            return ResBlock(channels, out, emb, arch.norm_groups, arch.use_scale_shift_norm, resample)
+
+        def down(channels: int) -> nn.Module:
+            return res(channels, channels, "down") if arch.resblock_updown else Downsample(channels)
+
+        def up(channels: int) -> nn.Module:
+            return res(channels, channels, "up") if arch.resblock_updown else Upsample(channels)
 
         def attend(channels: int) -> AttentionBlock:
-            return AttentionBlock(channels, arch.head_channels, arch.norm_groups, text_width)
+            heads = arch.num_heads or channels // arch.head_channels
+            return AttentionBlock(channels, heads, arch.norm_groups, arch.use_new_attention_order, text_width)
 
-        widths = [m * arch.model_channels for m in arch.channel_mult]
+        widths = arch.widths
         channels, factor = widths[0], 1
         seen = arch.in_channels + beside
         self.input_blocks = nn.ModuleList([Stage(Conv(seen, channels, 3, padding=1))])
@@ -140,7 +186,7 @@ class ADM(nn.Module):
                 channels = width
                 skips.append(channels)
             if level < len(widths) - 1:
-                self.input_blocks.append(Stage(res(channels, channels, "down")))
+                self.input_blocks.append(Stage(down(channels)))
                 skips.append(channels)
                 factor *= 2
 
@@ -154,7 +200,7 @@ class ADM(nn.Module):
                 if factor in arch.attention_factors:
                     blocks.append(attend(channels))
                 if level > 0 and i == arch.num_res_blocks:
-                    blocks.append(res(channels, channels, "up"))
+                    blocks.append(up(channels))
                     factor //= 2
                 self.output_blocks.append(Stage(*blocks))
 
@@ -165,7 +211,7 @@ class ADM(nn.Module):
         )
 
     def forward(self, x: Tensor, t: Tensor, text: Text | None = None) -> Tensor:
-        emb = self.time_embed(timestep_embedding(t, self.arch.model_channels))
+        emb = self.time_embed(timestep_embedding(t * self.time_scale, self.arch.model_channels))
         states = None
         if text is not None:
             emb, states = emb + _for_batch(text.vector, len(x)), text.states

@@ -14,14 +14,17 @@ from ppap.diffusion.networks.architectures import ADMArchitecture
 from ppap.diffusion.networks.sources import DiffusionSettings, Source, Trial, check_answer, read_weights, with_weights
 from ppap.utils import weights
 from ppap.utils.device import Runtime
+from ppap.utils.errors import DataError
 from ppap.utils.settings import DIFFUSION, keys_of
 from ppap.utils.tensor_spec import of_network, of_published
+
+_ARCHITECTURE = keys_of(ADMArchitecture, f"{DIFFUSION}.architecture")
 
 
 class TrainedADM(Source):
     """An ADM that the workflow trains."""
 
-    reads = (*keys_of(ADMArchitecture, f"{DIFFUSION}.architecture"),)
+    reads = (*_ARCHITECTURE, f"{DIFFUSION}.timesteps", f"{DIFFUSION}.rescale_timesteps")
     is_trained = True
     described = staticmethod(of_network)
 
@@ -44,7 +47,7 @@ class TrainedADM(Source):
 class PublishedADM(TrainedADM):
     """A public checkpoint (float16 or float32), kept in its own precision."""
 
-    download_reads = TrainedADM.reads
+    download_reads = (*_ARCHITECTURE,)
     downloads = ("weights",)
     is_trained = False
     predicts_any = True
@@ -59,18 +62,25 @@ class PublishedADM(TrainedADM):
             return tensors, weights.provenance(path)
 
 
-def read_checkpoint(path: Path, architecture: ADMArchitecture) -> tuple[ADM, dict[str, Tensor]]:
+def read_checkpoint(path: Path, architecture: ADMArchitecture, time_scale: float = 1) -> tuple[ADM, dict[str, Tensor]]:
     """Read a checkpoint in the public format: its network, on the meta device, and its weights.
 
-    DataError, naming the first differences, if it is of another architecture.
+    It embeds t times `time_scale`. DataError, naming the first differences, if it is of another architecture.
     """
     with torch.device("meta"):
-        network = ADM(architecture)
+        network = ADM(architecture, time_scale=time_scale)
     tensors = weights.read_weights(path)
+    if "label_emb.weight" in tensors:
+        raise DataError(f"{path}: is class-conditional (label_emb.weight); only unconditional models draw")
     weights.check_weights(network, tensors, path)
     return network, tensors
 
 
+def time_scale(timesteps: int, rescaled: bool) -> float:
+    """Return what a network that was trained with rescaled timesteps, in the public code's word, takes t times."""
+    return 1000 / timesteps if rescaled else 1
+
+
 def _new(settings: DiffusionSettings) -> ADM:
     assert settings.architecture is not None
-    return ADM(settings.architecture)
+    return ADM(settings.architecture, time_scale=time_scale(settings.timesteps, settings.rescale_timesteps))

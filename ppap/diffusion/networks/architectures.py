@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from ppap.utils.settings import Count, Section
 
-Width = Annotated[int, Field(gt=0, le=1024)]
+Width = Annotated[int, Field(gt=0, le=1024)] | Annotated[float, Field(gt=0, le=1024)]
 
 
 class ADMArchitecture(Section):
@@ -28,6 +28,16 @@ class ADMArchitecture(Section):
         description="channels of an attention head; divides those of every resolution with self-attention "
         "(the lowest always has it)",
     )
+    num_heads: Count | None = Field(None, description="heads of each self-attention, in place of `head_channels`")
+    resblock_updown: bool = Field(
+        True, description="residual blocks change the resolution; `false`: plain convolutions do"
+    )
+    use_scale_shift_norm: bool = Field(
+        True, description="the timestep scales and shifts a norm; `false`: it is added before that norm"
+    )
+    use_new_attention_order: bool = Field(
+        False, description="channels are divided into q, k and v first, and then by heads"
+    )
     norm_groups: Count = Field(32, description="groups of the group norms; divides the channels of every resolution")
     learn_sigma: bool = Field(True, description="the network predicts the variance too; not with `train`")
 
@@ -35,10 +45,17 @@ class ADMArchitecture(Section):
     def out_channels(self) -> int:
         return self.in_channels * (2 if self.learn_sigma else 1)
 
+    @property
+    def widths(self) -> list[int]:
+        """The channels of each resolution."""
+        return [int(self.model_channels * m) for m in self.channel_mult]
+
     @model_validator(mode="after")
     def channels_divide(self) -> ADMArchitecture:
-        widths = [self.model_channels * m for m in self.channel_mult]
-        odd = [width for width in widths if width % self.norm_groups]
+        widths, key = self.widths, "num_heads" if self.num_heads else "head_channels"
+        if self.num_heads and "head_channels" in self.model_fields_set:
+            raise ValueError("num_heads: stands in place of head_channels; give one of them")
+        odd = [width for width in widths if not width or width % self.norm_groups]
         if odd:
             raise ValueError(f"norm_groups: {self.norm_groups} does not divide {odd[0]} channels")
         factors = [2**level for level in range(len(widths))]
@@ -46,9 +63,10 @@ class ADMArchitecture(Section):
         if unknown:
             raise ValueError(f"attention_factors: {unknown[0]} is no resolution of the network; those are {factors}")
         attended = [w for w, f in zip(widths, factors, strict=True) if f in self.attention_factors]
-        odd = [width for width in (*attended, widths[-1]) if width % self.head_channels]
+        divisor = self.num_heads or self.head_channels
+        odd = [width for width in (*attended, widths[-1]) if width % divisor]
         if odd:
-            raise ValueError(f"head_channels: {self.head_channels} does not divide {odd[0]} channels")
+            raise ValueError(f"{key}: {divisor} does not divide {odd[0]} channels")
         return self
 
 
