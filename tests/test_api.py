@@ -348,8 +348,10 @@ def test_a_bank_of_another_guide_is_refused(bank, guide, tmp_path: Path) -> None
 
 
 def test_the_same_seed_trains_the_same_bank_and_labels_teach_too(model, guide, images) -> None:
+    small = ppap.AdapterConfig(rank=4)
+
     def trained(**options) -> ppap.ExpertBank:
-        return ppap.train_experts(guide, model, images, experts=2, training=QUICK, **options)
+        return ppap.train_experts(guide, model, images, experts=2, training=QUICK, **{"adapter": small} | options)
 
     one, same, other = trained(), trained(), trained(seed=1)
     labelled = trained(truths=torch.arange(64) % 4, adapter=None, warm_share=0.0)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 
@@ -77,16 +78,57 @@ def test_lora_factors_have_the_shapes_of_their_layer(layer: nn.Module, a, b) -> 
     assert (shapes["lora_A"], shapes["lora_B"]) == (a, b)
 
 
-def test_a_pattern_that_matches_nothing_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"adapter.layers: 'blocks\.\*' matches no"):
-        adapters.attach(timm.create_model("resnet18"), AdapterConfig(layers=("blocks.*",)))
+def normed(norm: Callable[[nn.Module], nn.Module] = nn.utils.parametrizations.spectral_norm) -> nn.Module:
+    return nn.Sequential(norm(nn.Linear(64, 64)), nn.Linear(64, 64))
+
+
+def tied() -> nn.Module:
+    network = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 64))
+    network[2].weight = network[0].weight
+    return network
+
+
+def quantised() -> nn.Module:
+    network = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64))
+    network[0].weight = nn.Parameter(torch.zeros(64, 64, dtype=torch.int8), requires_grad=False)
+    return network
+
+
+OBSTACLES = {
+    "a norm's": (normed, "is no parameter of its own"),
+    "an old norm's": (lambda: normed(nn.utils.spectral_norm), "is no parameter of its own"),
+    "a weight norm's": (lambda: normed(nn.utils.weight_norm), "is no parameter of its own"),
+    "tied": (tied, "is another layer's as well"),
+    "quantised": (quantised, "holds int8"),
+}
+
+
+@pytest.mark.parametrize("name", OBSTACLES)
+def test_what_takes_no_lora_is_refused_where_it_is_named_and_left_alone_by_default(name: str) -> None:
+    build, message = OBSTACLES[name]
+    with pytest.raises(ConfigError, match=rf"^adapter\.layers: the weight of '0' {message}[^\n]*$"):
+        adapters.attach(build(), AdapterConfig(layers=("*",)))
+    network = build()
+    adapters.attach(network, AdapterConfig())
+    assert [n for n, m in network.named_modules() if any("lora" in p for p, _ in m.named_parameters())][:2] == ["", "1"]
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (AdapterConfig(layers=("blocks.*",)), r"adapter\.layers: 'blocks\.\*' matches no"),
+        (AdapterConfig(layers=("conv1",), freeze=("*",)), r"adapter\.freeze: leaves nothing to train"),
+        (AdapterConfig(rank=512), r"adapter\.layers: left out, and no layer takes LoRA of rank 512"),
+    ],
+)
+def test_an_adapter_that_does_not_fit_is_refused(config: AdapterConfig, message: str) -> None:
+    with torch.device("meta"), pytest.raises(ConfigError, match=message):
+        adapters.attach(timm.create_model("resnet18"), config)
 
 
 @pytest.mark.parametrize("norm", [nn.utils.parametrizations.spectral_norm, nn.utils.weight_norm])
-def test_a_weight_that_a_norm_computes_is_refused_unless_it_is_frozen(norm) -> None:
+def test_a_norms_own_parameters_may_be_trained(norm) -> None:
     network = nn.Sequential(norm(nn.Linear(4, 4)), nn.Linear(4, 2))
-    with pytest.raises(ConfigError, match="the weight of '0' is no parameter of its own"):
-        adapters.attach(network, AdapterConfig(layers=("*",), freeze=()))
     base = {k: v.clone() for k, v in network.state_dict().items()}
     adapters.attach(network, AdapterConfig(layers=("*",), train=("*original", "*weight_g"), freeze=("0.weight",)))
     for parameter in network.parameters():
