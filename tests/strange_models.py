@@ -59,6 +59,13 @@ def has_no_parameters(channels: int, classes: int) -> nn.Module:
     return Model()
 
 
+def has_a_norm(channels: int, classes: int) -> nn.Module:
+    """A computed weight, which LoRA cannot adapt."""
+    model = Means(channels, classes)
+    nn.utils.parametrizations.spectral_norm(model.body)
+    return model
+
+
 def gives_features(channels: int, classes: int) -> nn.Module:
     """As an evaluator must."""
 

@@ -1,16 +1,23 @@
 """Checkpoints of the public ADM code, in each of its variants: names and answers as that code has them."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from torch import Tensor
 
 import ppap
+from ppap.config import reading as presets
 from ppap.utils.errors import ConfigError, DataError
+from ppap.workflow import networks
+from ppap.workflow.layout import Layout
+from tests.conftest import ROOT
+from tests.conftest import ppap as command
 
 TINY = {"model_channels": 32, "channel_mult": (1, 2), "num_res_blocks": 1, "attention_factors": (2,),
         "head_channels": 16}  # fmt: skip
@@ -197,6 +204,33 @@ def test_the_public_cifar10_model_of_training_free_guidance_loads(tmp_path: Path
     assert sum(p.numel() for p in model.network.parameters()) == sum(v.numel() for v in state.values())
     x, t = torch.randn(1, 3, 32, 32), torch.tensor([500])
     torch.testing.assert_close(model.network(x, t), answer(state, x, t, CIFAR10), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("trained_by", ["Ye et al.", "Nichol & Dhariwal"])
+def test_the_cifar10_preset_takes_such_a_checkpoint_as_the_documentation_says(
+    preset_file, tmp_path: Path, trained_by: str
+) -> None:
+    (told,) = re.findall(r"```yaml\n(diffusion:\n  weights.*?)```", (ROOT / "docs/scale.md").read_text(), re.S)
+    diffusion = yaml.safe_load(told)["diffusion"]
+    if trained_by == "Nichol & Dhariwal":  # the same network, of improved-diffusion
+        diffusion |= {
+            "noise_schedule": "cosine",
+            "timesteps": 4000,
+            "rescale_timesteps": True,
+            "variance": "learned_range",
+        }
+        diffusion["architecture"]["learn_sigma"] = True
+    diffusion["architecture"] |= {"model_channels": 32, "num_res_blocks": 1}
+    state = checkpoint(tmp_path / "openai_cifar10.pt", diffusion["architecture"])
+    torch.save({"model": state, "epoch": 3}, tmp_path / "openai_cifar10.pt")
+    diffusion["weights"]["url"] = str(tmp_path / "openai_cifar10.pt")
+    path = preset_file(ROOT / "config/cifar10.yaml", diffusion=diffusion, runtime={"device": "cpu"})
+    command("download", path, "diffusion", cwd=tmp_path)
+    network = networks.load_diffusion(Layout(presets.load(path), tmp_path / "results"))
+    x, t = torch.randn(1, 3, 32, 32), torch.tensor([900])
+    seen = t * 0.25 if diffusion.get("rescale_timesteps") else t
+    wanted = answer(state, x, seen, diffusion["architecture"])
+    torch.testing.assert_close(network(x, t), wanted, rtol=1e-3, atol=1e-3)
 
 
 def test_a_class_conditional_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -276,6 +276,23 @@ def test_what_cannot_be_is_refused_in_one_line(model, guide, ask, message: str) 
     assert message in str(refused.value) and "\n" not in str(refused.value)
 
 
+def refused_before_it_is_asked(network: nn.Module, model, message: str) -> None:
+    def asked(*arguments: object) -> None:
+        raise AssertionError("the guide was asked")
+
+    guide = ppap.wrap_guide(network, outputs=4, image_size=8)
+    network.register_forward_hook(asked)
+    with pytest.raises(ppap.PPAPError, match=message):
+        ppap.train_experts(guide, model, np.zeros((4, 8, 8, 1), np.uint8), training=QUICK)
+
+
+def test_what_takes_no_adapter_is_said_before_any_training(model) -> None:
+    normed = nn.utils.parametrizations.spectral_norm(nn.Linear(64, 4))
+    refused_before_it_is_asked(nn.Sequential(nn.Flatten(), normed), model, "no layer that LoRA can adapt")
+    quantised = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)))
+    refused_before_it_is_asked(quantised, model, r"guide 'guide': its 1\.\S+ is no plain tensor")
+
+
 # -- experts -----------------------------------------------------------------------------------------
 
 
@@ -348,10 +365,8 @@ def test_a_bank_of_another_guide_is_refused(bank, guide, tmp_path: Path) -> None
 
 
 def test_the_same_seed_trains_the_same_bank_and_labels_teach_too(model, guide, images) -> None:
-    small = ppap.AdapterConfig(rank=4)
-
     def trained(**options) -> ppap.ExpertBank:
-        return ppap.train_experts(guide, model, images, experts=2, training=QUICK, **{"adapter": small} | options)
+        return ppap.train_experts(guide, model, images, experts=2, training=QUICK, **options)
 
     one, same, other = trained(), trained(), trained(seed=1)
     labelled = trained(truths=torch.arange(64) % 4, adapter=None, warm_share=0.0)

@@ -118,7 +118,7 @@ def test_what_takes_no_lora_is_refused_where_it_is_named_and_left_alone_by_defau
     [
         (AdapterConfig(layers=("blocks.*",)), r"adapter\.layers: 'blocks\.\*' matches no"),
         (AdapterConfig(layers=("conv1",), freeze=("*",)), r"adapter\.freeze: leaves nothing to train"),
-        (AdapterConfig(rank=512), r"adapter\.layers: left out, and no layer takes LoRA of rank 512"),
+        (AdapterConfig(freeze=("*weight",)), r"adapter\.layers: the network has no layer that LoRA can adapt"),
     ],
 )
 def test_an_adapter_that_does_not_fit_is_refused(config: AdapterConfig, message: str) -> None:

@@ -246,8 +246,7 @@ def test_a_bank_of_experts_may_be_trained_and_used_anywhere(device: str) -> None
     model = ppap.DiffusionModel(network().to(device), SHAPE, SCHEDULE)
     images = ppap.sample(model, 32, steps=5)
     training = ppap.Training(steps=40, batch_size=16, learning_rate=1e-2)
-    adapter = ppap.AdapterConfig(rank=1)
-    bank = ppap.train_experts(guide, model, images, experts=2, training=training, adapter=adapter)
+    bank = ppap.train_experts(guide, model, images, experts=2, training=training)
     moved = ppap.ExpertBank(deepcopy(classifier()), bank.experts)
     x = ppap.to_tensor(images)
     for t in (900, 100, 900):

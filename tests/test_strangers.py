@@ -1,6 +1,5 @@
 """Files, folders and names of strangers: whatever they hold, no code of theirs runs, and one line says what is wrong."""
 
-import argparse
 import json
 import os
 import sys
@@ -15,7 +14,7 @@ from diffusers import UNet2DModel
 from packaging.version import Version
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torchvision.models import resnet18, squeezenet1_1
+from torchvision.models import squeezenet1_1
 
 from ppap.config import reading as presets
 from ppap.guides.libraries.library import Shape
@@ -23,7 +22,7 @@ from ppap.guides.libraries.registry import build_network
 from ppap.guides.libraries.settings import NetworkConfig
 from ppap.utils import files
 from ppap.utils.errors import ConfigError, DataError, PPAPError
-from ppap.utils.weights import check_weights, load_weights, read_weights
+from ppap.utils.weights import read_weights
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
 from tests.conftest import ROOT, ppap
@@ -81,12 +80,6 @@ def test_no_weights_file_is_unpickled(preset_file: Write, tmp_path: Path, name: 
         line = one_line("download", preset_file(IMAGENET, **{key: {"url": str(path)}}), name, cwd=tmp_path)
         assert path.name in line and reason in line and not made.exists()
     assert not (tmp_path / "results").exists()
-
-
-def test_settings_beside_the_weights_of_a_training_script_do_no_harm(tmp_path: Path) -> None:
-    checkpoint = {"model": {"module.a": torch.ones(2)}, "args": argparse.Namespace(lr=1), "epoch": 3}
-    torch.save(checkpoint, tmp_path / "checkpoint.pth")
-    assert read_weights(tmp_path / "checkpoint.pth")["a"].tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("options", [{"checkpoint_path": "weights.pth"}, {"pretrained_cfg_overlay": {"file": "w.pth"}}])
@@ -410,47 +403,6 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, content: bytes) -> 
         path.write_bytes(content)
         with pytest.raises(DataError, match=f"weights.{suffix}: truncated or not in the expected"):
             read_weights(path)
-
-
-@pytest.mark.parametrize("wrapper", ["state_dict", "model", "model_ema", "state_dict_ema"])
-def test_the_wrappers_of_publishers_are_taken_off(tmp_path: Path, wrapper: str) -> None:
-    state = squeezenet1_1().state_dict()
-    torch.save(
-        {wrapper: {f"module.{key}": value for key, value in state.items()}, "epoch": 1}, tmp_path / "weights.pth"
-    )
-    loaded = load_pretrained("torchvision:squeezenet1_1", Shape(3, 1000), tmp_path / "weights.pth").state_dict()
-    assert all(torch.equal(loaded[key], value) for key, value in state.items())
-
-
-class Masked(nn.Module):
-    """A layer with a mask in a buffer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(2, 2)
-        self.register_buffer("mask", torch.zeros(2))
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
-def test_weights_of_any_precision_are_read_and_their_buffers_may_be_infinite(dtype) -> None:
-    state = {name: value.to(dtype) for name, value in Masked().state_dict().items()}
-    state["mask"].fill_(-torch.inf)
-    network = Masked()
-    load_weights(network, state, "weights.pt")
-    assert network.mask.isinf().all() and network.mask.dtype == torch.float32
-    for name, value in (("mask", torch.nan), ("layer.bias", torch.nan), ("layer.bias", torch.inf)):
-        wrong = state | {name: torch.full((2,), value, dtype=dtype)}
-        with pytest.raises(DataError, match=rf"^weights.pt: {name} (holds NaN|is not finite)$"):
-            check_weights(Masked(), wrong, "weights.pt")
-
-
-def test_files_from_before_batches_were_counted_are_read(tmp_path: Path) -> None:
-    state = resnet18().state_dict()
-    old = {name: value for name, value in state.items() if "num_batches" not in name}
-    torch.save(old, tmp_path / "weights.pth")
-    path = tmp_path / "weights.pth"
-    loaded = load_pretrained("torchvision:resnet18", Shape(3, 1000), path).state_dict()
-    assert loaded.keys() == state.keys()
 
 
 # -- versions --------------------------------------------------------------------------------------

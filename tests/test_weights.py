@@ -95,9 +95,9 @@ def test_pytorchs_own_average_and_compiled_parts_are_read(tmp_path: Path) -> Non
     made = network()
     torch.save(AveragedModel(made).state_dict(), tmp_path / "weights.pt")
     assert read_weights(tmp_path / "weights.pt").keys() == made.state_dict().keys()
-    made.net = torch.compile(made.net)
-    save_file(dict(made.state_dict()), tmp_path / "weights.safetensors")
-    assert read_weights(tmp_path / "weights.safetensors").keys() == network().state_dict().keys()
+    part = {name.replace("net.", "net._orig_mod."): value for name, value in made.state_dict().items()}
+    save_file(part, tmp_path / "weights.safetensors")
+    assert read_weights(tmp_path / "weights.safetensors").keys() == made.state_dict().keys()
 
 
 @pytest.mark.parametrize("nameless", [[torch.ones(2)], {"decay": 0.9, "shadow_params": [torch.ones(2)]}])
@@ -140,3 +140,33 @@ def test_a_norm_of_other_shapes_is_refused(tmp_path: Path) -> None:
     torch.save({"a.weight_g": torch.ones(3, 1), "a.weight_v": torch.ones(4, 2)}, tmp_path / "weights.pt")
     with pytest.raises(DataError, match=r"weights\.pt: "):
         read_weights(tmp_path / "weights.pt")
+
+
+class Masked(nn.Module):
+    """A layer with a mask in a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+        self.register_buffer("mask", torch.zeros(2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_weights_of_any_precision_are_read_and_their_buffers_may_be_infinite(dtype) -> None:
+    state = {name: value.to(dtype) for name, value in Masked().state_dict().items()}
+    state["mask"].fill_(-torch.inf)
+    network = Masked()
+    load_weights(network, state, "weights.pt")
+    assert network.mask.isinf().all() and network.mask.dtype == torch.float32
+    for name, value in (("mask", torch.nan), ("layer.bias", torch.nan), ("layer.bias", torch.inf)):
+        wrong = state | {name: torch.full((2,), value, dtype=dtype)}
+        with pytest.raises(DataError, match=rf"^weights.pt: {name} (holds NaN|is not finite)$"):
+            check_weights(Masked(), wrong, "weights.pt")
+
+
+def test_files_from_before_batches_were_counted_are_read(tmp_path: Path) -> None:
+    state = network().state_dict()
+    torch.save({name: value for name, value in state.items() if "num_batches" not in name}, tmp_path / "weights.pth")
+    made = network()
+    load_weights(made, read_weights(tmp_path / "weights.pth"), "weights.pth")
+    assert all(torch.equal(value, state[name]) for name, value in made.state_dict().items())

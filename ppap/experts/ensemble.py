@@ -29,7 +29,7 @@ from ppap.utils.errors import ConfigError
 from ppap.utils.seeds import name_seed
 
 DEFAULT_ADAPTER = AdapterConfig()
-"""LoRA on every layer that it makes at least half as large, but the heads (`fc`, `head`, `classifier`), and all biases."""
+"""LoRA on the larger layers but the heads (`fc`, `head`, `classifier`), and all biases; of most networks a tenth or less."""
 
 
 def train_experts(

@@ -78,25 +78,27 @@ def attach(network: nn.Module, adapter: AdapterConfig) -> None:
         if not any(fnmatchcase(name, pattern) for name in layers):
             raise ConfigError(f"adapter.layers: '{pattern}' matches no convolution or linear layer")
     places = Counter(id(value) for _, value in network.named_parameters(remove_duplicate=False))
+    adapted = []
     for name, (layer, weight) in layers.items():
         if _matches(f"{name}.{weight}", adapter.freeze) or not _matches(name, adapter.layers or ("*",)):
             continue
         original = layer._parameters.get(weight)
         obstacle = _obstacle(original, places)
-        if adapter.layers is None and (obstacle or not _worth_it(layer, original, adapter.rank)):
-            continue
-        if original is None or obstacle:
+        if original is not None and not obstacle:
+            adapted.append((layer, weight, original))
+        elif adapter.layers is not None:
             raise ConfigError(
                 f"adapter.layers: the {weight} of '{name}' {obstacle}, which LoRA cannot adapt; name other layers, or "
                 "add it to `freeze`"
             )
+    if adapter.layers is None:
+        plain = [(layer, *of) for layer, *of in adapted if getattr(layer, "groups", 1) == 1]
+        adapted = [each for each in plain if _is_worth_it(each[-1], adapter.rank)] or plain
+        if not adapted:
+            raise ConfigError("adapter.layers: the network has no layer that LoRA can adapt; train all its parameters")
+    for layer, weight, original in adapted:
         lora = LoRA(original.requires_grad_(False), adapter.rank, adapter.alpha / adapter.rank)
         parametrize.register_parametrization(layer, weight, lora)
-    if adapter.layers is None and not any(map(parametrize.is_parametrized, network.modules())):
-        raise ConfigError(
-            f"adapter.layers: left out, and no layer takes LoRA of rank {adapter.rank} and has twice its numbers; lower "
-            "`rank`, name `layers`, or train all parameters"
-        )
     if not trainable_parameters(network):
         raise ConfigError("adapter.freeze: leaves nothing to train of what `layers` and `train` name")
 
@@ -110,10 +112,9 @@ def _obstacle(weight: nn.Parameter | None, places: Counter[int]) -> str:
     return "is another layer's as well (they are tied)" if places[id(weight)] > 1 else ""
 
 
-def _worth_it(layer: nn.Module, weight: nn.Parameter, rank: int) -> bool:
-    """Say whether a layer gets LoRA unasked: a depthwise convolution, for one, is smaller than its LoRA would be."""
-    low_rank = sum(rows * columns for rows, columns in lora_shapes(weight.shape, rank))
-    return getattr(layer, "groups", 1) == 1 and 2 * low_rank <= weight.numel()
+def _is_worth_it(weight: Tensor, rank: int) -> bool:
+    """Say whether a weight has at least twice the numbers of its LoRA."""
+    return 2 * sum(rows * columns for rows, columns in lora_shapes(weight.shape, rank)) <= weight.numel()
 
 
 def trainable_parameters(network: nn.Module) -> int:

@@ -23,7 +23,7 @@ class AdapterConfig(Section):
     layers: tuple[str, ...] | None = Field(
         None,
         description="patterns of convolutions and linear layers that get LoRA; left out: all that take it, are not "
-        "grouped, and have at least twice the numbers of their LoRA",
+        "grouped (as depthwise ones are), and have at least twice the numbers of their LoRA; if none has, all of them",
     )
     train: tuple[str, ...] = Field(("*.bias",), description="patterns of parameters trained besides")
     freeze: tuple[str, ...] = Field(

@@ -100,7 +100,8 @@ def _computed(state: dict[str, Tensor]) -> dict[str, Tensor]:
     for weight in [name.rpartition("_")[0] for name in state if name.endswith(("weight_g", "weight_orig"))]:
         g, v, original, u, mask = (state.get(f"{weight}_{part}") for part in ("g", "v", "orig", "u", "mask"))
         if g is not None and v is not None:
-            state[weight] = v * (g / v.norm(dim=[d for d, n in enumerate(g.shape) if n == 1] or None, keepdim=True))
+            others = [d for d, n in enumerate(g.shape) if n == 1] or None
+            state[weight] = v * (g / torch.linalg.vector_norm(v, dim=others, keepdim=True))
         elif original is not None and u is not None and v is not None:
             rows = original if len(u) == len(original) else original.transpose(0, 1)  # of a transposed convolution
             state[weight] = original / (u @ rows.flatten(1) @ v)
