@@ -73,14 +73,14 @@ def test_a_checkpoint_in_the_public_format_loads(preset_file, tmp_path: Path, dt
 def test_a_checkpoint_of_another_network_names_the_first_differences(preset_file, tmp_path: Path) -> None:
     state = ADM(ADMArchitecture(**TINY)).state_dict()
     state["out.2.weight"] = torch.zeros(3, 32, 3, 3)
-    state["label_emb.weight"] = state.pop("out.0.bias")
+    state["extra.weight"] = state.pop("out.0.bias")
     torch.save(state, tmp_path / "adm.pt")
     done = ppap(
         "download", adm_preset(preset_file, str(tmp_path / "adm.pt"), **TINY), "diffusion",
         cwd=tmp_path, check=False,
     )  # fmt: skip
     assert done.returncode == 2
-    assert "adm.pt: has an unknown label_emb.weight; lacks out.0.bias; out.2.weight is" in done.stderr
+    assert "adm.pt: has an unknown extra.weight; lacks out.0.bias; out.2.weight is" in done.stderr
     assert not (tmp_path / "results").exists()
 
 

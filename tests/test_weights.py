@@ -161,7 +161,7 @@ def test_weights_of_any_precision_are_read_and_their_buffers_may_be_infinite(dty
     for name, value in (("mask", torch.nan), ("layer.bias", torch.nan), ("layer.bias", torch.inf)):
         wrong = state | {name: torch.full((2,), value, dtype=dtype)}
         with pytest.raises(DataError, match=rf"^weights.pt: {name} (holds NaN|is not finite)$"):
-            check_weights(Masked(), wrong, "weights.pt")
+            load_weights(Masked(), wrong, "weights.pt")
 
 
 def test_files_from_before_batches_were_counted_are_read(tmp_path: Path) -> None:
