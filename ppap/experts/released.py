@@ -59,12 +59,11 @@ def import_experts(
     experts = []
     for source in ordered:
         released = read_released(source.path)
-        _check_trainable(released, purpose, source.path)
+        if (purpose.trainable == "adapter") != bool(released.factors):
+            has = "adapters" if released.factors else "no adapters"
+            raise DataError(f"{source.path}: has {has}, but methods.{purpose.method}.trainable is {purpose.trainable}")
         changed = _delta(guide, base, released, source.path)
-        header = _header(purpose, guide, base, changed, released, source)
-        if sees:
-            header = header.model_copy(update={"input": sees})
-        experts.append(Expert(source.path, header, changed))
+        experts.append(Expert(source.path, _header(purpose, guide, base, changed, released, source, sees), changed))
     return experts
 
 
@@ -84,9 +83,6 @@ def read_released(path: Path) -> ReleasedExpert:
             weights[f"{layer}.{last}"] = value
         else:
             weights[name] = value
-    integers = sorted(name for name, value in factors.items() if not value.is_floating_point())
-    if integers:
-        raise DataError(f"{path}: {integers[0]} holds no floats")
     scale = _lora_scale(weights, factors, adapted, path)
     # Their students see what the diffusion model sees. Only the wrapper of adapted DeiTs normalises.
     return ReleasedExpert(weights, factors, scale, "normalised" if prefix == _DEIT_ADAPTER else "unnormalised")
@@ -114,6 +110,8 @@ def _rank(layer: str, weights: dict[str, Tensor], factors: dict[str, Tensor], pa
         missing = next(name for name, tensor in parts.items() if tensor is None)
         raise DataError(f"{path}: lacks {layer}.{missing}")
     rank = max(1, len(a) // min(weight.shape[2:], default=1)) if a.dim() == 2 else 1
+    if not a.is_floating_point() or not b.is_floating_point():
+        raise DataError(f"{path}: {layer}.lora_A and lora_B are no floats")
     if weight.dim() not in (2, 4) or (a.shape, b.shape) != lora.lora_shapes(weight.shape, rank):
         raise DataError(
             f"{path}: {layer}.lora_A {tuple(a.shape)} and lora_B {tuple(b.shape)} do not fit "
@@ -146,27 +144,24 @@ def _header(
     changed: dict[str, Tensor],
     released: ReleasedExpert,
     source: Source,
+    sees: str | None,
 ) -> ExpertHeader:
     """Write an expert's header. What it trained is what it changes, batch-norm statistics aside."""
     statistics = dict(guide.network.named_buffers())
     trained = sum(value.numel() for name, value in changed.items() if name not in statistics)
-    rank = lora.rank_of(changed, base) if released.factors else None
-    own = {"rank": rank, "lora_scale": released.lora_scale}
+    about = wanted.model_dump() | {
+        "rank": lora.rank_of(changed, base) if released.factors else None,
+        "lora_scale": released.lora_scale,
+    }
     return ExpertHeader(
-        **{**wanted.model_dump(), **own},
+        **about,
         range_start=source.timesteps.start,
         range_stop=source.timesteps.stop,
-        input=released.input,
+        input=sees or released.input,
         trainable_parameters=trained,
         guide_parameters=sum(p.numel() for p in guide.network.parameters()),
         released_sha256=files.sha256(source.path),
     )
-
-
-def _check_trainable(released: ReleasedExpert, purpose: Purpose, path: Path) -> None:
-    if (purpose.trainable == "adapter") != bool(released.factors):
-        has = "adapters" if released.factors else "no adapters"
-        raise DataError(f"{path}: has {has}, but methods.{purpose.method}.trainable is {purpose.trainable}")
 
 
 def _check_ranges(sources: list[Source], wanted: list[range], method: str | None) -> None:

@@ -164,11 +164,10 @@ class ADM(nn.Module):
         def res(channels: int, out: int, resample: str | None = None) -> ResBlock:
             return ResBlock(channels, out, emb, arch.norm_groups, arch.use_scale_shift_norm, resample)
 
-        def down(channels: int) -> nn.Module:
-            return res(channels, channels, "down") if arch.resblock_updown else Downsample(channels)
-
-        def up(channels: int) -> nn.Module:
-            return res(channels, channels, "up") if arch.resblock_updown else Upsample(channels)
+        def resampled(channels: int, how: str) -> nn.Module:
+            if arch.resblock_updown:
+                return res(channels, channels, how)
+            return Downsample(channels) if how == "down" else Upsample(channels)
 
         def attend(channels: int) -> AttentionBlock:
             heads = arch.num_heads or channels // arch.head_channels
@@ -186,7 +185,7 @@ class ADM(nn.Module):
                 channels = width
                 skips.append(channels)
             if level < len(widths) - 1:
-                self.input_blocks.append(Stage(down(channels)))
+                self.input_blocks.append(Stage(resampled(channels, "down")))
                 skips.append(channels)
                 factor *= 2
 
@@ -200,7 +199,7 @@ class ADM(nn.Module):
                 if factor in arch.attention_factors:
                     blocks.append(attend(channels))
                 if level > 0 and i == arch.num_res_blocks:
-                    blocks.append(up(channels))
+                    blocks.append(resampled(channels, "up"))
                     factor //= 2
                 self.output_blocks.append(Stage(*blocks))
 

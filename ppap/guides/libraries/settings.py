@@ -67,8 +67,8 @@ class NetworkConfig(Section):
     weights: Download | None = Field(
         None,
         description="a file in the library's format to take instead of the library's own (of transformers, name a folder "
-        "in `model`): safetensors or a state dict of `torch.save`, also inside a checkpoint's `state_dict_ema`, "
-        "`model_ema`, `state_dict` or `model`",
+        "in `model`): safetensors, or what `torch.save` wrote of a state dict, however a training script wrapped it; "
+        "averaged (EMA) weights are taken where there are any",
     )
 
     _published: bool = PrivateAttr(False)
