@@ -1,6 +1,5 @@
 """Batches: read by worker processes or on demand, they are the same; an expert's examples, and a teacher's answers."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,6 @@ from ppap.training.loop import TrainingRun, train
 from ppap.training.settings import Training
 from ppap.utils.checkpoint import Checkpoint, Unkept
 from ppap.utils.errors import DataError
-from tests.conftest import SMOKE, ppap
 
 CPU = torch.device("cpu")
 COUNT, STEPS = 64, 12
@@ -136,26 +134,6 @@ def test_a_training_that_is_killed_ends_with_the_same_weights(killed_at: int, tm
         trained(examples().batches(8, run, CPU), run, killed_at)
     assert run.checkpoint.path.exists() == (killed_at > 5)
     assert all(map(torch.equal, trained(examples().batches(8, run, CPU), run), expected))
-
-
-def test_an_expert_has_the_same_bytes_whether_or_not_its_batches_are_read_ahead(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for step in (("pretrain", SMOKE, "diffusion"), ("pretrain", SMOKE, "resnet"),
-                 ("generate", SMOKE, "--shard", 0), ("generate", SMOKE, "--shard", 1)):  # fmt: skip
-        ppap(*step, cwd=tmp_path)
-    made = []
-    for large in (1 << 20, 1):
-        monkeypatch.setattr(loading, "LARGE", large)
-        results = tmp_path / "results" / "smoke"
-        ppap("label", SMOKE, "resnet", cwd=tmp_path)
-        ppap("warm-start", SMOKE, "resnet", "teacher", "adapter", cwd=tmp_path)
-        ppap("train-expert", SMOKE, "resnet", "ppap_5", 1, cwd=tmp_path)
-        paths = [*(results / "labels").rglob("*"), *(results / "experts").rglob("*")]
-        made.append({path.name: path.read_bytes() for path in sorted(paths) if path.is_file()})
-        shutil.rmtree(results / "labels")
-        shutil.rmtree(results / "experts")
-    assert len(made[0]) == 3 and made[0] == made[1]
 
 
 @pytest.mark.usefixtures("reading")
