@@ -38,7 +38,7 @@ def prefixed(prefix: str, state: State) -> State:
     return {f"{prefix}.{name}": value for name, value in state.items()}
 
 
-PREFIXES = ["module", "_orig_mod", "model", "net", "network"]
+PREFIXES = ["module", "_orig_mod", "model", "net", "network", "diffusion_model"]
 ENTRIES = ["state_dict", "model", "model_state_dict", "module", "net"]
 AVERAGES = {
     "lightning": lambda averaged, other: prefixed("ema_model", averaged) | prefixed("model", other),
