@@ -18,8 +18,11 @@ from ppap.utils import files, tensor_spec
 from ppap.utils.errors import DataError
 from ppap.utils.tensor_spec import TensorSpec
 
-_AVERAGED = "state_dict_ema model_ema ema_state_dict ema_model ema params_ema shadow".split()
-_ONLINE = "state_dict model_state_dict model module network net unet diffusion_model online_model params".split()
+_AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema", "params_ema", "shadow")
+_ONLINE = (
+    *("state_dict", "model_state_dict", "params", "module", "online_model"),
+    *("model", "network", "net", "unet", "diffusion_model"),  # as Lightning modules call theirs
+)
 _COUNTS = {"n_averaged", "initted", "step", "decay", "num_updates"}  # of averages, beside their weights
 _COMPILED = re.compile(r"(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.?")
 _PARAMETRIZED = re.compile(r"parametrizations\.(\w*weight)\.(original[01]?|0\._[uv])$")
