@@ -10,12 +10,33 @@ import torch
 from torch import Tensor
 
 from ppap.diffusion.schedules import PredictionName, Schedule, VarianceName
+from ppap.utils.errors import ConfigError
 
 Network = Callable[[Tensor, Tensor], Tensor]
 
 
+class Clip(NamedTuple):
+    """How estimates of x0 are kept in range: clipped to [-limit, limit], or left alone without a limit.
+
+    With a `quantile`, thresholding is dynamic (Saharia et al. 2022, arXiv 2205.11487, section 2.3): each image is
+    clipped to that quantile of its absolute values, between 1 and the limit, and divided by it.
+    """
+
+    limit: float | None = 1.0
+    quantile: float | None = None
+
+    def __call__(self, x0: Tensor) -> Tensor:
+        if self.quantile is not None:
+            bound = x0.flatten(1).abs().quantile(self.quantile, 1).clamp(1, self.limit)[:, None, None, None]
+            return x0.clamp(-bound, bound) / bound
+        return x0 if self.limit is None else x0.clamp(-self.limit, self.limit)
+
+
+CLIPPED = Clip()
+
+
 class Prediction(NamedTuple):
-    """One step's prediction, each (B, C, H, W); `x0` is clipped to [-1, 1] and `eps` agrees with it."""
+    """One step's prediction, each (B, C, H, W); `x0` is clipped and `eps` agrees with it."""
 
     eps: Tensor
     x0: Tensor
@@ -28,20 +49,46 @@ def add_noise(x0: Tensor, eps: Tensor, abar: Tensor) -> Tensor:
     return abar.sqrt() * x0 + (1 - abar).sqrt() * eps
 
 
+class Process(NamedTuple):
+    """How a diffusion network was trained and is drawn from: the fields of `DiffusionModel` that say it."""
+
+    schedule: Schedule
+    variance: VarianceName = "fixed_small"
+    predicts: PredictionName = "eps"
+    clip: Clip = CLIPPED
+
+
 class Denoiser:
-    """A diffusion network on a (respaced) schedule: `denoiser(x_t, step)` for x_t (B, C, H, W)."""
+    """A diffusion network on a (respaced) schedule: `denoiser(x_t, step)` for x_t (B, C, H, W).
+
+    ConfigError if it predicts eps, of which a step of pure noise tells no clean image.
+    """
 
     def __init__(
-        self, network: Network, schedule: Schedule, variance: VarianceName, predicts: PredictionName = "eps"
+        self,
+        network: Network,
+        schedule: Schedule,
+        variance: VarianceName,
+        predicts: PredictionName = "eps",
+        clip: Clip = CLIPPED,
     ) -> None:
         self.network, self.schedule = network, schedule
-        self.variance, self.predicts = variance, predicts
+        self.variance, self.predicts, self.clip = variance, predicts, clip
+        if predicts == "eps" and not schedule.alphas_cumprod[-1]:
+            raise ConfigError(
+                f"predicts: eps, but x_t is pure noise at timestep {schedule.timesteps[-1]} (zero terminal SNR): eps "
+                "tells no clean image there, v and x0 do"
+            )
 
     def __call__(self, x: Tensor, step: int) -> Prediction:
         t = torch.full((len(x),), self.schedule.timesteps[step], device=x.device)
-        output = self.network(x, t).float()
-        predicted, log_variance = self._split(output, x, step)
-        x0 = self._x0(x, predicted, step).clamp(-1, 1)
+        output: object = self.network(x, t)
+        wanted = (len(x), x.shape[1] * (2 if self.variance == "learned_range" else 1), *x.shape[2:])
+        if not isinstance(output, Tensor) or output.shape != wanted:
+            said = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
+            raise ConfigError(f"the diffusion network answers with {said}; a tensor {wanted} was expected")
+        predicted, log_variance = self._split(output.float(), x, step)
+        x0 = self.clip(self._x0(x, predicted, step))
         return Prediction(self.eps_from_x0(x, x0, step), x0, log_variance)
 
     def _x0(self, x: Tensor, predicted: Tensor, step: int) -> Tensor:

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from ppap.diffusion.model import DiffusionModel
 from ppap.diffusion.networks.adm_source import read_checkpoint, time_scale
 from ppap.diffusion.networks.architectures import ADMArchitecture
-from ppap.diffusion.networks.diffusers_source import LATENT, PREDICTIONS, Published, UNet
+from ppap.diffusion.networks.diffusers_scheduler import process_of
+from ppap.diffusion.networks.diffusers_source import Published, UNet, called, check_parts, network_of
 from ppap.diffusion.networks.sources import with_weights
 from ppap.diffusion.schedules import Schedule, ScheduleName, VarianceName
 from ppap.utils.errors import ConfigError
@@ -59,40 +60,24 @@ def load_adm(
 def load_pipeline(pipeline: str | Path | DiffusionPipeline, *, folder: str | Path = "downloads") -> DiffusionModel:
     """Load an unconditional pipeline of diffusers: by its name on the Hugging Face hub, its folder, or itself.
 
-    Its betas, its prediction (eps, x0 or v) and its variance are those of its scheduler. A name is downloaded to
-    `folder`; numbers alone are read, and no code of the pipeline's. ConfigError if it has no unconditional U-Net of
-    pixels, or its scheduler no betas; DataError if it cannot be had or read.
+    What its scheduler says of betas, timesteps, prediction, variance and clipping is honoured: `sample` with "ddim"
+    draws what diffusers' DDIMScheduler of the same settings does (with `use_clipped_model_output` where it clips). Its
+    own solver (order, Karras's sigmas) is left to `guided`. A name is downloaded to `folder`; numbers alone are read,
+    and no code of the pipeline's. ConfigError if it has no unconditional U-Net of pixels, or its scheduler says what
+    samplers here cannot honour; DataError if it cannot be had or read.
     """
     if isinstance(pipeline, str | Path):
         published = Published.read(str(pipeline), Path(folder) / "huggingface")
-        with_weights(published.network, published.weights())
-        network, scheduler = published.network, published.scheduler
+        shape, process = published.shape, published.process
+        network = with_weights(published.network, published.weights())
     else:
-        loaded: Any = pipeline
-        if any(hasattr(loaded, part) for part in LATENT):
-            raise ConfigError(f"{type(loaded).__name__}: draws no pixels, but latents")
-        network, scheduler = UNet(loaded.unet), loaded.scheduler
-    return _of_unet(network.eval().requires_grad_(False), scheduler)
-
-
-def _of_unet(network: UNet, scheduler: Any) -> DiffusionModel:
-    unet, about = network.unet.config, scheduler.config
-    predicts = PREDICTIONS.get(about.get("prediction_type", "epsilon"))
-    if predicts is None or not hasattr(scheduler, "betas"):
-        raise ConfigError(
-            f"scheduler {type(scheduler).__name__}: predicts {about.get('prediction_type')}; one with betas was "
-            "expected, which predicts eps, x0 or v"
-        )
-    if getattr(network.unet, "class_embedding", None) is not None:
-        raise ConfigError("the pipeline's U-Net asks for a class; only unconditional ones draw")
-    channels, size = unet.in_channels, unet.sample_size
-    height, width = (size, size) if isinstance(size, int) else size
-    fixed: VarianceName = "fixed_large" if "large" in str(about.get("variance_type")) else "fixed_small"
-    learned = unet.out_channels == 2 * channels
-    return DiffusionModel(
-        network,
-        (channels, height, width),
-        Schedule.of_betas(scheduler.betas.double().numpy()),
-        "learned_range" if learned else fixed,
-        predicts,
-    )
+        unet, scheduler = (getattr(pipeline, part, None) for part in ("unet", "scheduler"))
+        if unet is None or scheduler is None:
+            raise ConfigError(f"{type(pipeline).__name__}: a pipeline with `unet` and `scheduler` was expected")
+        network = called(unet)
+        if not isinstance(network, UNet):
+            raise ConfigError(f"unet: {type(unet).__name__}; only UNet2DModel draws")
+        check_parts(type(pipeline).__name__, {name: type(part).__name__ for name, part in vars(pipeline).items()})
+        process = process_of(scheduler.config, type(scheduler).__name__, "scheduler")
+        _, shape = network_of(unet.config, process, "unet")
+    return DiffusionModel(network.eval().requires_grad_(False), shape, *process)

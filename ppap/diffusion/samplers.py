@@ -7,6 +7,7 @@ after each step, so that a caller can show progress, keep checkpoints, and go on
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -66,18 +67,18 @@ def ddim(
     `noise(step)` is only asked for with eta > 0.
     """
     schedule = denoiser.schedule
+    reached = schedule.alphas_cumprod_prev if schedule.reached is None else schedule.reached
     x = state.x
     for step in reversed(range(state.steps_left)):
         prediction, gradient = guidance(denoiser, x, step)
         eps, x0 = prediction.eps, prediction.x0
-        abar = float(schedule.alphas_cumprod[step])
-        previous = float(schedule.alphas_cumprod_prev[step])
-        if gradient is not None:
+        abar, previous = float(schedule.alphas_cumprod[step]), float(reached[step])
+        if gradient is not None and abar > 0:  # of pure noise a guide can say nothing
             eps = eps - (1 - abar) ** 0.5 * gradient
             x0 = denoiser.x0_from_eps(x, eps, step)
-        sigma = eta * ((1 - previous) / (1 - abar) * (1 - abar / previous)) ** 0.5
-        x = previous**0.5 * x0 + (1 - previous - sigma**2) ** 0.5 * eps
-        if sigma > 0 and step > 0:
+        sigma = eta * max((1 - previous) / (1 - abar) * (1 - abar / previous), 0) ** 0.5
+        x = previous**0.5 * x0 + max(1 - previous - sigma**2, 0) ** 0.5 * eps
+        if sigma > 0:
             x = x + sigma * noise(step)
         yield State(step, x)
 
@@ -104,12 +105,20 @@ def ddpm(
 
 
 def respaced(schedule: Schedule, sampler: Sampler, steps: int) -> Schedule:
-    """Return the schedule of the timesteps that a sampler takes in so many steps; ConfigError if there is none."""
-    total = schedule.train_timesteps
-    kept = [int(t) for t in sampler.timesteps(total, steps)]
+    """Return the schedule of the timesteps that a sampler takes in so many steps; ConfigError if there is none.
+
+    A model's own spacing comes before that of a sampler here, but not before a user's own.
+    """
+    total, spacing = schedule.train_timesteps, schedule.spacing
+    if sampler.timesteps not in (ddim_timesteps, ddpm_timesteps):  # the user's own
+        spacing = None
+    kept = [int(t) for t in (spacing or sampler).timesteps(total, steps)]
     if not kept or kept[0] < 0 or kept[-1] >= total or any(b <= a for a, b in pairwise(kept)):
-        raise ConfigError(f"the sampler keeps {str(kept)[:100]}; increasing timesteps below {total} were expected")
-    return schedule.keeping(kept)
+        raise ConfigError(
+            f"{spacing or 'the sampler'} keeps {str(kept)[:100]}; increasing timesteps below {total} were expected"
+        )
+    left = schedule.keeping(kept)
+    return replace(left, reached=spacing.reached(schedule, kept)) if spacing else left
 
 
 def _of_user(name: str, function: Any) -> Sampler:

@@ -17,6 +17,7 @@ Array = NDArray[np.float64]
 ScheduleName = Literal["linear", "cosine"]
 VarianceName = Literal["learned_range", "fixed_small", "fixed_large"]
 PredictionName = Literal["eps", "x0", "v"]
+SpacingName = Literal["leading", "linspace", "trailing"]
 
 
 def betas(name: ScheduleName, timesteps: int = 1000) -> Array:
@@ -62,15 +63,47 @@ def ddpm_timesteps(timesteps: int, steps: int) -> list[int]:
 
 
 @dataclass(frozen=True)
+class Spacing:
+    """The timesteps that schedulers of diffusers take (Lin et al. 2024, arXiv 2305.08891, table 2), by their keys.
+
+    In DDIM a step from t reaches t - T // steps, whether it is one of these or not; the last reaches the clean image,
+    or timestep 0 without `to_clean` (their `set_alpha_to_one`).
+    """
+
+    kind: SpacingName = "leading"
+    offset: int = 0
+    to_clean: bool = True
+
+    def timesteps(self, total: int, steps: int) -> list[int]:
+        """List so many timesteps of `total`, increasing; ConfigError if there are too few."""
+        if not 1 <= steps <= total:
+            raise ConfigError(f"cannot keep {steps} of {total} timesteps")
+        if self.kind == "leading":
+            return [i * (total // steps) + self.offset for i in range(steps)]
+        if self.kind == "linspace":
+            return [int(t) for t in np.linspace(0, total - 1, steps).round()]
+        return [int(t) - 1 for t in np.arange(total, 0, -total / steps).round()[:steps][::-1]]
+
+    def reached(self, full: Schedule, kept: Sequence[int]) -> Array:
+        """Return alphas_cumprod, (len(kept),), that DDIM's steps from these timesteps reach."""
+        stride, abar = full.train_timesteps // len(kept), full.alphas_cumprod
+        last = 1.0 if self.to_clean else abar[0]
+        return np.array([abar[t - stride] if t >= stride else last for t in kept])
+
+
+@dataclass(frozen=True)
 class Schedule:
     """The kept timesteps of a schedule, with the coefficients of its posterior (Ho et al. 2020, eqs. 6-7).
 
-    `timesteps[i]` is the training timestep of sampling step i; every array has shape (len(timesteps),).
+    `timesteps[i]` is the training timestep of sampling step i; every array has shape (len(timesteps),). The `spacing`
+    of a full schedule is the model's own: samplers take its timesteps, and DDIM's steps reach `reached`.
     """
 
     timesteps: tuple[int, ...]
     betas: Array
     train_timesteps: int
+    spacing: Spacing | None = None
+    reached: Array | None = None
 
     @classmethod
     def create(cls, name: ScheduleName, timesteps: int) -> Schedule:
@@ -84,18 +117,23 @@ class Schedule:
         return Schedule(tuple(kept), 1 - abar / previous, self.train_timesteps)
 
     @classmethod
-    def of_betas(cls, values: Array) -> Schedule:
-        """Make the full schedule with these betas, float64 (T,) in (0, 1]; ConfigError if they are others."""
+    def of_betas(cls, values: Array, spacing: Spacing | None = None) -> Schedule:
+        """Make the full schedule with these betas, float64 (T,) in (0, 1); ConfigError if they are others.
+
+        The last may be 1, which leaves pure noise (zero terminal SNR, Lin et al. 2024, arXiv 2305.08891).
+        """
         if values.ndim != 1 or not len(values) or not ((values > 0) & (values <= 1)).all():
             raise ConfigError("a schedule's betas are numbers above 0 and up to 1, one a timestep")
-        return cls(tuple(range(len(values))), values, len(values))
+        if not np.cumprod(1 - values)[:-1].all():
+            raise ConfigError("a schedule's betas leave no signal before the last timestep")
+        return cls(tuple(range(len(values))), values, len(values), spacing)
 
     def __len__(self) -> int:
         return len(self.timesteps)
 
     @cached_property
     def alphas_cumprod(self) -> Array:
-        """Product of (1 - beta) up to and including each step: signal power of x_t, decreasing in (0, 1)."""
+        """Product of (1 - beta) up to and including each step: signal power of x_t, decreasing in [0, 1)."""
         return np.cumprod(1 - self.betas, dtype=np.float64)
 
     @cached_property
@@ -124,5 +162,6 @@ class Schedule:
 
     @cached_property
     def log_snr(self) -> Array:
-        """log(abar / (1 - abar)) of each step, decreasing."""
-        return np.log(self.alphas_cumprod) - np.log1p(-self.alphas_cumprod)
+        """log(abar / (1 - abar)) of each step, decreasing; -inf of pure noise."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.alphas_cumprod) - np.log1p(-self.alphas_cumprod)

@@ -6,6 +6,7 @@ from torch import nn
 
 from ppap.config.preset import Preset
 from ppap.diffusion.cascade import SecondStage
+from ppap.diffusion.denoiser import Process
 from ppap.diffusion.model import DiffusionModel
 from ppap.diffusion.networks.sources import FLOAT32
 from ppap.diffusion.schedules import Schedule
@@ -39,10 +40,15 @@ def load_diffusion(layout: Layout, how: Runtime = FLOAT32) -> nn.Module:
 
 def load_model(layout: Layout, how: Runtime = FLOAT32) -> DiffusionModel:
     """Load the diffusion model, on the preset's device, frozen."""
-    preset, spec = layout.preset, layout.preset.diffusion
+    preset = layout.preset
     network = place(load_diffusion(layout, how).eval().requires_grad_(False), preset.runtime)
-    full = Schedule.create(spec.noise_schedule, spec.timesteps)
-    return DiffusionModel(network, preset.dataset.shape, full, spec.variance, spec.predicts)
+    return DiffusionModel(network, preset.dataset.shape, *process(layout))
+
+
+def process(layout: Layout) -> Process:
+    """Return how the diffusion model was trained and is drawn from; a pipeline's is read from the workflow's file."""
+    spec = layout.preset.diffusion
+    return spec.source.process(spec, layout.model(DIFFUSION))
 
 
 def load_second_stage(layout: Layout) -> SecondStage:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,18 +19,18 @@ from torch import Tensor, nn
 from ppap.data import hub
 from ppap.data.datasets import DatasetConfig
 from ppap.data.downloads import Downloads
+from ppap.diffusion.denoiser import Process
+from ppap.diffusion.networks.diffusers_scheduler import process_of
 from ppap.diffusion.networks.sources import DiffusionSettings, Source, read_weights
-from ppap.diffusion.schedules import PredictionName, ScheduleName, betas
+from ppap.diffusion.schedules import betas as named_betas
 from ppap.utils import files, weights
 from ppap.utils.device import Runtime
-from ppap.utils.errors import ConfigError, DataError
+from ppap.utils.errors import ConfigError, DataError, reason
 from ppap.utils.mixed_precision import hold_precision
 from ppap.utils.tensor_spec import of_published
 
-PREDICTIONS: dict[str, PredictionName] = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
-"""The predictions of networks, by diffusers' names."""
-LATENT = ("vae", "vqvae")
-"""Parts of pipelines whose U-Net draws no pixels."""
+_LATENT = ("vae", "vqvae", "movq")
+_SCHEDULER = "scheduler_config.json"
 # Names from before diffusers 0.17, which most pixel pipelines on the hub still have.
 _ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _STEM = "diffusion_pytorch_model"
@@ -45,14 +46,30 @@ _OLD_NAME = re.compile(rf"(attentions\.\d+)\.({'|'.join(_ATTENTION)})\.(weight|b
 
 
 class UNet(nn.Module):
-    """diffusers' U-Net, called as network(x_t, t); it returns its prediction, or that and the variance."""
+    """diffusers' U-Net, called as network(x_t, t); it returns its prediction, or that and the variance.
+
+    Outside autocast, one of half precision is asked in its own. ConfigError for one that asks for a class.
+    """
 
     def __init__(self, unet: Any) -> None:
         super().__init__()
+        if getattr(unet, "class_embedding", None) is not None:
+            how = {key: unet.config.get(key) for key in ("class_embed_type", "num_class_embeds")}
+            key = next((f"{key}: {value}" for key, value in how.items() if value), "class_embedding")
+            raise ConfigError(f"{key}: the U-Net asks for a class; only unconditional ones draw")
         self.unet = unet
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        return self.unet(x, t, return_dict=False)[0]
+        own = x if torch.is_autocast_enabled(x.device.type) else x.to(self.unet.dtype)
+        return self.unet(own, t, return_dict=False)[0]
+
+
+def called(network: nn.Module) -> nn.Module:
+    """Return a U-Net of diffusers as `UNet`, any other network as it is; ConfigError for one that asks for a prompt."""
+    kinds = {kind.__name__ for kind in type(network).__mro__}
+    if "UNet2DConditionModel" in kinds:
+        raise ConfigError(f"{type(network).__name__}: asks for a prompt's embedding; only UNet2DModel draws")
+    return UNet(network) if "UNet2DModel" in kinds else network
 
 
 class Pipeline(Source):
@@ -66,15 +83,16 @@ class Pipeline(Source):
     predicts_any = True
 
     def build(self, settings: DiffusionSettings, file: Path) -> nn.Module:
-        metadata = files.read_metadata(file)
-        if "unet" not in metadata:
-            raise DataError(f"{file}: not made from a diffusers pipeline; download it again")
-        return UNet(_made("UNet2DModel", json.loads(metadata["unet"]), file))
+        return UNet(_made("UNet2DModel", _about(file)["unet"], file))
 
     def load(self, settings: DiffusionSettings, file: Path, how: Runtime) -> nn.Module:
         network = self.build(settings, file)
         network.load_state_dict(read_weights(file, of_published(network)))
         return hold_precision(network, how)
+
+    def process(self, settings: DiffusionSettings, file: Path) -> Process:
+        about = _about(file)["scheduler"]
+        return process_of(about, about["_class_name"], f"{file}: {_SCHEDULER}")
 
     def download(
         self, settings: DiffusionSettings, images: DatasetConfig, downloads: Downloads
@@ -82,42 +100,54 @@ class Pipeline(Source):
         """Download as in Source, from a folder or from the Hugging Face hub, which resumes and checks downloads."""
         assert settings.pipeline is not None
         published = Published.read(settings.pipeline, downloads.folder / "huggingface")
-        _check_network(published.network.unet, settings, images)
-        _check_scheduler(published.scheduler, settings)
-        tensors, unet = published.weights(), published.network.unet
-        about = {k: v for k, v in unet.config.items() if not k.startswith("_")}
+        _check_network(published, images)
+        _check_process(published.process, settings)
+        about = {k: v for k, v in published.network.unet.config.items() if not k.startswith("_")}
         source = hub.source_of(settings.pipeline, published.folder)
-        return tensors, source | {"unet": json.dumps(about)}
+        said = {"unet": json.dumps(about), "scheduler": json.dumps(published.scheduler)}
+        return published.weights(), source | said
+
+
+def _about(file: Path) -> dict[str, Any]:
+    """Read what the workflow's file says of its U-Net and scheduler; DataError if it says nothing."""
+    metadata = files.read_metadata(file)
+    if not {"unet", "scheduler"} <= metadata.keys():
+        raise DataError(f"{file}: not made from a diffusers pipeline, or by an earlier version; download it again")
+    return {part: json.loads(metadata[part]) for part in ("unet", "scheduler")}
 
 
 class Published(NamedTuple):
-    """A pipeline as it is published: its folder, its U-Net without weights, its scheduler with the betas of training."""
+    """A pipeline as it is published: its folder, its U-Net without weights, its scheduler, and what that says."""
 
     folder: Path
     network: UNet
-    scheduler: Any
+    shape: tuple[int, int, int]
+    scheduler: dict[str, Any]
+    process: Process
 
     @classmethod
     def read(cls, pipeline: str, cache: Path) -> Published:
         """Read a folder, or download one from the Hugging Face hub to `cache` first.
 
-        ConfigError if it has no unconditional U-Net of pixels, or another kind of scheduler; DataError if it cannot be
-        had or read.
+        ConfigError if it has no unconditional U-Net of pixels, or a scheduler that samplers here cannot honour;
+        DataError if it cannot be had or read.
         """
         _need_diffusers()
         formats = [[*names, *(f"unet/{name}" for name in names)] for names in _FORMATS]
         folder = hub.folder_of(pipeline, cache, ("*.json",), formats, f"pipeline '{pipeline}'")
-        settings = files.read_json(_file(folder, "unet", "config.json"))
-        latent = any((folder / part).is_dir() for part in LATENT)
-        if latent or settings.pop("_class_name", None) != "UNet2DModel":
-            raise ConfigError(f"pipeline '{pipeline}' has no unconditional U-Net of pixels")
-        with torch.device("meta"):
-            network = UNet(_made("UNet2DModel", settings, folder))
-        scheduler = files.read_json(_file(folder, "scheduler", "scheduler_config.json"))
-        if "beta_schedule" not in scheduler:
-            name = scheduler.get("_class_name")
-            raise ConfigError(f"pipeline '{pipeline}': its scheduler ({name}) has no betas as DDPM's")
-        return cls(folder, network, _made("DDPMScheduler", scheduler, folder))
+        index = folder / "model_index.json"
+        parts = files.read_json(index) if index.is_file() else {}
+        check_parts(f"pipeline '{pipeline}'", {part: _class_in(named) for part, named in parts.items()})
+        check_parts(f"pipeline '{pipeline}'", {part.name: None for part in folder.iterdir() if part.is_dir()})
+        place = _file(folder, "scheduler", _SCHEDULER)
+        scheduler = files.read_json(place)
+        scheduler["_class_name"] = _class_in(parts.get("scheduler")) or scheduler.get("_class_name")
+        process = process_of(scheduler, scheduler["_class_name"], str(place))
+        config = _file(folder, "unet", "config.json")
+        settings = files.read_json(config)
+        if settings.get("_class_name") != "UNet2DModel":
+            raise ConfigError(f"{config}: _class_name: {settings.get('_class_name')}; only UNet2DModel draws")
+        return cls(folder, *network_of(settings, process, config), scheduler, process)
 
     def weights(self) -> dict[str, Tensor]:
         """Read the U-Net's weights, by the names of `network`; DataError if they are others."""
@@ -127,6 +157,42 @@ class Published(NamedTuple):
         tensors = {f"unet.{_OLD_NAME.sub(_new_name, name)}": value for name, value in read}
         weights.check_weights(self.network, tensors, path)
         return tensors
+
+
+def check_parts(pipeline: str, parts: Mapping[str, str | None]) -> None:
+    """Raise ConfigError if a pipeline has a part, each with its class if that is known, that decodes latents."""
+    for part, kind in parts.items():
+        if part in _LATENT or (kind or "").startswith(("Autoencoder", "VQModel")):
+            raise ConfigError(f"{pipeline}: {part}: its U-Net draws latents; only U-Nets of pixels are guided")
+
+
+def network_of(settings: Mapping[str, Any], process: Process, source: object) -> tuple[UNet, tuple[int, int, int]]:
+    """Make a U-Net of these settings without memory for its weights, and find the shape (C, H, W) of its images.
+
+    ConfigError, naming `source` and the key, if it could not draw.
+    """
+    with torch.device("meta"):
+        unet = _made("UNet2DModel", settings, source)
+        try:
+            network = UNet(unet)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {error}") from None
+        size, channels, outputs = (unet.config[key] for key in ("sample_size", "in_channels", "out_channels"))
+        sides = list(size) if isinstance(size, list | tuple) else [size, size]
+        if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+            raise ConfigError(f"{source}: sample_size: {size}; one number or two were expected")
+        wanted = channels * (2 if process.variance == "learned_range" else 1)
+        if outputs != wanted:
+            raise ConfigError(
+                f"{source}: out_channels: {outputs} for in_channels: {channels}, whose variance_type is "
+                f"{process.variance}; {wanted} were expected"
+            )
+        shape = (channels, sides[0], sides[1])
+        try:
+            unet(torch.zeros(1, *shape), torch.zeros(1))
+        except Exception as error:  # of sizes that its resolutions do not divide
+            raise ConfigError(f"{source}: sample_size: {size} is none that it can draw ({reason(error)})") from None
+    return network, shape
 
 
 def _need_diffusers() -> None:
@@ -154,7 +220,7 @@ def _file(folder: Path, part: str, *names: str) -> Path:
     raise DataError(f"pipeline {folder} cannot be read: no {' or '.join(names)}, nor in {part}/")
 
 
-def _made(kind: str, settings: dict[str, Any], source: Path) -> Any:
+def _made(kind: str, settings: Mapping[str, Any], source: object) -> Any:
     """Make an object of this class of diffusers with these settings; DataError if it does not take them."""
     _need_diffusers()
     import diffusers
@@ -163,8 +229,12 @@ def _made(kind: str, settings: dict[str, Any], source: Path) -> Any:
     try:
         return getattr(diffusers, kind).from_config(plain)
     except Exception as error:  # whatever a stranger's numbers lead to
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise DataError(f"{source}: its settings make no {kind} ({reason})") from error
+        raise DataError(f"{source}: its settings make no {kind} ({reason(error)})") from error
+
+
+def _class_in(named: object) -> str | None:
+    """Return the class that model_index.json names as [library, class]; None if it names none."""
+    return named[1] if isinstance(named, list) and len(named) == 2 and isinstance(named[1], str) else None
 
 
 def _new_name(old: re.Match[str]) -> str:
@@ -172,34 +242,25 @@ def _new_name(old: re.Match[str]) -> str:
     return f"{old[1]}.{_ATTENTION[old[2]]}.{old[3]}"
 
 
-def _check_network(unet: Any, settings: DiffusionSettings, images: DatasetConfig) -> None:
-    outputs = images.channels * (2 if settings.variance == "learned_range" else 1)
-    size = unet.config.sample_size  # of a side, or of both
-    side = size[0] if isinstance(size, list | tuple) and len({*size}) == 1 else size
-    for name, theirs, wanted, key in (
-        ("sample_size", side, images.image_size, "dataset.image_size"),
-        ("in_channels", unet.config.in_channels, images.channels, "dataset.channels"),
-        ("out_channels", unet.config.out_channels, outputs, "diffusion.variance"),
-        ("class_embed_type", unet.class_embedding, None, "diffusion.pipeline"),
+def _check_network(published: Published, images: DatasetConfig) -> None:
+    """The pipeline's images must be those of the preset."""
+    channels, *sides = published.shape
+    for name, theirs, ours, key in (
+        ("sample_size", sides, [images.image_size] * 2, "dataset.image_size"),
+        ("in_channels", channels, images.channels, "dataset.channels"),
     ):
-        if theirs != wanted:
-            raise ConfigError(f"{key}: the pipeline's {name} is {theirs}, the preset needs {wanted}")
+        if theirs != ours:
+            raise ConfigError(f"{key}: the pipeline's {name} is {theirs}, the preset needs {ours}")
 
 
-def _check_scheduler(scheduler: Any, settings: DiffusionSettings) -> None:
-    """The pipeline's betas must be those of the preset's noise schedule."""
-    said = scheduler.config["prediction_type"]
-    predicts = PREDICTIONS.get(said)
-    if predicts != settings.predicts:
-        raise ConfigError(f"diffusion.predicts: {settings.predicts}, the pipeline predicts {predicts or said}")
-    theirs, timesteps = scheduler.betas.double().numpy(), settings.timesteps
-    if len(theirs) != timesteps:
-        raise ConfigError(f"diffusion.timesteps: {timesteps}, the pipeline has {len(theirs)}")
-    ours = {name: betas(name, timesteps) for name in get_args(ScheduleName)}
-    fitting = [name for name, values in ours.items() if np.allclose(theirs, values, rtol=1e-3)]
-    if settings.noise_schedule not in fitting:
-        none = f"it is none of {', '.join(ours)} as we have them"
-        raise ConfigError(
-            f"diffusion.noise_schedule: {settings.noise_schedule}, but the pipeline's is another one "
-            f"({scheduler.config['beta_schedule']}): {f'say {fitting[0]}' if fitting else none}"
-        )
+def _check_process(process: Process, settings: DiffusionSettings) -> None:
+    """What the preset states of the pipeline's scheduler must be so; the number of timesteps has to be stated."""
+    betas, stated = process.schedule.betas, settings.model_fields_set
+    theirs = {"timesteps": len(betas), "predicts": process.predicts, "variance": process.variance}
+    for key, value in theirs.items():
+        ours = getattr(settings, key)
+        if ours != value and (key in stated or key == "timesteps"):
+            raise ConfigError(f"diffusion.{key}: {ours}, but the pipeline's is {value}")
+    name = settings.noise_schedule
+    if "noise_schedule" in stated and not np.allclose(betas, named_betas(name, len(betas)), rtol=1e-3):
+        raise ConfigError(f"diffusion.noise_schedule: {name}, but the pipeline's betas are others: leave the key out")

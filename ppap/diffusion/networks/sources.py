@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from ppap.data.datasets import DatasetConfig
 from ppap.data.downloads import Downloads
 from ppap.data.settings import Download
-from ppap.diffusion.denoiser import Network
+from ppap.diffusion.denoiser import Network, Process
 from ppap.diffusion.networks.architectures import ADMArchitecture
 from ppap.diffusion.networks.glide_settings import GlideConfig
-from ppap.diffusion.schedules import PredictionName, ScheduleName, VarianceName
+from ppap.diffusion.schedules import PredictionName, Schedule, ScheduleName, VarianceName
 from ppap.utils import tensor_spec
 from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError
@@ -50,6 +50,8 @@ class DiffusionSettings(Protocol):
     def variance(self) -> VarianceName: ...
     @property
     def predicts(self) -> PredictionName: ...
+    @property
+    def model_fields_set(self) -> set[str]: ...
 
 
 class Upsampler(nn.Module, ABC):
@@ -91,6 +93,11 @@ class Source(ABC):
     @abstractmethod
     def load(self, settings: DiffusionSettings, file: Path, how: Runtime) -> nn.Module:
         """Load the network, its weights held as `runtime.hold_precision` has them."""
+
+    def process(self, settings: DiffusionSettings, file: Path) -> Process:
+        """Return how the network was trained and is drawn from: as the preset says, unless `file` knows better."""
+        schedule = Schedule.create(settings.noise_schedule, settings.timesteps)
+        return Process(schedule, settings.variance, settings.predicts)
 
     def build_upsampler(self, settings: DiffusionSettings) -> Upsampler:
         """Build the second stage of a cascade, untrained; ConfigError if the diffusion model is none."""

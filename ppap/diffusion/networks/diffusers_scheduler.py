@@ -1,0 +1,91 @@
+"""What a scheduler of diffusers says of a diffusion model, in plain facts: the one place that reads its configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError
+
+from ppap.diffusion.denoiser import Clip, Process
+from ppap.diffusion.schedules import PredictionName, Schedule, Spacing, SpacingName, VarianceName
+from ppap.utils.errors import ConfigError, reason
+
+PREDICTIONS: dict[str, PredictionName] = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
+"""The predictions of networks, by diffusers' names."""
+_VARIANCES: dict[str, VarianceName] = {
+    "fixed_small": "fixed_small",
+    "fixed_small_log": "fixed_small",  # the same variance, by way of its logarithm
+    "fixed_large": "fixed_large",
+    "learned_range": "learned_range",
+}
+_LIKE_DDPM = {
+    f"{name}Scheduler"
+    for name in (
+        *("DDPM", "DDIM", "DDPMParallel", "DDIMParallel", "PNDM", "LMSDiscrete", "EulerDiscrete"),
+        *("EulerAncestralDiscrete", "HeunDiscrete", "KDPM2Discrete", "KDPM2AncestralDiscrete", "DEISMultistep"),
+        *("DPMSolverMultistep", "DPMSolverSinglestep", "DPMSolverSDE", "UniPCMultistep", "SASolver"),
+    )
+}
+"""The schedulers for networks that were trained as DDPM's are, on noise of given betas."""
+
+
+class _Settings(BaseModel):
+    """The keys of a scheduler that decide what samplers here do, with the defaults that diffusers gives DDPM and DDIM.
+
+    The others say how its own sampler goes about it.
+    """
+
+    num_train_timesteps: int = 1000
+    prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon"
+    variance_type: Literal["fixed_small", "fixed_small_log", "fixed_large", "learned_range"] = "fixed_small"
+    clip_sample: bool = True
+    clip_sample_range: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    thresholding: bool = False
+    dynamic_thresholding_ratio: Annotated[float, Field(gt=0, le=1)] = 0.995
+    sample_max_value: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
+    timestep_spacing: SpacingName = "leading"
+    steps_offset: Annotated[int, Field(ge=0)] = 0
+    set_alpha_to_one: bool = True
+    timestep_type: Literal["discrete"] = "discrete"
+    use_flow_sigmas: Literal[False] = False
+
+    @property
+    def clip(self) -> Clip:
+        if self.thresholding:
+            return Clip(self.sample_max_value, self.dynamic_thresholding_ratio)
+        return Clip(self.clip_sample_range if self.clip_sample else None)
+
+
+def process_of(config: Mapping[str, Any], kind: object, source: str) -> Process:
+    """Read how a diffusion model is drawn from, out of the configuration of a scheduler of this class of diffusers.
+
+    A key that it does not give has the default of diffusers' DDIM, as where diffusers changes a pipeline's scheduler.
+    ConfigError, naming `source` and the key, for a class or value that samplers here cannot honour.
+    """
+    if str(kind) not in _LIKE_DDPM:
+        raise ConfigError(f"{source}: _class_name: {kind}; samplers here draw what a scheduler like DDPM's draws")
+    given = _given(config)
+    try:
+        said = _Settings.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0])
+        raise ConfigError(f"{source}: {key}: {given[key]!r}: {first['msg']}") from None
+    spacing = Spacing(said.timestep_spacing, said.steps_offset, said.set_alpha_to_one)
+    try:
+        import diffusers
+
+        betas = getattr(diffusers, str(kind)).from_config(given).betas.double().cpu().numpy()
+        schedule = Schedule.of_betas(betas, spacing)
+    except Exception as error:  # whatever a stranger's numbers lead to
+        raise ConfigError(f"{source}: its settings make no {kind} ({reason(error)})") from None
+    if len(betas) != said.num_train_timesteps:
+        raise ConfigError(f"{source}: num_train_timesteps: {said.num_train_timesteps}, but {len(betas)} trained_betas")
+    return Process(schedule, _VARIANCES[said.variance_type], PREDICTIONS[said.prediction_type], said.clip)
+
+
+def _given(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what is no setting, and what an object of diffusers has of its class's defaults, not as given to it."""
+    defaults = config.get("_use_default_values", ())
+    return {k: v for k, v in config.items() if not (k.startswith("_") or k in defaults or v is None)}
