@@ -71,16 +71,23 @@ def preset(preset_file, tmp_path: Path):
     return write
 
 
-@pytest.mark.parametrize(("theirs", "ours"), [("epsilon", "eps"), ("sample", "x0"), ("v_prediction", "v")])
-def test_a_pipeline_in_a_folder_becomes_the_diffusion_model(preset, tmp_path: Path, theirs: str, ours: str) -> None:
-    unet = save_pipeline(tmp_path / "pipeline", prediction_type=theirs)
-    path = preset(samplers__ddim25__steps=25, diffusion__predicts=ours)
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"prediction_type": "sample", "beta_schedule": "scaled_linear", "clip_sample_range": 2.0},
+        {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"},
+    ],
+)
+def test_a_pipeline_in_a_folder_becomes_the_diffusion_model(preset, tmp_path: Path, said: dict) -> None:
+    unet = save_pipeline(tmp_path / "pipeline", **said)
+    path = preset(samplers__ddim25__steps=25)
     ppap("download", path, "diffusion", cwd=tmp_path)
     config = presets.load(path)
     model = models.load_model(Layout(config, tmp_path / "results"))
-    denoiser = model.on(config.schedule("ddim25"))
+    denoiser = model.on(models.schedule(Layout(config, tmp_path / "results"), "ddim25"))
     x = initial_noise([(0, 0), (0, 1)], (3, 32, 32))
-    scheduler = DDIMScheduler(clip_sample=True, prediction_type=theirs)
+    scheduler = DDIMScheduler(**said)
     scheduler.set_timesteps(25)
     expected = x
     with torch.no_grad():
@@ -105,7 +112,7 @@ def test_weights_in_several_files_and_of_half_precision_alone_are_read(tmp_path:
 def test_a_unet_of_latents_and_one_that_asks_for_a_class_are_refused(tmp_path: Path) -> None:
     pipeline = DDPMPipeline(save_pipeline(tmp_path), DDPMScheduler())
     (tmp_path / "vqvae").mkdir()
-    with pytest.raises(ConfigError, match="no unconditional U-Net of pixels"):
+    with pytest.raises(ConfigError, match="vqvae: its U-Net draws latents"):
         load_pipeline(tmp_path)
     pipeline.unet.class_embedding = torch.nn.Embedding(10, 32)
     with pytest.raises(ConfigError, match="asks for a class"):
@@ -115,14 +122,14 @@ def test_a_unet_of_latents_and_one_that_asks_for_a_class_are_refused(tmp_path: P
 @pytest.mark.parametrize(
     ("scheduler", "changes", "message"),
     [
-        ({"beta_schedule": "squaredcos_cap_v2"}, {}, "another one (squaredcos_cap_v2): say cosine"),
-        ({"beta_schedule": "scaled_linear"}, {}, "it is none of linear, cosine"),
-        ({"prediction_type": "v_prediction"}, {}, "predicts: eps, the pipeline predicts v"),
-        ({}, {"diffusion__predicts": "x0"}, "predicts: x0, the pipeline predicts eps"),
-        ({"prediction_type": "flow"}, {}, "predicts: eps, the pipeline predicts flow"),
-        ({"num_train_timesteps": 500}, {}, "timesteps: 1000, the pipeline has 500"),
-        ({}, {"dataset__image_size": 64}, "dataset.image_size: the pipeline's sample_size is 32"),
-        ({}, {"diffusion__variance": "learned_range"}, "out_channels is 3, the preset needs 6"),
+        ({}, {"diffusion__noise_schedule": "cosine"}, "noise_schedule: cosine, but the pipeline's betas are others"),
+        ({}, {"diffusion__predicts": "x0"}, "predicts: x0, but the pipeline's is eps"),
+        ({"prediction_type": "flow"}, {}, "scheduler_config.json: prediction_type: 'flow'"),
+        ({"num_train_timesteps": 500}, {}, "timesteps: 1000, but the pipeline's is 500"),
+        ({}, {"dataset__image_size": 64}, "dataset.image_size: the pipeline's sample_size is [32, 32]"),
+        ({}, {"diffusion__variance": "learned_range"}, "variance: learned_range, but the pipeline's is fixed_small"),
+        ({"variance_type": "learned"}, {}, "scheduler_config.json: variance_type: 'learned'"),
+        ({}, {"experts__allocation": "log_snr"}, "noise_schedule: state the pipeline's"),
         ({}, {"diffusion__pipeline": "/nowhere"}, "'/nowhere' cannot be read"),
     ],
 )

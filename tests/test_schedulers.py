@@ -1,11 +1,13 @@
 """Pipelines drawn by our samplers: what their schedulers say, against diffusers' own loops with an exact network."""
 
 import itertools
+import json
 import random
+from pathlib import Path
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
+from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DConditionModel, UNet2DModel
 from torch import Tensor
 
 import ppap
@@ -127,3 +129,141 @@ def test_ddpm_draws_what_the_ddpm_of_diffusers_draws_whatever_the_scheduler_says
             continue  # theirs adds noise to the finished sample
         drawn = ours(DDPMScheduler(**said), "ddpm", steps, 1.0, learns)
         torch.testing.assert_close(drawn, expected, rtol=1e-4, atol=1e-4, msg=f"{said} {steps}")
+
+
+PUBLISHED = json.loads((Path(__file__).parent / "golden" / "pipelines.json").read_text())
+DRAWN = {0, 1, 2, 3, 4, 5, 6, 7, 9}
+"""The published pipelines of pixels with a scheduler of given betas; of 5 to 9 the network is not known."""
+
+
+def shrunken(unet: dict) -> dict:
+    """The same blocks, of few channels."""
+    levels = len(unet["block_out_channels"])
+    small = {"block_out_channels": [8] * levels, "attention_head_dim": 8, "norm_num_groups": 4, "layers_per_block": 1}
+    return unet | small | {"sample_size": 2**levels}
+
+
+def published(folder: Path, entry: dict) -> Path:
+    """A folder as a pipeline is published, of a small network."""
+    unet = entry["denoiser"] or {**TINY, "_class_name": "UNet2DModel"}
+    small = shrunken(unet) if unet.get("_class_name") == "UNet2DModel" else unet
+    parts = {"unet": ("config.json", small), "scheduler": ("scheduler_config.json", entry["scheduler"])}
+    if entry["latent"]:
+        parts["vae"] = ("config.json", entry["vae"] or {"_class_name": "AutoencoderKL"})
+    for part, (name, config) in parts.items():
+        (folder / part).mkdir()
+        (folder / part / name).write_text(json.dumps(config))
+    if small.get("_class_name") == "UNet2DModel":
+        UNet2DModel.from_config({k: v for k, v in small.items() if k != "_class_name"}).save_pretrained(folder / "unet")
+    return folder
+
+
+@pytest.mark.parametrize("number", range(len(PUBLISHED)))
+def test_published_pipelines_are_drawn_as_diffusers_does_or_refused_in_a_line(tmp_path: Path, number: int) -> None:
+    entry = PUBLISHED[number]
+    folder, scheduler = published(tmp_path, entry), entry["scheduler"]
+    if number not in DRAWN:
+        kinds = [(part or {}).get("_class_name") for part in (scheduler, entry["denoiser"], entry["vae"])]
+        with pytest.raises(ppap.PPAPError) as refused:
+            ppap.load_pipeline(folder)
+        assert "\n" not in str(refused.value)
+        assert any(word and word in str(refused.value) for word in ["latents", *kinds]), refused.value
+        return
+    torch.manual_seed(0)
+    model = ppap.load_pipeline(folder)
+    *_, last = ppap.sampling_steps(model, 2, steps=4)
+    theirs = DDIMScheduler.from_config(scheduler)
+    theirs.set_timesteps(4)
+    x, unet = next(ppap.sampling_steps(model, 2, steps=4)).x_t, UNet2DModel.from_pretrained(folder / "unet")
+    with torch.no_grad():
+        for t in theirs.timesteps:
+            x = theirs.step(unet(x, t).sample, t, x, use_clipped_model_output=True).prev_sample
+    torch.testing.assert_close(last.x, x, rtol=1e-4, atol=1e-4)
+
+
+def pipeline_of(unet: dict | None = None, **scheduler: object) -> DDPMPipeline:
+    return DDPMPipeline(UNet2DModel(**TINY | (unet or {})), DDPMScheduler(**scheduler))
+
+
+@pytest.mark.parametrize(
+    ("unet", "scheduler", "message"),
+    [
+        ({}, {"variance_type": "learned"}, "variance_type: 'learned'"),
+        ({}, {"variance_type": "fixed_large_log"}, "variance_type: 'fixed_large_log'"),
+        ({"out_channels": 2}, {}, "out_channels: 2 for in_channels: 1, whose variance_type is fixed_small"),
+        ({}, {"variance_type": "learned_range"}, "out_channels: 1 for in_channels: 1, whose variance_type is learned"),
+        ({"in_channels": 2}, {}, "out_channels: 1 for in_channels: 2"),
+        ({"num_class_embeds": 3}, {}, "num_class_embeds: 3: the U-Net asks for a class"),
+        ({"class_embed_type": "timestep"}, {}, "class_embed_type: timestep: the U-Net asks for a class"),
+        ({"sample_size": None}, {}, "sample_size: None"),
+        ({"sample_size": 7}, {}, "sample_size: 7 is none that it can draw"),
+        ({}, {"prediction_type": "flow"}, "prediction_type: 'flow'"),
+        ({}, {"clip_sample_range": 0}, "clip_sample_range: 0"),
+        ({}, {"trained_betas": [0.1, 0.0]}, "betas are numbers above 0"),
+        ({}, {"trained_betas": [0.1] * 5}, "num_train_timesteps: 1000, but 5 trained_betas"),
+        ({}, {"trained_betas": [0.1, 1.0, 0.1], "num_train_timesteps": 3}, "no signal before the last timestep"),
+    ],
+)
+def test_what_samplers_here_cannot_honour_is_refused_by_its_key(unet: dict, scheduler: dict, message: str) -> None:
+    with pytest.raises(ppap.PPAPError, match=message):
+        ppap.load_pipeline(pipeline_of(unet, **scheduler))
+
+
+@pytest.mark.parametrize("stored", ["<<<<<<< HEAD\n{}", '{"num_train_timesteps": 1000,}', "[]"])
+def test_a_stored_file_that_is_no_json_is_named(tmp_path: Path, stored: str) -> None:
+    pipeline_of().save_pretrained(tmp_path)
+    (tmp_path / "scheduler" / "scheduler_config.json").write_text(stored)
+    with pytest.raises(ppap.PPAPError, match=r"scheduler_config\.json"):
+        ppap.load_pipeline(tmp_path)
+
+
+def test_the_class_that_the_index_names_comes_before_the_stored_one(tmp_path: Path) -> None:
+    pipeline_of().save_pretrained(tmp_path)
+    path = tmp_path / "scheduler" / "scheduler_config.json"
+    odd = json.loads(path.read_text()) | {"_class_name": ["Own", "DDPMScheduler"], "lambda_min_clipped": -float("inf")}
+    path.write_text(json.dumps(odd))
+    ppap.load_pipeline(tmp_path)
+    (tmp_path / "model_index.json").unlink()
+    with pytest.raises(ppap.PPAPError, match="_class_name: "):
+        ppap.load_pipeline(tmp_path)
+
+
+@pytest.mark.parametrize("size", [(8, 12), (8, 8), [4, 4]])
+def test_sizes_of_two_sides_are_drawn(size: tuple[int, int]) -> None:
+    model = ppap.load_pipeline(pipeline_of({"sample_size": size}))
+    assert ppap.sample(model, 2, steps=2).shape == (2, *size, 1)
+
+
+def test_a_unet_of_half_precision_and_one_by_itself_draw() -> None:
+    pipeline, schedule = pipeline_of(), ppap.Schedule.create("linear", 1000)
+    whole = ppap.sample(ppap.load_pipeline(pipeline), 2, steps=4)
+    bare = ppap.DiffusionModel(pipeline.unet, (1, 4, 4), schedule)
+    assert (ppap.sample(bare, 2, steps=4) == whole).all()
+    half = ppap.sample(ppap.load_pipeline(pipeline.to(torch.float16)), 2, steps=4)
+    assert abs(half.astype(int) - whole).max() <= 3
+    with pytest.raises(ppap.PPAPError, match="UNet2DConditionModel: asks for a prompt"):
+        ppap.DiffusionModel(UNet2DConditionModel(**CONDITIONAL), (1, 4, 4), schedule)
+    with pytest.raises(ppap.PPAPError, match="answers with a tuple; a tensor"):
+        ppap.sample(ppap.DiffusionModel(Answering(), (1, 4, 4), schedule), 1, steps=4)
+
+
+CONDITIONAL = TINY | {"cross_attention_dim": 4, "attention_head_dim": 4, "mid_block_type": "UNetMidBlock2D"}
+
+
+class Answering(torch.nn.Module):
+    def forward(self, x: Tensor, t: Tensor) -> tuple[Tensor]:
+        return (x,)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+@pytest.mark.parametrize("predicts", ["sample", "v_prediction"])
+def test_guidance_draws_from_pure_noise_without_a_number_that_is_none(sampler: str, predicts: str) -> None:
+    scheduler = DDPMScheduler(
+        rescale_betas_zero_snr=True, timestep_spacing="trailing", prediction_type=predicts, variance_type="fixed_large"
+    )
+    process = process_of(scheduler.config, "DDPMScheduler", "scheduler")
+    model = ppap.DiffusionModel(NETWORKS[0].told(scheduler), (1, 4, 4), *process)
+    assert model.schedule.log_snr[-1] == -float("inf") and not model.schedule.alphas_cumprod[-1]
+    guide = ppap.wrap_guide(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2)), outputs=2, image_size=4)
+    steps = list(ppap.sampling_steps(model, 2, [ppap.Goal(guide, 1, 5.0)], sampler=sampler, steps=10, eta=1.0))
+    assert steps[0].timestep == 999 and all(step.x.isfinite().all() for step in steps)

@@ -145,9 +145,8 @@ class Preset(Section):
         return judges[0] if judges else None
 
     def schedule(self, sampler: str) -> Schedule:
-        """Return the noise schedule of the timesteps that a sampler takes."""
-        full = Schedule.create(self.diffusion.noise_schedule, self.diffusion.timesteps)
-        return respaced(full, self.sampler(sampler), self.samplers[sampler].steps)
+        """Return the noise schedule of the timesteps that a sampler takes, as far as the preset states it."""
+        return respaced(self.diffusion.stated_schedule, self.sampler(sampler), self.samplers[sampler].steps)
 
     @property
     def finished_shape(self) -> tuple[int, int, int]:
@@ -207,5 +206,4 @@ class Preset(Section):
 
     def ranges(self, method: MethodConfig) -> list[range]:
         """List the noise range of each of the method's experts, from the least noise to the most."""
-        schedule = Schedule.create(self.diffusion.noise_schedule, self.diffusion.timesteps)
-        return noise_ranges(schedule, method.experts or 1, self.experts.allocation)
+        return noise_ranges(self.diffusion.stated_schedule, method.experts or 1, self.experts.allocation)

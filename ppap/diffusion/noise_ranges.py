@@ -25,7 +25,8 @@ def noise_ranges(schedule: Schedule, experts: int, allocation: Allocation) -> li
     if allocation == "uniform":
         bounds = [-(-n * total // experts) for n in range(experts + 1)]
     else:
-        edges = np.linspace(schedule.log_snr[0], schedule.log_snr[-1], experts + 1)[1:-1]
+        low = schedule.log_snr[-1] if schedule.alphas_cumprod[-1] else schedule.log_snr[-2]  # not of pure noise
+        edges = np.linspace(schedule.log_snr[0], low, experts + 1)[1:-1]
         inner = [int(np.abs(schedule.log_snr - edge).argmin()) for edge in edges]
         bounds = [0, *inner, total]
     ranges = [range(low, high) for low, high in itertools.pairwise(bounds)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from operator import attrgetter
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from ppap.diffusion.networks.diffusers_source import Pipeline
 from ppap.diffusion.networks.glide_settings import GlideConfig, UpsamplingConfig
 from ppap.diffusion.networks.glide_source import PublishedGLIDE
 from ppap.diffusion.networks.sources import Source
-from ppap.diffusion.schedules import PredictionName, ScheduleName, VarianceName
+from ppap.diffusion.schedules import PredictionName, Schedule, ScheduleName, Spacing, VarianceName
 from ppap.training.settings import Training
 from ppap.utils.registry import Registry
 from ppap.utils.settings import HubOrFolder, Section
@@ -49,7 +50,8 @@ class DiffusionConfig(Section):
     pipeline: HubOrFolder | None = Field(
         None,
         description="a diffusers pipeline: a name on the Hugging Face hub (NAME, or NAME@REVISION), or a folder "
-        "(`pip install 'ppap[diffusers]'`). `noise_schedule`, `timesteps`, `variance` and `predicts` must be its own",
+        "(`pip install 'ppap[diffusers]'`). What its scheduler says is honoured: `noise_schedule`, `variance` and `predicts` "
+        "need not be stated, and `timesteps` only where they are not 1000; a value that differs is refused",
     )
     glide: GlideConfig | None = Field(None, description="GLIDE's public checkpoints")
     _source: str = PrivateAttr("")
@@ -58,6 +60,18 @@ class DiffusionConfig(Section):
     def source(self) -> Source:
         """The source of the diffusion model."""
         return SOURCES.get(self._source)
+
+    @property
+    def schedule_name(self) -> str:
+        """The noise schedule as experts' headers name it: a pipeline's own has no name."""
+        known = not self.source.knows_process or "noise_schedule" in self.model_fields_set
+        return self.noise_schedule if known else "the pipeline's"
+
+    @property
+    def stated_schedule(self) -> Schedule:
+        """The full schedule as far as the preset states it; a pipeline's own is known once it is downloaded."""
+        full = Schedule.create(self.noise_schedule, self.timesteps)
+        return replace(full, spacing=Spacing()) if self.source.knows_process else full
 
     @property
     def training(self) -> Training | None:

@@ -11,7 +11,6 @@ from ppap.config.preset import Preset
 from ppap.config.runs import Run
 from ppap.data import datasets
 from ppap.data.datasets import RealImages
-from ppap.diffusion.schedules import Schedule
 from ppap.experts.bank import ExpertBank
 from ppap.experts.distillation import train_expert
 from ppap.experts.examples import AnsweredImages, Examples, HeldOut, LabelledImages, StreamedImages
@@ -43,7 +42,7 @@ def purpose(
         guide=preset.guides[guide].model,
         guide_sha256=None if weights is None else files.sha256(weights),
         timesteps=preset.diffusion.timesteps,
-        noise_schedule=preset.diffusion.noise_schedule,
+        noise_schedule=preset.diffusion.schedule_name,
         method=method,
         supervision=supervision,
         trainable=trainable,
@@ -91,7 +90,7 @@ def train_and_write(
 ) -> None:
     """Train the expert that is the output of a job, and write what it changes. The name seeds its random numbers."""
     preset, (out,) = layout.preset, job.outputs(layout)
-    spec, diffusion = preset.guides[guide], preset.diffusion
+    spec = preset.guides[guide]
     with job.unfinished(layout) as checkpoint:
         network = networks.load_guide(layout, guide)
         examples, unseen = _examples(layout, guide, str(purpose.supervision))
@@ -99,7 +98,7 @@ def train_and_write(
             delta, facts = train_expert(
                 network,
                 examples,
-                schedule=Schedule.create(diffusion.noise_schedule, diffusion.timesteps),
+                schedule=networks.process(layout).schedule,
                 timesteps=timesteps,
                 training=spec.experts.model_copy(update={"steps": steps}),
                 adapter=spec.adapter if purpose.trainable == "adapter" else None,

@@ -19,7 +19,7 @@ from ppap.config.runs import (
     warm_name,
 )
 from ppap.utils.errors import ConfigError
-from ppap.utils.settings import CLASSIFIER, DATASET, EVALUATOR, JUDGES, REFERENCE, UNGUIDED
+from ppap.utils.settings import CLASSIFIER, DATASET, DIFFUSION, EVALUATOR, JUDGES, REFERENCE, UNGUIDED
 
 Index = int | str
 """A number in a file's name, or the wildcard that stands for one in a rule: "{shard}"."""
@@ -204,12 +204,17 @@ class Layout:
         each = self.preset.clean_images.label_shards
         return range(len(self.clean_sizes))[part * each :][:each]
 
+    @property
+    def process(self) -> list[Path]:
+        """The file that says how noise grows, where the preset does not."""
+        return [self.model(DIFFUSION)] if self.preset.diffusion.source.knows_process else []
+
     def examples(self, guide: str, supervision: str) -> list[Path]:
-        """List what experts learn from: real images, or clean ones with the teacher's labels."""
+        """List what experts learn from: real images, or clean ones with the teacher's labels, and noise."""
         if supervision == "labels":
-            return self.dataset
+            return [*self.dataset, *self.process]
         labels = [self.labels(guide, part) for part in range(len(self.label_sizes))]
-        return [*self._clean_shards, *labels]
+        return [*self._clean_shards, *labels, *self.process]
 
     @cached_property
     def _clean_shards(self) -> list[Path]:

@@ -9,6 +9,7 @@ from ppap.diffusion.cascade import SecondStage
 from ppap.diffusion.denoiser import Process
 from ppap.diffusion.model import DiffusionModel
 from ppap.diffusion.networks.sources import FLOAT32
+from ppap.diffusion.samplers import respaced
 from ppap.diffusion.schedules import Schedule
 from ppap.guides.guide import Guide
 from ppap.guides.libraries.library import Shape
@@ -49,6 +50,12 @@ def process(layout: Layout) -> Process:
     """Return how the diffusion model was trained and is drawn from; a pipeline's is read from the workflow's file."""
     spec = layout.preset.diffusion
     return spec.source.process(spec, layout.model(DIFFUSION))
+
+
+def schedule(layout: Layout, sampler: str) -> Schedule:
+    """Return the noise schedule of the timesteps that a sampler takes of the diffusion model's."""
+    preset = layout.preset
+    return respaced(process(layout).schedule, preset.sampler(sampler), preset.samplers[sampler].steps)
 
 
 def load_second_stage(layout: Layout) -> SecondStage:

@@ -81,6 +81,7 @@ class Pipeline(Source):
     )
     has_architecture = False
     predicts_any = True
+    knows_process = True
 
     def build(self, settings: DiffusionSettings, file: Path) -> nn.Module:
         return UNet(_made("UNet2DModel", _about(file)["unet"], file))

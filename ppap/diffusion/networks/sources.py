@@ -81,6 +81,8 @@ class Source(ABC):
     "The workflow trains it."
     predicts_any: ClassVar[bool] = False
     "Its network may predict x0 or v; otherwise it predicts eps."
+    knows_process: ClassVar[bool] = False
+    "Its file says how noise grows and what the network predicts; keys of the preset need not."
     upsampling: ClassVar[str | None] = None
     "In a cascade, the key of `diffusion` that says how the second stage is drawn."
     upsampler_reads: ClassVar[tuple[str, ...]] = ()

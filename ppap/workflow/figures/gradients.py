@@ -58,7 +58,9 @@ class Gradients(FigureKind):
         preset, task = layout.preset, layout.preset.task_of(guide)
         shown = preset.task(guide).of_pictures
         number = 0 if shown else preset.figures.target_class
-        kept = [nearest(preset.schedule(preset.figures.sampler).timesteps, t) for t in preset.figures.timesteps]
+        kept = [
+            nearest(networks.schedule(layout, preset.figures.sampler).timesteps, t) for t in preset.figures.timesteps
+        ]
         model, chosen = networks.load_model(layout, preset.runtime), torch.tensor([number])
         rows = [
             _sample(layout, run, model, chosen, kept, preset.sampling.seeds[0])

@@ -34,7 +34,7 @@ class NoisyInputs(FigureKind):
         networks = [path for run in runs_of_all_guides(layout.preset) for path in layout.guide_and_experts(run)]
         known = [layout.knows_truth(name) for name in main_guides(layout.preset)]
         data = layout.dataset if any(known) else []
-        return [*data, *([] if all(known) else [layout.model(DIFFUSION)]), *networks]
+        return [*data, *(layout.process if all(known) else [layout.model(DIFFUSION)]), *networks]
 
     def keys(self, preset: Preset, guide: str) -> list[str]:
         sampler, layout = preset.figures.sampler, Layout(preset)
@@ -93,7 +93,7 @@ def scores(layout: Layout, guide: str, drawn: Tensor | None) -> Iterator[Scored]
         truths,
         {run.method: guide_of(layout, run).at for run in runs_seeing_x_t(preset, guide)},
         task,
-        preset.schedule(preset.figures.sampler),
+        networks.schedule(layout, preset.figures.sampler),
         preset.sampling.judged_at_once,
         posterior,
     )
