@@ -42,13 +42,6 @@ class Examples(Protocol):
         """Draw the batches of a training run, on the device."""
 
 
-class HeldOut(Protocol):
-    """Images with answers, none of which an expert has learned from."""
-
-    def in_order(self, batch_size: int, device: torch.device) -> Iterator[Batch]:
-        """Yield each of them once, unmirrored, on the device."""
-
-
 def apart(count: int, wanted: int) -> tuple[Tensor, Tensor]:
     """Divide images: the indices of those that experts learn from, and of those held out, a tenth at most.
 
@@ -106,6 +99,7 @@ class AnsweredImages:
         return batch
 
     def in_order(self, batch_size: int, device: torch.device) -> Iterator[Batch]:
+        """Yield each of them once, unmirrored, on the device."""
         places = torch.arange(len(self._indices)).split(batch_size)
         choices = (_Choice(part, torch.zeros(len(part), dtype=torch.bool)) for part in places)
         return (_batch(self._read(choice), device) for choice in choices)
@@ -149,6 +143,7 @@ class LabelledImages:
         return batch
 
     def in_order(self, batch_size: int, device: torch.device) -> Iterator[Batch]:
+        """Yield each of them once, unmirrored, on the device."""
         pairs = zip(to_tensor(self.images).split(batch_size), self.truths.split(batch_size), strict=True)
         return (Batch(x0.to(device), truths.to(device)) for x0, truths in pairs)
 
@@ -163,6 +158,10 @@ class StreamedImages:
     def batches(self, batch_size: int, run: TrainingRun, device: torch.device) -> Batches:
         read = self.dataset.facts.batches(self.dataset, batch_size, run.seed, device)
         return lambda step: Batch(*read(step))
+
+
+HeldOut = AnsweredImages | LabelledImages
+"""Images with answers that no expert has learned from."""
 
 
 class _Choice(NamedTuple):
