@@ -56,7 +56,7 @@ def calls(setting: Setting, kind: str, guide: str) -> Work:
     facts, half = GUIDANCE.get(kind), len(denoiser.schedule) // 2
     at = networks.guide_at(setting.preset, guide, facts.experts) if facts.guided else None
     x = _noise(setting, denoiser).x
-    t = denoiser.schedule.timesteps[half]
+    t, log_snr = denoiser.schedule.timesteps[half], float(denoiser.schedule.log_snr[half])
     ts = torch.full((len(x),), t, device=x.device)
 
     def step() -> None:
@@ -66,7 +66,7 @@ def calls(setting: Setting, kind: str, guide: str) -> Work:
         if at is not None:
             with torch.enable_grad():
                 seen = out if facts.through_denoiser else leaf
-                torch.autograd.grad(at(seen, t).sum(), leaf)
+                torch.autograd.grad(at(seen, log_snr).sum(), leaf)
 
     def steps() -> Iterator[None]:
         while True:

@@ -124,10 +124,11 @@ def test_a_bank_of_the_workflow_is_a_bank_here(run, tmp_path: Path) -> None:
     folder = run.layout.expert("resnet", "ppap_5", 1).parent
     bank = ppap.load_experts(folder, run.guide("resnet"))
     x = torch.randn(2, *SHAPE)
-    torch.testing.assert_close(bank.at(x, 900), run.experts("resnet", "ppap_5").at(x, 900))
+    log_snr = run.diffusion().schedule.log_snr[900]
+    torch.testing.assert_close(bank.at(x, log_snr), run.experts("resnet", "ppap_5").at(x, log_snr))
     bank.save(tmp_path / "copy")
     again = ppap.load_experts(tmp_path / "copy", run.guide("resnet"))
-    torch.testing.assert_close(again.at(x, 900), bank.at(x, 900))
+    torch.testing.assert_close(again.at(x, log_snr), bank.at(x, log_snr))
 
 
 @pytest.mark.parametrize(
@@ -321,19 +322,20 @@ def test_experts_say_of_noisy_images_what_their_guide_says_of_clean_ones(model, 
     for t in (100, 500, 800):
         x_t = abar[t] ** 0.5 * x0 + (1 - abar[t]) ** 0.5 * torch.randn_like(x0)
         teacher = guide(x0) / 0.25
-        assert disagreement(bank.at(x_t, t), teacher) < disagreement(guide(x_t), teacher)
+        assert disagreement(bank.at(x_t, model.schedule.log_snr[t]), teacher) < disagreement(guide(x_t), teacher)
     assert torch.equal(guide(x0), teacher * 0.25)  # the guide itself stays as it is
 
 
-def test_a_bank_is_a_folder_that_says_what_it_is(guide, bank, tmp_path: Path) -> None:
+def test_a_bank_is_a_folder_that_says_what_it_is(model, guide, bank, tmp_path: Path) -> None:
     x = torch.randn(3, *SHAPE)
-    expected = [bank.at(x, t) for t in (0, 500, 999)]
+    levels = model.schedule.log_snr[[0, 500, 999]]
+    expected = [bank.at(x, log_snr) for log_snr in levels]
     bank.save(tmp_path / "bank")
     again = ppap.load_experts(tmp_path / "bank", guide)
-    for wanted, t in zip(expected, (0, 500, 999), strict=True):
-        torch.testing.assert_close(again.at(x, t), wanted, rtol=0, atol=0)
+    for wanted, log_snr in zip(expected, levels, strict=True):
+        torch.testing.assert_close(again.at(x, log_snr), wanted, rtol=0, atol=0)
     card = (tmp_path / "bank" / "README.md").read_text()
-    assert "| `expert_2.safetensors` | 334 to 666 | 100 |" in card and "Classification" in card
+    assert "| `expert_2.safetensors` | 334 to 666 | -1.12 to 1.05 | 100 |" in card and "Classification" in card
     with pytest.raises(ppap.PPAPError, match=r"expert_3.safetensors: is of a larger bank"):
         two = ppap.ExpertBank(deepcopy(guide), bank.experts[:2])
         two.save(tmp_path / "bank")
@@ -371,8 +373,8 @@ def test_the_same_seed_trains_the_same_bank_and_labels_teach_too(model, guide, i
     one, same, other = trained(), trained(), trained(seed=1)
     labelled = trained(truths=torch.arange(64) % 4, adapter=None, warm_share=0.0)
     x = torch.randn(2, *SHAPE)
-    assert torch.equal(one.at(x, 10), same.at(x, 10))
-    assert not torch.equal(one.at(x, 10), other.at(x, 10))
+    assert torch.equal(one.at(x, 9.0), same.at(x, 9.0))
+    assert not torch.equal(one.at(x, 9.0), other.at(x, 9.0))
     header = labelled.experts[0].header
     assert (header.supervision, header.trainable, header.steps) == ("labels", "all", 30)
     assert header.trainable_parameters == header.guide_parameters == 64 * 32 + 32 + 32 * 4 + 4

@@ -17,6 +17,7 @@ from diffusers import UNet2DModel
 from ppap.diffusion.networks import diffusers_source
 from ppap.diffusion.networks.adm import ADM
 from ppap.diffusion.networks.architectures import ADMArchitecture
+from ppap.diffusion.schedules import Schedule
 from ppap.experts.bank import ExpertBank
 from ppap.experts.expert import Expert, ExpertHeader
 from ppap.experts.lora import lora_shapes
@@ -114,8 +115,8 @@ def test_experts_are_merged_before_they_are_rounded() -> None:
     hold_precision(banks[0].guide, how)
     x = torch.randn(2, 3, 32, 32)
     with autocast(how):
-        for t in (1, 7, 1, 12, 7):
-            assert torch.equal(banks[0].at(x, t), banks[1].at(x, t))
+        for log_snr in Schedule.create("linear", 30).log_snr[[2, 14, 2, 24, 14]]:
+            assert torch.equal(banks[0].at(x, log_snr), banks[1].at(x, log_snr))
     stored = {p.dtype for p in banks[0].guide.parameters()}
     assert stored == {torch.bfloat16, torch.float32}  # norms stay
 
@@ -123,7 +124,7 @@ def test_experts_are_merged_before_they_are_rounded() -> None:
 def bank(network: torch.nn.Module) -> ExpertBank:
     """Experts at random: one changes all layers but the last one, one biases alone, one nothing but a norm."""
     generator = torch.Generator().manual_seed(1)
-    about = {"guide": "g", "timesteps": 15, "noise_schedule": "linear", "lora_scale": 0.5,
+    about = {"guide": "g", "timesteps": 30, "noise_schedule": "linear", "lora_scale": 0.5,
              "trainable_parameters": 1, "guide_parameters": 2}  # fmt: skip
     experts = []
     for number, part in enumerate(("layer1.0.conv1.weight", "fc.bias", "bn1.weight")):
@@ -133,7 +134,7 @@ def bank(network: torch.nn.Module) -> ExpertBank:
         else:
             shapes = {"": tuple(weight.shape)}
         changed = {f"{part}{name}": torch.randn(shape, generator=generator) for name, shape in shapes.items()}
-        header = ExpertHeader(**about, range_start=5 * number, range_stop=5 * number + 5)
+        header = ExpertHeader(**about, range_start=10 * number, range_stop=10 * number + 10)
         experts.append(Expert(Path(f"expert_{number}"), header, changed))
     return ExpertBank(Guide(network, 32, (0.5,), (0.5,)), experts)
 

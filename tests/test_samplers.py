@@ -1,5 +1,6 @@
 """The samplers against diffusers' schedulers and an exact Bayes classifier, and their invariances."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,8 @@ class Target:
 
     def targets(self, count: int, shape: tuple[int, ...]) -> torch.Tensor:
         return self.classes
+
+    def check(self, log_snrs, betas) -> None: ...
 
     def objective(self, targets: torch.Tensor):
         return class_log_probability(targets)
@@ -165,12 +168,12 @@ def test_a_killed_shard_resumes_bit_for_bit(network: ADM, tmp_path: Path) -> Non
     checkpoint, calls = Checkpoint(tmp_path / "shard.ckpt", "mark"), 0
 
     def drawn(fail_at: int = -1) -> np.ndarray:
-        def guide(x: torch.Tensor, timestep: int) -> torch.Tensor:
+        def guide(x: torch.Tensor, log_snr: float) -> torch.Tensor:
             nonlocal calls
             calls += 1
             if calls == fail_at:
                 raise KeyboardInterrupt
-            return classifier(x, timestep)
+            return classifier(x, log_snr)
 
         return sample(
             model(network), 8, [Target(guide, torch.arange(8) % 5)], sampler="ddpm", steps=10,
@@ -249,18 +252,17 @@ class ExactDigits:
         self.classes = data.classes
         self.abar = torch.tensor(Schedule.create("cosine", 1000).alphas_cumprod)
 
-    def weights(self, x: torch.Tensor, timestep: int) -> torch.Tensor:
-        abar = float(self.abar[timestep])
+    def weights(self, x: torch.Tensor, abar: float) -> torch.Tensor:
         square = torch.cdist(x.flatten(1), abar**0.5 * self.images).square()
         return -square / (2 * (1 - abar))
 
     def eps(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         abar = float(self.abar[int(t[0])])
-        x0 = self.weights(x, int(t[0])).softmax(1) @ self.images
+        x0 = self.weights(x, abar).softmax(1) @ self.images
         return (x - abar**0.5 * x0.view_as(x)) / (1 - abar) ** 0.5
 
-    def logits(self, x: torch.Tensor, timestep: int) -> torch.Tensor:
-        weights = self.weights(x, timestep)
+    def logits(self, x: torch.Tensor, log_snr: float) -> torch.Tensor:
+        weights = self.weights(x, 1 / (1 + math.exp(-log_snr)))
         return torch.stack([weights[:, self.classes == c].logsumexp(1) for c in range(10)], dim=1)
 
 

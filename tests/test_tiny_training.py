@@ -111,7 +111,7 @@ def divergences(digits: Digits, model: ppap.DiffusionModel, seed: int = 0) -> di
         x_t = add_noise(x0, noise, torch.full((len(x0),), float(SCHEDULE.alphas_cumprod[t])))
         measured[t] = tuple(
             float(F.kl_div(answers.log_softmax(1), teacher, log_target=True, reduction="batchmean"))
-            for answers in (bank.at(x_t, t), guide(x_t))
+            for answers in (bank.at(x_t, SCHEDULE.log_snr[t]), guide(x_t))
         )
     return measured
 

@@ -4,92 +4,164 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
+import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ppap.diffusion.guidance import Goal, combined, gradient_of
+from ppap.diffusion.networks.diffusers_source import LATENT
 from ppap.utils.errors import ConfigError
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-PREDICTIONS = ("epsilon", "sample", "v_prediction")
+log = logging.getLogger(__name__)
+_SHIFTS: dict[str, Callable[[float, float], float]] = {  # of g, at signal alpha and noise sigma
+    "epsilon": lambda alpha, sigma: -sigma,
+    "sample": lambda alpha, sigma: sigma**2 / alpha,  # x0 = (x_t - sigma eps) / alpha
+    "v_prediction": lambda alpha, sigma: -sigma / alpha,  # v = alpha eps - sigma x0
+}
+_SCHEDULERS = {  # by class, those that are tested; true if they know what to do with a prediction of x0
+    **dict.fromkeys(("DDIM", "DDIMParallel", "DDPM", "DDPMParallel", "CogVideoXDDIM", "LCM", "TCD"), True),
+    **dict.fromkeys(("DPMSolverMultistep", "DPMSolverSinglestep", "DEISMultistep", "UniPCMultistep", "SASolver"), True),
+    **dict.fromkeys(("EulerDiscrete", "HeunDiscrete", "LMSDiscrete"), True),
+    **dict.fromkeys(("EulerAncestralDiscrete", "KDPM2Discrete", "KDPM2AncestralDiscrete", "DPMSolverSDE"), False),
+    "PNDM": False,
+}
+_HALF_STEPS: dict[str, Callable[[Any], Any]] = {  # sigma at the second call of a step, which is not that of its end
+    "KDPM2Discrete": lambda scheduler: scheduler.sigmas_interpol[scheduler.step_index],
+    "KDPM2AncestralDiscrete": lambda scheduler: scheduler.sigmas_interpol[scheduler.step_index - 1],
+    "DPMSolverSDE": lambda scheduler: scheduler.mid_point_sigma,
+}
+_Targets = dict[tuple[int, ...], list[Tensor]]
+_LOST = 2.0**-24
+"""At this signal power x_t is noise alone, as far as float32 can tell; schedulers have it in the place of 0."""
 
 
 @contextlib.contextmanager
-def guided(pipeline: DiffusionPipeline, goals: Sequence[Goal]) -> Iterator[None]:
-    """Guide what the pipeline draws within this block to all goals at once.
+def guided(pipeline: DiffusionPipeline, goals: Goal | Sequence[Goal]) -> Iterator[None]:
+    """Guide what the pipeline draws within this block to a goal, or to several at once.
 
-    For pipelines of pixels, unconditional or by prompts, whose U-Net predicts eps, x0 or v, and any scheduler with
-    `alphas_cumprod` (DDIM, DDPM, DPM-Solver++, Heun, Euler ...). Before each step of the scheduler the prediction is
-    guided: eps <- eps - sqrt(1 - abar) g (Dhariwal & Nichol 2021, algorithm 2), where g, (B, C, H, W), is the sum of
-    scale * grad_{x_t} log p(target | x_t); x0 and v are changed accordingly. Guides see x_t, so give experts, not
-    off-the-shelf models. A scheduler that clips x0 does so after guidance. ConfigError for another kind of scheduler.
+    For pipelines of pixels, unconditional or by prompts, whose network predicts eps, x0 or v, and the schedulers DDIM,
+    DDPM, DPM-Solver (all kinds), DEIS, UniPC, SA-Solver, PNDM, Euler, Heun, KDPM2, LMS, LCM and TCD. Before each step of
+    the scheduler the prediction is guided: eps <- eps - sqrt(1 - abar) g (Dhariwal & Nichol 2021, algorithm 2), where g,
+    (B, C, H, W), is the sum of scale * grad_{x_t} log p(target | x_t); x0 and v are changed accordingly. Where x_t is
+    noise alone (zero terminal SNR) there is no guidance. A scheduler that clips x0 does so after guidance, and DDIM takes
+    eps of the clipped x0. Guides see x_t, so give experts, not off-the-shelf models. Blocks within blocks guide together.
+
+    ConfigError, when the block is entered, for another scheduler, a flow, latents, and a network that asks for a class;
+    DataError, at the first step, for experts that were trained on other noise than is drawn from.
     """
-    scheduler: Any = getattr(pipeline, "scheduler", None)
-    if not hasattr(scheduler, "alphas_cumprod"):
-        raise ConfigError(
-            f"{type(scheduler).__name__}: has no alphas_cumprod, by which guidance knows the noise in x_t"
-        )
-    if scheduler.config.get("prediction_type", "epsilon") not in PREDICTIONS:
-        raise ConfigError(
-            f"{type(scheduler).__name__}: predicts {scheduler.config.prediction_type}; one of "
-            f"{', '.join(PREDICTIONS)} was expected"
-        )
-    if not goals:
+    chosen: list[Goal] = [goals] if hasattr(goals, "objective") else list(goals)  # type: ignore[list-item]
+    if not chosen:
         raise ConfigError("guided: needs one goal at least")
-    scheduler.step = _guided_step(scheduler, goals)
+    kind, scheduler = _accepted(pipeline)
+    outer = vars(scheduler).get("step")  # of a block around this one
+    pulling, targets = [goal for goal in chosen if goal.scale], _Targets()
+    if pulling:
+        scheduler.step = _guided_step(scheduler, kind, pulling, targets)
     try:
         yield
+        if pulling and not targets:
+            log.warning("%s: nothing called the step of its scheduler, so nothing was guided", type(pipeline).__name__)
     finally:
-        del scheduler.step
+        vars(scheduler).pop("step", None)
+        if outer is not None:
+            scheduler.step = outer
 
 
-def _guided_step(scheduler: Any, goals: Sequence[Goal]) -> Callable[..., Any]:
-    """Return the scheduler's `step` with guidance before it; its signature, which pipelines look at, stays."""
-    plain = scheduler.step
-    targets: dict[int, list[Tensor]] = {}
+def _accepted(pipeline: Any) -> tuple[str, Any]:
+    """Return the kind of the pipeline's scheduler, and itself; ConfigError if its samples cannot be guided."""
+    name, scheduler = type(pipeline).__name__, getattr(pipeline, "scheduler", None)
+    if scheduler is None:
+        raise ConfigError(f"{name}: has no scheduler")
+    own = type(scheduler).__name__
+    if not hasattr(scheduler, "alphas_cumprod"):
+        raise ConfigError(f"{own}: has no alphas_cumprod, by which guidance knows the noise in x_t")
+    classes = [each.__name__.removesuffix("Scheduler") for each in type(scheduler).__mro__]
+    kind = next((each for each in classes if each in _SCHEDULERS), None)
+    if kind is None:
+        raise ConfigError(f"{own}: cannot be guided; {', '.join(sorted(_SCHEDULERS))} can")
+    if scheduler.config.get("use_flow_sigmas"):
+        raise ConfigError(f"{own}: use_flow_sigmas: a flow cannot be guided")
+    predicts = scheduler.config.get("prediction_type", "epsilon")
+    known = [each for each in _SHIFTS if each != "sample" or _SCHEDULERS[kind]]
+    if predicts not in known:
+        raise ConfigError(f"{own}: prediction_type: {predicts}; one of {', '.join(known)} was expected")
+    if part := next((part for part in LATENT if getattr(pipeline, part, None) is not None), None):
+        raise ConfigError(f"{name}: has a {part}, so it draws latents; guides see pixels")
+    unet: Any = getattr(pipeline, "unet", None)
+    if type(unet).__name__ == "UNet2DModel" and unet.class_embedding is not None:
+        raise ConfigError(
+            f"{name}: its U-Net asks for a class; only unconditional ones, and ones by prompts, are guided"
+        )
+    return kind, scheduler
+
+
+def _guided_step(scheduler: Any, kind: str, goals: Sequence[Goal], targets: _Targets) -> Callable[..., Any]:
+    """Return the scheduler's `step` with guidance before it; its signature, which pipelines look at, stays.
+
+    It keeps the `targets` of each goal by the shape of the samples.
+    """
+    plain, about = scheduler.step, scheduler.config
+    signature = inspect.signature(plain)
+    clips = about.get("clip_sample") or about.get("thresholding")
+    from_clipped = clips and "use_clipped_model_output" in signature.parameters
+    shift = _SHIFTS[about.get("prediction_type", "epsilon")]
 
     @functools.wraps(plain)
-    def step(model_output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
-        count, shape = len(sample), tuple(sample.shape[1:])
-        if count not in targets:
-            targets[count] = [goal.targets(count, shape) for goal in goals]  # type: ignore[arg-type]
-        x_t = scheduler.scale_model_input(sample, timestep)
-        guide, objective, scale = combined(goals, [t.to(sample.device) for t in targets[count]])
-        last = len(scheduler.alphas_cumprod) - 1
-        nearest = min(max(round(float(timestep)), 0), last)  # a scheduler may put one between two of training
-        gradient = scale * gradient_of(guide, objective, x_t.float(), nearest)
-        output = _corrected(scheduler, model_output, timestep, gradient)
-        return plain(output, timestep, sample, *args, **kwargs)
+    def step(*args: Any, **kwargs: Any) -> Any:
+        call = signature.bind(*args, **kwargs)
+        output, timestep, sample = (call.arguments[name] for name in ("model_output", "timestep", "sample"))
+        if sample.ndim != 4:
+            raise ConfigError(f"guided: samples are {tuple(sample.shape)}; images (B, C, H, W) were expected")
+        abar, shape = _abar(scheduler, kind, timestep), tuple(sample.shape)
+        if not targets:
+            for goal in goals:
+                goal.check(_log_snrs_ahead(scheduler, timestep), scheduler.betas.cpu().double().numpy())
+        if shape not in targets:
+            targets[shape] = [goal.targets(shape[0], shape[1:]).to(sample.device) for goal in goals]
+        if abar > _LOST:
+            x_t = scheduler.scale_model_input(sample, timestep).float()
+            guide, objective, scale = combined(goals, targets[shape])
+            gradient = scale * gradient_of(guide, objective, x_t, _log_snr(abar))
+            predicted, variance = output[:, : shape[1]], output[:, shape[1] :]
+            predicted = predicted + (shift(abar**0.5, (1 - abar) ** 0.5) * gradient).to(output.dtype)
+            call.arguments["model_output"] = torch.cat([predicted, variance], dim=1)
+        if from_clipped:  # else eps keeps a gradient that x0 has lost, and samples collapse
+            call.arguments["use_clipped_model_output"] = True
+        return plain(*call.args, **call.kwargs)
 
     return step
 
 
-def _corrected(scheduler: Any, output: Tensor, timestep: Any, gradient: Tensor) -> Tensor:
-    """Return what the network would have predicted of guided samples; a variance that it predicts too stays."""
-    channels = gradient.shape[1]
-    predicted, rest = output[:, :channels], output[:, channels:]
-    abar = _abar(scheduler, timestep)
-    shift = {  # of eps, times -1; of x0 = (x_t - sqrt(1 - abar) eps) / sqrt(abar); of v
-        "epsilon": -((1 - abar) ** 0.5),
-        "sample": (1 - abar) / abar**0.5,
-        "v_prediction": -((1 - abar) ** 0.5) / abar**0.5,
-    }[scheduler.config.get("prediction_type", "epsilon")]
-    guided = predicted + (shift * gradient).to(predicted.dtype)
-    return torch.cat([guided, rest], dim=1)
+def _abar(scheduler: Any, kind: str, timestep: Any) -> float:
+    """Return the signal power of the x_t that the network saw: by the scheduler's sigma, if it has those."""
+    if not hasattr(scheduler, "sigmas"):
+        return float(scheduler.alphas_cumprod[int(timestep)])
+    if scheduler.step_index is None:
+        scheduler._init_step_index(timestep)
+    half = kind in _HALF_STEPS and not scheduler.state_in_first_order
+    return _abar_of(_HALF_STEPS[kind](scheduler) if half else scheduler.sigmas[scheduler.step_index])
 
 
-def _abar(scheduler: Any, timestep: Any) -> float:
-    """Return the signal power of x_t: by the scheduler's sigma of this step, if it has those, else by the timestep."""
-    index = getattr(scheduler, "step_index", None)
-    if index is not None and hasattr(scheduler, "sigmas"):
-        return 1 / (1 + float(scheduler.sigmas[index]) ** 2)
-    known = scheduler.alphas_cumprod.double().numpy()
-    sigmas = ((1 - known) / known) ** 0.5
-    sigma = np.interp(float(timestep), np.arange(len(known)), sigmas)
-    return float(1 / (1 + sigma**2))
+def _log_snrs_ahead(scheduler: Any, timestep: Any) -> list[float]:
+    """List the noise of this step and of those after it, half steps aside."""
+    if hasattr(scheduler, "sigmas"):
+        abars = [_abar_of(sigma) for sigma in scheduler.sigmas[scheduler.step_index : -1]]
+    else:
+        abars = [float(scheduler.alphas_cumprod[int(t)]) for t in scheduler.timesteps if t <= timestep]
+    return [_log_snr(abar) for abar in abars if abar > _LOST]
+
+
+def _abar_of(sigma: Any) -> float:
+    return 1 / (1 + float(sigma) ** 2)
+
+
+def _log_snr(abar: float) -> float:
+    return math.log(abar / (1 - abar)) if abar < 1 else math.inf

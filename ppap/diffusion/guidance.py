@@ -7,13 +7,14 @@ guidance. Gradients are taken of the sum over the batch, so a sample does not de
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Protocol, cast
 
 import torch
 from torch import Tensor
 
 from ppap.diffusion.denoiser import Denoiser, Prediction
+from ppap.diffusion.schedules import Array
 from ppap.utils.errors import ConfigError
 from ppap.utils.registry import Registry
 
@@ -25,9 +26,9 @@ GuidanceCall = Callable[[Denoiser, Tensor, int], tuple[Prediction, Tensor | None
 
 
 class GuideAt(Protocol):
-    """A guide that may differ from timestep to timestep: images in [-1, 1] to the model's output."""
+    """A guide that may differ with the noise, log(abar / (1 - abar)): images in [-1, 1] to the model's output."""
 
-    def __call__(self, images: Tensor, timestep: int) -> Tensor: ...
+    def __call__(self, images: Tensor, log_snr: float) -> Tensor: ...
 
 
 class Goal(Protocol):
@@ -36,8 +37,11 @@ class Goal(Protocol):
     @property
     def scale(self) -> float: ...
 
-    def at(self, images: Tensor, timestep: int) -> Tensor:
-        """Return the guide's answers (B, ...) on images (B, C, H, W) in [-1, 1]."""
+    def at(self, images: Tensor, log_snr: float) -> Tensor:
+        """Return the guide's answers (B, ...) on images (B, C, H, W) in [-1, 1] with noise of this level."""
+
+    def check(self, log_snrs: Iterable[float], betas: Array) -> None:
+        """Raise DataError if the guide knows noise, and was not trained on one of these levels."""
 
     def targets(self, count: int, shape: tuple[int, int, int]) -> Tensor:
         """Return the target of each of `count` samples whose shape is (C, H, W): (count, ...)."""
@@ -55,7 +59,7 @@ class Guidance(ABC):
     guided: ClassVar[bool] = True
     """A guide is used. Without one, all guides of a table share the samples."""
     experts: ClassVar[bool] = False
-    """The guide is replaced by noise-aware experts, each for its own timesteps."""
+    """The guide is replaced by noise-aware experts, each for its own noise."""
     through_denoiser: ClassVar[bool] = False
     """The gradient goes through the diffusion network, which costs as much again."""
     sees_x_t: ClassVar[bool] = False
@@ -100,12 +104,12 @@ class NoisyInputGuidance(Guidance):
     def __call__(self, denoiser: Denoiser, x: Tensor, step: int) -> tuple[Prediction, Tensor]:
         with torch.no_grad():
             prediction = denoiser(x, step)
-        timestep = denoiser.schedule.timesteps[step]
-        return prediction, self.scale * gradient_of(self.guide, self.objective, x, timestep)
+        log_snr = float(denoiser.schedule.log_snr[step])
+        return prediction, self.scale * gradient_of(self.guide, self.objective, x, log_snr)
 
 
 class ExpertGuidance(NoisyInputGuidance):
-    """The expert that owns the timestep sees x_t: the single and the multi-experts rows (paper, equation 6)."""
+    """The expert of this noise sees x_t: the single and the multi-experts rows (paper, equation 6)."""
 
     experts = True
 
@@ -119,17 +123,17 @@ class X0Gradient(Guidance):
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             prediction = denoiser(x, step)
-            score = self.objective(self.guide(prediction.x0, denoiser.schedule.timesteps[step]))
+            score = self.objective(self.guide(prediction.x0, float(denoiser.schedule.log_snr[step])))
             (gradient,) = torch.autograd.grad(score.sum(), x)
         detached = Prediction(*(part.detach() for part in prediction))
         return detached, self.scale * gradient
 
 
-def gradient_of(guide: GuideAt, objective: Objective, x: Tensor, timestep: int) -> Tensor:
+def gradient_of(guide: GuideAt, objective: Objective, x: Tensor, log_snr: float) -> Tensor:
     """Return grad_{x_t} of the objective of a guide's answers on x_t (B, C, H, W), like x_t."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(objective(guide(x, timestep)).sum(), x)
+        (gradient,) = torch.autograd.grad(objective(guide(x, log_snr)).sum(), x)
     return gradient
 
 
@@ -142,8 +146,8 @@ def combined(goals: Sequence[Goal], targets: Sequence[Tensor]) -> tuple[GuideAt,
     if len(goals) == 1:
         return goals[0].at, objectives[0], goals[0].scale
 
-    def guide(images: Tensor, timestep: int) -> Any:
-        return [goal.at(images, timestep) for goal in goals]
+    def guide(images: Tensor, log_snr: float) -> Any:
+        return [goal.at(images, log_snr) for goal in goals]
 
     def objective(answers: Any) -> Tensor:
         parts = zip(goals, objectives, answers, strict=True)

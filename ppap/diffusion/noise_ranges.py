@@ -1,4 +1,8 @@
-"""Noise ranges: the division of the timesteps among experts."""
+"""Noise ranges: the division of the timesteps among experts, and the noise of a range by its level.
+
+The level of noise is its log-SNR, log(abar / (1 - abar)), which falls with the timestep. Unlike the number of a
+timestep it means the same in every schedule, and in every sampler.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,9 @@ from ppap.diffusion.schedules import Schedule
 from ppap.utils.errors import ConfigError
 
 Allocation = Literal["uniform", "log_snr"]
+
+LIMIT = 30.0
+"""Beyond this log-SNR, and its negative, there is no noise or no image, as far as float32 can tell."""
 
 
 def noise_ranges(schedule: Schedule, experts: int, allocation: Allocation) -> list[range]:
@@ -33,3 +40,16 @@ def noise_ranges(schedule: Schedule, experts: int, allocation: Allocation) -> li
     if not all(ranges):
         raise ConfigError(f"{experts} experts over {total} timesteps ({allocation}) leave one without any")
     return ranges
+
+
+def log_snr_range(schedule: Schedule, timesteps: range) -> tuple[float, float]:
+    """Return the least and the greatest log-SNR of a range of a full schedule's timesteps, both within `LIMIT`.
+
+    A bound lies halfway between two neighbouring timesteps, so that rounding changes no owner; the outermost two lie as
+    far beyond the first and the last timestep.
+    """
+    with np.errstate(divide="ignore"):  # zero terminal SNR
+        levels = schedule.log_snr.clip(-LIMIT, LIMIT)
+    around = np.pad(levels, 1, mode="reflect", reflect_type="odd")
+    bounds = ((around[1:] + around[:-1]) / 2).clip(-LIMIT, LIMIT)
+    return float(bounds[timesteps.stop]), float(bounds[timesteps.start])

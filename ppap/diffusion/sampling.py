@@ -42,11 +42,13 @@ Seeds = list[tuple[int, int]]
 class SamplingStep(NamedTuple):
     """One step of the reverse process, each tensor (B, C, H, W).
 
-    At `timestep` the networks saw `x_t`, and in it the clean image `x0_hat`; the `gradient` of guidance, scale
-    included, is None without goals. `x` is what the step made of x_t; after the last one, the samples.
+    At `timestep`, whose noise has this `log_snr`, the networks saw `x_t`, and in it the clean image `x0_hat`; the
+    `gradient` of guidance, scale included, is None without goals. `x` is what the step made of x_t; after the last
+    one, the samples.
     """
 
     timestep: int
+    log_snr: float
     x_t: Tensor
     x0_hat: Tensor
     gradient: Tensor | None
@@ -79,7 +81,8 @@ def sample(
 
     Image i is drawn from the random numbers of (`seed`, i), or of `seeds[i]`. With a `checkpoint`, the state is saved
     every `checkpoint_every` steps, and taken up again, bit for bit; `name` is what progress and errors call the images.
-    ConfigError for a sampler, steps or targets that cannot be; NumericalError if a sample is not finite.
+    ConfigError for a sampler, steps or targets that cannot be; DataError, before anything is drawn, for experts that
+    were trained on other noise than that of the steps; NumericalError if a sample is not finite.
     """
     drawing = _guided(model, count, goals, guidance, sampler, steps, eta, seed, seeds, name)
     return drawing.images(batch_size, checkpoint, checkpoint_every)
@@ -110,8 +113,8 @@ def sampling_steps(
 
     watching = replace(drawing, model=lambda chosen: (plain, watched))
     for state in watching.follow(whole, drawing.begin(whole)):
-        x_t, x0_hat, gradient = seen
-        yield SamplingStep(drawing.schedule.timesteps[state.steps_left], x_t, x0_hat, gradient, state.x)
+        schedule, step, (x_t, x0_hat, gradient) = drawing.schedule, state.steps_left, seen
+        yield SamplingStep(schedule.timesteps[step], float(schedule.log_snr[step]), x_t, x0_hat, gradient, state.x)
 
 
 def upsample(
@@ -199,6 +202,8 @@ def _guided(
     kind, function = GUIDANCE.get(guidance), SAMPLERS.get(sampler)
     denoiser = model.on(respaced(model.schedule, function, steps))
     targets = [goal.targets(count, model.shape) for goal in goals]
+    for goal in goals if kind.guided else ():
+        goal.check(denoiser.schedule.log_snr.tolist(), model.schedule.betas)
 
     def of_batch(chosen: slice) -> tuple[Denoiser, GuidanceCall]:
         return denoiser, guidance_towards(kind, goals, [each[chosen].to(model.device) for each in targets])

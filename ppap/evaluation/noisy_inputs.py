@@ -76,11 +76,11 @@ def scores(
     its accuracy is no limit.
     """
     for step in _evenly(len(schedule), TIMESTEPS):
-        t, abar = schedule.timesteps[step], float(schedule.alphas_cumprod[step])
+        t, abar, log_snr = schedule.timesteps[step], float(schedule.alphas_cumprod[step]), float(schedule.log_snr[step])
         eps = noise_at(t, range(len(images)), tuple(images.shape[1:])).to(images.device)
         x = add_noise(images, eps, images.new_tensor([abar]))
         for method, guide in guides.items():
-            statistics = _statistics(guide, task, x, truths, t, batch_size)
+            statistics = _statistics(guide, task, x, truths, log_snr, batch_size)
             yield Scored(method, t, task.scored(statistics)[task.scores[0].name])
         if posterior is not None:
             sure, seen = posterior(x, abar).exp().max(dim=1)
@@ -91,11 +91,11 @@ def scores(
 
 @torch.inference_mode()
 def _statistics(
-    guide: GuideAt, task: Task, x: Tensor, truths: Tensor, timestep: int, batch_size: int
+    guide: GuideAt, task: Task, x: Tensor, truths: Tensor, log_snr: float, batch_size: int
 ) -> dict[str, Tensor]:
     """Compare a guide's answers on x_t (N, C, H, W) with what is true."""
     parts = [
-        task.statistics(guide(images, timestep).float(), wanted)
+        task.statistics(guide(images, log_snr).float(), wanted)
         for images, wanted in zip(x.split(batch_size), truths.split(batch_size), strict=True)
     ]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

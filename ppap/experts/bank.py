@@ -1,14 +1,18 @@
-"""The bank of experts: a guide into which the expert that owns a timestep is put."""
+"""The bank of experts: a guide into which the expert that was trained on the noise of an image is put."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
+import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ppap.diffusion.noise_ranges import LIMIT
+from ppap.diffusion.schedules import Array
 from ppap.experts import lora
 from ppap.experts.expert import Expert, read_delta
 from ppap.experts.folder import read_experts, write_experts
@@ -16,17 +20,22 @@ from ppap.guides.guide import Guide
 from ppap.guides.tasks.task import Task
 from ppap.utils.errors import ConfigError, DataError
 
+_UNSEEN = 7.82  # log-SNR of sigma 0.02; of alpha 0.02 it is -7.82
+
 
 class ExpertBank:
-    """A guide whose weights are exchanged for those of the expert that owns a timestep.
+    """A guide whose weights are exchanged for those of the expert that was trained on the noise of the images.
 
-    There is one network. Each expert's adapters are merged into plain weights once, when its range is first reached;
+    It goes by the noise's level, log(abar / (1 - abar)), whatever the schedule that the images come from. There is one
+    network. Each expert's adapters are merged into plain weights once, when its range is first reached;
     these stay in memory, and to exchange them copies nothing. The guide may be moved, or cast to another precision,
     at any time. DataError if an expert does not fit the guide: at once, rather than when its range is reached.
     """
 
     def __init__(self, guide: Guide, experts: list[Expert]) -> None:
-        self.guide, self.experts = guide, experts
+        if not experts:
+            raise DataError(f"guide '{guide.name}': a bank has one expert at least")
+        self.guide, self.experts = guide, [expert.placed() for expert in experts]
         places = self._places()
         self._state = {name: places[name].data for name in guide.network.state_dict()}
         self._merged: dict[int, dict[str, Tensor]] = {}
@@ -35,15 +44,27 @@ class ExpertBank:
         for expert in experts:
             self._delta(expert)
 
-    def at(self, images: Tensor, timestep: int) -> Tensor:
-        """Return the answers (B, ...) on images (B, C, H, W) in [-1, 1] of the expert that owns this timestep."""
-        expert = self._active
-        if expert is None or timestep not in expert.timesteps:
-            expert = self._owner(timestep)
+    def at(self, images: Tensor, log_snr: float) -> Tensor:
+        """Return the answers (B, ...) on images (B, C, H, W) in [-1, 1] of the expert of this noise, log(abar / (1 - abar)).
+
+        That of a timestep is `schedule.log_snr[t]`. Beyond the noise that a bank was trained on its outermost expert
+        answers if no image (alpha < 0.02), or no noise (sigma < 0.02), was left to be seen there; else DataError.
+        """
+        expert = self._owner(log_snr)
+        if expert is not self._active:
             self.activate(expert)
         return self.guide(images, normalise=expert.header.input == "normalised")
 
     __call__ = at
+
+    def check(self, log_snrs: Iterable[float], betas: Array) -> None:
+        """Raise DataError if no expert was trained on the noise of one of these levels.
+
+        Files before version 0.4 that name an unknown schedule learn their noise by these `betas` (T,), if it is theirs.
+        """
+        self.experts = [expert.placed(betas) for expert in self.experts]
+        for log_snr in log_snrs:
+            self._owner(log_snr)
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -93,11 +114,28 @@ class ExpertBank:
     def _delta(self, expert: Expert) -> dict[str, Tensor]:
         return read_delta(expert, self._state, self._buffers)
 
-    def _owner(self, timestep: int) -> Expert:
-        for expert in self.experts:
-            if timestep in expert.timesteps:
+    def _owner(self, log_snr: float) -> Expert:
+        if LIMIT < abs(log_snr) < math.inf:
+            raise DataError(f"{log_snr} is no log-SNR; that of timestep t is schedule.log_snr[t]")
+        known = [(*expert.log_snr, expert) for expert in self.experts if expert.log_snr is not None]
+        if len(known) < len(self.experts):
+            first = self.experts[0]
+            raise DataError(
+                f"{first.path}: does not say the noise it was trained on, and '{first.header.noise_schedule}' is no known "
+                "schedule; draw by the diffusion model of its training"
+            )
+        for low, high, expert in known:
+            if low <= log_snr <= high:
                 return expert
-        raise DataError(f"no expert covers timestep {timestep}")
+        (least, _, noisiest), (_, greatest, cleanest) = min(known, key=lambda e: e[0]), max(known, key=lambda e: e[1])
+        if log_snr < least < -_UNSEEN:
+            return noisiest
+        if log_snr > greatest > _UNSEEN:
+            return cleanest
+        raise DataError(
+            f"guide '{self.guide.name}': no expert was trained on noise of log-SNR {log_snr:.2f}; they know "
+            f"{least:.2f} to {greatest:.2f}"
+        )
 
 
 def load_experts(folder: str | Path, guide: Guide) -> ExpertBank:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ppap.diffusion.denoiser import add_noise
+from ppap.diffusion.noise_ranges import log_snr_range
 from ppap.diffusion.schedules import Schedule
 from ppap.experts import lora
 from ppap.experts.examples import Examples, HeldOut
@@ -118,9 +119,12 @@ def train_expert(
         torch.manual_seed(run.seed_at(step))
         return lesson.noised(batches(step).x0)
 
+    log_snr_min, log_snr_max = log_snr_range(schedule, timesteps)
     facts = {
         "range_start": timesteps.start,
         "range_stop": timesteps.stop,
+        "log_snr_min": log_snr_min,
+        "log_snr_max": log_snr_max,
         "trainable_parameters": lora.trainable_parameters(network),
         "guide_parameters": size,
         **train(network, loss_at, training, run),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from ppap.experts import lora
 from ppap.experts.bank import ExpertBank, state_hash
 from ppap.experts.distillation import train_expert
 from ppap.experts.examples import AnsweredImages, Examples, HeldOut, LabelledImages
-from ppap.experts.expert import Expert, ExpertHeader
+from ppap.experts.expert import Expert, ExpertHeader, schedule_name
 from ppap.experts.settings import AdapterConfig, ExpertsConfig
 from ppap.experts.teacher import answers_on
 from ppap.guides.guide import Guide
@@ -121,13 +120,12 @@ def _shares(steps: int, experts: int, warm_share: float) -> tuple[int, int]:
 
 def _purpose(guide: Guide, schedule: Schedule, adapter: AdapterConfig | None, taught: bool) -> dict[str, object]:
     """Return what the experts are made for, as their headers say it."""
-    betas = hashlib.sha256(np.round(schedule.betas, 9).tobytes()).hexdigest()[:12]
     return {
         "guide": guide.name,
         "guide_state": state_hash(guide),
         "task": type(guide.own_task).__name__,
         "timesteps": schedule.train_timesteps,
-        "noise_schedule": f"betas {betas}",
+        "noise_schedule": schedule_name(schedule.betas),
         "supervision": "teacher" if taught else "labels",
         "trainable": "all" if adapter is None else "adapter",
         "rank": adapter.rank if adapter else None,

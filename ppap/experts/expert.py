@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self, get_args
 
+import numpy as np
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -18,9 +21,12 @@ from pydantic import (
 )
 from torch import Tensor
 
+from ppap.diffusion.noise_ranges import log_snr_range
+from ppap.diffusion.schedules import Array, Schedule, ScheduleName
+from ppap.diffusion.schedules import betas as known_betas
 from ppap.experts import lora
 from ppap.utils import files, tensor_spec
-from ppap.utils.errors import DataError
+from ppap.utils.errors import ConfigError, DataError
 from ppap.utils.tensor_spec import REMEDY
 
 Positive = Annotated[FiniteFloat, Field(gt=0)]
@@ -49,6 +55,8 @@ class ExpertHeader(Purpose):
 
     range_start: NonNegativeInt
     range_stop: PositiveInt
+    log_snr_min: FiniteFloat | None = Field(None, description="the least log-SNR of its noise; since version 0.4")
+    log_snr_max: FiniteFloat | None = Field(None, description="the greatest")
     lora_scale: Positive
     input: NetworkInput = Field("normalised", description="what its network sees: as the guide does, or [-1, 1]")
     trainable_parameters: NonNegativeInt
@@ -74,6 +82,9 @@ class ExpertHeader(Purpose):
     def is_a_range(self) -> Self:
         if not self.range_start < self.range_stop <= self.timesteps:
             raise ValueError(f"[{self.range_start}, {self.range_stop}) is no range of timesteps")
+        low, high = self.log_snr_min, self.log_snr_max
+        if (low is None) != (high is None) or (low is not None and high is not None and low > high):
+            raise ValueError(f"{low} to {high} is no range of log-SNR")
         return self
 
     def metadata(self) -> dict[str, str]:
@@ -94,9 +105,43 @@ class Expert(NamedTuple):
         """The timesteps that it owns."""
         return range(self.header.range_start, self.header.range_stop)
 
+    @property
+    def log_snr(self) -> tuple[float, float] | None:
+        """The least and the greatest log-SNR of the noise that it was trained on; None if nothing says it."""
+        low, high = self.header.log_snr_min, self.header.log_snr_max
+        return None if low is None or high is None else (low, high)
+
+    def placed(self, betas: Array | None = None) -> Expert:
+        """Return it with its log-SNR, which files before version 0.4 do not say: by the schedule that they name.
+
+        This is linear, cosine, or the one with these `betas` (T,). The expert of another schedule stays as it is.
+        """
+        found = _betas_of(self.header, betas) if self.log_snr is None else None
+        return self if found is None else self.trained_on(Schedule.of_betas(found))
+
+    def trained_on(self, schedule: Schedule) -> Expert:
+        """Return it with the log-SNR of its timesteps in the full schedule of its training."""
+        low, high = log_snr_range(schedule, self.timesteps)
+        return self._replace(header=self.header.model_copy(update={"log_snr_min": low, "log_snr_max": high}))
+
     def tensors(self) -> dict[str, Tensor]:
         """Return what it changes, by plain parameter names (`ppap.experts.lora.delta`)."""
         return files.read_tensors(self.path) if self.changed is None else self.changed
+
+
+def schedule_name(betas: Array) -> str:
+    """Return the name of a noise schedule in the headers of experts: a hash of its betas (T,)."""
+    return f"betas {hashlib.sha256(np.round(betas, 9).tobytes()).hexdigest()[:12]}"
+
+
+def _betas_of(header: ExpertHeader, given: Array | None) -> Array | None:
+    """Return the betas of the schedule that a header names, if they are known or given."""
+    for name in get_args(ScheduleName):
+        with contextlib.suppress(ConfigError):  # too few timesteps for it
+            betas = known_betas(name, header.timesteps)
+            if header.noise_schedule in (name, schedule_name(betas)):
+                return betas
+    return given if given is not None and header.noise_schedule == schedule_name(given) else None
 
 
 def read_expert(path: Path) -> Expert:

@@ -76,13 +76,15 @@ def card(experts: Sequence[Expert], names: Sequence[str]) -> str:
     lines = ["# Noise-aware experts of a guide (PPAP)", ""]
     lines += ["Load them with `ppap.load_experts(FOLDER, guide)`, where `guide` is the model below.", ""]
     lines += ["| | |", "|:--|:--|", *(f"| {name} | {value} |" for name, value in facts.items())]
-    lines += ["", "| File | Timesteps | Steps | Final loss | On held-out images | Guide's own there |"]
-    lines += ["|:--|:--|--:|--:|--:|--:|"]
+    lines += ["", "| File | Timesteps | Log-SNR | Steps | Final loss | On held-out images | Guide's own there |"]
+    lines += ["|:--|:--|:--|--:|--:|--:|--:|"]
     for name, expert in zip(names, experts, strict=True):
         own = expert.header
+        timesteps = f"{own.range_start} to {own.range_stop - 1}"
+        noise = "not recorded" if expert.log_snr is None else "{:.2f} to {:.2f}".format(*expert.log_snr)
         losses = [own.final_loss, own.held_out_loss, own.off_the_shelf_loss]
-        cells = [own.steps or "", *("" if loss is None else f"{loss:.4g}" for loss in losses)]
-        lines.append(f"| `{name}` | {own.range_start} to {own.range_stop - 1} | {' | '.join(map(str, cells))} |")
+        cells = [timesteps, noise, own.steps or "", *("" if loss is None else f"{loss:.4g}" for loss in losses)]
+        lines.append(f"| `{name}` | {' | '.join(map(str, cells))} |")
     lines += [f"\n`{n}` is worse than the guide itself." for n, e in zip(names, experts, strict=True) if e.header.worse]
     return "\n".join([*lines, ""])
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from ppap.diffusion.schedules import Schedule
 from ppap.experts import lora
 from ppap.experts.expert import Expert, ExpertHeader, NetworkInput, Purpose
 from ppap.guides.guide import Guide
@@ -45,9 +46,14 @@ class Source(NamedTuple):
 
 
 def import_experts(
-    guide: Guide, purpose: Purpose, sources: list[Source], ranges: list[range], sees: str | None = None
+    guide: Guide,
+    purpose: Purpose,
+    sources: list[Source],
+    ranges: list[range],
+    schedule: Schedule,
+    sees: str | None = None,
 ) -> list[Expert]:
-    """Turn released files into a guide's experts for this purpose, which own these ranges of timesteps.
+    """Turn released files into a guide's experts for this purpose, which own these ranges of a full schedule's timesteps.
 
     The guide holds its off-the-shelf weights. `sees` overrides what the networks are fed ("normalised" or
     "unnormalised" images). ConfigError or DataError if the files are not released experts of this guide and
@@ -63,7 +69,8 @@ def import_experts(
             has = "adapters" if released.factors else "no adapters"
             raise DataError(f"{source.path}: has {has}, but methods.{purpose.method}.trainable is {purpose.trainable}")
         changed = _delta(guide, base, released, source.path)
-        experts.append(Expert(source.path, _header(purpose, guide, base, changed, released, source, sees), changed))
+        header = _header(purpose, guide, base, changed, released, source, sees)
+        experts.append(Expert(source.path, header, changed).trained_on(schedule))
     return experts
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ppap.diffusion.guidance import Objective
+from ppap.diffusion.schedules import Array
 from ppap.guides.guide import Guide
 from ppap.guides.target_files import target_in
 from ppap.guides.tasks.classification import Classification
@@ -26,7 +27,7 @@ class Experts(Protocol):
     @property
     def guide(self) -> Guide: ...
 
-    def at(self, images: Tensor, timestep: int) -> Tensor: ...
+    def at(self, images: Tensor, log_snr: float) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,17 @@ class Goal:
         """The task of the guide."""
         return self._network.own_task
 
-    def at(self, images: Tensor, timestep: int) -> Tensor:
-        """Return the answers (B, ...) on images (B, C, H, W) in [-1, 1] at a timestep."""
-        return self.guide.at(images, timestep)
+    def at(self, images: Tensor, log_snr: float) -> Tensor:
+        """Return the answers (B, ...) on images (B, C, H, W) in [-1, 1] with noise of this log-SNR."""
+        return self.guide.at(images, log_snr)
+
+    def check(self, log_snrs: Iterable[float], betas: Array) -> None:
+        """Raise DataError if these are experts, and one of the levels of noise is none that they were trained on.
+
+        `betas` (T,) are those of the diffusion model, by which old files know their noise (`ExpertBank.check`).
+        """
+        if check := getattr(self.guide, "check", None):
+            check(log_snrs, betas)
 
     def objective(self, targets: Tensor) -> Objective:
         """Return what is to grow of the answers on a batch with these targets (B, ...)."""

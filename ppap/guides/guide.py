@@ -56,8 +56,8 @@ class Guide(nn.Module):
         """The device that its weights are on."""
         return self.mean.device
 
-    def at(self, images: Tensor, timestep: int) -> Tensor:
-        """Answer, the same at all timesteps; a bank of experts has a method of this name too."""
+    def at(self, images: Tensor, log_snr: float) -> Tensor:
+        """Answer, the same whatever the noise; a bank of experts has a method of this name too."""
         return self(images)
 
     def forward(self, images: Tensor, normalise: bool = True) -> Tensor:

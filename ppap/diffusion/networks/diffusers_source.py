@@ -29,7 +29,7 @@ from ppap.utils.errors import ConfigError, DataError, reason
 from ppap.utils.mixed_precision import hold_precision
 from ppap.utils.tensor_spec import of_published
 
-_LATENT = ("vae", "vqvae", "movq")
+_LATENT = ("vae", "vqvae", "movq", "vqgan")
 _SCHEDULER = "scheduler_config.json"
 # Names from before diffusers 0.17, which most pixel pipelines on the hub still have.
 _ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}

@@ -75,7 +75,7 @@ def _believed(layout: Layout, run: Run, model: DiffusionModel) -> Believed:
         name="figure confidence",
     ):
         with torch.no_grad():
-            answers = goal.at(step.x_t, step.timestep).float()
+            answers = goal.at(step.x_t, step.log_snr).float()
             belief = goal.task.belief(answers, wanted)
         low, high = torch.quantile(belief, belief.new_tensor(_BAND)).tolist()
         curve.timesteps.append(step.timestep)
