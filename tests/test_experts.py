@@ -1,11 +1,13 @@
 """Adapters and experts: parameter counts of the paper, merging, files, the bank."""
 
 import json
+import math
 import re
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -14,10 +16,11 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
+import ppap
 from ppap.diffusion.schedules import Schedule
 from ppap.experts import lora as adapters
 from ppap.experts.bank import ExpertBank
-from ppap.experts.expert import ExpertHeader, Purpose, check_experts, read_expert
+from ppap.experts.expert import Expert, ExpertHeader, Purpose, check_experts, read_expert, schedule_name
 from ppap.experts.settings import AdapterConfig
 from ppap.guides.guide import Guide
 from ppap.utils import files
@@ -191,6 +194,77 @@ def test_the_bank_gives_each_noise_its_expert_in_any_order(bank, tmp_path: Path)
         adapters.attach(student, RESNET.model_copy(update={"rank": 2}))
         student.load_state_dict(torch.load(tmp_path / f"student_{n}.pt", weights_only=True))
         torch.testing.assert_close(experts(x, LOG_SNR[timestep]), student.eval()(x), rtol=1e-4, atol=1e-4)
+
+
+def of_ranges(betas: np.ndarray, wanted: str, *parts: range) -> ExpertBank:
+    """Experts of parts of the timesteps of a schedule; the bias of the only layer is the expert's number."""
+    about = {"guide": "g", "timesteps": len(betas), "noise_schedule": wanted, "lora_scale": 1.0,
+             "trainable_parameters": 1, "guide_parameters": 2}  # fmt: skip
+    experts = [
+        Expert(
+            Path(f"expert_{n}"),
+            ExpertHeader(**about, range_start=part.start, range_stop=part.stop),
+            {"1.bias": torch.tensor([float(n)])},
+        )
+        for n, part in enumerate(parts)
+    ]
+    network = nn.Linear(1, 1)
+    nn.init.zeros_(network.weight)
+    return ExpertBank(ppap.wrap_guide(nn.Sequential(nn.Flatten(), network), outputs=1, image_size=1), experts)
+
+
+def asked(bank: ExpertBank, log_snr: float) -> int:
+    return int(bank.at(torch.zeros(1, 1, 1, 1), log_snr))
+
+
+LINEAR, COSINE = (Schedule.create(name, 1000) for name in ("linear", "cosine"))
+FIVE = [range(first, first + 200) for first in range(0, 1000, 200)]
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_the_expert_of_the_same_noise_is_asked_whatever_the_schedule(dtype) -> None:
+    """The owners of all timesteps of training, rounded or not; and of another schedule those of the nearest timestep."""
+    bank = of_ranges(LINEAR.betas, "linear", *FIVE)
+    abar = LINEAR.alphas_cumprod.astype(dtype).astype(np.float64)
+    assert [asked(bank, x) for x in np.log(abar / (1 - abar))] == [t // 200 for t in range(1000)]
+    for log_snr in COSINE.log_snr[::10]:
+        nearest = int(np.abs(LINEAR.log_snr - log_snr).argmin())
+        assert asked(bank, log_snr) == nearest // 200
+
+
+@pytest.mark.fast
+def test_noise_that_no_expert_was_trained_on_is_refused_unless_nobody_can_see_it() -> None:
+    bank = of_ranges(LINEAR.betas, "linear", *FIVE[1:3])
+    for log_snr in (LINEAR.log_snr[0], LINEAR.log_snr[700]):
+        with pytest.raises(DataError, match=r"no expert was trained on noise of log-SNR .* they know -3.63 to 0.65"):
+            asked(bank, log_snr)
+    whole = of_ranges(LINEAR.betas, "linear", *FIVE)  # its last timesteps: alpha 0.006, sigma 0.01
+    assert (asked(whole, COSINE.log_snr[-1]), asked(whole, -math.inf), asked(whole, 14.0)) == (4, 4, 0)
+    with pytest.raises(DataError, match=r"900 is no log-SNR; that of timestep t is schedule.log_snr\[t\]"):
+        asked(whole, 900)
+
+
+@pytest.mark.fast
+def test_a_bank_of_an_unknown_schedule_draws_by_the_model_of_its_training_alone() -> None:
+    """Files of version 0.3 say a hash of the betas, and the numbers of timesteps."""
+    betas = np.linspace(0.0015**0.5, 0.0195**0.5, 1000) ** 2
+    schedule = Schedule.of_betas(betas)
+    for known in (LINEAR, COSINE):
+        assert asked(of_ranges(known.betas, schedule_name(known.betas), *FIVE), known.log_snr[500]) == 2
+
+    class Nothing(nn.Module):
+        def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            raise AssertionError("it draws")
+
+    bank = of_ranges(betas, schedule_name(betas), *FIVE)
+    with pytest.raises(DataError, match=r"expert_0: does not say the noise it was trained on, and 'betas "):
+        ppap.sample(ppap.DiffusionModel(Nothing(), (1, 1, 1), LINEAR), 1, [ppap.Goal(bank, 0)])
+    with pytest.raises(AssertionError, match="it draws"):
+        ppap.sample(ppap.DiffusionModel(Nothing(), (1, 1, 1), schedule), 1, [ppap.Goal(bank, 0)])
+    assert [asked(bank, x) for x in schedule.log_snr[::50]] == [t // 200 for t in range(0, 1000, 50)]
+    with pytest.raises(DataError, match=r"trained on noise of log-SNR 9.21; they know"):  # sigma 0.04 at least
+        ppap.sample(ppap.DiffusionModel(Nothing(), (1, 1, 1), LINEAR), 1, [ppap.Goal(bank, 0)])
 
 
 @pytest.mark.parametrize("before", [[], [25, 5]])

@@ -1,7 +1,13 @@
 """Guidance within diffusers' pipelines: an exact mixture, its exact classifier, and the schedulers of diffusers."""
 
-from types import SimpleNamespace
+import inspect
+import json
+import sys
+from contextlib import nullcontext
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
+import diffusers
 import pytest
 import torch
 from diffusers import (
@@ -9,118 +15,188 @@ from diffusers import (
     DDPMPipeline,
     DDPMScheduler,
     DPMSolverMultistepScheduler,
-    EulerDiscreteScheduler,
-    FlowMatchEulerDiscreteScheduler,
     HeunDiscreteScheduler,
     IFPipeline,
     UNet2DConditionModel,
     UNet2DModel,
-    UniPCMultistepScheduler,
 )
 from torch import Tensor, nn
 
 import ppap
+from tests.conftest import ROOT
 
-MEANS = torch.tensor([-0.6, 0.6])
+MEANS = torch.tensor([-0.6, 0.6], dtype=torch.float64)
 DEVIATION = 0.2
-ABAR = DDPMScheduler().alphas_cumprod
 SHAPE = (1, 1, 1)
+PUBLISHED = json.loads((ROOT / "tests/golden/pipelines.json").read_text())
+BETAS = {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
 
 
-def log_densities(x: Tensor, abar: Tensor) -> Tensor:
+def log_densities(x: Tensor, abar: float) -> Tensor:
     """log p(x_t | class) of both classes, (B, 2), which are normal with MEANS, noised to a signal power of abar."""
     variance = abar * DEVIATION**2 + 1 - abar
-    distance = x.flatten(1) - abar.sqrt() * MEANS
-    return -0.5 * distance.square() / variance
+    return -0.5 * (x.flatten(1).double() - abar**0.5 * MEANS).square() / variance
 
 
 class Bayes(nn.Module):
-    """A bank of experts as it should be: p(class | x_t), exact at every timestep."""
+    """A bank of experts as it should be: p(class | x_t), exact at every level of noise."""
 
     own_task = ppap.wrap_guide(nn.Identity(), outputs=2, image_size=1).own_task
 
-    def at(self, images: Tensor, timestep: int) -> Tensor:
-        return log_densities(images, ABAR[timestep])
+    def at(self, images: Tensor, log_snr: float) -> Tensor:
+        return log_densities(images, float(torch.tensor(log_snr, dtype=torch.float64).sigmoid()))
 
 
-def exact(x: Tensor, t: Tensor, predicts: str) -> Tensor:
-    """What a perfect network predicts of the mixture of both classes: eps, x0 or v."""
-    abar = ABAR[int(t.flatten()[0])] if t.dtype == torch.int64 else between(float(t.flatten()[0]))
+def exact(x: Tensor, abar: float, predicts: str, classes: slice) -> Tensor:
+    """What a perfect network predicts of the mixture of these classes: eps, x0 or v."""
     with torch.enable_grad():
-        at = x.detach().requires_grad_()
-        (score,) = torch.autograd.grad(log_densities(at, abar).logsumexp(1).sum(), at)
+        at = x.double().requires_grad_()
+        (score,) = torch.autograd.grad(log_densities(at, abar)[:, classes].logsumexp(1).sum(), at)
     eps = -((1 - abar) ** 0.5) * score
-    x0 = (x - (1 - abar) ** 0.5 * eps) / abar**0.5
+    x0 = MEANS[classes].mean().expand_as(x) if abar == 0 else (x - (1 - abar) ** 0.5 * eps) / abar**0.5
     v = abar**0.5 * eps - (1 - abar) ** 0.5 * x0
-    return {"epsilon": eps, "sample": x0, "v_prediction": v}[predicts]
+    return {"epsilon": eps, "sample": x0, "v_prediction": v}[predicts].float()
 
 
-def between(t: float) -> Tensor:
-    """abar between two timesteps, as schedulers of sigmas have it."""
-    low = min(int(t), len(ABAR) - 2)
-    low_sigma, high_sigma = (((1 - a) / a) ** 0.5 for a in ABAR[low : low + 2])
-    sigma = torch.lerp(low_sigma, high_sigma, t - low)
-    return 1 / (1 + sigma**2)
-
-
-def drawn(scheduler, predicts: str, goals: list[ppap.Goal], count: int = 400) -> Tensor:
-    """Samples by a loop as diffusers' pipelines have it."""
+def drawn(scheduler: Any, goals: Any = (), classes: slice = slice(None), count: int = 200, steps: int = 25) -> Tensor:
+    """Samples by a loop as diffusers' pipelines have it, of a perfect network of these classes."""
     generator = torch.Generator().manual_seed(0)
-    pipeline = SimpleNamespace(scheduler=scheduler)
-    scheduler.set_timesteps(100)
-    x = torch.randn((count, *SHAPE), generator=generator) * scheduler.init_noise_sigma
-    noisy = {"generator": generator} if isinstance(scheduler, DDPMScheduler) else {}
-
-    def loop(x: Tensor) -> Tensor:
-        for t in scheduler.timesteps:
-            output = exact(scheduler.scale_model_input(x, t), t[None], predicts)
-            x = scheduler.step(output, t, x, **noisy).prev_sample
-        return x
-
-    if not goals:
-        return loop(x)
-    with ppap.guided(pipeline, goals):
-        return loop(x)
-
-
-SCHEDULERS = {
-    "DDIM": (DDIMScheduler, {"clip_sample": False, "set_alpha_to_one": True}),
-    "DDPM": (DDPMScheduler, {"clip_sample": False}),
-    "DPM-Solver++": (DPMSolverMultistepScheduler, {}),
-    "DPM-Solver++ Karras": (DPMSolverMultistepScheduler, {"use_karras_sigmas": True}),
-    "UniPC": (UniPCMultistepScheduler, {}),
-    "Heun": (HeunDiscreteScheduler, {}),
-    "Euler": (EulerDiscreteScheduler, {}),
-}
+    with ppap.guided(SimpleNamespace(scheduler=scheduler), goals) if goals else nullcontext():
+        scheduler.set_timesteps(steps)
+        x = torch.randn((count, *SHAPE), generator=generator) * scheduler.init_noise_sigma
+        noisy = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
+        for i, t in enumerate(scheduler.timesteps):
+            seen = scheduler.scale_model_input(x, t)
+            if not hasattr(scheduler, "sigmas"):
+                abar = float(scheduler.alphas_cumprod[int(t)])
+            elif torch.equal(seen, x):
+                abar = 1 / (1 + float(scheduler.sigmas[i]) ** 2)
+            else:  # x was divided by sqrt(1 + sigma^2), whichever sigma this was
+                abar = float(seen.double().square().sum() / x.double().square().sum())
+            predicted = exact(seen, abar, scheduler.config.get("prediction_type", "epsilon"), classes)
+            x = scheduler.step(predicted, t, x, **noisy).prev_sample
+    return x
 
 
-def built(name: str, predicts: str):
-    kind, options = SCHEDULERS[name]
-    betas = {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
-    return kind(prediction_type=predicts, **betas, **options)
+def built(name: str, **options: Any) -> Any:
+    """A scheduler of diffusers that does not clip, with those of the options that it knows."""
+    kind = getattr(diffusers, f"{name}Scheduler")
+    asked = {**BETAS, "clip_sample": False, "set_alpha_to_one": True, **options}
+    known = inspect.signature(kind.__init__).parameters
+    return kind(**{key: value for key, value in asked.items() if key in known})
+
+
+@pytest.fixture
+def brownian(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Independent noise in the place of torchsde's Brownian motion, which DPMSolverSDE asks for."""
+
+    class Increments:
+        def __init__(self, t0, t1, size, entropy, **_: object) -> None:
+            self.size, self.generator = size, torch.Generator().manual_seed(0)
+
+        def __call__(self, start: float, end: float) -> Tensor:
+            return torch.randn(self.size, generator=self.generator) * abs(end - start) ** 0.5
+
+    fake = ModuleType("torchsde")
+    fake.BrownianInterval = Increments  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torchsde", fake)
+    from diffusers.schedulers import scheduling_dpmsolver_sde as module
+
+    monkeypatch.setattr(diffusers, "DPMSolverSDEScheduler", module.DPMSolverSDEScheduler)
+
+
+X0 = ("DDIM", "DDPM", "CogVideoXDDIM", "LCM", "TCD", "DPMSolverMultistep", "DPMSolverSinglestep", "DEISMultistep",
+      "UniPCMultistep", "SASolver", "EulerDiscrete", "HeunDiscrete", "LMSDiscrete")  # fmt: skip
+NO_X0 = ("EulerAncestralDiscrete", "KDPM2Discrete", "KDPM2AncestralDiscrete", "DPMSolverSDE", "PNDM")
+CASES = [
+    *((name, {}) for name in (*X0, *NO_X0)),
+    *((name, {"prediction_type": "sample"}) for name in X0),
+    *((name, {"prediction_type": "v_prediction"}) for name in ("DDPM", "UniPCMultistep", "HeunDiscrete", *NO_X0)),
+    *((name, {"use_karras_sigmas": True}) for name in ("DPMSolverMultistep", "HeunDiscrete", *NO_X0[1:4])),
+    ("EulerDiscrete", {"timestep_type": "continuous", "prediction_type": "v_prediction", "use_karras_sigmas": True}),
+    ("DPMSolverMultistep", {"algorithm_type": "sde-dpmsolver++", "solver_order": 3}),
+]
 
 
 @pytest.mark.fast
-@pytest.mark.parametrize(
-    ("name", "predicts"),
-    [
-        *((name, "epsilon") for name in SCHEDULERS),
-        *((name, predicts) for name in ("DDIM", "Heun") for predicts in ("sample", "v_prediction")),
-    ],
-)
-def test_the_gradient_of_an_exact_classifier_turns_the_mixture_into_the_class(name: str, predicts: str) -> None:
-    """Bayes' rule: the score of p(x_t) and that of p(y | x_t) make that of p(x_t | y)."""
-    plain = drawn(built(name, predicts), predicts, [])
-    assert 0.4 < (plain > 0).float().mean() < 0.6
-    guided = drawn(built(name, predicts), predicts, [ppap.Goal(Bayes(), 1, 1.0)])
+@pytest.mark.usefixtures("brownian")
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_the_gradient_of_an_exact_classifier_turns_the_mixture_into_the_class(name: str, options: dict) -> None:
+    """Bayes' rule: the score of p(x_t) and that of p(y | x_t) make that of p(x_t | y), step by step."""
+    guided = drawn(built(name, **options), ppap.Goal(Bayes(), 1))
     assert (guided > 0).float().mean() > 0.98
-    assert abs(guided.mean() - 0.6) < 0.04 and abs(guided.std() - DEVIATION) < 0.04
+    assert abs(guided.mean() - 0.6) < 0.05
+    torch.testing.assert_close(guided, drawn(built(name, **options), classes=slice(1, 2)), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize(
+    "name", ["DDIM", "DDPM", "DPMSolverMultistep", "UniPCMultistep", "HeunDiscrete", "LMSDiscrete"]
+)
+def test_with_many_steps_the_spread_of_the_class_comes_out_too(name: str) -> None:
+    guided = drawn(built(name), ppap.Goal(Bayes(), 1), count=400, steps=100)
+    assert abs(guided.std() - DEVIATION) < 0.03
+
+
+@pytest.mark.parametrize("predicts", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("clips", [{}, {"clip_sample": True}, {"thresholding": True}])
+def test_a_strong_pull_does_not_lose_the_class_to_clipping(clips: dict, predicts: str) -> None:
+    """DDIM keeps eps as predicted unless it is told otherwise, though it clips x0."""
+    for scale in (2.0, 3.0, 5.0, 8.0):
+        guided = drawn(built("DDIM", prediction_type=predicts, **clips), ppap.Goal(Bayes(), 1, scale))
+        assert (guided > 0).float().mean() == 1.0
+
+
+@pytest.mark.parametrize("name", ["DDIM", "EulerDiscrete", "EulerAncestralDiscrete", "DPMSolverMultistep"])
+def test_where_nothing_of_the_image_is_left_there_is_no_guidance(name: str) -> None:
+    """With zero terminal SNR abar is 0 at first, or 2^-24 as solvers have it."""
+    options = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction", "timestep_spacing": "trailing"}
+    asked = []
+
+    class Watched(Bayes):
+        def at(self, images: Tensor, log_snr: float) -> Tensor:
+            asked.append(log_snr)
+            return super().at(images, log_snr)
+
+    guided = drawn(built(name, **options), ppap.Goal(Watched(), 1))
+    assert (guided > 0).float().mean() == 1.0 and abs(guided.mean() - 0.6) < 0.05
+    assert len(asked) == 24 and min(asked) > -12
+
+
+def of_published(about: dict[str, Any]) -> Any:
+    """The scheduler of a configuration; of one whose class diffusers has not, something that is named like it."""
+    name = about["_class_name"]
+    kind = getattr(diffusers, name, None)
+    if kind is None or getattr(kind, "_backends", None):
+        return type(name, (), {"config": about})()
+    return kind.from_config(about)
+
+
+@pytest.mark.usefixtures("brownian")
+def test_published_configurations_are_guided_right_or_refused_in_one_line() -> None:
+    refused = {}
+    for number, published in enumerate(PUBLISHED):
+        about = published["scheduler"]
+        try:
+            guided = drawn(of_published(about), ppap.Goal(Bayes(), 1))
+        except ppap.PPAPError as error:
+            message = str(error)
+            assert message.startswith(about["_class_name"]) and "\n" not in message
+            refused[number] = message
+            continue
+        assert (guided > 0).float().mean() > 0.98 and abs(guided.mean() - 0.6) < 0.05, about
+        assert 0.1 < guided.std() < 0.27, about
+        wanted = drawn(of_published(about), classes=slice(1, 2))
+        torch.testing.assert_close(guided, wanted, rtol=0, atol=2e-3 if about.get("rescale_betas_zero_snr") else 1e-5)
+    assert len(PUBLISHED) - len(refused) == 39
+    assert "use_flow_sigmas" in refused[47] and "prediction_type: sample" in refused[51]
+    assert all("no alphas_cumprod" in said for n, said in refused.items() if n not in (47, 51, 54))
+
+
+@pytest.mark.parametrize("name", ["DDIM", "DPMSolverMultistep", "HeunDiscrete", "EulerDiscrete"])
 def test_without_a_pull_samples_are_diffusers_own(name: str) -> None:
-    plain = drawn(built(name, "epsilon"), "epsilon", [], 20)
-    with_none = drawn(built(name, "epsilon"), "epsilon", [ppap.Goal(Bayes(), 1, 0.0)], 20)
+    plain = drawn(built(name, clip_sample=True), count=100)
+    assert 0.3 < (plain > 0).float().mean() < 0.7
+    with_none = drawn(built(name, clip_sample=True), [ppap.Goal(Bayes(), 1, 0.0)], count=100)
     torch.testing.assert_close(with_none, plain, rtol=0, atol=0)
 
 
@@ -202,20 +278,66 @@ def test_a_text_to_image_pipeline_of_pixels_is_guided_beside_its_prompt(deepfloy
     assert (guide(guided).log_softmax(1) - guide(plain).log_softmax(1))[:, 1].mean() > 0.05
 
 
-def test_two_goals_pull_together() -> None:
-    scheduler = built("DDIM", "epsilon")
-    once = drawn(scheduler, "epsilon", [ppap.Goal(Bayes(), 1, 0.5)] * 2, 20)
-    double = drawn(built("DDIM", "epsilon"), "epsilon", [ppap.Goal(Bayes(), 1, 1.0)], 20)
-    torch.testing.assert_close(once, double, rtol=1e-4, atol=1e-4)
+def test_several_goals_and_nested_blocks_pull_together() -> None:
+    half, scheduler = ppap.Goal(Bayes(), 1, 0.5), built("DDIM", clip_sample=True)
+    whole = drawn(scheduler, ppap.Goal(Bayes(), 1, 1.0), count=20)
+    pipeline, plain = SimpleNamespace(scheduler=scheduler), drawn(scheduler, count=20)
+    torch.testing.assert_close(drawn(scheduler, [half, half], count=20), whole, rtol=1e-4, atol=1e-4)
+    with ppap.guided(pipeline, half):
+        torch.testing.assert_close(drawn(scheduler, half, count=20), whole, rtol=1e-4, atol=1e-4)
+        with pytest.raises(KeyError), ppap.guided(pipeline, half):
+            raise KeyError
+        once = drawn(scheduler, count=20)
+        assert (once - whole).abs().max() > 0.01 and (once - plain).abs().max() > 0.01
+    assert torch.equal(drawn(scheduler, count=20), plain)
 
 
-def test_a_scheduler_without_noise_levels_is_refused() -> None:
-    flow = SimpleNamespace(scheduler=FlowMatchEulerDiscreteScheduler())
+class Stepless(DDIMScheduler):
+    """A scheduler of one's own, which is one of diffusers."""
+
+
+def test_a_loop_that_never_steps_is_not_silently_unguided(caplog: pytest.LogCaptureFixture) -> None:
+    with ppap.guided(SimpleNamespace(scheduler=Stepless()), ppap.Goal(Bayes(), 1)):
+        pass
+    assert "SimpleNamespace: nothing called the step of its scheduler" in caplog.text
+
+
+def of_classes() -> UNet2DModel:
+    return UNet2DModel(
+        sample_size=8, block_out_channels=(4,), layers_per_block=1, norm_num_groups=4, num_class_embeds=3,
+        down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "message"),
+    [
+        ({}, "SimpleNamespace: has no scheduler"),
+        ({"scheduler": diffusers.FlowMatchEulerDiscreteScheduler()}, r"FlowMatch.*has no alphas_cumprod"),
+        ({"scheduler": diffusers.ScoreSdeVeScheduler()}, r"ScoreSdeVe.*has no alphas_cumprod"),
+        ({"scheduler": diffusers.CogVideoXDPMScheduler()}, "CogVideoXDPMScheduler: cannot be guided; .*DDIM"),
+        ({"scheduler": diffusers.DDIMInverseScheduler()}, "DDIMInverseScheduler: cannot be guided"),
+        ({"scheduler": diffusers.RePaintScheduler()}, "RePaintScheduler: cannot be guided"),
+        ({"scheduler": diffusers.UniPCMultistepScheduler(use_flow_sigmas=True, prediction_type="sample")},
+         "UniPC.*use_flow_sigmas"),
+        ({"scheduler": diffusers.SASolverScheduler(prediction_type="flow_prediction")}, "prediction_type: flow_prediction"),
+        ({"scheduler": diffusers.KDPM2DiscreteScheduler(prediction_type="sample")}, "prediction_type: sample"),
+        ({"scheduler": DDIMScheduler(), "vqvae": nn.Identity()}, "has a vqvae, so it draws latents"),
+        ({"scheduler": DDIMScheduler(), "unet": of_classes()}, "its U-Net asks for a class"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_guided_is_refused_by_name(pipeline: dict[str, Any], message: str) -> None:
+    with pytest.raises(ppap.PPAPError, match=message), ppap.guided(SimpleNamespace(**pipeline), ppap.Goal(Bayes(), 1)):
+        pass
+
+
+def test_goals_are_needed_and_images() -> None:
+    pipeline = SimpleNamespace(scheduler=built("DDIM"))
+    with pytest.raises(ppap.PPAPError, match="one goal at least"), ppap.guided(pipeline, []):
+        pass
+    pipeline.scheduler.set_timesteps(5)
     with (
-        pytest.raises(ppap.PPAPError, match=r"FlowMatch.*has no alphas_cumprod"),
-        ppap.guided(flow, [ppap.Goal(Bayes(), 1)]),
+        pytest.raises(ppap.PPAPError, match=r"samples are \(2, 8\); images"),
+        ppap.guided(pipeline, ppap.Goal(Bayes(), 1)),
     ):
-        pass
-    usual = SimpleNamespace(scheduler=DDIMScheduler())
-    with pytest.raises(ppap.PPAPError, match="one goal at least"), ppap.guided(usual, []):
-        pass
+        pipeline.scheduler.step(torch.zeros(2, 8), 800, torch.zeros(2, 8))

@@ -39,8 +39,8 @@ _HALF_STEPS: dict[str, Callable[[Any], Any]] = {  # sigma at the second call of 
     "DPMSolverSDE": lambda scheduler: scheduler.mid_point_sigma,
 }
 _Targets = dict[tuple[int, ...], list[Tensor]]
-_LOST = 2.0**-24
-"""At this signal power x_t is noise alone, as far as float32 can tell; schedulers have it in the place of 0."""
+_LOST = 2.0**-23
+"""Up to this signal power x_t is noise alone, as far as float32 can tell; schedulers put 2^-24 in the place of 0."""
 
 
 @contextlib.contextmanager
