@@ -322,7 +322,7 @@ def of_classes() -> UNet2DModel:
          "UniPC.*use_flow_sigmas"),
         ({"scheduler": diffusers.SASolverScheduler(prediction_type="flow_prediction")}, "prediction_type: flow_prediction"),
         ({"scheduler": diffusers.KDPM2DiscreteScheduler(prediction_type="sample")}, "prediction_type: sample"),
-        ({"scheduler": DDIMScheduler(), "vqvae": nn.Identity()}, "has a vqvae, so it draws latents"),
+        ({"scheduler": DDIMScheduler(), "vqvae": nn.Identity()}, "vqvae: its U-Net draws latents"),
         ({"scheduler": DDIMScheduler(), "unet": of_classes()}, "its U-Net asks for a class"),
     ],
 )  # fmt: skip

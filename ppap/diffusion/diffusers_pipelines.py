@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ppap.diffusion.guidance import Goal, combined, gradient_of
-from ppap.diffusion.networks.diffusers_source import LATENT
+from ppap.diffusion.networks.diffusers_source import check_parts
 from ppap.utils.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -93,8 +93,7 @@ def _accepted(pipeline: Any) -> tuple[str, Any]:
     known = [each for each in _SHIFTS if each != "sample" or _SCHEDULERS[kind]]
     if predicts not in known:
         raise ConfigError(f"{own}: prediction_type: {predicts}; one of {', '.join(known)} was expected")
-    if part := next((part for part in LATENT if getattr(pipeline, part, None) is not None), None):
-        raise ConfigError(f"{name}: has a {part}, so it draws latents; guides see pixels")
+    check_parts(name, {key: type(part).__name__ for key, part in vars(pipeline).items() if part is not None})
     unet: Any = getattr(pipeline, "unet", None)
     if type(unet).__name__ == "UNet2DModel" and unet.class_embedding is not None:
         raise ConfigError(

@@ -6,6 +6,7 @@ guidance. Gradients are taken of the sum over the batch, so a sample does not de
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Protocol, cast
@@ -101,10 +102,12 @@ class NoisyInputGuidance(Guidance):
 
     sees_x_t = True
 
-    def __call__(self, denoiser: Denoiser, x: Tensor, step: int) -> tuple[Prediction, Tensor]:
+    def __call__(self, denoiser: Denoiser, x: Tensor, step: int) -> tuple[Prediction, Tensor | None]:
         with torch.no_grad():
             prediction = denoiser(x, step)
         log_snr = float(denoiser.schedule.log_snr[step])
+        if log_snr == -math.inf:  # of pure noise a guide can say nothing
+            return prediction, None
         return prediction, self.scale * gradient_of(self.guide, self.objective, x, log_snr)
 
 

@@ -48,8 +48,7 @@ def log_snr_range(schedule: Schedule, timesteps: range) -> tuple[float, float]:
     A bound lies halfway between two neighbouring timesteps, so that rounding changes no owner; the outermost two lie as
     far beyond the first and the last timestep.
     """
-    with np.errstate(divide="ignore"):  # zero terminal SNR
-        levels = schedule.log_snr.clip(-LIMIT, LIMIT)
+    levels = schedule.log_snr.clip(-LIMIT, LIMIT)
     around = np.pad(levels, 1, mode="reflect", reflect_type="odd")
     bounds = ((around[1:] + around[:-1]) / 2).clip(-LIMIT, LIMIT)
     return float(bounds[timesteps.stop]), float(bounds[timesteps.start])

@@ -203,7 +203,7 @@ def _guided(
     denoiser = model.on(respaced(model.schedule, function, steps))
     targets = [goal.targets(count, model.shape) for goal in goals]
     for goal in goals if kind.guided else ():
-        goal.check(denoiser.schedule.log_snr.tolist(), model.schedule.betas)
+        goal.check(denoiser.schedule.log_snr[np.isfinite(denoiser.schedule.log_snr)].tolist(), model.schedule.betas)
 
     def of_batch(chosen: slice) -> tuple[Denoiser, GuidanceCall]:
         return denoiser, guidance_towards(kind, goals, [each[chosen].to(model.device) for each in targets])
