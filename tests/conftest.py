@@ -18,6 +18,8 @@ import yaml
 from ppap.cli.app import run
 from ppap.config import reading as presets
 from ppap.config.preset import Preset
+from ppap.workflow.layout import Layout
+from ppap.workflow.steps import all_jobs
 
 if TYPE_CHECKING:
     from tests.repository import Repository
@@ -86,24 +88,47 @@ def ppap(*arguments: object, cwd: Path | None = None, check: bool = True) -> Don
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """A repository in which `dvc repro` has built the smoke preset, once however many processes run tests.
+def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Give the folder of a name, filled once however many processes run tests. Tests leave it as it is."""
+    base = tmp_path_factory.getbasetemp()
+    base = base if worker_id == "master" else base.parent
 
-    Tests have copies of it, file times kept.
-    """
+    def once(name: str, fill: Callable[[Path], object]) -> Path:
+        shared = base / name
+        shared.mkdir(exist_ok=True)
+        with (shared / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (shared / "done").exists():
+                fill(shared / "ppap")
+                (shared / "done").touch()
+        return shared / "ppap"
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def built(once: Callable[..., Path]) -> Path:
+    """A repository in which `dvc repro` has built the smoke preset; tests have copies of it, file times kept."""
     from tests.repository import Repository
 
-    base = tmp_path_factory.getbasetemp()
-    shared = (base if worker_id == "master" else base.parent) / "built"
-    shared.mkdir(exist_ok=True)
-    with (shared / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (shared / "done").exists():
-            repository = Repository.create(shared / "ppap")
-            repository.run("dvc", "repro")
-            repository.commit("built")
-            (shared / "done").touch()
-    return shared / "ppap"
+    def build(where: Path) -> None:
+        repository = Repository.create(where)
+        repository.run("dvc", "repro")
+        repository.commit("built")
+
+    return once("built", build)
+
+
+@pytest.fixture(scope="session")
+def built_tasks(once: Callable[..., Path]) -> Path:
+    """A folder in which every job of the preset smoke_tasks has run."""
+
+    def build(where: Path) -> None:
+        layout = Layout(presets.load(SMOKE_TASKS), where / "results", where / "scratch")
+        for job in all_jobs(layout):
+            job.run(layout)
+
+    return once("built_tasks", build)
 
 
 @pytest.fixture(scope="session")
