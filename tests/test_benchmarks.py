@@ -192,8 +192,3 @@ def test_the_share_of_the_matrix_rate_counts_what_is_computed(both: Networks) ->
                 method == "x0_gradient", x, i,
             )  # fmt: skip
         assert counter.get_total_flops() == 3 * counted.of_drawing(preset, method, "resnet")
-
-
-def test_the_benchmark_of_growth_has_a_row_for_each_size() -> None:
-    head, row = [line.split() for line in run("growth", "--sizes", 1, "--work", "jobs")]
-    assert (head[0], row[:2]) == ("work", ["jobs", "1"]) and float(row[5]) == float(row[8]) == 1

@@ -4,12 +4,11 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
+from tests import warm
 from tests.conftest import ROOT, SMOKE
 
 # What `snakedeploy deploy-workflow` writes (its template use_module.smk.jinja), for a local copy.
@@ -46,8 +45,7 @@ def deployed(tmp_path: Path) -> Path:
 
 def dry_run(where: Path, *options: str) -> dict[str, int]:
     """How many jobs each rule would have."""
-    command = [sys.executable, "-m", "snakemake", "--dry-run", *options]
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    command, env = ["snakemake", "--dry-run", *options], os.environ | warm.environment()
     done = subprocess.run(command, cwd=where, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
     return {k: int(n) for k, n in re.findall(r"^(\w+) +(\d+)$", done.stdout, re.MULTILINE)}
@@ -65,13 +63,3 @@ def test_a_deployed_workflow_runs_what_its_own_config_names(deployed: Path) -> N
     preset = deployed / "config" / "smoke.yaml"
     preset.write_text(preset.read_text().replace("samples: 20", "samples: 40"))
     assert dry_run(deployed)["sample"] == 16  # 80 samples in shards of 40, for eight sample sets
-
-
-def test_the_catalog_finds_what_it_asks_for() -> None:
-    usage = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text())["usage"]
-    assert usage["mandatory-flags"]["flags"] and usage["mandatory-flags"]["desc"]
-    deployment = usage["software-stack-deployment"]
-    assert set(deployment) == {"conda", "apptainer", "apptainer+conda", "report"}
-    assert (ROOT / "config" / "README.md").exists() and (ROOT / "workflow" / "Snakefile").exists()
-    readme = (ROOT / "README.md").read_text().lower()
-    assert "snakemake" in readme and "workflow" in readme  # how the catalog finds repositories

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import pkgutil
 import re
 import subprocess
@@ -23,7 +22,6 @@ from ppap.workflow import stages
 from ppap.workflow.layout import Layout
 from ppap.workflow.steps import STEPS
 from tests.conftest import DIGITS, ROOT, SMOKE, SMOKE_TASKS
-from tests.test_structure import FOLDERS
 
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
@@ -186,11 +184,6 @@ def test_the_table_and_the_picture_of_steps_are_what_the_steps_say() -> None:
     assert [a for a in drawn if a[1] not in known[a[0]][0] or a[2] not in known[a[0]][1]] == []
 
 
-def test_the_picture_of_folders_has_their_order() -> None:
-    chain = " --> ".join(reversed(FOLDERS))
-    assert f"\n    {chain}\n" in read(ARCHITECTURE)
-
-
 # -- troubleshooting -------------------------------------------------------------------------------
 
 
@@ -221,16 +214,6 @@ def test_troubleshooting_quotes_what_the_code_says() -> None:
     assert [m for m, p in zip(messages, patterns, strict=True) if not any(re.search(p, t, re.S) for t in texts)] == []
 
 
-# -- how it works ----------------------------------------------------------------------------------
-
-
-def test_code_that_how_it_works_names_is_where_it_says() -> None:
-    named = re.findall(r"\[`(ppap[\w.]+)`\]\(\.\./(\S+)\)", read(DOCS / "how-it-works.md"))
-    assert len(named) > 20
-    for name, file in named:
-        assert Path(inspect.getfile(inspect.unwrap(pkgutil.resolve_name(name)))) == ROOT / file
-
-
 # -- results ---------------------------------------------------------------------------------------
 
 
@@ -252,10 +235,3 @@ def test_the_version_is_the_same_wherever_it_stands() -> None:
     headings = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - (\d{4}-\d\d-\d\d)$", read(ROOT / "CHANGELOG.md"), re.M)
     assert project["version"] == ppap.__version__ == citation["version"]
     assert headings[0] == (ppap.__version__, str(citation["date-released"]))
-
-
-def test_the_paper_is_cited_as_in_the_readme() -> None:
-    paper = yaml.safe_load(read(ROOT / "CITATION.cff"))["preferred-citation"]
-    names = " and ".join(f"{a['family-names']}, {a['given-names']}" for a in paper["authors"])
-    bibtex = " ".join(read(README).split())
-    assert f"author = {{{names}}}" in bibtex and f"title = {{{paper['title']}}}" in bibtex

@@ -17,7 +17,6 @@ from ppap.config import runs
 from ppap.config.preset import Preset
 from ppap.config.runs import Run
 from ppap.evaluation import metrics
-from ppap.evaluation.evaluator import Extractor
 from ppap.utils import files
 from ppap.workflow import stored_images, targets
 from ppap.workflow.evaluator import identity, untrained_extractor
@@ -165,14 +164,6 @@ def test_the_target_class_is_looked_for_in_the_predicted_classes_or_else_the_log
     assert measured["target_rate"]["mean"] == pytest.approx(float(share))
 
 
-def test_predicted_classes_come_before_logits_and_logits_need_not_be_of_classes() -> None:
-    logits, predicted = {"logits": torch.eye(3)}, {"predicted": torch.tensor([2, 0, 1])}
-    for says_classes in (True, False):
-        extract = Extractor(lambda images: {}, says_classes)
-        assert extract.classes(logits | predicted) is predicted["predicted"]
-        assert (extract.classes(logits) is not None) == says_classes
-
-
 def test_nothing_random_differs_between_reference_and_samples(written) -> None:
     source = "import torch\nclass Own:\n    def __init__(self): self.w = torch.randn(64, 10)\n"
     source += "    def __call__(self, images):\n        x = images.float().flatten(1) @ self.w\n        return x, x\n"
@@ -181,24 +172,6 @@ def test_nothing_random_differs_between_reference_and_samples(written) -> None:
     state = torch.get_rng_state()
     features = [untrained_extractor(layout)(images)["features"] for _ in range(2)]
     assert torch.equal(*features) and torch.equal(torch.get_rng_state(), state)
-
-
-def test_features_of_other_methods_stay_while_their_samples_do(written) -> None:
-    preset = written(SOURCE.format(ANSWER), changes={"sampling__shard_size": 24})
-    layout = opened(preset)
-    draw(layout)
-    ppap("features", preset, "ddim25", "resnet", cwd=preset.parent)
-    path = layout.features("ddim25", "resnet")
-    before, about = files.read_tensors(path), files.read_metadata(path)
-    one, *_, other = runs.group(layout.preset, "ddim25", "resnet")
-    ppap("features", preset, "ddim25", "resnet", one.method, cwd=preset.parent)
-    after = files.read_tensors(path)
-    assert before.keys() == after.keys() and files.read_metadata(path) == about
-    assert all(torch.equal(before[name], after[name]) for name in before)
-    shard = layout.samples(other, 1)
-    files.write_array(shard, 255 - np.load(shard))
-    done = ppap("features", preset, "ddim25", "resnet", one.method, cwd=preset.parent, check=False)
-    assert done.returncode == 2 and f"of {other.method} are of other samples" in done.stderr
 
 
 # -- what is wrong with it ---------------------------------------------------------------------------

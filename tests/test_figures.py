@@ -24,14 +24,12 @@ from ppap.data.images import to_tensor
 from ppap.evaluation import metrics
 from ppap.evaluation.noisy_inputs import EmpiricalPosterior
 from ppap.report import pictures, style
-from ppap.report.figures.samples import columns
 from ppap.report.paper import PrintedRow, printed
-from ppap.report.titles import METHODS, sampler_title
+from ppap.report.titles import METHODS
 from ppap.utils import files
 from ppap.workflow import networks as models
 from ppap.workflow import stored_images, targets
 from ppap.workflow.figures import KINDS, figure_names, figure_of
-from ppap.workflow.figures.gradients import nearest
 from ppap.workflow.figures.noisy_inputs import draw_unguided, scores
 from ppap.workflow.layout import Layout
 from ppap.workflow.steps.figure import Figure
@@ -119,33 +117,6 @@ def test_an_unknown_figure_is_refused(tmp_path: Path) -> None:
         assert refused.returncode == 2 and f"no figure '{name}' (there are" in refused.stderr
 
 
-# -- kinds -------------------------------------------------------------------------------------------
-
-
-def test_each_kind_has_a_caption() -> None:
-    captions = (ROOT / "workflow" / "report" / "figure.rst").read_text()
-    assert set(re.findall(r'"(\w+?)_?"\) %}|== "(\w+)"', captions)) == {
-        (name, "") if kind.of_guide else ("", name) for name, kind in KINDS.items()
-    }
-
-
-def test_samples_of_few_targets_are_shown_several_times_and_of_many_once() -> None:
-    assert columns([0, 1, 0, 2, 1, 0, 2, 1, 1, 2]) == [0, 2, 5, 1, 4, 7, 3, 6, 9]
-    many = columns(list(range(100, 200)))
-    assert len(many) == 10 and many[0] == 0 and many[-1] == 99
-    assert columns([7]) == [0]
-
-
-def test_the_nearest_kept_timestep() -> None:
-    assert [nearest(range(0, 1000, 40), t) for t in (0, 19, 21, 999)] == [0, 0, 40, 960]
-
-
-def test_samplers_have_readable_titles() -> None:
-    titles = {"ddim25": "DDIM-25", "ddpm250": "DDPM-250", "ddim25_two_thirds": "DDIM-25 (two thirds)"}
-    titles |= {name: name for name in ("renoise", "ddimmer")}
-    assert {name: sampler_title(name) for name in titles} == titles
-
-
 # -- style -------------------------------------------------------------------------------------------
 
 
@@ -155,15 +126,6 @@ def test_methods_are_told_apart_without_colour_and_look_alike_in_every_figure() 
     assert len({str(look.dashes) for look in everything.values()}) == len(METHODS)
     assert style.looks(["mine", "ppap_5"])["ppap_5"] == everything["ppap_5"]
     assert style.looks(["mine", "ppap_5"])["mine"] not in everything.values()
-
-
-@pytest.mark.parametrize("span", [1.02, 1.5, 4, 30, 1e3, 1e7])
-@pytest.mark.parametrize("low", [3e-3, 0.7, 42])
-def test_logarithmic_axes_have_few_round_ticks(low: float, span: float) -> None:
-    ticks = style.log_ticks(low, low * span, 4)
-    assert 2 <= len(ticks) <= 4
-    assert all(low * 0.99 <= tick <= low * span * 1.01 for tick in ticks)
-    assert all(len(f"{tick:g}") <= 8 for tick in ticks)
 
 
 @pytest.mark.parametrize(("size", "count"), [(8, 10), (24, 4), (64, 10)])
@@ -186,12 +148,6 @@ def test_pictures_are_enlarged_by_a_whole_factor(tmp_path: Path, size: int, coun
         sharp = image.repeat(factor, axis=0).repeat(factor, axis=1)
         inner = slice(2, -2)  # the frame lies on the outermost pixels
         np.testing.assert_array_equal(page[top:bottom, left:right][inner, inner], sharp[inner, inner])
-
-
-def test_large_pictures_keep_a_page_small() -> None:
-    sizes = pictures.Sizes.of(256, 10, 10)
-    assert sizes.width == style.FULL and sizes.side == 128
-    assert pictures.Sizes.of(8, 10, 1).width == style.COLUMN
 
 
 # -- the exact posterior -----------------------------------------------------------------------------

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -19,8 +17,11 @@ from ppap.workflow.layout import Layout
 from ppap.workflow.plan import flops
 from ppap.workflow.steps import all_jobs
 from tests.conftest import ROOT, SMOKE, ppap
+from tests.repository import snakemake
 
-GPU = {"runtime": {"device": "cuda", "precision": "float16"}}
+ROW = {"guides": ["resnet"], "samplers": ["ddim25"]}
+FEW = {"tables": {"main": [ROW | {"methods": ["ppap_5"]}]}}  # networks to count
+GPU = {"runtime": {"device": "cuda", "precision": "float16"}} | FEW
 SECONDS_PER_OPERATION = 1 / (312e12 * 0.35)  # an A100, float16
 
 
@@ -75,12 +76,9 @@ def test_resnet50_takes_what_the_literature_says(full_size: Preset) -> None:
 
 def test_jobs_are_those_of_snakemakes_dry_run(tmp_path, preset_file) -> None:
     preset = preset_file(experts={"warm_start": "sequential"})
-    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--dry-run",
-               "--directory", tmp_path, "--config", f"preset={preset}"]  # fmt: skip
-    dry = subprocess.run(command, capture_output=True, text=True, cwd=ROOT).stdout
+    dry = snakemake(tmp_path, "--dry-run", preset=preset).stdout
     counts = {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", dry, re.MULTILINE)}
-    for target in ("all", "total"):
-        counts.pop(target, None)
+    del counts["all"], counts["total"]
     listed = sum((Counter(row["jobs"]) for row in planned(preset, cwd=tmp_path)["stages"]), Counter())
     assert listed == counts
 
@@ -123,11 +121,10 @@ def test_sampling_hours_grow_with_the_samples(tmp_path, preset_file) -> None:
 
 
 def test_sampling_hours_are_those_of_the_networks(tmp_path, preset_file, smoke) -> None:
-    rows = {"guides": ["resnet"], "samplers": ["ddim25"]}
     hours_of = [
         stages(planned(preset, cwd=tmp_path))["samples"]["hours"]
         for methods in (["naive"], ["naive", "x0_gradient"])
-        if (preset := preset_file(**GPU, tables={"main": [rows | {"methods": methods}]}))
+        if (preset := preset_file(**GPU | {"tables": {"main": [ROW | {"methods": methods}]}}))
     ]
     unet = flops.on_meta(lambda: models.new_diffusion(Layout(smoke))).requires_grad_(False)
     guide = flops.on_meta(lambda: models.new_guide(Layout(smoke), "resnet")).eval().requires_grad_(False)
@@ -141,10 +138,9 @@ def test_sampling_hours_are_those_of_the_networks(tmp_path, preset_file, smoke) 
 
 
 def test_sequential_experts_are_waited_for_one_after_another(tmp_path, preset_file) -> None:
-    rows = {"guides": ["resnet"], "samplers": ["ddim25"], "methods": ["ppap_5"]}
     chains = {}
     for start in ("none", "sequential"):
-        preset = preset_file(**GPU, tables={"main": [rows]}, experts={"warm_start": start})
+        preset = preset_file(**GPU, experts={"warm_start": start})
         plan = planned(preset, cwd=tmp_path)
         chains[start] = {link["stage"]: link["hours"] for link in plan["chain"]}
         total = stages(plan)["experts"]["hours"]
@@ -173,18 +169,16 @@ def test_measured_times_take_precedence(tmp_path, preset_file) -> None:
     assert stages(plan)["samples"] == before["samples"]
 
 
-def test_a_preset_for_the_cpu_has_measured_hours_only(tmp_path) -> None:
-    plan = planned(SMOKE, cwd=tmp_path)
-    assert plan["unit"] == "CPU"
-    assert {row["hours"] for row in plan["stages"]} == {None} and plan["chain_hours"] is None
+def test_a_preset_for_the_cpu_has_measured_hours_only(tmp_path, preset_file) -> None:
+    preset = preset_file(**FEW)
     benchmark(tmp_path, "clean/0000", 1800)
-    assert stages(planned(SMOKE, cwd=tmp_path))["clean"]["hours"] is None  # half of it only
+    plan = planned(preset, cwd=tmp_path)
+    assert plan["unit"] == "CPU"
+    assert {row["hours"] for row in plan["stages"]} == {None} and plan["chain_hours"] is None  # half of `clean` only
     benchmark(tmp_path, "clean/0001", 1800)
-    row = stages(planned(SMOKE, cwd=tmp_path))["clean"]
-    assert (row["hours"], row["source"]) == (1, "measured")
-    shown = ppap("plan", SMOKE, cwd=tmp_path).stdout
+    shown = ppap("plan", preset, cwd=tmp_path).stdout
     assert re.search(r"^clean +2 +1\.00 +0\.50 .*measured$", shown, re.MULTILINE)
-    assert re.search(r"^samples +8 +[\d.]+ MB +unknown$", shown, re.MULTILINE)
+    assert re.search(r"^samples +1 +[\d.]+ MB +unknown$", shown, re.MULTILINE)
 
 
 def test_text_and_json_say_the_same(tmp_path, preset_file) -> None:
@@ -216,5 +210,7 @@ def test_a_gpu_without_a_known_rate_is_one_line(tmp_path, preset_file, gpu, mess
 
 @pytest.mark.parametrize(("gpu", "precision"), [("v100", "float32"), ("h100", "bfloat16")])
 def test_auto_is_counted_in_the_precision_that_the_gpu_has(tmp_path, preset_file, gpu, precision) -> None:
-    preset = preset_file(runtime={"device": "cuda", "precision": "auto"})
+    preset = preset_file(
+        runtime={"device": "cuda", "precision": "auto"}, tables={"main": [ROW | {"methods": ["naive"]}]}
+    )
     assert f", {precision}, " in planned(preset, "--gpu", gpu, cwd=tmp_path)["basis"]

@@ -14,6 +14,8 @@ import pytest
 import torch
 from diffusers import UNet2DModel
 
+from ppap.config import reading as presets
+from ppap.data.images import to_tensor
 from ppap.diffusion.networks import diffusers_source
 from ppap.diffusion.networks.adm import ADM
 from ppap.diffusion.networks.architectures import ADMArchitecture
@@ -165,19 +167,30 @@ def test_a_named_precision_is_taken_at_its_word(monkeypatch) -> None:
 
 
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "c++", "clang++"))), reason="this machine has no C++ compiler")
-def test_what_one_job_compiled_the_next_one_takes_up(tmp_path: Path, preset_file, finished) -> None:
+def test_what_one_job_compiled_the_next_one_takes_up(tmp_path: Path, preset_file) -> None:
     """With kernels of the same networks in scratch/compiled, nothing new is compiled, and answers are the same."""
-    path = preset_file(preset="compiled", runtime={"device": "cpu", "compile": True})
-    shutil.copytree(finished.results, tmp_path / "results" / "compiled")
-    labels = tmp_path / "results" / "compiled" / "labels" / "resnet" / "0000.safetensors"
-    plain = files.read_tensors(labels)
+    (tmp_path / "tiny.py").write_text(
+        "from torch import nn\n\n"
+        "def build(channels, classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes), nn.Softplus())"
+    )
+    guide = {"guides__resnet__model": "user:tiny.build", "guides__resnet__options": {}, "guides__resnet__input_size": 8}
+    path = preset_file(runtime={"device": "cpu", "compile": True}, **guide)
+    layout = Layout(presets.load(path), tmp_path / "results")
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10), torch.nn.Softplus())
+    files.write_tensors(layout.model("resnet"), network.state_dict())
+    images = torch.randint(256, (2, 50, 8, 8, 1), dtype=torch.uint8)
+    for shard in range(2):
+        files.write_array(layout.clean(shard), images[shard].numpy())
+    with torch.no_grad():
+        answers = network(to_tensor(images.flatten(0, 1).numpy()))
     command = [sys.executable, "-m", "ppap", "label", str(path), "resnet"]
     environment = {k: v for k, v in os.environ.items() if k != "TORCHINDUCTOR_CACHE_DIR"}
     compiled = []
     for _ in range(2):
-        labels.unlink()
         subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
-        torch.testing.assert_close(files.read_tensors(labels), plain, rtol=1e-4, atol=1e-4)
+        [labels] = layout.root.rglob("labels/**/*.safetensors")
+        torch.testing.assert_close(files.read_tensors(labels)["image"].float(), answers, rtol=1e-4, atol=1e-4)
+        labels.unlink()
         kernels = sorted((tmp_path / "scratch" / "compiled").rglob("*.so"))
         compiled.append({kernel: kernel.stat().st_mtime_ns for kernel in kernels})
     assert compiled[0] and compiled[0] == compiled[1]

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from ppap.training.settings import Training
 from tests.conftest import ROOT
 
 pytest.importorskip("sphinx", reason="`make install` brings what builds the documentation")
 pytest.importorskip("latex2mathml")
 sys.path.insert(0, str(ROOT / "docs"))
 
-from site_extensions import docstrings, links, mathml, sources
+from site_extensions import links, mathml
 
 
 def test_every_page_stands_in_the_contents() -> None:
@@ -51,37 +50,3 @@ def test_equations_become_mathml_and_unknown_ones_a_warning(monkeypatch: pytest.
     unknown = [r"\unknown x", "x_"]
     assert [mathml.converted(latex, "block") for latex in unknown] == ["", ""]
     assert warned == unknown
-
-
-@pytest.mark.parametrize(
-    ("line", "wanted"),
-    [
-        ("as `x_t` is", "as ``x_t`` is"),
-        ("(B, *shape), |x|, name_", r"(B, \*shape), \|x\|, name\_"),
-        ("- linear: `a*b` and a*b", r"- linear: ``a*b`` and a\*b"),
-    ],
-)
-def test_docstrings_are_text_but_for_code(line: str, wanted: str) -> None:
-    assert docstrings.restructured(line) == wanted
-
-
-def test_fields_of_a_section_are_listed_with_their_descriptions() -> None:
-    described = {n: f.description for n, f in Training.model_fields.items() if f.description}
-    assert described
-    assert docstrings.fields_of(Training) == ["", *(f"- `{name}`: {text}" for name, text in described.items()), ""]
-    assert docstrings.fields_of(Path) == []
-
-
-def test_text_and_folders_are_shown_and_pictures_are_not(tmp_path: Path) -> None:
-    (tmp_path / "text.yaml").write_text("a: 1\n")
-    (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n")
-    assert sources.is_shown(tmp_path) and sources.is_shown(tmp_path / "text.yaml")
-    assert not sources.is_shown(tmp_path / "picture.png")
-    assert not sources.is_shown(tmp_path / "missing")
-
-
-def test_code_has_a_place_for_each_line(tmp_path: Path) -> None:
-    (tmp_path / "two.py").write_text("a = '<b>'\nc = 1\n")
-    shown = sources.code(tmp_path / "two.py")
-    assert '"line-1"' in shown and '"line-2"' in shown and "line-3" not in shown
-    assert "&lt;b&gt;" in shown and "<b>" not in shown
