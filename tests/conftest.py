@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
 
+import hypothesis
 import pytest
 import torch
 import yaml
@@ -30,6 +31,11 @@ SMOKE_TASKS = ROOT / "tests" / "smoke_tasks.yaml"
 DIGITS = ROOT / "config" / "digits.yaml"
 
 torch.set_num_threads(1)
+# No test depends on the clock, on chance or on an earlier run.
+hypothesis.settings.register_profile(
+    "tests", deadline=None, derandomize=True, database=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("tests")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import re
 import runpy
@@ -18,7 +17,6 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import counted, networks, ours, pipeline, plain
-from benchmarks.gpu import needs
 from benchmarks.gpu import rows as gpu_rows
 from benchmarks.setting import SCALE, Setting
 from ppap.config import reading as presets
@@ -165,14 +163,6 @@ def test_all_of_a_gpu_is_measured_in_small_with_few_libraries(tmp_path: Path) ->
     assert [row[:3] for row in rows] == [[w.title, w.options, str(w.batch)] for w in wanted]
     assert all(float(row[columns.index("images/s")]) > 0 for row in rows)
     assert all(float(row[-1]) > 0 for row in rows), done.stderr
-
-
-def test_the_gpu_benchmark_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = importlib.util.find_spec
-    there = lambda name: None if name == "pydantic" else real(name)  # noqa: E731
-    monkeypatch.setattr(importlib.util, "find_spec", there)
-    assert needs.missing() == ["pydantic"]
-    assert "pip download --dest wheels pydantic" in needs.advice(["pydantic"])
 
 
 def test_the_share_of_the_matrix_rate_counts_what_is_computed(both: Networks) -> None:

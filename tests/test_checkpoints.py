@@ -46,7 +46,7 @@ def test_another_input_file_or_another_value_makes_a_checkpoint_stale(tmp_path: 
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_damaged_checkpoint_is_as_none(data: st.DataObject, tmp_path_factory) -> None:
     path = tmp_path_factory.mktemp("damaged") / "a.ckpt"
     checkpoint = Checkpoint(path, "mine")

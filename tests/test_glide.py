@@ -14,7 +14,6 @@ from ppap.diffusion.networks.architectures import ADMArchitecture, TextArchitect
 from ppap.diffusion.networks.glide import Networks, Prompted, PromptedUpsampler
 from ppap.diffusion.networks.glide_settings import BASE, UPSAMPLER
 from ppap.diffusion.networks.tokens import Tokens
-from ppap.diffusion.sampling import sample, upsample
 from ppap.utils import files
 from ppap.utils.errors import ConfigError, DataError
 from ppap.workflow import networks as models
@@ -278,13 +277,3 @@ def test_what_does_not_fit_is_refused_by_its_key(preset_file, tmp_path: Path, ch
 def test_a_diffusion_model_of_one_stage_does_not_upsample(smoke, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="the diffusion model has no second stage"):
         models.load_second_stage(Layout(smoke, tmp_path))
-
-
-def test_a_preset_draws_a_cascade(preset_file, tmp_path: Path) -> None:
-    path = glide_preset(preset_file, tmp_path, prompt=PROMPT)
-    layout = downloaded(path, tmp_path)
-    small = sample(models.load_model(layout), 2, **layout.preset.drawing("ddim25"))
-    how = layout.preset.diffusion.upsampling.drawing([])
-    large = upsample(models.load_second_stage(layout), small, [(0, 0), (0, 1)], **how)
-    assert small.shape == (2, 4, 4, 3) and large.shape == (2, 16, 16, 3)
-    assert large.std() > 1

@@ -31,7 +31,6 @@ from ppap.utils.device import Runtime
 from ppap.utils.mixed_precision import autocast, hold_precision
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
-from tests.conftest import ppap
 from tests.test_libraries_dense import DPT
 
 
@@ -194,13 +193,6 @@ def test_what_one_job_compiled_the_next_one_takes_up(tmp_path: Path, preset_file
         kernels = sorted((tmp_path / "scratch" / "compiled").rglob("*.so"))
         compiled.append({kernel: kernel.stat().st_mtime_ns for kernel in kernels})
     assert compiled[0] and compiled[0] == compiled[1]
-
-
-def test_compiling_into_graphs_is_an_option_and_another_word_is_none(preset_file) -> None:
-    assert Runtime(compile="reduce-overhead").compile == "reduce-overhead"
-    path = preset_file(runtime={"compile": "fast"})
-    done = ppap("config", "check", path, check=False)
-    assert done.returncode == 2 and "runtime.compile" in done.stderr
 
 
 def test_weights_are_read_into_the_precision_that_they_are_held_in(smoke, tmp_path: Path) -> None:

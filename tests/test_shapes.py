@@ -35,19 +35,6 @@ def floor_of(depth: Tensor, labels: Tensor) -> Tensor:
     return terms @ plane
 
 
-@pytest.mark.parametrize("size", [24, 32])
-def test_shapes_types_and_ranges(size: int) -> None:
-    images, classes, depth, labels = draw(50, size, seed=1)
-    assert images.shape == (50, size, size, 3)
-    assert images.dtype == np.uint8
-    assert classes.shape == (50,)
-    assert depth.shape == labels.shape == (50, size, size)
-    assert (classes.dtype, depth.dtype, labels.dtype) == (torch.int64, torch.float32, torch.int64)
-    assert 0 <= depth.min() < 0.3
-    assert 0.7 < depth.max() <= 1
-    assert set(labels.unique().tolist()) == set(range(1 + len(KINDS)))
-
-
 def test_a_picture_depends_on_seed_and_index_alone() -> None:
     few, many = draw(7, 24, seed=3), draw(1200, 24, seed=3)
     for mine, theirs in zip(few, many, strict=True):
@@ -131,11 +118,3 @@ def test_colours_do_not_give_the_class_away(pictures: Shapes) -> None:
     overall = colours.mean(0)
     for kind in range(4):
         assert np.abs(colours[classes == kind].mean(0) - overall).max() < 8
-
-
-def test_the_haze_grows_with_the_distance(pictures: Shapes) -> None:
-    """The saturation of the floor tells of its depth in every picture."""
-    for image, depth, labels in zip(pictures.images[:100], pictures.depth[:100], pictures.labels[:100], strict=True):
-        floor = (labels == 0).numpy()
-        brightness = image[floor].astype(float).sum(1)
-        assert np.corrcoef(brightness, depth.numpy()[floor])[0, 1] < -0.6

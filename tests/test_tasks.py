@@ -178,7 +178,7 @@ def test_class_losses_are_those_of_scipy() -> None:
 
 
 @given(SEEDS)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_the_class_rate_is_the_share_of_samples_whose_class_is_seen(seed: int) -> None:
     answers, targets = answers_of(CLASS, seed, 50), targets_of(CLASS, seed + 1, 50)
     rate = CLASS.scored(CLASS.statistics(answers, targets))["target_rate"]
@@ -189,7 +189,7 @@ def test_the_class_rate_is_the_share_of_samples_whose_class_is_seen(seed: int) -
 
 
 @given(SEEDS, st.floats(0.01, 1000), st.floats(-100, 100), st.floats(0.01, 1000), st.floats(-100, 100))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_depth_is_wanted_up_to_scale_and_shift(seed: int, a: float, b: float, c: float, d: float) -> None:
     answers, targets = answers_of(DEPTH, seed), answers_of(DEPTH, seed + 1)
     wanted = DEPTH.objective(targets)(answers)
@@ -202,7 +202,7 @@ def test_depth_is_wanted_up_to_scale_and_shift(seed: int, a: float, b: float, c:
 
 
 @given(SEEDS)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_the_objective_of_depth_is_the_pixels_times_the_correlation_less_one(seed: int) -> None:
     answers, targets = answers_of(DEPTH, seed), answers_of(DEPTH, seed + 1)
     found, belief = DEPTH.objective(targets)(answers), DEPTH.belief(answers, targets)
@@ -232,7 +232,7 @@ def test_a_flat_map_is_no_nan(value: float, dtype: torch.dtype) -> None:
 
 
 @given(SEEDS, st.integers(2, 40))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_rank_correlation_is_scipys(seed: int, levels: int) -> None:
     """With few levels most ranks are shared."""
     random = torch.Generator().manual_seed(seed)
@@ -245,7 +245,7 @@ def test_rank_correlation_is_scipys(seed: int, levels: int) -> None:
 
 
 @given(SEEDS)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_the_relative_error_is_that_of_a_least_squares_fit(seed: int) -> None:
     targets = answers_of(DEPTH, seed).numpy()
     answers = (targets + answers_of(DEPTH, seed + 1).numpy()) * 7 + 2
@@ -290,7 +290,7 @@ def test_the_divergence_of_labels_is_the_mean_over_pixels() -> None:
 
 
 @given(SEEDS, st.integers(1, 10))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_scores_of_labels_are_scikit_learns(seed: int, count: int) -> None:
     answers, targets = answers_of(LABELS, seed, count), targets_of(LABELS, seed + 1, count)
     found = LABELS.scored(LABELS.statistics(answers, targets))
