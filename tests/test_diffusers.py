@@ -1,5 +1,6 @@
 """The cifar10 preset, on a small diffusers pipeline and a small data set that the tests make."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,15 @@ def test_a_pipeline_in_a_folder_becomes_the_diffusion_model(preset, tmp_path: Pa
     torch.testing.assert_close(last.x, expected, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("how", [{"max_shard_size": "20KB"}, {"variant": "fp16"}])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"max_shard_size": "20KB"},
+        {"variant": "fp16"},
+        {"variant": "fp16", "max_shard_size": "20KB"},
+        {"max_shard_size": "20KB", "safe_serialization": False},
+    ],
+)
 def test_weights_in_several_files_and_of_half_precision_alone_are_read(tmp_path: Path, how) -> None:
     unet = save_pipeline(tmp_path / "whole")
     unet.save_pretrained(tmp_path / "other" / "unet", **how)
@@ -138,6 +147,21 @@ def test_a_pipeline_that_does_not_fit_is_refused(preset, tmp_path: Path, schedul
     done = ppap("download", preset(**changes), "diffusion", cwd=tmp_path, check=False)
     assert done.returncode == 2 and message in done.stderr, done.stderr
     assert not (tmp_path / "results").exists()
+
+
+def test_what_is_stated_of_a_pipeline_later_is_checked_too(preset, tmp_path: Path) -> None:
+    save_pipeline(tmp_path / "pipeline")
+    layout = Layout(presets.load(preset()), tmp_path / "results")
+    network = DDPMPipeline.from_pretrained(tmp_path / "pipeline").unet
+    about = {"unet": json.dumps(dict(network.config)), "scheduler": json.dumps({"_class_name": "DDIMScheduler"})}
+    files.write_tensors(layout.model("diffusion"), {"none": torch.zeros(1)}, about)
+    assert models.process(layout).predicts == "eps"
+    for key, value in {"predicts": "v", "noise_schedule": "cosine", "variance": "fixed_large"}.items():
+        config = presets.load(preset(**{f"diffusion__{key}": value}))
+        with pytest.raises(ConfigError, match=f"diffusion.{key}: {value}, but"):
+            models.process(Layout(config, tmp_path / "results"))
+        with pytest.raises(ConfigError, match=f"diffusion.{key}: {value}, but"):
+            config.diffusion.source.check(config.diffusion, config.dataset, lambda trial, what: trial())
 
 
 def test_every_step_up_to_guided_samples(preset, tmp_path: Path) -> None:

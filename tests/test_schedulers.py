@@ -231,7 +231,8 @@ def test_the_class_that_the_index_names_comes_before_the_stored_one(tmp_path: Pa
 @pytest.mark.parametrize("size", [(8, 12), (8, 8), [4, 4]])
 def test_sizes_of_two_sides_are_drawn(size: tuple[int, int]) -> None:
     model = ppap.load_pipeline(pipeline_of({"sample_size": size}))
-    assert ppap.sample(model, 2, steps=2).shape == (2, *size, 1)
+    guide = ppap.wrap_guide(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2)), outputs=2, image_size=4)
+    assert ppap.sample(model, 2, [ppap.Goal(guide, 1, 1.0)], steps=2).shape == (2, *size, 1)
 
 
 def test_a_unet_of_half_precision_and_one_by_itself_draw() -> None:

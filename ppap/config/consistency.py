@@ -96,7 +96,8 @@ def _timesteps(preset: Preset) -> Iterator[str]:
 def _experts(preset: Preset) -> Iterator[str]:
     """Yield every expert has a timestep at least, and every expert and shared start a step."""
     total, spec = preset.diffusion.timesteps, preset.diffusion
-    if preset.experts.allocation == "log_snr" and spec.schedule_name != spec.noise_schedule:
+    unknown = spec.source.knows_process and "noise_schedule" not in spec.model_fields_set
+    if preset.experts.allocation == "log_snr" and unknown:
         yield "diffusion.noise_schedule: state the pipeline's, by which experts.allocation: log_snr divides timesteps"
     for name, method in preset.methods.items():
         key = f"methods.{name}.experts"

@@ -63,9 +63,8 @@ class DiffusionConfig(Section):
 
     @property
     def schedule_name(self) -> str:
-        """The noise schedule as experts' headers name it: a pipeline's own has no name."""
-        known = not self.source.knows_process or "noise_schedule" in self.model_fields_set
-        return self.noise_schedule if known else "the pipeline's"
+        """The noise schedule as experts' headers name it."""
+        return "the pipeline's" if self.source.knows_process else self.noise_schedule
 
     @property
     def stated_schedule(self) -> Schedule:

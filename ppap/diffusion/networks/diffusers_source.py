@@ -21,7 +21,7 @@ from ppap.data.datasets import DatasetConfig
 from ppap.data.downloads import Downloads
 from ppap.diffusion.denoiser import Process
 from ppap.diffusion.networks.diffusers_scheduler import process_of
-from ppap.diffusion.networks.sources import DiffusionSettings, Source, read_weights
+from ppap.diffusion.networks.sources import DiffusionSettings, Source, Trial, read_weights
 from ppap.diffusion.schedules import betas as named_betas
 from ppap.utils import files, weights
 from ppap.utils.device import Runtime
@@ -34,14 +34,16 @@ _SCHEDULER = "scheduler_config.json"
 # Names from before diffusers 0.17, which most pixel pipelines on the hub still have.
 _ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _STEM = "diffusion_pytorch_model"
-_INDEX = f"{_STEM}.safetensors.index.json"
 # The first format that is there is read, each a file, or an index of files and these.
-_FORMATS = (
-    (f"{_STEM}.safetensors",),
-    (_INDEX, f"{_STEM}-*-of-*.safetensors"),
-    (f"{_STEM}.fp16.safetensors",),
-    (f"{_STEM}.bin",),
-)
+_FORMATS = [
+    names
+    for kind in ("safetensors", "bin")
+    for variant in ("", ".fp16", ".bf16")
+    for names in (
+        (f"{_STEM}{variant}.{kind}",),
+        (f"{_STEM}.{kind}.index{variant}.json", f"{_STEM}{variant}-*-of-*.{kind}"),
+    )
+]
 _OLD_NAME = re.compile(rf"(attentions\.\d+)\.({'|'.join(_ATTENTION)})\.(weight|bias)$")
 
 
@@ -93,16 +95,21 @@ class Pipeline(Source):
 
     def process(self, settings: DiffusionSettings, file: Path) -> Process:
         about = _about(file)["scheduler"]
-        return process_of(about, about["_class_name"], f"{file}: {_SCHEDULER}")
+        process = process_of(about, about["_class_name"], f"{file}: {_SCHEDULER}")
+        _check_process(process, settings)  # what is stated may have changed since the download
+        return process
+
+    def check(self, settings: DiffusionSettings, images: DatasetConfig, trial: Trial) -> None:
+        """Check as in Source: a pipeline in a folder is there before any download."""
+        if settings.pipeline is not None and Path(settings.pipeline).is_dir():
+            _published(settings, images, Path())
 
     def download(
         self, settings: DiffusionSettings, images: DatasetConfig, downloads: Downloads
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Download as in Source, from a folder or from the Hugging Face hub, which resumes and checks downloads."""
         assert settings.pipeline is not None
-        published = Published.read(settings.pipeline, downloads.folder / "huggingface")
-        _check_network(published, images)
-        _check_process(published.process, settings)
+        published = _published(settings, images, downloads.folder / "huggingface")
         about = {k: v for k, v in published.network.unet.config.items() if not k.startswith("_")}
         source = hub.source_of(settings.pipeline, published.folder)
         said = {"unet": json.dumps(about), "scheduler": json.dumps(published.scheduler)}
@@ -153,7 +160,7 @@ class Published(NamedTuple):
     def weights(self) -> dict[str, Tensor]:
         """Read the U-Net's weights, by the names of `network`; DataError if they are others."""
         path = _file(self.folder, "unet", *(name for name, *_ in _FORMATS))
-        parts = _listed(path) if path.name == _INDEX else [path]
+        parts = _listed(path) if path.suffix == ".json" else [path]
         read = [item for part in parts for item in weights.read_weights(part).items()]
         tensors = {f"unet.{_OLD_NAME.sub(_new_name, name)}": value for name, value in read}
         weights.check_weights(self.network, tensors, path)
@@ -243,8 +250,9 @@ def _new_name(old: re.Match[str]) -> str:
     return f"{old[1]}.{_ATTENTION[old[2]]}.{old[3]}"
 
 
-def _check_network(published: Published, images: DatasetConfig) -> None:
-    """The pipeline's images must be those of the preset."""
+def _published(settings: DiffusionSettings, images: DatasetConfig, cache: Path) -> Published:
+    """Read the preset's pipeline; ConfigError if its images or its scheduler are others than the preset's."""
+    published = Published.read(str(settings.pipeline), cache)
     channels, *sides = published.shape
     for name, theirs, ours, key in (
         ("sample_size", sides, [images.image_size] * 2, "dataset.image_size"),
@@ -252,6 +260,8 @@ def _check_network(published: Published, images: DatasetConfig) -> None:
     ):
         if theirs != ours:
             raise ConfigError(f"{key}: the pipeline's {name} is {theirs}, the preset needs {ours}")
+    _check_process(published.process, settings)
+    return published
 
 
 def _check_process(process: Process, settings: DiffusionSettings) -> None:
