@@ -4,10 +4,11 @@ import itertools
 import json
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DConditionModel, UNet2DModel
+from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DConditionModel, UNet2DModel, VQModel
 from torch import Tensor
 
 import ppap
@@ -207,6 +208,22 @@ def pipeline_of(unet: dict | None = None, **scheduler: object) -> DDPMPipeline:
 def test_what_samplers_here_cannot_honour_is_refused_by_its_key(unet: dict, scheduler: dict, message: str) -> None:
     with pytest.raises(ppap.PPAPError, match=message):
         ppap.load_pipeline(pipeline_of(unet, **scheduler))
+
+
+def test_what_is_no_pipeline_of_pixels_is_refused(tmp_path: Path) -> None:
+    usual = vars(pipeline_of())
+    parts = {name: usual[name] for name in ("unet", "scheduler")}
+    ppap.load_pipeline(SimpleNamespace(**parts, vae=None))
+    for changes, message in (
+        ({"vqvae": VQModel(block_out_channels=(8,), norm_num_groups=4)}, "vqvae: its U-Net draws latents"),
+        ({"first_stage": VQModel(block_out_channels=(8,), norm_num_groups=4)}, "first_stage: its U-Net draws latents"),
+        ({"unet": UNet2DConditionModel(**CONDITIONAL)}, "UNet2DConditionModel: asks for a prompt"),
+        ({"unet": torch.nn.Identity()}, "unet: Identity; only UNet2DModel"),
+        ({"unet": None}, "with `unet` and `scheduler` was expected"),
+        ({"scheduler": object()}, "_class_name: object"),
+    ):
+        with pytest.raises(ppap.PPAPError, match=message):
+            ppap.load_pipeline(SimpleNamespace(**parts | changes))
 
 
 @pytest.mark.parametrize("stored", ["<<<<<<< HEAD\n{}", '{"num_train_timesteps": 1000,}', "[]"])

@@ -77,7 +77,8 @@ def load_pipeline(pipeline: str | Path | DiffusionPipeline, *, folder: str | Pat
         network = called(unet)
         if not isinstance(network, UNet):
             raise ConfigError(f"unet: {type(unet).__name__}; only UNet2DModel draws")
-        check_parts(type(pipeline).__name__, {name: type(part).__name__ for name, part in vars(pipeline).items()})
-        process = process_of(scheduler.config, type(scheduler).__name__, "scheduler")
+        kinds = {name: None if part is None else type(part).__name__ for name, part in vars(pipeline).items()}
+        check_parts(type(pipeline).__name__, kinds)
+        process = process_of(getattr(scheduler, "config", {}), type(scheduler).__name__, "scheduler")
         _, shape = network_of(unet.config, process, "unet")
     return DiffusionModel(network.eval().requires_grad_(False), shape, *process)

@@ -146,7 +146,7 @@ class Published(NamedTuple):
         index = folder / "model_index.json"
         parts = files.read_json(index) if index.is_file() else {}
         check_parts(f"pipeline '{pipeline}'", {part: _class_in(named) for part, named in parts.items()})
-        check_parts(f"pipeline '{pipeline}'", {part.name: None for part in folder.iterdir() if part.is_dir()})
+        check_parts(f"pipeline '{pipeline}'", {part.name: "" for part in folder.iterdir() if part.is_dir()})
         place = _file(folder, "scheduler", _SCHEDULER)
         scheduler = files.read_json(place)
         scheduler["_class_name"] = _class_in(parts.get("scheduler")) or scheduler.get("_class_name")
@@ -168,9 +168,9 @@ class Published(NamedTuple):
 
 
 def check_parts(pipeline: str, parts: Mapping[str, str | None]) -> None:
-    """Raise ConfigError if a pipeline has a part, each with its class if that is known, that decodes latents."""
+    """Raise ConfigError if one of a pipeline's parts, each with the name of its class, or None, decodes latents."""
     for part, kind in parts.items():
-        if part in _LATENT or (kind or "").startswith(("Autoencoder", "VQModel")):
+        if kind is not None and (part in _LATENT or kind.startswith(("Autoencoder", "VQModel"))):
             raise ConfigError(f"{pipeline}: {part}: its U-Net draws latents; only U-Nets of pixels are guided")
 
 
