@@ -333,8 +333,9 @@ def test_what_cannot_be_guided_is_refused_by_name(pipeline: dict[str, Any], mess
 
 def test_goals_are_needed_and_images() -> None:
     pipeline = SimpleNamespace(scheduler=built("DDIM"))
-    with pytest.raises(ppap.PPAPError, match="one goal at least"), ppap.guided(pipeline, []):
-        pass
+    for goals in ([], [Bayes()], 3):
+        with pytest.raises(ppap.PPAPError, match="goals: needs one goal at least"), ppap.guided(pipeline, goals):
+            pass
     pipeline.scheduler.set_timesteps(5)
     with (
         pytest.raises(ppap.PPAPError, match=r"samples are \(2, 8\); images"),

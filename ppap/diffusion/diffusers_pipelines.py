@@ -57,9 +57,9 @@ def guided(pipeline: DiffusionPipeline, goals: Goal | Sequence[Goal]) -> Iterato
     ConfigError, when the block is entered, for another scheduler, a flow, latents, and a network that asks for a class;
     DataError, at the first step, for experts that were trained on other noise than is drawn from.
     """
-    chosen: list[Goal] = [goals] if hasattr(goals, "objective") else list(goals)  # type: ignore[list-item]
-    if not chosen:
-        raise ConfigError("guided: needs one goal at least")
+    chosen: Any = goals if isinstance(goals, Sequence) else [goals]
+    if not chosen or not all(hasattr(goal, "objective") for goal in chosen):
+        raise ConfigError("guided: goals: needs one goal at least, and each a ppap.Goal")
     kind, scheduler = _accepted(pipeline)
     outer = vars(scheduler).get("step")  # of a block around this one
     pulling, targets = [goal for goal in chosen if goal.scale], _Targets()
@@ -95,7 +95,9 @@ def _accepted(pipeline: Any) -> tuple[str, Any]:
         raise ConfigError(f"{own}: prediction_type: {predicts}; one of {', '.join(known)} was expected")
     check_parts(name, {key: type(part).__name__ for key, part in vars(pipeline).items() if part is not None})
     unet: Any = getattr(pipeline, "unet", None)
-    if type(unet).__name__ == "UNet2DModel" and unet.class_embedding is not None:
+    if getattr(unet, "class_embedding", None) is not None and (
+        type(unet).__name__ == "UNet2DModel" or unet.config.get("num_class_embeds")
+    ):
         raise ConfigError(
             f"{name}: its U-Net asks for a class; only unconditional ones, and ones by prompts, are guided"
         )
