@@ -1,4 +1,4 @@
-"""The page docs/your-own-model.md, word for word: its files, its commands, and the table at their end."""
+"""The page docs/your-own-model.md, word for word: its files, its commands, and the tables at their ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, ppap
 from tests.repository import Repository, copy_project
 
 PAGE = (ROOT / "docs" / "your-own-model.md").read_text(encoding="utf-8")
@@ -20,6 +20,19 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.M | re.S)
 
 
+def follow(repository: Repository, line: str) -> str:
+    """Do what a line says; of Snakemake its jobs, one after the other in this process. Returns what it printed."""
+    words = shlex.split(line)
+    if words[0] == "ppap":
+        return ppap(*words[1:], cwd=repository.where).stdout
+    if words[0] != "snakemake":
+        return repository.run(*words).stdout
+    listed = repository.run("snakemake", "-n", "-p", "--cores", "1", *words[1:]).stdout
+    for job in re.findall(r"^Shell command: ppap (.*) > \S+ 2>&1$", listed, re.M):
+        ppap(*shlex.split(job), cwd=repository.where)
+    return listed
+
+
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     """A folder in which the page has been followed, and what each command printed."""
@@ -27,27 +40,26 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     copy_project(where)
     for text in [*blocks("python"), *blocks("yaml")]:
         (where / text.split("\n")[0].removeprefix("# ")).write_text(text)
-    repository, printed = Repository(where), {}
-    (commands,) = blocks("sh")
-    for line in commands.splitlines():
-        words = shlex.split(line)
-        extra = ["--cores", "2"] if words[0] == "snakemake" else []
-        printed[line] = repository.run(words[0], *extra, *words[1:]).stdout
-    return where, printed
+    repository = Repository(where)
+    return where, {line: follow(repository, line) for block in blocks("sh") for line in block.splitlines()}
 
 
-def test_the_commands_end_with_the_table(followed) -> None:
+@pytest.mark.parametrize(("preset", "guide", "sheet"), [("mine", "mine", "blue"), ("pictures", "small", "red")])
+def test_the_commands_end_with_the_table(followed, preset: str, guide: str, sheet: str) -> None:
     where, printed = followed
-    table = printed["cat results/mine/tables/main.md"]
-    rows = [line for line in table.splitlines() if line.startswith("| mine")]
-    assert len(rows) == 3 and "data-free" in rows[2]
-    rates = [float(re.findall(r"([\d.]+)%", row)[0]) for row in rows]
-    assert rates[2] > rates[0] + 10  # experts guide
-    with Image.open(where / "blue.png") as sheet:
-        assert min(sheet.size) > 100
+    table = printed[f"cat results/{preset}/tables/main.md"]
+    rows = [line for line in table.splitlines() if line.startswith(f"| {guide}")]
+    assert len(rows) == 2 and "data-free" in rows[1]
+    unguided, guided = (float(re.findall(r"([\d.]+)%", row)[-1]) for row in rows)
+    assert guided > unguided + 10
+    images = np.load(where / f"results/{preset}/samples/ddim10/{guide}/ppap_2/0000.npy")
+    assert images.shape == (60, 8, 8, 3) and images.std() > 10
+    with Image.open(where / f"{sheet}.png") as drawn:
+        assert min(drawn.size) > 100
 
 
-def test_the_samples_are_pictures_of_the_pipelines_kind(followed) -> None:
+def test_red_is_red_by_the_names_of_folders(followed) -> None:
+    """Of the classes, blue is the first."""
     where, _ = followed
-    images = np.load(where / "results/mine/samples/ddim25/mine/ppap_3/0000.npy")
-    assert images.shape == (100, 16, 16, 3) and images.std() > 10
+    images = np.load(where / "results/pictures/samples/ddim10/small/ppap_2/0000.npy").astype(int)
+    numbers = np.array([i % 2 for i in range(60)])

@@ -13,7 +13,7 @@ from typing import Any
 from ppap.config import runs
 from ppap.config.preset import Preset
 from ppap.utils.errors import ConfigError
-from ppap.utils.settings import DIFFUSION, EVALUATOR, RESERVED
+from ppap.utils.settings import DEPTH, DIFFUSION, EVALUATOR, RESERVED
 
 
 def problems(preset: Preset) -> list[str]:
@@ -146,8 +146,8 @@ def _images(preset: Preset) -> Iterator[str]:
         if spec.train and (shift := spec.train.shift) >= data.image_size:
             yield f"{preset.key(name)}.train.shift: {shift} pixels move an image of {data.image_size} out of sight"
     trained = [name for name in (DIFFUSION, *preset.networks) if preset.training(name) is not None]
-    if trained and data.facts.streamed:
-        yield f"{preset.key(trained[0])}.train: images of kind {data.kind} only teach experts"
+    if trained and not data.facts.whole:
+        yield f"{preset.key(trained[0])}.train: images of kind {data.kind} are not read as a whole"
     if runs.needs_data(preset):
         for key, value in data.facts.sizes.items():
             if getattr(data, key) != value:
@@ -204,10 +204,12 @@ def _targets(preset: Preset) -> Iterator[str]:
         of_pictures, folder = preset.task(guide).of_pictures, spec.targets.folder
         if folder is not None and not of_pictures:
             yield f"guides.{guide}.targets.folder: classes are given by sampling.classes"
+        if spec.targets.maps != "nearness" and spec.task != DEPTH:
+            yield f"guides.{guide}.targets.maps: is said of depth maps, not of {spec.task}"
         if of_pictures and folder is None and not _knows_truth(preset, guide):
             yield f"guides.{guide}.targets: images of kind {data.kind} say nothing of {spec.task}; give a `folder`"
     shown = any(preset.guides[guide].targets.folder is None for guide in runs.guides_of_pictures(preset))
-    if shown and data.facts.streamed:
+    if shown and not data.facts.whole:
         yield f"dataset.kind: images of kind {data.kind} are not read as a whole, for targets"
 
 
@@ -217,7 +219,7 @@ def _real_pictures(preset: Preset) -> Iterator[str]:
     for method in sorted({run.method for run in runs.all_runs(preset) if not preset.guidance(run.method).drawn}):
         if preset.diffusion.upsampling:
             yield f"methods.{method}: a cascade has no real pictures of both sizes"
-        if data.facts.streamed:
+        if not data.facts.whole:
             yield f"methods.{method}: images of kind {data.kind} are not read as a whole"
 
 

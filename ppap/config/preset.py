@@ -201,8 +201,8 @@ class Preset(Section):
 
     @cached_property
     def plain(self) -> dict[str, Any]:
-        """The whole preset as plain values, but for what differs from site to site."""
-        return self.model_dump(mode="json", exclude={"dataset": {"path"}, "modules": True})
+        """The whole preset as plain values, but for the folders of modules, which differ from site to site."""
+        return self.model_dump(mode="json", exclude={"modules"})
 
     def ranges(self, method: MethodConfig) -> list[range]:
         """List the noise range of each of the method's experts, from the least noise to the most."""

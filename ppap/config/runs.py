@@ -91,7 +91,7 @@ def trained_models(preset: Preset) -> list[str]:
 def external_models(preset: Preset) -> list[str]:
     """List networks and data that come from elsewhere (`ppap download`)."""
     needed = [DIFFUSION, *used_guides(preset), *preset.evaluator.files, *used_judges(preset)]
-    if preset.dataset.facts.downloaded and needs_data(preset):
+    if preset.dataset.facts.downloaded and needs_data(preset) and not streams_data(preset):
         needed.append(DATASET)
     trained = trained_models(preset)
     return [name for name in needed if name not in trained]
@@ -99,12 +99,20 @@ def external_models(preset: Preset) -> list[str]:
 
 def needs_data(preset: Preset) -> bool:
     """Say whether anything is trained on the real images, compared with them, or guided to them."""
-    runs = all_runs(preset)
-    taught = any(preset.methods[run.method].supervision == "labels" for run in runs)
+    taught = any(preset.methods[run.method].supervision == "labels" for run in all_runs(preset))
+    return taught or _needs_whole(preset)
+
+
+def streams_data(preset: Preset) -> bool:
+    """Say whether experts alone need the real images, and read them as they learn: there may be too many for memory."""
+    return bool(preset.dataset.facts.batch_reads) and not _needs_whole(preset)
+
+
+def _needs_whole(preset: Preset) -> bool:
     judged = preset.evaluator.compared_with is None
     shown = any(preset.guides[guide].targets.folder is None for guide in guides_of_pictures(preset))
-    real = not all(preset.guidance(run.method).drawn for run in runs)
-    return taught or judged or shown or real or bool(trained_models(preset))
+    real = not all(preset.guidance(run.method).drawn for run in all_runs(preset))
+    return judged or shown or real or bool(trained_models(preset))
 
 
 def warm_name(supervision: str, trainable: str) -> str:

@@ -11,6 +11,7 @@ from ppap.diffusion.samplers import SAMPLERS
 from ppap.experts.settings import AdapterConfig
 from ppap.guides.libraries.settings import NetworkConfig
 from ppap.guides.tasks.registry import TASKS
+from ppap.guides.tasks.task import Maps
 from ppap.training.settings import Training
 from ppap.utils.registry import kind_of
 from ppap.utils.settings import CLASSIFICATION, FREE, Count, LocalPath, Name, Scale, Section, Seed
@@ -21,17 +22,22 @@ TaskName = Annotated[str, *kind_of(TASKS)]
 class TargetsConfig(Section):
     """Pictures whose depth, labels and the like samples are guided to show, in place of classes.
 
-    Depth maps are larger where nearer, of any scale. Labels are whole numbers from 0, and 255 for pixels that may show
-    anything. Files are not watched: after a change, `snakemake --forcerun targets`. `ppap targets PRESET GUIDE` reads
-    them, and says what is wrong with one.
+    Labels are whole numbers from 0, and 255 for pixels that may show anything. Files are not watched: after a change,
+    `snakemake --forcerun targets`. `ppap config check PRESET --files` says what is wrong with one.
     """
 
     count: Count = Field(100, description="how many held-out real pictures, whose depth or labels the data set knows")
     folder: LocalPath | None = Field(
         None,
-        description="instead of these: a folder of files, of any depth, one target each. A map (.npy, or a .png of one "
-        "channel, grey or indexed) is the target itself, of any size: its middle square is taken. A picture in colour is "
-        "looked at by the guide, and what it sees there is the target",
+        description="instead of these: a folder of files, of any depth, one target each. A map (.npy, .npz of one array, "
+        ".pfm, or a .png or .tiff that is grey, or for labels indexed) is the target itself, of any size: its middle square "
+        "is taken. A picture, in colour or .jpg, is looked at by the guide, and what it sees there is the target",
+    )
+    maps: Maps = Field(
+        "nearness",
+        description="what depth maps there hold: `nearness`, larger where nearer (MiDaS, Depth Anything); `depth`, the "
+        "contrary, up to scale and shift (Marigold); or `metres`, of any unit (ZoeDepth, NYU, KITTI), whose inverse is "
+        "taken",
     )
 
 

@@ -13,12 +13,12 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from ppap.data import image_files, shapes
-from ppap.data.image_folder import LabelledBatch, TrainingBatches, list_files
+from ppap.data.image_folder import LabelledBatch, LabelledFiles, TrainingBatches, list_files
 from ppap.utils import tensor_spec
 from ppap.utils.errors import ConfigError, DataError
 from ppap.utils.registry import Registry, kind_of
 from ppap.utils.seeds import Stream, mix
-from ppap.utils.settings import CLASSIFICATION, DATASET, DEPTH, FREE, SEGMENTATION, LocalPath, Section
+from ppap.utils.settings import CLASSIFICATION, DATASET, DEPTH, SEGMENTATION, LocalPath, Section
 from ppap.utils.tensor_names import IMAGES, LABELS
 
 Split = Literal["train", "holdout"]
@@ -32,17 +32,21 @@ Batches = Callable[[int], LabelledBatch]
 class DatasetKind:
     """One kind of data set: facts about it, and how it is read, as a whole (`read`) or in batches (`batches`)."""
 
-    streamed: ClassVar[bool] = False
-    "Images are read as they are needed, and only teach experts; others are held in memory, and are trained on too."
+    whole: ClassVar[bool] = True
+    "All images can be held in memory: anything may be trained on them, compared with them, or guided to them."
     downloaded: ClassVar[bool] = False
-    "The data set is a file that `ppap download` makes."
+    "The data set, where it is read as a whole, is a file that `ppap download` makes."
+    download_reads: ClassVar[tuple[str, ...]] = ()
+    "The keys that decide what is in that file."
+    batch_reads: ClassVar[tuple[str, ...]] = ()
+    "The keys, beside `kind`, that decide its `batches`, if it has them: for experts, where nothing needs the whole."
     key: ClassVar[str | None] = None
     "The key of `dataset` that belongs to this kind alone."
     channels: ClassVar[int | None] = None
     sizes: ClassVar[Mapping[str, int]] = {}
     "The values that keys must have where anything looks at the images."
     reads: ClassVar[tuple[str, ...]] = ()
-    "The keys, beside `kind`, that decide what images and labels are read (of a downloaded one: from its file)."
+    "The keys, beside `kind`, that decide what images and labels are read as a whole (of a downloaded one: from its file)."
     truths: ClassVar[tuple[str, ...]] = (CLASSIFICATION,)
     "The tasks that it knows what is true for."
 
@@ -69,22 +73,6 @@ class Digits(DatasetKind):
         return images, {CLASSIFICATION: digits.target.astype(np.int64)}
 
 
-class ImageFolder(DatasetKind):
-    """A folder of the user's, too large for memory, one folder in it a class."""
-
-    streamed = True
-    key = "path"
-    channels = 3
-    reads = ("path", "image_size", "classes", "mirror")
-
-    def batches(self, data: DatasetConfig, batch_size: int, seed: int, device: torch.device) -> Batches:
-        try:
-            listed = list_files(Path(data.path or ""), data.classes)
-        except DataError as error:
-            raise DataError(f"dataset.path: {error}; `supervised: false` leaves out the rows that need it") from None
-        return TrainingBatches(listed, data.image_size, batch_size, seed, data.mirror, device=device)
-
-
 class Shapes(DatasetKind):
     """Solids on a floor, drawn by `ppap.data.shapes`, always the same ones."""
 
@@ -107,16 +95,15 @@ class Shapes(DatasetKind):
 class NoImages(DatasetKind):
     """No real images: nothing is taught by labels or compared with them."""
 
-    streamed = True
+    whole = False
     channels = 3
     truths = ()
 
 
-class Registered(DatasetKind):
-    """One of torch-fidelity's (`ppap.data.realdata.registered` downloads it)."""
+class _Stored(DatasetKind):
+    """Images that `ppap.data.realdata` brings into one file."""
 
     downloaded = True
-    key = "name"
     channels = 3
     reads = ("image_size", "channels", "classes", "holdout")
 
@@ -124,7 +111,7 @@ class Registered(DatasetKind):
         assert file is not None
         tensors = tensor_spec.read(file, image_files.dataset(), {"model": DATASET})
         if LABELS not in tensors:
-            raise ConfigError(f"dataset.name: '{data.name}' has no labels to learn from")
+            raise ConfigError(f"dataset.{self.key}: '{data.name or data.path}' has no labels to learn from")
         images, labels = tensors[IMAGES], tensors[LABELS]
         wanted = (data.image_size, data.image_size, data.channels)
         if tuple(images.shape[1:]) != wanted:
@@ -132,6 +119,32 @@ class Registered(DatasetKind):
         if int(labels.max()) >= data.classes:
             raise ConfigError(f"dataset.classes: {data.classes}, but there is a class {labels.max()}")
         return images.numpy(), {CLASSIFICATION: labels.numpy()}
+
+
+class Registered(_Stored):
+    """One of torch-fidelity's."""
+
+    key = "name"
+    download_reads = ("name",)
+
+
+class ImageFolder(_Stored):
+    """A folder of the user's, one folder in it a class: read as a whole, or where only experts learn from it, in batches."""
+
+    key = "path"
+    download_reads = ("path", "image_size", "classes")
+    batch_reads = ("image_size", "classes", "mirror")
+
+    def batches(self, data: DatasetConfig, batch_size: int, seed: int, device: torch.device) -> Batches:
+        return TrainingBatches(listed_folder(data), data.image_size, batch_size, seed, data.mirror, device=device)
+
+
+def listed_folder(data: DatasetConfig) -> LabelledFiles:
+    """List an image folder's files; DataError if it is missing, or has not `classes` folders with images."""
+    try:
+        return list_files(Path(data.path or ""), data.classes)
+    except DataError as error:
+        raise DataError(f"dataset.path: {error}") from None
 
 
 DATASETS: Registry[DatasetKind] = Registry(
@@ -151,7 +164,11 @@ class DatasetConfig(Section):
 
     Digits are 8 pixels a side, grey, of 10 classes, if anything is trained on them or judged by them. Shapes are in
     colour, of any size, of 4 classes (disc, square, triangle, ring) and 5 segments (the same, after the background).
-    Only experts learn from an `image_folder`; what a preset trains itself (`train`) needs one of the other kinds.
+    An `image_folder` is read once into one file, each picture resized by its shorter side and cropped to the centre,
+    and everything may be trained on it. If only the rows that labels teach need it, as with ImageNet, experts read its
+    pictures as they learn, cropped at random as ADM does, and `holdout` holds none back. Pictures are read as a viewer
+    shows them: turned as EXIF says, on white where transparent, the first of several frames; links are followed, hidden
+    files are left out, and `ppap config check --files` refuses by name what cannot be read.
     """
 
     kind: Annotated[str, *kind_of(DATASETS)] = Field(
@@ -162,7 +179,10 @@ class DatasetConfig(Section):
         "data set that torch-fidelity knows; `none`: no real images, where nothing is taught by labels or compared "
         "with them",
     )
-    path: LocalPath | None = Field(None, json_schema_extra=FREE, description="of `image_folder`: the folder")
+    path: LocalPath | None = Field(
+        None,
+        description="of `image_folder`: the folder. Its files are not watched: after a change, `snakemake --forcerun download`",
+    )
     name: str | None = Field(None, description="of `registered`: the data set's name, such as `cifar10-train`")
     pictures: Annotated[int, Field(gt=0, le=1_000_000)] | None = Field(
         None, description="of `shapes`: how many are drawn, held-out ones included"
@@ -180,7 +200,9 @@ class DatasetConfig(Section):
     )
     mirror: bool = Field(False, description="a mirror image keeps its class: teachers label both, experts see both")
     class_names: tuple[str, ...] = Field(
-        (), description="for figures, one for each class; left out: what the guide's library calls them, else numbers"
+        (),
+        description="for figures, one for each class; left out: what the guide's library calls them, or the "
+        "names of an image folder's classes, else numbers",
     )
 
     @property

@@ -1,27 +1,38 @@
-"""Labelled images in a folder of torchvision's layout (FOLDER/CLASS/IMAGE), in random batches for training."""
+"""Pictures in folders, as people have them: how they are found and read; and those of torchvision's layout
+(FOLDER/CLASS/IMAGE), whole or in random batches for training."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from ppap.data.augmentation import random_crop, randomly_mirrored
 from ppap.data.images import to_tensor
 from ppap.data.loading import load
 from ppap.utils.errors import DataError
+from ppap.utils.progress import Bar
 from ppap.utils.seeds import Stream, mix
 
 _CPU = torch.device("cpu")
+_SUFFIXES = frozenset((
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
+    ".pnm", ".tga", ".jp2", ".avif", ".heic", ".heif", ".jxl", ".psd", ".svg", ".cr2", ".nef", ".arw", ".dng",
+))  # fmt: skip
+"""Of pictures: those that Pillow cannot read are refused by their names, rather than left out."""
+_JUNK = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+"""Folders that systems make beside the user's."""
+_MANY = 200  # files from which on worker processes are worth it
 
 
 class LabelledFiles(NamedTuple):
@@ -29,6 +40,7 @@ class LabelledFiles(NamedTuple):
 
     paths: list[str]
     labels: list[int]
+    names: list[str]
 
 
 class LabelledBatch(NamedTuple):
@@ -46,16 +58,24 @@ class _Draw(NamedTuple):
     place: int
 
 
+def class_folders(folder: Path) -> list[str]:
+    """List the names of classes, which are those of the folders in a folder, hidden ones aside, in their order."""
+    return sorted(each.name for each in folder.glob("[!.]*") if each.is_dir() and each.name not in _JUNK)
+
+
 def list_files(folder: Path, classes: int) -> LabelledFiles:
     """List the images of a folder; DataError if it is missing, or has not `classes` folders with images."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of images (one folder a class)")
-    names = sorted(each.name for each in folder.glob("[!.]*") if each.is_dir())
+    names = class_folders(folder)
+    if loose := [path for path in pictures_under(folder, deep=False) if path.is_file()]:
+        raise DataError(f"{loose[0]}: lies in no class's folder; write {folder}/CLASS/{loose[0].name}")
     if len(names) != classes:
-        raise DataError(f"{folder}: holds {len(names)} classes, the preset has {classes}")
-    listed = LabelledFiles([], [])
+        shown = ", ".join(names[:10]) + " ..." * (len(names) > 10)
+        raise DataError(f"{folder}: holds {len(names)} classes, the preset has {classes} ({shown})")
+    listed = LabelledFiles([], [], names)
     for label, name in enumerate(names):
-        pictures = sorted(_pictures(folder / name), key=lambda path: (str(path.parent), path.name))
+        pictures = sorted(pictures_under(folder / name), key=lambda path: (str(path.parent), path.name))
         if not pictures:
             raise DataError(f"{folder / name}: no images in this class's folder")
         listed.paths.extend(map(str, pictures))
@@ -63,26 +83,25 @@ def list_files(folder: Path, classes: int) -> LabelledFiles:
     return listed
 
 
-def pictures_under(folder: Path, others: Sequence[str] = ()) -> list[Path]:
-    """List the images anywhere under a folder, and files with these other suffixes, by name."""
-    return sorted(_pictures(folder, others))
+def pictures_under(folder: Path, others: Sequence[str] = (), deep: bool = True) -> list[Path]:
+    """List the images anywhere under a folder, or if not `deep` in it, and files with these other suffixes, by name."""
+    return sorted(_pictures(folder, _SUFFIXES.union(others), deep))
 
 
-def _pictures(folder: Path, others: Sequence[str] = (), above: frozenset[Path] = frozenset()) -> Iterator[Path]:
-    """Walk a folder and linked ones in it, but for links back `above`, hidden folders, and files such as `._a.png`."""
-    from torchvision.datasets.folder import IMG_EXTENSIONS
-
+def _pictures(folder: Path, suffixes: Set[str], deep: bool, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """Walk a folder and linked ones in it, but for links back `above`, and for what is hidden, such as `._a.png`."""
     here = folder.resolve()
     if here in above:
         return
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith("."):
-                continue
             path = Path(entry.path)
+            if entry.name.startswith(".") or entry.name in _JUNK:
+                continue
             if entry.is_dir():
-                yield from _pictures(path, others, above | {here})
-            elif path.suffix.lower() in (*IMG_EXTENSIONS, *others):
+                if deep:
+                    yield from _pictures(path, suffixes, deep, above | {here})
+            elif path.suffix.lower() in suffixes:
                 yield path
 
 
@@ -143,20 +162,62 @@ class TrainingBatches:
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """Read an image as RGB; DataError, naming the file, if it cannot be decoded.
+    """Read an image as RGB, as a viewer shows it; DataError, naming the file, if it cannot be decoded.
 
-    As ADM's and torchvision's loaders: transparency is dropped, and EXIF's orientation is not applied, since
-    published reference statistics come from images read so. Of 16 bits the upper 8 are kept.
+    It is turned as EXIF says; what is transparent is white; of several pages or frames the first is read, and of
+    16 bits the upper 8. Colour profiles are not applied.
     """
+    with decoding(path), Image.open(path) as image:
+        ImageOps.exif_transpose(image, in_place=True)
+        return _rgb(image)
+
+
+@contextlib.contextmanager
+def decoding(path: str | Path) -> Iterator[None]:
+    """Turn whatever a decoder stumbles over into a DataError that names the file, which is no picture then."""
     try:
         # what is warned of is read; a picture of twice that size is an error
-        with (
-            warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
-            Image.open(path) as image,
-        ):
-            return _rgb(image)
-    except Exception as error:  # whatever a decoder stumbles over: the file is no picture
+        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
+            yield
+    except Exception as error:
         raise DataError(f"{path}: cannot be decoded ({' '.join(str(error).split())})") from None
+
+
+def read_fitted(paths: Sequence[str | Path], size: int, name: str) -> Tensor:
+    """Read images, resized by their shorter side and cropped to the centre: uint8 (N, size, size, 3).
+
+    DataError if one cannot be decoded, or all of them do not fit into memory.
+    """
+    try:
+        images = torch.empty((len(paths), size, size, 3), dtype=torch.uint8)
+    except RuntimeError:
+        raise DataError(f"{name}: {len(paths)} images of {size} pixels a side do not fit into memory") from None
+    read = _each(lambda path: centred(read_image(path), size), paths)
+    for place, image in enumerate(Bar(read, name, len(paths), unit="image")):
+        images[place] = image
+    return images
+
+
+def unreadable(paths: Sequence[str | Path], whole: bool = True) -> Iterator[str]:
+    """Say of each file that is no picture what is wrong with it; unless `whole`, only its beginning is read."""
+
+    def wrong(path: str | Path) -> str | None:
+        try:
+            if whole:
+                read_image(path)
+            else:
+                with decoding(path):
+                    Image.open(path).close()
+        except DataError as error:
+            return str(error)
+        return None
+
+    return filter(None, Bar(_each(wrong, paths), "pictures", len(paths), unit="image"))
+
+
+def _each(read: Callable[[str | Path], Any], paths: Sequence[str | Path]) -> Iterator[Any]:
+    """Yield what `read` makes of each file, in order; of many by worker processes."""
+    return load(read, paths, _CPU, _cores() if len(paths) > _MANY else 0)
 
 
 def centred(image: Image.Image, size: int) -> Tensor:
@@ -174,8 +235,9 @@ def _rgb(image: Image.Image) -> Image.Image:
         image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).astype(np.uint8))
     elif image.mode in ("I", "F"):
         raise ValueError(f"32 bits a pixel, mode {image.mode}: which value is white is not known")
-    elif image.mode == "P" and "transparency" in image.info:
+    if image.has_transparency_data:
         image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ppap.data.datasets import DatasetConfig
+from ppap.data.datasets import DatasetConfig, listed_folder
 from ppap.data.downloads import Downloads, only_one
 from ppap.data.image_files import check_statistics, reference_images
-from ppap.data.image_folder import centred, pictures_under, read_image
+from ppap.data.image_folder import pictures_under, read_fitted
 from ppap.data.settings import ReferenceConfig
 from ppap.utils import files, tensor_spec
 from ppap.utils.errors import ConfigError, DataError
@@ -73,8 +74,19 @@ def registered(name: str, downloads: Downloads) -> dict[str, Tensor]:
 
 def read_folder(folder: Path, size: int) -> Tensor:
     """Read all images under a folder, resized by their shorter side and cropped to the centre: (N, size, size, 3)."""
+    return read_fitted(reference_paths(folder), size, str(folder))
+
+
+def reference_paths(folder: Path) -> list[Path]:
+    """List all images under a folder; DataError if there are none."""
     paths = pictures_under(folder)
     if not paths:
         raise DataError(f"{folder}: no images there (evaluator.reference.folder)")
-    images = [centred(read_image(path), size) for path in Bar(paths, str(folder), unit="image")]
-    return torch.stack(images).contiguous()
+    return paths
+
+
+def labelled_folder(data: DatasetConfig) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read all images of an image folder, fitted as in `read_folder`, and their classes; beside them, these' names."""
+    listed = listed_folder(data)
+    images = read_fitted(listed.paths, data.image_size, str(data.path))
+    return {IMAGES: images, LABELS: torch.tensor(listed.labels)}, {"class_names": json.dumps(listed.names)}

@@ -102,7 +102,7 @@ class Evaluator:
         """Say why it cannot take images of this data set; each problem begins with a key of its section."""
         if self.compared_with and data.channels != 3:
             yield f"reference: has images of 3 channels, not {data.channels}"
-        if not self.compared_with and data.facts.streamed:
+        if not self.compared_with and not data.facts.whole:
             yield (
                 f"kind: compares samples with the data set's images, but those of kind {data.kind} "
                 "are not read as a whole"

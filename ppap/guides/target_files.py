@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from ppap.data.image_folder import centred, pictures_under, read_image
 from ppap.data.images import to_tensor
 from ppap.guides.guide import Guide
+from ppap.guides.tasks.task import Task
 from ppap.utils.errors import DataError
 
 Shape = tuple[int, int, int]
@@ -48,10 +49,20 @@ def target_paths(folder: Path, key: str) -> list[Path]:
     """List the files of targets in a folder, by their names; DataError, with the `key` that names it, if there are none."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder ({key})")
-    paths = pictures_under(folder, [".npy"])
+    paths = pictures_under(folder, [".npy", ".npz", ".pfm"])
     if not paths:
         raise DataError(f"{folder}: no targets there ({key})")
     return paths
+
+
+def unreadable_targets(paths: Iterable[Path], task: Task) -> Iterator[str]:
+    """Say of each file that is neither a target of the task nor a picture what is wrong with it."""
+    for path in paths:
+        try:
+            if task.read_target(path) is None:
+                read_image(path)
+        except DataError as error:
+            yield str(error)
 
 
 def fitted(image: Image, size: int, channels: int) -> Tensor:

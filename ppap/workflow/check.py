@@ -21,6 +21,8 @@ from torch import Tensor
 from ppap.config import runs
 from ppap.config.preset import Preset
 from ppap.config.sections import GuideConfig
+from ppap.data.image_folder import list_files, unreadable
+from ppap.data.realdata import reference_paths
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import NoGuidance
 from ppap.diffusion.samplers import State
@@ -30,6 +32,7 @@ from ppap.experts import lora as adapters
 from ppap.guides.guide import Guide
 from ppap.guides.libraries.library import building
 from ppap.guides.libraries.settings import NetworkConfig
+from ppap.guides.target_files import target_paths, unreadable_targets
 from ppap.report.paper import printed
 from ppap.report.tables import TITLES
 from ppap.utils.device import Runtime
@@ -61,7 +64,7 @@ def problems(layout: Layout, files: bool = False) -> list[PPAPError]:
         ("guides", partial(_stands_for, preset)),
     ]
     wrong = [problem for key, check in checks if (problem := _problem(key, check))]
-    return wrong + (list(_missing(preset)) if files else [])
+    return wrong + (list(_missing(layout)) if files else [])
 
 
 def _problem(key: str, check: Check) -> PPAPError | None:
@@ -286,8 +289,9 @@ def _known(wanted: Mapping[str, str | None], there: Iterable[str], missing: str)
             raise ConfigError(f"{key}: {missing} '{name}' (it has {', '.join(there)})")
 
 
-def _missing(preset: Preset) -> Iterator[ConfigError]:
-    """Look for the folders and files that the preset names by their path."""
+def _missing(layout: Layout) -> Iterator[ConfigError]:
+    """Look for the folders and files that the preset names by their path, and at the pictures in folders."""
+    preset = layout.preset
     wanted: dict[str, Path | str | None] = {f"{key}.url": source.local for key, source in preset.files.items()}
     if compared := preset.evaluator.compared_with:
         wanted[f"{EVALUATOR}.{REFERENCE}.folder"] = compared.folder
@@ -297,5 +301,27 @@ def _missing(preset: Preset) -> Iterator[ConfigError]:
         wanted[f"guides.{guide}.targets.folder"] = preset.guides[guide].targets.folder
     for key, path in wanted.items():
         if path and not Path(path).exists():
-            hint = "; `supervised: false` leaves out the rows that need it" * (key == "dataset.path")
-            yield ConfigError(f"{key}: {path}: is not there{hint}")
+            hint = "; `supervised: false` leaves out the rows that need it" * runs.streams_data(preset)
+            yield ConfigError(f"{key}: {path}: is not there{hint if key == 'dataset.path' else ''}")
+        elif path and Path(path).is_dir():
+            yield from (ConfigError(f"{key}: {problem}") for problem in _pictures(layout, key, Path(path)))
+
+
+def _pictures(layout: Layout, key: str, folder: Path) -> Iterator[str]:
+    """Say what of a folder's pictures cannot be read, unless a job has read them all already."""
+    preset, name = layout.preset, key.split(".")[1]
+    try:
+        if key == f"{DATASET}.path":
+            listed, own = list_files(folder, preset.dataset.classes), list(preset.dataset.class_names)
+            if sorted(own) == listed.names != own:
+                yield f"{folder}: its classes are in the order of their names, dataset.class_names in another"
+            if not layout.model(DATASET).exists():
+                yield from unreadable(listed.paths, whole=not runs.streams_data(preset))
+        elif name == REFERENCE and not layout.model(REFERENCE).exists():
+            yield from unreadable(reference_paths(folder))
+        elif name in preset.guides and not layout.picture_targets(name).exists():
+            task = preset.task_of(name)
+            task.maps = preset.guides[name].targets.maps
+            yield from unreadable_targets(target_paths(folder, key), task)
+    except DataError as error:
+        yield str(error)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ppap.config.guidance_scales import guidance_scale
 from ppap.config.preset import Preset
-from ppap.config.runs import Run
+from ppap.config.runs import Run, streams_data
 from ppap.data import datasets
 from ppap.data.datasets import RealImages
 from ppap.experts.bank import ExpertBank
@@ -121,7 +121,7 @@ def _examples(layout: Layout, guide: str, supervision: str) -> tuple[Examples, H
     wanted, mirror = preset.experts.held_out, preset.dataset.mirror
     if supervision == "teacher":
         return AnsweredImages(*stored_images.labelled(layout, guide), mirror).apart(wanted)
-    if preset.dataset.facts.streamed:
+    if streams_data(preset):
         return StreamedImages(preset.dataset), None
 
     def labelled(data: RealImages) -> LabelledImages:

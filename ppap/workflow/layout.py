@@ -15,6 +15,7 @@ from ppap.config.runs import (
     has_warm_start,
     needs_data,
     stored_as,
+    streams_data,
     trained_models,
     warm_name,
 )
@@ -242,10 +243,10 @@ class Layout:
         return [*self.guide_and_experts(run), *self.target_file(run.guide)]
 
     def class_names(self, guide: str) -> list[Path]:
-        """List the file that names the classes a guide is about, where the preset does not."""
+        """List the files that may name the classes a guide is about, where the preset does not."""
         if self.preset.task(guide).of_pictures or self.preset.dataset.class_names:
             return []
-        return [self.model(guide)]
+        return [self.model(guide), *self.dataset]
 
     def table_inputs(self, table: str) -> list[Path]:
         """List the metrics of a table's rows, and their experts."""
@@ -259,4 +260,4 @@ class Layout:
         """Say whether there are held-out real images with truths for the guide's task."""
         data, task = self.preset.dataset.facts, self.preset.task(guide)
         known = task.own_truth or self.preset.task_name(guide) in data.truths
-        return known and not data.streamed and needs_data(self.preset)
+        return known and needs_data(self.preset) and not streams_data(self.preset)

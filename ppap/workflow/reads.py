@@ -6,7 +6,7 @@ Steps declare the keys of their jobs by these; tests/test_staleness.py records w
 from __future__ import annotations
 
 from ppap.config.preset import Preset
-from ppap.config.runs import computed_runs, drawn_runs, has_warm_start, table_runs
+from ppap.config.runs import computed_runs, drawn_runs, has_warm_start, streams_data, table_runs
 from ppap.data.settings import Download
 from ppap.experts.settings import AdapterConfig
 from ppap.guides.libraries.settings import NetworkConfig
@@ -56,13 +56,14 @@ def diffusion_keys(preset: Preset) -> list[str]:
 
 def data_keys(preset: Preset) -> list[str]:
     """List the keys that reading the real images reads."""
-    return [f"dataset.{key}" for key in ("kind", *preset.dataset.facts.reads) if key != "path"]
+    facts = preset.dataset.facts
+    return [f"dataset.{key}" for key in ("kind", *(facts.batch_reads if streams_data(preset) else facts.reads))]
 
 
 def download_keys(preset: Preset, name: str) -> list[str]:
     """List the keys that the download of a network or of data reads."""
     if name == DATASET:
-        return ["dataset.name"]
+        return [f"dataset.{key}" for key in preset.dataset.facts.download_reads]
     if name == REFERENCE:
         return reference_keys(preset)
     if name == DIFFUSION:

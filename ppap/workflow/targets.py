@@ -79,18 +79,23 @@ def real_pictures(layout: Layout, guide: str, numbers: Tensor) -> NDArray[np.uin
 
 
 def class_names(layout: Layout, guide: str) -> list[str]:
-    """Return what the classes are called: the preset's word, else the guide's library's; empty if neither has one."""
+    """Return what the classes are called: by the preset, else the guide's library, else the folders of real images.
+
+    Empty if none of them says so.
+    """
     preset = layout.preset
     if preset.dataset.class_names:
         return list(preset.dataset.class_names)
-    path = layout.model(guide)
-    try:
-        names = json.loads(files.read_metadata(path).get("class_names", "[]"))
-    except ValueError:
-        names = None
-    if not isinstance(names, list) or len(names) not in (0, preset.dataset.classes):
-        raise DataError(f"{path}: does not name the {preset.dataset.classes} classes of the preset; {REMEDY}")
-    return [str(name).partition(",")[0] for name in names]
+    for path in (layout.model(guide), *layout.dataset):
+        try:
+            names = json.loads(files.read_metadata(path).get("class_names", "[]"))
+        except ValueError:
+            names = None
+        if not isinstance(names, list) or len(names) not in (0, preset.dataset.classes):
+            raise DataError(f"{path}: does not name the {preset.dataset.classes} classes of the preset; {REMEDY}")
+        if names:
+            return [str(name).partition(",")[0] for name in names]
+    return []
 
 
 def check(layout: Layout, guide: str, path: Path, given: Tensor, first: int = 0) -> None:
@@ -112,6 +117,7 @@ def named(layout: Layout, text: str, guide: str, network: Guide) -> tuple[Tensor
     """
     preset, path = layout.preset, Path(text)
     if path.is_file():
+        network.own_task.maps = preset.guides[guide].targets.maps
         with autocast(preset.runtime):
             return target_in(path, preset.dataset.shape, network)
     if preset.task(guide).of_pictures:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,12 @@ from ppap.guides.tasks.losses import single
 from ppap.guides.tasks.task import Score, Settings, Task
 from ppap.utils.errors import DataError
 
+_NEARNESS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "nearness": lambda values: values,
+    "depth": torch.neg,
+    "metres": torch.reciprocal,
+}
+"""How what maps in files hold (`Task.maps`) becomes larger where nearer."""
 _FLAT = 1e-6  # the least deviation that a map is divided by, or this share of its largest value: rounding is none
 
 
@@ -73,6 +79,9 @@ class Depth(Task):
         values = read_map(path)
         if values is None:
             return None
+        if self.maps == "metres" and not (values > 0).all():
+            raise DataError(f"{path}: holds {float(values.min()):g}, which is no distance in metres")
+        values = _NEARNESS[self.maps](values)
         target = resized(values.float(), self.data.image_size)
         if not target.isfinite().all():
             raise DataError(f"{path}: has numbers that are beyond single precision")

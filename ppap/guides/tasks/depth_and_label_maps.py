@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ppap.data.image_folder import decoding
 from ppap.utils import files
 from ppap.utils.errors import DataError
 
-_ONE_CHANNEL = ("1", "L", "P", "I", "I;16", "I;16B", "F")
-_LOSSY = (".jpg", ".jpeg", ".webp")
+_ONE_CHANNEL = ("1", "L", "I", "I;16", "I;16B", "F")
+_LOSSY = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".gif")
+_PALETTES = ("inferno", "magma", "plasma", "viridis", "turbo", "jet", "Spectral")
+"""What depth is painted with; reversed ones have the same colours."""
+_FEW, _LEVELS = 8, 256
 
 
 def resized(maps: Tensor, size: int) -> Tensor:
@@ -36,19 +39,30 @@ def resized_labels(labels: Tensor, size: int) -> Tensor:
     return F.interpolate(labels[:, None].double(), (size, size), mode="nearest-exact")[:, 0].long()
 
 
-def read_map(path: Path) -> Tensor | None:
-    """Read the middle square of the map in an .npy file or a grey or indexed .png, as float64 (1, H, W).
+def read_map(path: Path, labels: int = 0) -> Tensor | None:
+    """Read the middle square of the map in a file, as float64 (1, H, W): .npy, .npz of one array, or an image.
 
-    None if the file is a picture: in colour, or with losses, as maps are not kept. DataError if it is neither, or
-    a number is not finite.
+    Maps in images are grey, in one channel or in equal ones; of so many `labels`, the numbers of a palette's colours
+    too. None if the file is a picture: in colour, or with losses, as maps are not kept. DataError if it is neither, a
+    number is not finite, or it is painted: it has no more colours than labels, or only those of a usual map of colours.
     """
-    if path.suffix.lower() in _LOSSY:
+    suffix = path.suffix.lower()
+    if suffix in _LOSSY:
         return None
-    values = np.array(files.map_array(path)) if path.suffix.lower() == ".npy" else _grey(path)
+    if suffix == ".npz":
+        arrays = files.read_arrays(path)
+        if len(arrays) != 1:
+            raise DataError(f"{path}: holds {len(arrays)} arrays ({', '.join(arrays)}); one map was expected")
+        values: NDArray[Any] | None = next(iter(arrays.values()))
+    else:
+        values = np.array(files.map_array(path)) if suffix == ".npy" else _of_image(path, labels)
     if values is None:
         return None
+    shape = values.shape
+    if values.ndim > 2:
+        values = values.squeeze()  # (1, H, W) and the like
     if values.ndim != 2 or not values.size or values.dtype.kind not in "biuf":
-        raise DataError(f"{path}: holds {values.dtype} {values.shape}; a map of numbers (height, width) was expected")
+        raise DataError(f"{path}: holds {values.dtype} {shape}; a map of numbers (height, width) was expected")
     side = min(values.shape)
     top, left = ((n - side) // 2 for n in values.shape)
     middle = torch.from_numpy(values[top : top + side, left : left + side].astype(np.float64))
@@ -57,14 +71,33 @@ def read_map(path: Path) -> Tensor | None:
     return middle[None]
 
 
-def _grey(path: Path) -> NDArray[Any] | None:
-    """Read the numbers of an image with one channel, grey or indexed; None if it has more."""
-    try:
-        with (
-            warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
-            Image.open(path) as image,
-        ):
-            return np.array(image) if image.mode in _ONE_CHANNEL else None
-    except Exception as error:  # whatever a decoder stumbles over
-        said = " ".join(str(error).split())
-        raise DataError(f"{path}: cannot be read as an image ({said})") from None
+def _of_image(path: Path, labels: int) -> NDArray[Any] | None:
+    """Read the numbers of an image that is grey, or of labels in a palette's colours; None if it is a picture."""
+    with decoding(path), Image.open(path) as image:
+        halved = ";16" in str(image.tile)
+        if image.mode in _ONE_CHANNEL or (labels and image.mode == "P"):
+            return np.array(image)
+        pixels = np.array(image.convert("RGB"))
+    if (pixels == pixels[..., :1]).all():
+        if halved:  # by Pillow
+            raise DataError(f"{path}: is grey in several channels of 16 bits; write one channel")
+        return pixels[..., 0]
+    if painted := _painted(pixels, labels):
+        raise DataError(f"{path}: shows a map in {painted}; write its numbers")
+    return None
+
+
+def _painted(pixels: NDArray[np.uint8], labels: int) -> str | None:
+    """Say what colours pixels (H, W, 3) have if these are a map's: of few labels, or one that numbers are painted in."""
+    from matplotlib import colormaps
+
+    colours = np.unique(pixels.reshape(-1, 3), axis=0).astype(int)
+    if 1 < len(colours) <= labels + 1:
+        return f"{len(colours)} colours"
+    if labels or not _FEW < len(colours) <= _LEVELS:
+        return None
+    for name in _PALETTES:
+        palette = colormaps[name](range(_LEVELS))[:, :3] * (_LEVELS - 1)
+        if (abs(colours[:, None] - palette).max(-1).min(1) <= 1).all():  # a tool's rounding, or another's
+            return f"the colours of {name}"
+    return None

@@ -80,7 +80,7 @@ class Segmentation(Task):
         return answers.argmax(dim=1)
 
     def read_target(self, path: Path) -> Tensor | None:
-        values = read_map(path)
+        values = read_map(path, self.shape[0])
         if values is None:
             return None
         labels, segments = values.long(), self.shape[0]

@@ -12,6 +12,8 @@ from torch import Tensor
 from ppap.diffusion.guidance import Objective
 from ppap.utils.errors import ConfigError
 
+Maps = Literal["nearness", "depth", "metres"]
+
 
 class Score(NamedTuple):
     """A number that says how well samples meet their targets: its name in files, and how tables print it."""
@@ -72,6 +74,9 @@ class Task(ABC):
     """Keys of `dataset` that decide the shape of an answer, beside `outputs`."""
     distils_with: ClassVar[tuple[str, ...]] = ()
     """Keys of `experts` that its distillation reads."""
+
+    maps: Maps = "nearness"
+    """What the numbers of a depth map in a file are."""
 
     def __init__(self, data: Data) -> None:
         self.data = data

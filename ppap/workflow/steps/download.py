@@ -76,7 +76,8 @@ def downloaded(layout: Layout, downloads: Downloads, name: str) -> External:
         assert preset.evaluator.compared_with is not None
         return realdata.reference(preset.evaluator.compared_with, preset.dataset, downloads), {}
     if name == DATASET:
-        assert preset.dataset.name is not None
+        if preset.dataset.name is None:
+            return realdata.labelled_folder(preset.dataset)
         return realdata.registered(preset.dataset.name, downloads), {}
     if spec is None:
         assert name == EVALUATOR  # one that is no classifier

@@ -50,7 +50,7 @@ class Targets(Step):
         own = [f"guides.{self.guide}.targets.folder", *answer_keys(preset, self.guide)]
         if preset.guides[self.guide].targets.folder is None:
             return [*own, f"guides.{self.guide}.targets.count", *data_keys(preset)]
-        return [*own, *IMAGE, *network_keys(preset, self.guide)]
+        return [*own, f"guides.{self.guide}.targets.maps", *IMAGE, *network_keys(preset, self.guide)]
 
     def run(self, layout: Layout) -> None:
         """Write the file; ConfigError if the guide's targets are classes, DataError if a file is no target."""
@@ -76,5 +76,6 @@ def _of_folder(layout: Layout, guide: str, folder: Path) -> tuple[Tensor, Tensor
     """Return the targets in a folder's files, in the order of their names, and the pictures that show them."""
     paths = target_paths(folder, f"guides.{guide}.targets.folder")
     network = networks.load_guide(layout, guide)
+    network.own_task.maps = layout.preset.guides[guide].targets.maps
     with autocast(layout.preset.runtime):
         return targets_in(paths, layout.preset.dataset.shape, network)
