@@ -3,21 +3,35 @@
 import io
 import math
 import random
+import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
 
+from ppap.config import reading as presets
+from ppap.config.preset import Preset
 from ppap.data import realdata
 from ppap.data.augmentation import random_crop
-from ppap.data.image_folder import LabelledFiles, TrainingBatches, list_files, pictures_under, read_image
+from ppap.data.image_folder import LabelledFiles, TrainingBatches, list_files, pictures_under, read_image, unreadable
 from ppap.utils.errors import DataError
+from ppap.utils.files import write_tensors
+from ppap.workflow import stored_images
+from ppap.workflow.check import problems
+from ppap.workflow.layout import Layout
+from ppap.workflow.steps.download import Download
+from ppap.workflow.targets import class_names
+from tests.conftest import ROOT, SMOKE, SMOKE_TASKS, ppap
 
 CLASSES = ("n02123045", "n01440764", "n09999999")  # not in order
 
@@ -41,20 +55,14 @@ def batches(folder: Path, workers: int = 0, seed: int = 7, mirror: bool = True) 
     return TrainingBatches(list_files(folder, 3), 16, 5, seed, mirror, workers)
 
 
-def test_a_class_is_the_place_of_its_sorted_folder(folder: Path) -> None:
-    files = list_files(folder, 3)
-    assert len(files.paths) == 12
-    for path, label in zip(files.paths, files.labels, strict=True):
-        assert sorted(CLASSES)[label] == Path(path).parent.name
-
-
 def test_files_are_listed_as_torchvision_lists_them(tmp_path: Path) -> None:
-    """In the same order, which decides what a training draws."""
-    for name in ("a/z.png", "a/b/c.png", "a/b.png", "a-b/b.png", "a-b/b-c/d.png", "a-b/b/e.PNG"):
+    """In the same order, which decides what a training draws; a class is the place of its sorted folder."""
+    for name in ("a/z.png", "a/b/c.png", "a/b.png", "a-b/b.png", "a-b/b-c/d.png", "a-b/b/e.PNG", "a-b/notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    listed = list_files(tmp_path, 2)
-    assert list(zip(*listed, strict=True)) == ImageFolder(tmp_path).samples
+    paths, labels, names = list_files(tmp_path, 2)
+    theirs = ImageFolder(tmp_path)
+    assert list(zip(paths, labels, strict=True)) == theirs.samples and names == theirs.classes
 
 
 def test_batches_have_shapes_types_ranges_and_the_images_of_their_labels(folder: Path) -> None:
@@ -119,7 +127,7 @@ sizes = st.tuples(st.integers(5, 40), st.integers(5, 40))
 
 
 @given(sizes, st.integers(2, 10), st.integers(0, 99))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_random_crops_are_windows_of_the_resized_image(sides, size: int, seed: int) -> None:
     pixels = np.random.default_rng(seed).integers(0, 256, (*sides, 3), dtype=np.uint8)
     image = Image.fromarray(pixels)
@@ -155,31 +163,36 @@ def test_half_of_the_crops_are_mirrored_and_none_where_that_changes_the_class(tm
         assert low <= mirrored <= high
 
 
-def test_missing_folders_and_classes_are_named(folder: Path, tmp_path: Path) -> None:
+def test_missing_folders_and_classes_and_stray_pictures_are_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none: no such folder of images"):
         list_files(tmp_path / "none", 3)
-    with pytest.raises(DataError, match=r"holds 3 classes, the preset has 1000"):
+    with pytest.raises(DataError, match=r"holds 3 classes, the preset has 1000 \(n01440764, n02123045, n09999999\)"):
         list_files(folder, 1000)
     for name in ("full", "empty"):
         (tmp_path / name).mkdir()
     Image.new("RGB", (9, 9)).save(tmp_path / "full" / "a.png")
     with pytest.raises(DataError, match=r"empty: no images in this class's folder$"):
         list_files(tmp_path, 2)
+    (tmp_path / "full" / "a.png").rename(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"a.png: lies in no class's folder; write .*/CLASS/a.png$"):
+        list_files(tmp_path, 2)
 
 
 def test_linked_folders_are_followed_and_hidden_files_are_not(tmp_path: Path) -> None:
     images, elsewhere = tmp_path / "images", tmp_path / "elsewhere" / "deep"
     elsewhere.mkdir(parents=True)
-    for place in (images / "b", images / ".ipynb_checkpoints", images / "b" / ".hidden"):
+    hidden = (".ipynb_checkpoints", "__MACOSX", "b/.hidden", "b/@eaDir")
+    for place in (images / "b", *(images / name for name in hidden)):
         place.mkdir(parents=True)
         Image.new("RGB", (9, 9)).save(place / "in.png")
     Image.new("RGB", (9, 9)).save(elsewhere / "linked.PNG")
-    (images / "b" / "._in.png").write_bytes(b"AppleDouble")
+    for name in ("._in.png", ".DS_Store", "Thumbs.db"):
+        (images / "b" / name).write_bytes(b"AppleDouble, and the like")
     (images / "b" / "folder.png").mkdir()
     (images / "a").symlink_to(tmp_path / "elsewhere")
     (elsewhere / "back").symlink_to(tmp_path / "elsewhere")  # a circle
     wanted = [images / "a" / "deep" / "linked.PNG", images / "b" / "in.png"]
-    assert list_files(images, 2) == LabelledFiles([str(path) for path in wanted], [0, 1])
+    assert list_files(images, 2) == LabelledFiles([str(path) for path in wanted], [0, 1], ["a", "b"])
     assert pictures_under(images) == wanted
 
 
@@ -191,87 +204,178 @@ def test_a_file_that_a_worker_cannot_decode_is_named_in_one_line(tmp_path: Path)
     assert "\n" not in str(caught.value)
 
 
-# -- pictures that are not 8-bit RGB, or no pictures -------------------------------------------------
+# -- pictures as people have them --------------------------------------------------------------------
+
+TOP = np.linspace(0, 255, 30 * 20).reshape(20, 30).round().astype(np.uint8)
+COLOURS = np.stack([TOP, TOP[::-1], TOP[:, ::-1]], -1)
+RGB = Image.fromarray(COLOURS)
+RGBA = Image.fromarray(np.dstack([COLOURS, TOP]))
+ON_WHITE = COLOURS * (TOP / 255)[..., None] + 255 - TOP[..., None].astype(float)  # alpha c + (1 - alpha) white
+GREY = np.repeat(TOP[..., None], 3, -1)
+DEEP = (TOP.astype(np.uint16) << 8) + 77
 
 
-def ramp(dtype: type, top: int) -> np.ndarray:
-    return np.linspace(0, top, 64 * 64).reshape(64, 64).astype(dtype)
+def encoded(image: Image.Image, kind: str, **how: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **how)
+    return buffer.getvalue()
 
 
-@pytest.mark.parametrize("name", ["grey.png", "grey.tiff", "grey.pgm"])
-def test_sixteen_bits_become_the_upper_eight(tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
-    Image.fromarray(ramp(np.uint16, 65535)).save(path)
-    found = np.asarray(read_image(path)).astype(int)
-    expected = (ramp(np.uint16, 65535) >> 8)[..., None].astype(int)
-    assert np.abs(found - expected).max() <= 1  # PGM's reader rounds
-    assert found.min() == 0 and found.max() == 255 and len(np.unique(found)) == 256
+def turned(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encoded(RGB, "png", exif=exif)
 
 
-def test_a_format_whose_white_is_not_known_is_refused(tmp_path: Path) -> None:
-    for dtype, top in ((np.int32, 70_000), (np.float32, 1)):
-        Image.fromarray(ramp(dtype, top)).save(tmp_path / "deep.tiff")
-        with pytest.raises(DataError, match=r"deep.tiff: cannot be decoded \(32 bits a pixel"):
-            read_image(tmp_path / "deep.tiff")
+def key_coloured(image: Image.Image) -> bytes:
+    """Of which one colour is transparent."""
+    image.putpixel((0, 0), 7)
+    return encoded(image, "png", transparency=7)
 
 
-def test_palettes_transparency_and_cmyk_become_their_colours(tmp_path: Path, recwarn) -> None:
-    red = (255, 0, 0)
-    pictures = {
-        "palette.png": Image.new("RGB", (8, 8), red).convert("P"),
-        "alpha.png": Image.new("RGBA", (8, 8), (*red, 10)),
-        "cmyk.jpg": Image.new("RGB", (8, 8), red).convert("CMYK"),
-        "half.png": Image.new("LA", (8, 8), (77, 10)),
-        "bits.png": Image.new("1", (8, 8), 1),
+def sixteen_bits(colours: np.ndarray) -> bytes:
+    """A png of three channels of 16 bits, which cv2 writes and Pillow does not."""
+    height, width, _ = colours.shape
+    lines = b"".join(b"\0" + line.tobytes() for line in colours.astype(">u2"))
+    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(lines)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+
+
+INDEXED = RGB.quantize(64)
+READ = {
+    "upper.PNG": (encoded(RGB, "png"), COLOURS),
+    "capitals.JPEG": (encoded(RGB, "jpeg", quality=100, subsampling=0), COLOURS),
+    "a_png.jpg": (encoded(RGB, "png"), COLOURS),
+    "grey.png": (encoded(Image.fromarray(TOP), "png"), GREY),
+    "deep.png": (encoded(Image.fromarray(DEEP), "png"), GREY),
+    "deep.tiff": (encoded(Image.fromarray(DEEP), "tiff"), GREY),
+    "deep.pgm": (encoded(Image.fromarray(DEEP), "ppm"), GREY),
+    "deep_colours.png": (sixteen_bits(COLOURS * np.uint16(256) + 77), COLOURS),
+    "bits.png": (encoded(Image.fromarray(TOP).point(lambda v: 255 * (v > 99), "1"), "png"), 255 * (GREY > 99)),
+    "cmyk.jpg": (encoded(RGB.convert("CMYK"), "jpeg", quality=100, subsampling=0), COLOURS),
+    "palette.png": (encoded(INDEXED, "png"), INDEXED.convert("RGB")),
+    "palette.gif": (encoded(INDEXED, "gif"), INDEXED.convert("RGB")),
+    "alpha.png": (encoded(RGBA, "png"), ON_WHITE),
+    "alpha.webp": (encoded(RGBA, "webp", lossless=True, exact=True), ON_WHITE),
+    "key.png": (key_coloured(Image.new("L", (30, 20), 3)), np.pad([[[255] * 3]], ((0, 19), (0, 29), (0, 0)), constant_values=3)),
+    "clear.png": (encoded(Image.new("LA", (30, 20), (77, 0)), "png"), np.full((20, 30, 3), 255)),
+    **{f"turned{i}.png": (turned(i), ImageOps.exif_transpose(Image.open(io.BytesIO(turned(i))))) for i in range(1, 9)},
+    "turned.jpg": (turned(6), np.rot90(COLOURS, -1)),
+    **{
+        f"frames.{kind}": (
+            encoded(INDEXED.convert("RGB"), kind, save_all=True, append_images=[Image.new("RGB", RGB.size)], **how),
+            INDEXED.convert("RGB"),
+        )
+        for kind, how in {"gif": {}, "webp": {"lossless": True}, "tiff": {}, "png": {}}.items()
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_picture_is_read_as_a_viewer_shows_it(tmp_path: Path, name: str, recwarn) -> None:
+    content, shown = READ[name]
+    (tmp_path / name).write_bytes(content)
+    found, wanted = np.asarray(read_image(tmp_path / name)).astype(float), np.asarray(shown).astype(float)
+    assert found.shape == wanted.shape and np.abs(found - wanted).max() <= (4 if "jp" in name.lower() else 1)
+    assert pictures_under(tmp_path) == [tmp_path / name] and not recwarn.list
+
+
+def bomb() -> bytes:
+    """Too large a picture, by its header."""
+    png = encoded(RGB, "png")
+    head = png[:16] + (60_000).to_bytes(4, "big") * 2 + png[24:29]
+    return head + zlib.crc32(head[12:29]).to_bytes(4, "big") + png[33:]
+
+
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+PNG = encoded(NOISE, "png")
+REFUSED = {
+    "corrupt.png": PNG[:200] + bytes(100) + PNG[300:], "truncated.png": PNG[:3000], "empty.png": b"",
+    "cut.jpg": encoded(NOISE, "jpeg")[:-900], "page.jpeg": b"<html>not found</html>", "bomb.png": bomb(), "phone.HEIC": b"?",
+    "floats.tiff": encoded(Image.fromarray(TOP / np.float32(255)), "tiff"),
+    "ints.tiff": encoded(Image.fromarray(TOP.astype(np.int32)), "tiff"), "broken_link.png": None,
+}  # fmt: skip
+
+
+def test_what_is_no_picture_is_named_in_one_line_each_when_the_preset_is_checked(tmp_path: Path) -> None:
+    """A folder of a data set, whole or streamed, of the reference, and of targets; and by what would learn from it."""
+    (tmp_path / "shown" / "a").mkdir(parents=True)
+    Image.new("RGB", (9, 9)).save(tmp_path / "shown" / "a" / "good.png")
+    for name, content in REFUSED.items():
+        path = tmp_path / "shown" / "a" / name
+        path.write_bytes(content) if content is not None else path.symlink_to("nowhere.png")
+    plain = yaml.safe_load(SMOKE_TASKS.read_text()) | {"judges": {}, "modules": [str(ROOT / "config")]}
+    plain["dataset"] = {"kind": "image_folder", "path": "shown", "image_size": 16, "channels": 3, "classes": 1}
+    plain["figures"].pop("target_class", None)
+    plain["guides"].pop("segmentation")
+    plain["guides"]["depth"] |= {"train": None, "targets": {"folder": "shown"}}
+    plain["tables"] = {"main": [{"guides": ["class", "depth"], "samplers": ["ddim25"], "methods": ["none", "naive"]}]}
+    preset = tmp_path / "preset.yaml"
+    preset.write_text(yaml.safe_dump(plain))
+    done = ppap("config", "check", preset, "--files", cwd=tmp_path, check=False)
+    for key in ("dataset.path", "guides.depth.targets.folder"):
+        for name in REFUSED:
+            maps = key.startswith("guides") and name in ("floats.tiff", "ints.tiff")
+            lines = [line for line in done.stderr.splitlines() if key in line and f"shown/a/{name}: " in line]
+            assert len(lines) == (0 if maps else 1), (key, name, done.stderr)
+    done = ppap("download", preset, "dataset", cwd=tmp_path, check=False)
+    assert done.returncode == 2 and "shown/a/" in done.stderr and "cannot be decoded" in done.stderr
+    with pytest.raises(DataError, match=r"shown/a/bomb.png: "):
+        realdata.read_folder(tmp_path / "shown", 8)
+    seen = sorted(line.split(": ")[0].rpartition("/")[2] for line in unreadable(pictures_under(tmp_path), whole=False))
+    assert seen == ["bomb.png", "broken_link.png", "empty.png", "page.jpeg", "phone.HEIC"]
+
+
+# -- read as a whole ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def of_folder(preset_file, folder: Path) -> Callable[..., Preset]:
+    """A preset with the folder as data set; keys of that can be changed."""
+
+    def write(**changes: Any) -> Preset:
+        data = {
+            "kind": "image_folder",
+            "path": str(folder),
+            "image_size": 16,
+            "channels": 3,
+            "classes": 3,
+            "holdout": 0.25,
+        }
+        network = yaml.safe_load(SMOKE.read_text())["diffusion"]["architecture"] | {"in_channels": 3}
+        figures = {"sampler": "ddim25", "target_class": 0, "samples": 4}
+        return presets.load(preset_file(dataset=data | changes, figures=figures, diffusion__architecture=network))
+
+    return write
+
+
+def test_a_folder_becomes_the_real_images_and_its_folders_name_the_classes(of_folder, folder: Path, tmp_path) -> None:
+    layout = Layout(of_folder(), tmp_path / "results", tmp_path / "downloads")
+    Download("dataset").run(layout)
+    train, held = (stored_images.real(layout, split) for split in ("train", "holdout"))
+    found = [
+        (image.tobytes(), int(label))
+        for part in (train, held)
+        for image, label in zip(part.images, part.classes, strict=True)
+    ]
+    fit = v2.Compose([v2.Resize(16), v2.CenterCrop(16)])
+    files = list_files(folder, 3)
+    wanted = {
+        (np.asarray(fit(read_image(p))).tobytes(), label) for p, label in zip(files.paths, files.labels, strict=True)
     }
-    pictures["palette.png"].info["transparency"] = bytes([0] * 100)
-    colours = {}
-    for name, image in pictures.items():
-        image.save(tmp_path / name)
-        found = read_image(tmp_path / name)
-        assert found.mode == "RGB"
-        colours[name] = np.asarray(found)[4, 4].astype(int)
-    for name in ("palette.png", "alpha.png", "cmyk.jpg"):
-        assert np.abs(colours[name] - red).max() <= 2
-    assert colours["half.png"].tolist() == [77] * 3 and colours["bits.png"].tolist() == [255] * 3
-    assert not recwarn.list
+    assert set(found) == wanted and (len(train.images), len(held.images)) == (9, 3)
+    write_tensors(layout.model("resnet"), {"w": torch.zeros(1)}, {"model": "resnet"})
+    assert class_names(layout, "resnet") == sorted(CLASSES)
 
 
-def test_orientation_is_not_applied_as_published_statistics_have_it(tmp_path: Path) -> None:
-    turned = Image.Exif()
-    turned[0x0112] = 6
-    Image.new("RGB", (40, 20)).save(tmp_path / "turned.jpg", exif=turned)
-    assert read_image(tmp_path / "turned.jpg").size == (40, 20)
-
-
-def no_pictures(folder: Path) -> dict[str, Path]:
-    """Files with a picture's suffix that are none."""
-    folder.mkdir(parents=True, exist_ok=True)
-    good = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(good, "PNG")
-    content = good.getvalue()
-    bomb = content[:16] + (60_000).to_bytes(4, "big") * 2 + content[24:29]
-    bomb += zlib.crc32(bomb[12:29]).to_bytes(4, "big") + content[33:]
-    files = {
-        "corrupt.png": content[:200] + bytes(100) + content[300:], "truncated.png": content[:3000],
-        "empty.png": b"", "page.png": b"<html>not found</html>", "bomb.png": bomb,
-    }  # fmt: skip
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
-    (folder / "broken.png").symlink_to(folder / "nowhere.png")
-    return {path.stem: path for path in folder.iterdir()}
-
-
-def test_what_is_no_picture_is_named_in_one_line_wherever_it_lies(tmp_path: Path) -> None:
-    for name, path in no_pictures(tmp_path / "bad").items():
-        images = tmp_path / name
-        images.mkdir()
-        path.rename(images / path.name)
-        Image.new("RGB", (9, 9)).save(images / "a_good_one.png")
-        for reader in (
-            lambda images=images: realdata.read_folder(images, 8),
-            lambda path=images / path.name: TrainingBatches(LabelledFiles([str(path)], [0]), 8, 2, 0, True, 0)(0),
-        ):
-            with pytest.raises(DataError, match=rf"{name}/{path.name}: ") as caught:
-                reader()
-            assert "\n" not in str(caught.value)
+def test_another_folder_is_read_anew_and_names_in_another_order_are_refused(of_folder, tmp_path: Path) -> None:
+    hashes = [
+        Download("dataset").fingerprint(of_folder(**change)) for change in ({}, {"path": "other"}, {"image_size": 8})
+    ]
+    assert len(set(hashes)) == 3
+    named = [of_folder(class_names=names) for names in (["cat", "dog", "fox"], CLASSES)]
+    said = [[str(p) for p in problems(Layout(preset, tmp_path), files=True)] for preset in named]
+    assert not said[0] and "in the order of their names, dataset.class_names in another" in said[1][0]

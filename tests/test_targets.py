@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from matplotlib import colormaps
 from PIL import Image
 from torch import Tensor
 
@@ -21,15 +22,20 @@ from ppap.config import reading as presets
 from ppap.config.guidance_scales import guidance_scale
 from ppap.config.runs import Run
 from ppap.data import shapes
+from ppap.data.datasets import DatasetConfig
 from ppap.data.images import to_tensor
-from ppap.guides.tasks.segmentation import VOID
+from ppap.guides.target_files import unreadable_targets
+from ppap.guides.tasks.depth import Depth
+from ppap.guides.tasks.segmentation import VOID, Segmentation
 from ppap.utils import files
+from ppap.utils.errors import DataError
 from ppap.utils.tensor_names import PICTURE, TARGET
 from ppap.workflow import networks as models
 from ppap.workflow import stored_images, targets
 from ppap.workflow.layout import Layout
 from ppap.workflow.targets import real_pictures
 from tests.conftest import ROOT, SMOKE, SMOKE_TASKS, ppap
+from tests.test_image_folder import encoded, sixteen_bits
 
 SIZE = 16
 RAMP = np.arange(SIZE * SIZE).reshape(SIZE, SIZE)
@@ -68,8 +74,52 @@ def opened(preset: Path) -> Layout:
 
 
 def put(preset: Path, name: str, content: Any) -> Path:
-    """A file in the folder of targets: an array, an image, bytes, or what is written by a function."""
-    path = preset.parent / "shown" / name
+    """A file in the folder of targets."""
+    return kept(preset.parent / "shown", name, content)
+
+
+def read(preset: Path, guide: str) -> dict[str, Tensor]:
+    ppap("targets", preset, guide, cwd=preset.parent)
+    return targets.read(opened(preset), guide)
+
+
+# -- read --------------------------------------------------------------------------------------------
+
+DATA = DatasetConfig(kind="shapes", pictures=9, image_size=SIZE, channels=3, classes=4, segments=5)
+EIGHT = (RAMP % 256).astype(np.uint8)
+DEEP = (RAMP * 257).astype(np.uint16)
+FLOATS = (RAMP / 7 - 3).astype(np.float32)
+PAINTED = {name: colormaps[name](EIGHT)[..., :3] * 255 for name in ("Spectral", "inferno", "magma_r", "turbo")}
+
+
+def three(values: Any) -> Image.Image:
+    """Grey in three equal channels, as `cv2.imwrite` of a repeated map."""
+    return Image.fromarray(np.repeat(values[..., None], 3, axis=-1))
+
+
+def indexed(labels: Any, palette: Any = None) -> Image.Image:
+    """A label map as segmenters' data sets keep it: indices into a palette."""
+    image = Image.fromarray(np.asarray(labels, dtype=np.uint8)).convert("P")
+    image.putdata(np.asarray(labels).ravel().tolist())
+    colours = [(i, 255 - i, 7 * i % 256) for i in range(256)] if palette is None else palette
+    image.putpalette(np.asarray(colours).ravel().astype(int).tolist())
+    return image
+
+
+def pfm(values: Any) -> bytes:
+    """As MiDaS writes it: from the bottom row, little-endian."""
+    return b"Pf\n%d %d\n-1.000000\n" % values.shape[::-1] + np.flipud(values).astype("<f4").tobytes()
+
+
+def npz(**arrays: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def kept(folder: Path, name: str, content: Any) -> Path:
+    """A file: an array, an image, or bytes."""
+    path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(content, np.ndarray):
         np.save(path, content)
@@ -80,72 +130,74 @@ def put(preset: Path, name: str, content: Any) -> Path:
     return path
 
 
-def read(preset: Path, guide: str) -> dict[str, Tensor]:
-    ppap("targets", preset, guide, cwd=preset.parent)
-    return targets.read(opened(preset), guide)
+VOID_LABELS = np.where(RAMP < 50, 255, LABELS).astype(np.uint8)
+WHITE = (RAMP % 3 == 0).astype(np.uint8)
+MAPS = [
+    ("nearness", "a.npy", RAMP.astype(np.float64), RAMP),
+    ("nearness", "a.npy", RAMP.astype(np.int16)[None], RAMP),
+    ("nearness", "a.npz", npz(depth=FLOATS), FLOATS),
+    ("nearness", "a.pfm", pfm(FLOATS), FLOATS),
+    ("nearness", "a.tiff", Image.fromarray(FLOATS), FLOATS),
+    ("nearness", "a.png", Image.fromarray(EIGHT), EIGHT),
+    ("nearness", "a.png", Image.fromarray(DEEP), DEEP),
+    ("nearness", "a.PNG", three(EIGHT), EIGHT),
+    ("nearness", "a.png", indexed(EIGHT, [(i, i, i) for i in range(256)]), EIGHT),
+    ("depth", "a.png", Image.fromarray(DEEP), -DEEP.astype(float)),
+    ("depth", "a.npy", FLOATS, -FLOATS),
+    ("metres", "a.png", Image.fromarray(DEEP // 2 + 256), 1 / (DEEP // 2 + 256.0)),
+    ("labels", "a.npy", LABELS, LABELS),
+    ("labels", "a.npy", LABELS.astype(np.float32), LABELS),
+    ("labels", "a.png", Image.fromarray(LABELS), LABELS),
+    ("labels", "a.png", Image.fromarray(LABELS.astype(np.uint16)), LABELS),
+    ("labels", "a.png", three(LABELS), LABELS),
+    ("labels", "a.png", indexed(VOID_LABELS), np.where(RAMP < 50, VOID, RAMP % 5)),
+    ("labels", "a.png", Image.fromarray(WHITE * 255).convert("1"), WHITE),
+]
 
 
-def indexed(labels: Any) -> Image.Image:
-    """A label map as segmenters' data sets keep it: indices into a palette."""
-    image = Image.fromarray(np.asarray(labels, dtype=np.uint8)).convert("P")
-    image.putdata(np.asarray(labels).ravel().tolist())
-    image.putpalette([value for i in range(256) for value in (i, 255 - i, 7 * i % 256)])
-    return image
-
-
-# -- read --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("a.npy", RAMP.astype(np.float32)),
-        ("a.npy", RAMP.astype(np.int16)),
-        ("a.png", Image.fromarray(RAMP.astype(np.uint8))),
-        ("a.tiff", Image.fromarray(RAMP.astype(np.float32))),
-    ],
-)
-def test_a_depth_map_is_its_numbers(preset: Path, name: str, content: Any) -> None:
-    put(preset, name, content)
-    found = read(preset, "depth")
-    assert torch.equal(found[TARGET], torch.from_numpy(RAMP).float()[None])
-    assert found[PICTURE].shape == (1, SIZE, SIZE, 3) and found[PICTURE].eq(0).all()
-
-
-def test_of_sixteen_bits_none_are_lost(preset: Path) -> None:
-    put(preset, "a.png", Image.fromarray((RAMP * 257).astype(np.uint16)))
-    assert torch.equal(read(preset, "depth")[TARGET][0], torch.from_numpy(RAMP * 257).float())
+@pytest.mark.parametrize(("kind", "name", "content", "wanted"), MAPS)
+def test_a_map_is_its_numbers_in_whatever_form_tools_write_it(tmp_path: Path, kind, name, content, wanted) -> None:
+    task = Segmentation(DATA) if kind == "labels" else Depth(DATA)
+    task.maps = "nearness" if kind == "labels" else kind
+    (found,) = task.read_target(kept(tmp_path, name, content))
+    assert found.dtype == (torch.int64 if kind == "labels" else torch.float32)
+    assert torch.equal(found, torch.from_numpy(wanted).to(found.dtype))
 
 
 @pytest.mark.parametrize(
-    ("name", "content"),
+    ("task", "name", "content"),
     [
-        ("a.npy", LABELS),
-        ("a.npy", LABELS.astype(np.float32)),
-        ("a.png", Image.fromarray(LABELS)),
-        ("a.png", indexed(LABELS)),
+        (Depth, "a.jpg", Image.fromarray(EIGHT)),
+        (Depth, "a.png", Image.fromarray(np.dstack([EIGHT, EIGHT.T, EIGHT]))),
+        (Depth, "a.png", indexed(EIGHT)),
+        (Segmentation, "a.png", Image.fromarray(np.dstack([EIGHT, EIGHT.T, EIGHT]))),
     ],
 )
-def test_a_label_map_is_its_labels(preset: Path, name: str, content: Any) -> None:
-    put(preset, name, content)
-    found = read(preset, "segmentation")[TARGET]
-    assert found.dtype == torch.int64
-    assert torch.equal(found[0], torch.from_numpy(LABELS).long())
+def test_what_is_in_colour_or_lossy_is_a_picture(tmp_path: Path, task, name: str, content: Any) -> None:
+    assert task(DATA).read_target(kept(tmp_path, name, content)) is None
 
 
-def test_255_is_no_label(preset: Path) -> None:
-    labels = np.where(RAMP < 50, 255, LABELS).astype(np.uint8)
-    put(preset, "a.png", indexed(labels))
-    found = read(preset, "segmentation")[TARGET][0]
-    assert torch.equal(found == VOID, torch.from_numpy(RAMP < 50))
-    assert torch.equal(found[found != VOID], torch.from_numpy(labels[RAMP >= 50]).long())
+@pytest.mark.parametrize(
+    ("task", "content", "message"),
+    [
+        *((Depth, Image.fromarray(p.astype(np.uint8)), f"the colours of {n.removesuffix('_r')}") for n, p in PAINTED.items()),
+        *((Depth, Image.fromarray(p.round().astype(np.uint8)), "in the colours of") for p in PAINTED.values()),
+        (Segmentation, indexed(LABELS).convert("RGB"), "shows a map in 5 colours; write its numbers"),
+    ],
+)  # fmt: skip
+def test_a_painted_map_is_refused(tmp_path: Path, task, content: Image.Image, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        task(DATA).read_target(kept(tmp_path, "a.png", content))
 
 
-def test_black_and_white_are_two_labels(preset: Path) -> None:
-    white = (RAMP % 3 == 0).astype(np.uint8) * 255
-    put(preset, "a.png", Image.fromarray(white).convert("1"))
-    found = read(preset, "segmentation")[TARGET][0]
-    assert torch.equal(found, torch.from_numpy(white > 0).long())
+def test_sixteen_bits_that_pillow_halves_and_holes_in_distances_are_refused(tmp_path: Path) -> None:
+    path = kept(tmp_path, "a.png", sixteen_bits(np.repeat(DEEP[..., None], 3, -1)))
+    with pytest.raises(DataError, match=r"a.png: is grey in several channels of 16 bits; write one channel"):
+        Depth(DATA).read_target(path)
+    task = Depth(DATA)
+    task.maps = "metres"
+    with pytest.raises(DataError, match=r"a.png: holds 0, which is no distance in metres"):
+        task.read_target(kept(tmp_path, "a.png", Image.fromarray(DEEP)))
 
 
 def test_of_a_map_of_another_shape_the_middle_square_is_taken(preset: Path) -> None:
@@ -182,11 +234,6 @@ def test_a_picture_in_colour_is_looked_at_by_the_guide(preset: Path, guide: str,
     torch.testing.assert_close(found[TARGET], wanted)
     if guide == "depth":  # an untrained segmenter sees one label everywhere
         assert len({str(target.tolist()) for target in found[TARGET]}) == 3
-
-
-def test_a_grey_photograph_is_a_picture_and_no_map(preset: Path) -> None:
-    put(preset, "a.jpg", Image.fromarray(RAMP.astype(np.uint8)))
-    assert read(preset, "depth")[PICTURE].ne(0).any()
 
 
 def test_targets_are_in_the_order_of_their_names_however_deep_they_lie(preset: Path) -> None:
@@ -246,12 +293,6 @@ def refused(preset: Path, guide: str) -> str:
     return lines[0]
 
 
-def png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "png")
-    return buffer.getvalue()
-
-
 NOISE = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
 HOLE = np.where(RAMP == 7, np.nan, RAMP).astype(np.float32)
 
@@ -266,27 +307,39 @@ HOLE = np.where(RAMP == 7, np.nan, RAMP).astype(np.float32)
         ("depth", "a.npy", np.zeros((0, 5)), "(0, 5)"),
         ("depth", "a.npy", RAMP + 1j, "complex128"),
         ("depth", "a.npy", b"no array at all", "a.npy"),
-        ("depth", "a.npz", None, "shown: no targets there (guides.depth.targets.folder)"),
-        ("depth", "a.png", b"no image at all", "cannot be read as an image"),
-        ("depth", "a.png", png(Image.fromarray(NOISE))[:900], "cannot be read as an image"),
+        ("depth", "a.npz", npz(depth=FLOATS, conf=FLOATS), "holds 2 arrays (depth, conf); one map was expected"),
+        ("depth", "a.png", b"no image at all", "cannot be decoded"),
+        ("depth", "a.png", encoded(Image.fromarray(NOISE), "png")[:900], "cannot be decoded"),
         ("depth", "a.jpg", b"no image at all", "cannot be decoded"),
         ("segmentation", "a.npy", np.full((4, 4), 5), "holds 5; labels are whole numbers from 0 to 4, and 255 for none"),
         ("segmentation", "a.npy", np.full((4, 4), 0.5), "holds 0.5; labels are whole numbers"),
         ("segmentation", "a.npy", np.full((4, 4), 255), "no pixel has a label"),
+        ("segmentation", "a.npy", np.pad([[1]], (0, SIZE * 9 - 1), constant_values=255), "no pixel has a label"),
     ],
 )  # fmt: skip
-def test_a_file_that_is_no_target_is_one_line(preset: Path, guide: str, name: str, content: Any, message: str) -> None:
-    if content is not None:
-        put(preset, name, content)
-    line = refused(preset, guide)
-    assert message in line and ("shown/" + name in line or content is None)
+def test_a_file_that_is_no_target_is_one_line(
+    tmp_path: Path, guide: str, name: str, content: Any, message: str
+) -> None:
+    task = Segmentation(DATA) if guide == "segmentation" else Depth(DATA)
+    (line,) = unreadable_targets([kept(tmp_path, name, content)], task)
+    assert line.startswith(f"{tmp_path / name}: ") and message in line and "\n" not in line
 
 
-def test_labels_that_vanish_at_the_size_of_images_are_no_target(preset: Path) -> None:
-    labels = np.full((SIZE * 9, SIZE * 9), 255)
-    labels[0, 0] = 1
-    put(preset, "a.npy", labels)
-    assert "no pixel has a label" in refused(preset, "segmentation")
+def test_each_of_them_is_named_when_the_preset_is_checked_and_the_first_where_it_is_read(preset: Path) -> None:
+    put(preset, "good.npy", LABELS)
+    for name in ("flat.npy", "hole.npy"):
+        put(preset, name, HOLE if name == "hole.npy" else np.full((9, 9), 7))
+    checked = ppap("config", "check", preset, "--files", cwd=preset.parent, check=False).stderr
+    for name, guides in {
+        "hole.npy": ("depth", "segmentation"),
+        "flat.npy": ("depth", "segmentation"),
+        "good.npy": (),
+    }.items():
+        said = [line for line in checked.splitlines() if f"shown/{name}: " in line]
+        assert len(said) == len(guides) and all(
+            f"guides.{g}.targets.folder" in line for g, line in zip(guides, said, strict=True)
+        )
+    assert "shown/flat.npy: is the same depth everywhere" in refused(preset, "depth")
 
 
 def test_objects_are_never_unpickled(preset: Path) -> None:
@@ -446,15 +499,14 @@ def set_to(key: str, value: Any) -> Callable[[dict[str, Any]], object]:
 
 
 def without_a_folder(plain: dict[str, Any]) -> None:
-    """Pictures that are read as they are needed, and networks of others."""
+    """No real images."""
     streamed(plain)
     for guide in ("depth", "segmentation"):
         plain["guides"][guide]["targets"] = {"folder": "shown"}
 
 
 def streamed(plain: dict[str, Any]) -> None:
-    plain["dataset"] = {"kind": "image_folder", "path": "x", "image_size": SIZE, "channels": 3,
-                        "classes": 4, "segments": 5}  # fmt: skip
+    plain["dataset"] = {"kind": "none", "image_size": SIZE, "channels": 3, "classes": 4, "segments": 5}
 
 
 @pytest.mark.parametrize(
@@ -479,10 +531,10 @@ def streamed(plain: dict[str, Any]) -> None:
         (SMOKE, set_to("guides.vit.task", "depth"), r"guides\.vit\.train: images of kind digits say nothing of depth \(vit\)"),
         (SMOKE, set_to("guides.vit.task", "depth"),
          r"guides\.vit\.targets: images of kind digits say nothing of depth; give a `folder`"),
-        (SMOKE_TASKS, streamed, r"methods\.multi_experts_5\.supervision: images of kind image_folder say nothing of depth|"
-         r"guides\.depth\.train: images of kind image_folder say nothing of depth"),
-        (SMOKE_TASKS, streamed, r"dataset\.kind: images of kind image_folder are not read as a whole, for targets"),
-        (SMOKE_TASKS, without_a_folder, r"methods\.real: images of kind image_folder are not read as a whole"),
+        (SMOKE_TASKS, streamed, r"methods\.multi_experts_5\.supervision: images of kind none say nothing of depth|"
+         r"guides\.depth\.train: images of kind none say nothing of depth"),
+        (SMOKE_TASKS, streamed, r"dataset\.kind: images of kind none are not read as a whole, for targets"),
+        (SMOKE_TASKS, without_a_folder, r"methods\.real: images of kind none are not read as a whole"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_a_task_is_one_line_with_its_key(

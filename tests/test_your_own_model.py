@@ -55,11 +55,5 @@ def test_the_commands_end_with_the_table(followed, preset: str, guide: str, shee
     images = np.load(where / f"results/{preset}/samples/ddim10/{guide}/ppap_2/0000.npy")
     assert images.shape == (60, 8, 8, 3) and images.std() > 10
     with Image.open(where / f"{sheet}.png") as drawn:
-        assert min(drawn.size) > 100
-
-
-def test_red_is_red_by_the_names_of_folders(followed) -> None:
-    """Of the classes, blue is the first."""
-    where, _ = followed
-    images = np.load(where / "results/pictures/samples/ddim10/small/ppap_2/0000.npy").astype(int)
-    numbers = np.array([i % 2 for i in range(60)])
+        red, _, blue = np.asarray(drawn.convert("RGB")).astype(int).mean((0, 1))
+    assert (sheet == "red") == (red > blue)  # by the names of classes, which are numbered otherwise in either half
