@@ -207,8 +207,9 @@ def test_a_name_of_no_class_is_refused(preset_file, kind: str) -> None:
 def test_what_it_is_compared_with_must_be_images_of_its_kind_that_are_read_as_a_whole(written) -> None:
     done = ppap("config", "check", written("", reference={"folder": "real"}), check=False)
     assert "evaluator.reference: has images of 3 channels, not 1" in done.stderr
-    done = ppap("config", "check", written("", IMAGENET), check=False)
-    assert "evaluator.kind: compares samples with the data set's images, but those of kind image_folder" in done.stderr
+    none = {"dataset": {"kind": "none", "image_size": 256, "channels": 3, "classes": 1000}}
+    done = ppap("config", "check", written("", IMAGENET, none), check=False)
+    assert "evaluator.kind: compares samples with the data set's images, but those of kind none" in done.stderr
 
 
 def test_images_of_a_reference_are_compared_with_without_inceptions_statistics(written, tmp_path: Path) -> None:

@@ -111,11 +111,12 @@ def _wanted(layout: Layout, run: Run, text: str, scale: float) -> tuple[Goal, As
     from ppap.report.sheet import Asked
     from ppap.workflow.experts import guide_of
     from ppap.workflow.networks import load_guide
-    from ppap.workflow.targets import named
+    from ppap.workflow.targets import class_names, named
 
     target, picture = named(layout, text, run.guide, load_guide(layout, run.guide))
     goal = Goal(guide_of(layout, run), target, scale)
-    title = f"{run.guide}: {Path(text).name}"
+    names = [] if goal.task.of_pictures else class_names(layout, run.guide)
+    title = f"{run.guide}: {names[int(target)] if names else Path(text).name}"
     return goal, Asked(title, goal.task, target[0], None if picture is None else picture[0].numpy())
 
 
