@@ -111,7 +111,7 @@ def bank_keys(preset: Preset, guide: str, method: str) -> list[str]:
 def lesson_keys(preset: Preset, guide: str, supervision: str) -> list[str]:
     """List the keys that decide what an expert learns: real images with labels, or clean ones with a teacher's answers."""
     if supervision == "labels":
-        seen_first = [] if preset.dataset.facts.streamed else ["experts.held_out"]
+        seen_first = [] if streams_data(preset) else ["experts.held_out"]
         return [*data_keys(preset), "dataset.mirror", *seen_first]
     loss = [f"experts.{key}" for key in preset.task(guide).distils_with]
     own = [*CLEAN, "clean_images.label_shards", "experts.held_out", *loss]
