@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import torch
 from pydantic import ValidationError
 
 from ppap.data.downloads import Downloads
 from ppap.data.settings import Download
 from ppap.utils.errors import DataError
+from tests.conftest import ROOT, ppap
 
 CONTENT = bytes([0x80, 2]) + os.urandom(300_000)
 OTHER = bytes([0x80, 3]) + os.urandom(310_000)
@@ -145,6 +147,29 @@ def test_a_damaged_lock_is_one_line_before_anything_is_downloaded(server, downlo
     with pytest.raises(DataError, match=rf"downloads\.lock: {message}") as refused:
         fetch(downloads, server)
     assert "\n" not in str(refused.value) and not Server.asked
+
+
+def test_a_guides_and_an_evaluators_weights_must_be_theirs_to_be_remembered(
+    preset_file, server, tmp_path: Path
+) -> None:
+    torch.save({"fc.weight": torch.zeros(3)}, tmp_path / "weights.pth")
+    body = (tmp_path / "weights.pth").read_bytes()
+    Server.script[:] = [(200, body, len(body))]
+    wanted = {"url": server}
+    preset = preset_file(
+        ROOT / "config" / "imagenet256.yaml", guides__resnet18__weights=wanted,
+        guides__deit_s__weights=wanted, evaluator__weights=wanted,
+        evaluator__reference={"archive": wanted},
+    )  # fmt: skip
+    for name, reason in (
+        ("resnet18", "lacks bn1.bias"),
+        ("deit_s", "not the weights of timm:deit_small"),
+        ("evaluator", "lacks Conv2d_1a_3x3.bn.bias"),
+        ("reference", "lacks arr_0; it is no reference batch"),
+    ):
+        done = ppap("download", preset, name, cwd=tmp_path, check=False)
+        assert done.returncode == 2 and re.search(reason, done.stderr), done.stderr
+    assert not (tmp_path / "downloads.lock").exists() and not (tmp_path / "results").exists()
 
 
 @pytest.mark.parametrize(

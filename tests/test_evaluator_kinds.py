@@ -198,12 +198,6 @@ def test_wrong_answers_are_said_in_a_line_with_the_evaluators_name(written, sour
     assert f"evaluator: evaluator 'user:strange.Own': {message}" in line
 
 
-@pytest.mark.parametrize("kind", ["user:judge", "user:a b.c", "user:"])
-def test_a_name_of_no_class_is_refused(preset_file, kind: str) -> None:
-    done = ppap("config", "check", preset_file(evaluator={"kind": kind}), check=False)
-    assert done.returncode == 2 and f"evaluator.kind: '{kind}': write user:MODULE.CLASS" in done.stderr
-
-
 def test_what_it_is_compared_with_must_be_images_of_its_kind_that_are_read_as_a_whole(written) -> None:
     done = ppap("config", "check", written("", reference={"folder": "real"}), check=False)
     assert "evaluator.reference: has images of 3 channels, not 1" in done.stderr

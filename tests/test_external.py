@@ -1,10 +1,5 @@
 """What a preset takes from elsewhere: the public ADM format, and what proves that a file is the right one."""
 
-import functools
-import http.server
-import re
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,24 +14,6 @@ from ppap.workflow.layout import Layout
 from tests.conftest import ROOT, ppap
 
 IMAGENET = ROOT / "config" / "imagenet256.yaml"
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
-    """A folder, and the address at which its files are served."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    handler = functools.partial(Quiet, directory=str(folder))
-    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
-    yield folder, f"http://127.0.0.1:{running.server_port}"
-    running.shutdown()
-    running.server_close()
 
 
 # -- the ADM checkpoint ----------------------------------------------------------------------------
@@ -89,28 +66,6 @@ def test_a_checkpoint_with_code_in_it_is_not_unpickled(preset_file, tmp_path: Pa
 
 
 # -- the rest --------------------------------------------------------------------------------------
-
-
-def test_a_guides_and_an_evaluators_weights_must_be_theirs_to_be_remembered(
-    preset_file, served, tmp_path: Path
-) -> None:
-    folder, address = served
-    torch.save({"fc.weight": torch.zeros(3)}, folder / "weights.pth")
-    wanted = {"url": f"{address}/weights.pth"}
-    preset = preset_file(
-        IMAGENET, guides__resnet18__weights=wanted,
-        guides__deit_s__weights=wanted, evaluator__weights=wanted,
-        evaluator__reference={"archive": wanted},
-    )  # fmt: skip
-    for name, reason in (
-        ("resnet18", "lacks bn1.bias"),
-        ("deit_s", "not the weights of timm:deit_small"),
-        ("evaluator", "lacks Conv2d_1a_3x3.bn.bias"),
-        ("reference", "lacks arr_0; it is no reference batch"),
-    ):
-        done = ppap("download", preset, name, cwd=tmp_path, check=False)
-        assert done.returncode == 2 and re.search(reason, done.stderr), done.stderr
-    assert not (tmp_path / "downloads.lock").exists() and not (tmp_path / "results").exists()
 
 
 def test_what_is_not_to_be_downloaded_is_named(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from ppap.config.preset import Preset
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
 from ppap.workflow.plan import flops
-from ppap.workflow.steps import all_jobs
 from tests.conftest import ROOT, SMOKE, ppap
 from tests.repository import snakemake
 
@@ -100,15 +99,6 @@ def test_the_paper_at_full_size(tmp_path: Path) -> None:
     assert rows["clean"]["bytes"] == 500_000 * 256 * 256 * 3
     assert rows["experts"]["longest_job_hours"] < plan["chain_hours"] < plan["total"]["hours"]
     assert rows["models"]["hours"] == rows["judges"]["hours"] == 0
-
-
-def test_every_job_waits_only_for_files_that_earlier_jobs_make(smoke: Preset) -> None:
-    made: set[Path] = set()
-    layout = Layout(smoke)
-    for job in all_jobs(layout):
-        assert made.issuperset(job.inputs(layout))
-        assert made.isdisjoint(job.outputs(layout))
-        made.update(job.outputs(layout))
 
 
 def test_sampling_hours_grow_with_the_samples(tmp_path, preset_file) -> None:

@@ -6,8 +6,6 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "ppap"
@@ -102,19 +100,6 @@ def test_no_imports_form_a_circle() -> None:
     for module in sorted(graph):
         visit(module, [])
     assert circles == []
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "from ppap.cli import app",
-        "import ppap.cli.app",
-        "def f():\n    from ppap.cli.app import run",
-        "if TYPE_CHECKING:\n    from ppap.cli import app",
-    ],
-)
-def test_imports_are_found_in_every_form(line: str) -> None:
-    assert [name.split(".")[1] for name in imports(ast.parse(line))] == ["cli"]
 
 
 def test_a_step_has_one_word_for_its_class_its_module_its_rule_and_its_command() -> None:
