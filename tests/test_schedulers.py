@@ -210,6 +210,11 @@ def test_what_samplers_here_cannot_honour_is_refused_by_its_key(unet: dict, sche
         ppap.load_pipeline(pipeline_of(unet, **scheduler))
 
 
+def test_a_key_that_the_schedulers_class_does_not_know_is_refused() -> None:
+    with pytest.raises(ppap.PPAPError, match="rescale_betas_zero_snr: True, which PNDMScheduler does not know"):
+        process_of({"rescale_betas_zero_snr": True}, "PNDMScheduler", "scheduler")
+
+
 def test_what_is_no_pipeline_of_pixels_is_refused(tmp_path: Path) -> None:
     usual = vars(pipeline_of())
     parts = {name: usual[name] for name in ("unet", "scheduler")}

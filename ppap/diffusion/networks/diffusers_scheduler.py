@@ -47,6 +47,7 @@ class _Settings(BaseModel):
     timestep_spacing: SpacingName = "leading"
     steps_offset: Annotated[int, Field(ge=0)] = 0
     set_alpha_to_one: bool = True
+    rescale_betas_zero_snr: bool = False
     timestep_type: Literal["discrete"] = "discrete"
     use_flow_sigmas: Literal[False] = False
 
@@ -82,6 +83,8 @@ def process_of(config: Mapping[str, Any], kind: object, source: str) -> Process:
         raise ConfigError(f"{source}: its settings make no {kind} ({reason(error)})") from None
     if len(betas) != said.num_train_timesteps:
         raise ConfigError(f"{source}: num_train_timesteps: {said.num_train_timesteps}, but {len(betas)} trained_betas")
+    if said.rescale_betas_zero_snr and betas[-1] < 1:
+        raise ConfigError(f"{source}: rescale_betas_zero_snr: True, which {kind} does not know")
     return Process(schedule, _VARIANCES[said.variance_type], PREDICTIONS[said.prediction_type], said.clip)
 
 
