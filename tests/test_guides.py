@@ -39,9 +39,9 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 )
 def test_size_and_normalisation_are_the_librarys(model, size, mean) -> None:
     seen = NetworkConfig(model=model).input(NOWHERE)
-    assert (seen.size, seen.mean) == (size, mean)
+    assert (seen.input_size, seen.mean) == (size, mean)
     spec = NetworkConfig(model=model, input_size=64, mean=(0.1,))
-    assert spec.input(NOWHERE) == (64, (0.1,), seen.std)
+    assert spec.input(NOWHERE) == (64, (0.1,), *seen[2:])
 
 
 def test_class_names_are_the_librarys() -> None:

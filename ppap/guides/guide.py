@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-from ppap.guides.preprocessing import normalised, resized
+from ppap.guides.preprocessing import Interpolation, normalised, resized
 from ppap.guides.tasks.task import Task
 from ppap.utils.errors import ConfigError
 
@@ -30,11 +31,18 @@ class Guide(nn.Module):
         input_size: int,
         mean: Sequence[float],
         std: Sequence[float],
+        interpolation: Interpolation = "bilinear",
+        antialias: bool = True,
         name: str = "guide",
         task: Task | None = None,
     ) -> None:
         super().__init__()
+        if interpolation not in get_args(Interpolation):
+            raise ConfigError(
+                f"interpolation: {interpolation!r}; one of {', '.join(get_args(Interpolation))} was expected"
+            )
         self.network, self.input_size = network, input_size
+        self.interpolation, self.antialias = interpolation, antialias
         self.name, self.task = name, task
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
@@ -62,12 +70,12 @@ class Guide(nn.Module):
 
     def forward(self, images: Tensor, normalise: bool = True) -> Tensor:
         """Ask the network; without `normalise` it sees the resized images in [-1, 1] themselves."""
-        seen = self.prepare(images) if normalise else resized(images, self.input_size)
-        return self.network(seen)
+        return self.network(self.prepare(images, normalise))
 
-    def prepare(self, images: Tensor) -> Tensor:
+    def prepare(self, images: Tensor, normalise: bool = True) -> Tensor:
         """Resize and normalise images in [-1, 1] for the network."""
-        return normalised(resized(images, self.input_size), self.mean, self.std)
+        seen = resized(images, self.input_size, self.interpolation, self.antialias)
+        return normalised(seen, self.mean, self.std) if normalise else seen
 
     def _checked(self, answers: Tensor, count: int, task: Task) -> Tensor:
         """Bring the network's answers to the task's resolution; ConfigError if they are not of its shape."""

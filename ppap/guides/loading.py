@@ -19,6 +19,7 @@ from ppap.guides.guide import Guide
 from ppap.guides.libraries.library import Shape
 from ppap.guides.libraries.registry import build_network
 from ppap.guides.libraries.settings import NetworkConfig
+from ppap.guides.preprocessing import Interpolation
 from ppap.guides.tasks.registry import TASKS
 from ppap.guides.tasks.task import Task
 from ppap.utils import files
@@ -44,13 +45,16 @@ def wrap_guide(
     input_size: int | None = None,
     mean: Sequence[float] = (0.5,),
     std: Sequence[float] = (0.5,),
+    interpolation: Interpolation = "bilinear",
+    antialias: bool = True,
     name: str = "guide",
     folders: Sequence[str | Path] = (),
 ) -> Guide:
     """Make a guide of a network of one's own, frozen and in eval mode, on its own device.
 
     The network is called with images (B, C, H, W) of `input_size` pixels a side (left out: of `image_size`, that of
-    the samples), normalised by `mean` and `std`, which are for pixels in [0, 1]. It answers as its `task` has it:
+    the samples), to which they are resized with `interpolation` ("bilinear" or "bicubic"; `antialias` smooths where it
+    shrinks), normalised by `mean` and `std`, which are for pixels in [0, 1]. It answers as its `task` has it:
     "classification" with logits (B, outputs), "depth" with (B, h, w), larger where nearer, "segmentation" with
     logits (B, outputs, h, w); or a subclass of `ppap.guides.tasks.task.Task`, an instance of one, or
     "user:MODULE.CLASS", whose module lies in one of the `folders`. ConfigError if there is no such task.
@@ -60,7 +64,7 @@ def wrap_guide(
             f"network: a {type(network).__name__}; a torch.nn.Module was expected, in which its weights are"
         )
     made = _task(task, outputs, image_size, folders)
-    guide = Guide(network, input_size or image_size, mean, std, name, made)
+    guide = Guide(network, input_size or image_size, mean, std, interpolation, antialias, name, made)
     where = next((p.device for p in network.parameters()), torch.device("cpu"))
     return guide.to(where).eval().requires_grad_(False)
 
@@ -76,6 +80,8 @@ def load_guide(
     input_size: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    interpolation: Interpolation | None = None,
+    antialias: bool | None = None,
     weights: str | Path | None = None,
     folder: str | Path = "downloads",
     folders: Sequence[str | Path] = (),
@@ -84,8 +90,8 @@ def load_guide(
 
     `model` is LIBRARY:NAME as in presets ("timm:resnet50.a1_in1k", "torchvision:...", "transformers:...") or
     "user:MODULE.FUNCTION", whose module lies in one of the `folders`; `task` is as for `wrap_guide`, `outputs` the
-    number of its classes or labels, `image_size` that of the samples. Input size and normalisation go with the
-    weights unless given. `weights` is a file in the library's format in their place. What is downloaded is kept in
+    number of its classes or labels, `image_size` that of the samples. Input size, resize and normalisation go with
+    the weights unless given. `weights` is a file in the library's format in their place. What is downloaded is kept in
     `folder`, with a lock file that remembers its SHA-256. ConfigError if there is no such model, or it is for another
     task; DataError if the weights cannot be had, or are others.
     """
@@ -95,6 +101,8 @@ def load_guide(
         input_size=input_size,
         mean=None if mean is None else tuple(mean),
         std=None if std is None else tuple(std),
+        interpolation=interpolation,
+        antialias=antialias,
         weights=None if weights is None else Download(url=Path(weights).absolute().as_uri()),
     )
     made = _task(task, outputs, image_size, folders)

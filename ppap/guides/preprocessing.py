@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch.nn.functional as F
 from torch import Tensor
 
+Interpolation = Literal["bilinear", "bicubic"]
 
-def resized(images: Tensor, size: int) -> Tensor:
-    """Resize images (B, C, H, W) to `size` pixels a side: bilinear, antialiased where it shrinks, differentiable."""
+
+def resized(images: Tensor, size: int, interpolation: Interpolation = "bilinear", antialias: bool = True) -> Tensor:
+    """Resize images (B, C, H, W) to `size` pixels a side, differentiably; `antialias` matters where it shrinks."""
     if images.shape[-1] == size:
         return images
-    return F.interpolate(
-        images, size=(size, size), mode="bilinear", align_corners=False, antialias=images.shape[-1] > size
-    )
+    smooth = antialias and images.shape[-1] > size
+    return F.interpolate(images, size=(size, size), mode=interpolation, align_corners=False, antialias=smooth)
 
 
 def normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from ppap.config.preset import Preset
 from ppap.config.runs import computed_runs, drawn_runs, has_warm_start, streams_data, table_runs
 from ppap.data.settings import Download
 from ppap.experts.settings import AdapterConfig
+from ppap.guides.libraries.library import Input
 from ppap.guides.libraries.settings import NetworkConfig
 from ppap.training.settings import Training
 from ppap.utils.settings import DATASET, DIFFUSION, EVALUATOR, REFERENCE, keys_of
@@ -72,7 +73,7 @@ def download_keys(preset: Preset, name: str) -> list[str]:
     spec, own = preset.network(name), preset.key(name)
     if spec is None:  # of an evaluator that is no classifier
         return keys_of(Download, f"{EVALUATOR}.weights")
-    built = [*keys_of(NetworkConfig, own, "input_size", "mean", "std"), *task_key(preset, name)]
+    built = [*keys_of(NetworkConfig, own, *Input._fields), *task_key(preset, name)]
     built += ["dataset.channels", *_outputs(preset, name)]
     if not spec.published:
         return built

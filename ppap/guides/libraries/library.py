@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -13,17 +13,20 @@ from torch import Tensor, nn
 
 from ppap.data.downloads import Downloads
 from ppap.data.settings import Download
+from ppap.guides.preprocessing import Interpolation
 from ppap.utils.errors import ConfigError, PPAPError, reason
 from ppap.utils.settings import CLASSIFICATION, DEPTH, SEGMENTATION
 from ppap.utils.weights import provenance
 
 
 class Input(NamedTuple):
-    """Pixels a side that a network sees (0: any), and the normalisation of its input, for pixels in [0, 1]."""
+    """What a network sees: the whole image at so many pixels a side, normalised, for pixels in [0, 1]."""
 
-    size: int
+    input_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    interpolation: Interpolation = "bilinear"
+    antialias: bool = True
 
 
 class Pretrained(NamedTuple):
@@ -65,7 +68,7 @@ class Network(Protocol):
     @property
     def published(self) -> bool: ...
 
-    def completed(self, published: Callable[[], Input]) -> Input: ...
+    def completed(self, published: Callable[[], Mapping[str, Any]]) -> Input: ...
 
 
 class Library(ABC):
@@ -115,9 +118,9 @@ class Library(ABC):
         """Read the arguments of the model's class; DataError if only `file` says them, and it is not there."""
         return spec.options
 
-    def published_input(self, spec: Network, file: Path) -> Input:
-        """Read the input that goes with published weights; ConfigError if nothing says it."""
-        return self.pretrained(spec.name).input
+    def published_input(self, spec: Network, file: Path) -> Mapping[str, Any]:
+        """Read the `Input` that goes with published weights, as far as anything says it."""
+        return self.pretrained(spec.name).input._asdict()
 
     def check(self, spec: Network, shape: Shape, key: str) -> None:
         """Refuse a preset whose published weights do not exist, as far as that is known before any download."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +11,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from ppap.data.settings import Download
 from ppap.guides.libraries.library import Input, Library
 from ppap.guides.libraries.registry import ModelName, library_of
+from ppap.guides.preprocessing import Interpolation
 from ppap.training.settings import Training
 from ppap.utils.errors import ConfigError
 from ppap.utils.settings import FREE, Section
@@ -55,6 +56,14 @@ class NetworkConfig(Section):
         "library's; 0.5 with `train` and for models of your own",
     )
     std: tuple[Deviation, ...] | None = Field(None, min_length=1, description="of its input normalisation, as `mean`")
+    interpolation: Interpolation | None = Field(
+        None, description="of the resize to `input_size`. Left out: the library's; bilinear if it says none"
+    )
+    antialias: bool | None = Field(
+        None,
+        description="whether the resize smooths where it shrinks. Left out: as the library does, which is nearly always "
+        "so; older ones (torchvision before 0.17, on tensors) did not",
+    )
     channels_last: bool = Field(
         False,
         json_schema_extra=FREE,
@@ -90,22 +99,21 @@ class NetworkConfig(Section):
 
     def input(self, file: Path) -> Input:
         """Read its input: what is said here, else what goes with its weights, which the workflow keeps in `file`."""
-        if not self.published:
-            return Input(self.input_size or 0, self.mean or (0.5,), self.std or (0.5,))
-        return self.completed(lambda: self.library.published_input(self, file))
+        own = {"mean": (0.5,), "std": (0.5,)}
+        return self.completed(lambda: self.library.published_input(self, file) if self.published else own)
 
-    def completed(self, published: Callable[[], Input]) -> Input:
+    def completed(self, published: Callable[[], Mapping[str, Any]]) -> Input:
         """Fill in what is not said here of the input from that of published weights, asked for if it is needed.
 
-        ConfigError if neither says a size.
+        ConfigError if neither says a size or a normalisation.
         """
-        if self.input_size and self.mean and self.std:
-            return Input(self.input_size, self.mean, self.std)
-        known = published()
-        size = self.input_size or known.size
-        if not size:
-            raise ConfigError(f"model '{self.model}': takes images of any size; state input_size")
-        return Input(size, self.mean or known.mean, self.std or known.std)
+        known = {key: value for key in Input._fields if (value := getattr(self, key)) is not None}
+        if len(known) < len(Input._fields):
+            known = {**published(), **known}
+        unknown = [key for key in ("input_size", "mean", "std") if key not in known]
+        if unknown:
+            raise ConfigError(f"model '{self.model}': nothing says its {' and '.join(unknown)}; state it")
+        return Input(**known)
 
     @model_validator(mode="after")
     def weights_have_a_source(self) -> NetworkConfig:

@@ -15,8 +15,6 @@ from ppap.utils.errors import ConfigError, DataError, reason
 from ppap.utils.settings import CLASSIFICATION
 from ppap.utils.weights import check_numbers, read_weights
 
-_IMAGENET = 1000
-
 
 class TimmModels(Library):
     """Classifiers of timm."""
@@ -36,18 +34,19 @@ class TimmModels(Library):
         return timm.create_model(name, in_chans=shape.channels, num_classes=shape.classes, **options)
 
     def pretrained(self, name: str) -> Pretrained:
-        from timm.data.imagenet_info import ImageNetInfo
+        from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
         from timm.models import get_pretrained_cfg
 
         _check(name, {})
         try:
-            known = get_pretrained_cfg(name)
+            known: Any = get_pretrained_cfg(name)
         except RuntimeError as error:
             raise ConfigError(f"timm:{name}: {error}") from None
         if known is None:
             raise ConfigError(f"timm:{name}: timm does not say what its input is")
-        names = ImageNetInfo().label_descriptions() if known.num_classes == _IMAGENET else ()
-        seen = Input(known.input_size[-1], known.mean, known.std)
+        subset = infer_imagenet_subset({"num_classes": known.num_classes})
+        names = ImageNetInfo(subset).label_descriptions() if subset else ()
+        seen = Input(known.input_size[-1], known.mean, known.std, known.interpolation)
         return Pretrained(_source(known), seen, tuple(names), known.num_classes)
 
     def load(self, name: str, shape: Shape, options: dict[str, Any], weights: Path) -> nn.Module:

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ppap.data.settings import Download
-from ppap.guides.libraries.library import Input, Library, Pretrained, Shape, refuse_task
+from ppap.guides.libraries.library import Input, Library, Network, Pretrained, Shape, refuse_task
 from ppap.utils.errors import ConfigError
 from ppap.utils.settings import CLASSIFICATION, SEGMENTATION
-from ppap.utils.weights import check_weights, load_weights, read_weights
+from ppap.utils.weights import load_weights, read_weights
 
-_AUXILIARY = "aux_classifier."  # a second head that only taught the first layers
+_AUXILIARY = ("aux_classifier.", "AuxLogits.", "aux1.", "aux2.")  # heads that only taught the first layers
+_INCEPTIONS = ("googlenet", "inception_v3")
+# names in files from before PyTorch 0.4.1
+_RENAMED = (r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.", r"\1\2.")
 
 
 class TorchvisionModels(Library):
-    """Classifiers and segmenters of torchvision; of a segmenter, without its auxiliary head."""
+    """Classifiers and segmenters of torchvision, without auxiliary heads."""
 
     written = "torchvision:NAME/WEIGHTS"
-    ours = frozenset(["num_classes", "pretrained", "weights", "weights_backbone", "progress", "aux_loss"])
+    ours = frozenset(["num_classes", "pretrained", "weights", "weights_backbone", "progress", "aux_loss", "aux_logits"])
     gives_features = False
 
     def build(self, name: str, shape: Shape, options: dict[str, Any], folders: Sequence[Path] = ()) -> nn.Module:
@@ -34,45 +37,62 @@ class TorchvisionModels(Library):
         if shape.channels != 3:
             raise ConfigError(f"torchvision:{name} takes 3 channels, the images have {shape.channels}")
         # torchvision would download the backbone otherwise
-        own = {"weights_backbone": None} if task == SEGMENTATION else {}
+        own: dict[str, Any] = {"weights_backbone": None} if task == SEGMENTATION else {}
+        own |= {"aux_logits": False} if model in _INCEPTIONS else {}
         network: nn.Module = models.get_model(model, weights=None, num_classes=shape.classes, **own, **options)
         if task == SEGMENTATION:
             network.register_forward_hook(_logits)
+        if isinstance(network, models.MNASNet):  # it would refuse files that do not say their format's version
+            network._load_from_state_dict = partial(nn.Module._load_from_state_dict, network)
         return network
+
+    def options(self, spec: Network, file: Path) -> dict[str, Any]:
+        return {**_set_by_weights(spec.name), **spec.options} if spec.published else spec.options
 
     def pretrained(self, name: str) -> Pretrained:
         """Look up as in `Library`; without WEIGHTS, the model's best ones."""
-        from torchvision import models
-
-        model, task = _model(name)
-        wanted, known = name.partition("/")[2] or "DEFAULT", models.get_model_weights(model)
-        if wanted not in known.__members__:
-            there = ", ".join(known.__members__) or "none"
-            raise ConfigError(f"torchvision:{model} has no weights '{wanted}' (it has {there})")
-        weights = known[wanted]
+        task, weights = _model(name)[1], _weights(name)
         transforms = weights.transforms()
         size = (transforms.resize_size if task == SEGMENTATION else transforms.crop_size)[0]
+        how = transforms.interpolation.value
         # torchvision's file names carry a hash
         digits = re.search(r"-([0-9a-f]{8,64})\.", weights.url)
         names = tuple(weights.meta["categories"])
         return Pretrained(
             Download(url=weights.url, sha256=digits[1] if digits else None),
-            Input(size, tuple(transforms.mean), tuple(transforms.std)),
+            Input(size, tuple(transforms.mean), tuple(transforms.std), how, bool(transforms.antialias)),
             names,
             len(names),
             task,
         )
 
     def load(self, name: str, shape: Shape, options: dict[str, Any], weights: Path) -> nn.Module:
-        state = read_weights(weights)
-        if any(key.startswith(_AUXILIARY) for key in state) and _model(name)[1] == SEGMENTATION:
-            with torch.device("meta"):
-                whole = self.build(name, shape, {**options, "aux_loss": True})
-            check_weights(whole, state, weights)
-            state = {key: v for key, v in state.items() if not key.startswith(_AUXILIARY)}
-        network = self.build(name, shape, options)
-        load_weights(network, state, weights)
+        network = self.build(name, shape, {**_set_by_weights(name), **options})
+        state = {re.sub(*_RENAMED, key): value for key, value in read_weights(weights).items()}
+        load_weights(network, {k: v for k, v in state.items() if not k.startswith(_AUXILIARY)}, weights)
         return network
+
+
+def _weights(name: str) -> Any:
+    """Look up torchvision's weights of NAME/WEIGHTS; ConfigError if it has none such."""
+    from torchvision import models
+
+    model, _, wanted = name.partition("/")
+    known = models.get_model_weights(model)
+    if (wanted or "DEFAULT") not in known.__members__:
+        there = ", ".join(known.__members__) or "none"
+        raise ConfigError(f"torchvision:{model} has no weights '{wanted}' (it has {there})")
+    return known[wanted or "DEFAULT"]
+
+
+def _set_by_weights(name: str) -> dict[str, Any]:
+    """Return the arguments of a model that torchvision itself sets where it loads its weights."""
+    model = name.partition("/")[0]
+    if model in _INCEPTIONS:
+        return {"transform_input": True, "init_weights": False}
+    if model.startswith("vit_"):
+        return {"image_size": _weights(name).meta["min_size"][0]}
+    return {"input_size": _weights(name).meta["min_size"]} if model.startswith("maxvit") else {}
 
 
 def _logits(network: nn.Module, images: tuple[Tensor, ...], answers: dict[str, Tensor]) -> Tensor:

@@ -7,18 +7,21 @@ a model is never asked for, nor are settings that would have transformers fetch 
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ppap.data import hub
 from ppap.data.downloads import Downloads
 from ppap.guides.libraries.library import Input, Library, Network, Shape
+from ppap.guides.preprocessing import Interpolation, normalised
 from ppap.utils import files
 from ppap.utils.errors import ConfigError, DataError, reason
 from ppap.utils.settings import CLASSIFICATION, DEPTH, SEGMENTATION
@@ -26,7 +29,7 @@ from ppap.utils.weights import check_weights
 
 _CONFIG, _PROCESSOR = "config.json", "preprocessor_config.json"
 _WEIGHTS = (("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"), ("pytorch_model.bin",))
-_SETTINGS, _INPUT = "settings", "input"  # in the metadata of the workflow's file
+_SETTINGS, _INPUT = "settings", "seen"  # in the metadata of the workflow's file
 _CLASSES = {
     CLASSIFICATION: "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING",
     DEPTH: "MODEL_FOR_DEPTH_ESTIMATION_MAPPING",
@@ -44,7 +47,7 @@ _METRIC = {"glpn", "zoedepth"}  # answer in metres, of which ours is the inverse
 _NEAREST = 1e-3  # metres
 # what a guide does as processors do it, or what is about other things than its image
 _DONE = {"do_resize", "do_rescale", "do_normalize", "do_center_crop", "do_convert_rgb", "do_reduce_labels"}
-_NOT_DONE = {"rescale_offset", "include_top", "offset"}
+_CLOSE = 1e-3  # of the largest value that a processor makes
 
 
 class TransformersModels(Library):
@@ -60,7 +63,7 @@ class TransformersModels(Library):
     gives_features = False
     needs = "transformers"
     one_file = False
-    download_reads = ("input_size", "mean", "std")
+    download_reads = Input._fields
 
     def build(self, name: str, shape: Shape, options: dict[str, Any], folders: Sequence[Path]) -> nn.Module:
         config = _config(options, shape, f"transformers:{name}")
@@ -81,19 +84,17 @@ class TransformersModels(Library):
             "download it, or state its configuration (model_type and so on) as `options`"
         )
 
-    def published_input(self, spec: Network, file: Path) -> Input:
+    def published_input(self, spec: Network, file: Path) -> Mapping[str, Any]:
         said = _metadata(spec, file).get(_INPUT)
-        if said:
-            size, mean, std = json.loads(said).values()
-            return Input(size, tuple(mean), tuple(std))
-        return _input_of(Path(spec.name), spec.model)
+        known = json.loads(said) if said else _input_of(Path(spec.name))
+        return {key: tuple(value) if isinstance(value, list) else value for key, value in known.items()}
 
     def check(self, spec: Network, shape: Shape, key: str) -> None:
         """Check as in `Library`: a folder is read at once; of the hub, nothing is known before the download."""
         folder = Path(spec.name)
         if folder.is_dir():
             _published_config(spec, shape, _read_settings(folder))
-            spec.completed(lambda: _input_of(folder, spec.model))
+            spec.completed(lambda: _input_of(folder))
 
     def download(
         self, spec: Network, shape: Shape, key: str, downloads: Downloads
@@ -103,8 +104,8 @@ class TransformersModels(Library):
         folder = hub.folder_of(spec.name, cache, (_CONFIG, _PROCESSOR), _WEIGHTS, f"model '{spec.model}'")
         settings = _read_settings(folder)
         config = _published_config(spec, shape, settings)
-        seen = spec.completed(lambda: _input_of(folder, spec.model))
-        network = _loaded(config, shape.task, folder, seen.size)
+        seen = spec.completed(lambda: _input_of(folder))
+        network = _loaded(config, shape.task, folder, seen.input_size)
         about = hub.source_of(spec.name, folder) | {_SETTINGS: json.dumps(settings), _INPUT: json.dumps(seen._asdict())}
         names = [str(config.id2label[number]) for number in sorted(config.id2label)]
         if not all(name.startswith("LABEL_") for name in names):
@@ -258,43 +259,58 @@ def _answer(task: str, network: Any, images: tuple[Tensor, ...], answers: Any) -
 # -- its input ----------------------------------------------------------------------------------------
 
 
-def _input_of(folder: Path, model: str) -> Input:
-    """Read the input that a folder's image processor makes of a square image; of any size: 0.
+def _input_of(folder: Path) -> dict[str, Any]:
+    """Find out the `Input` that a folder's image processor makes of a square image, as far as it has one.
 
-    ConfigError if there is none, or it does what a guide does not; DataError if its settings make none.
+    ConfigError if it does what a guide does not; DataError if its settings make none.
     """
     path = folder / _PROCESSOR
     if not path.is_file():
-        raise ConfigError(
-            f"model '{model}': nothing says what its input is (no {_PROCESSOR}): state input_size, mean and std"
-        )
+        return {}
     try:
-        known = _transformers().AutoImageProcessor.from_pretrained(folder, trust_remote_code=False).to_dict()
-        seen = Input(_size(known), *_normalisation(known))
+        load = partial(_transformers().AutoImageProcessor.from_pretrained, folder, trust_remote_code=False)
+        known = load().to_dict()
+        processor = load(**_uncropped(known))
+        with torch.device("cpu"), torch.no_grad():  # wherever the network is to be
+            seen = _measured(lambda image: processor(image, return_tensors="pt").pixel_values[0])
     except Exception as error:  # whatever a stranger's settings lead to
         raise DataError(f"{path}: makes no image processor ({reason(error)})") from error
-    for key in sorted(key for key, value in known.items() if value):
-        if key in _NOT_DONE or (key.startswith("do_") and key not in _DONE):
-            raise ConfigError(f"{path}: {key}: not done to the images of a guide")
+    if seen is None:
+        odd = [key for key, value in sorted(known.items()) if value and key.startswith("do_") and key not in _DONE]
+        raise ConfigError(f"{path}: {', '.join(odd) or 'resample'}: not done to the images of a guide")
     return seen
 
 
-def _size(known: Mapping[str, Any]) -> int:
-    """Compute the pixels a side of what a processor makes of a square image; 0 if it does not say a square."""
-    said = known.get("size") if known.get("do_resize", True) else None
+def _uncropped(known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the changes by which a processor shows the whole image, at the size of what it would crop."""
+    changes: dict[str, Any] = {"crop_pct": 1.0} if known.get("crop_pct") else {}
     if known.get("do_center_crop"):
-        said = known.get("crop_size") or said
-    sides = {side for side in dict(said or {}).values() if side}
-    multiple = known.get("ensure_multiple_of") or 1
-    return round(int(sides.pop()) / multiple) * multiple if len(sides) == 1 else 0
+        changes |= {"do_center_crop": False, "size": known["crop_size"]}
+    return changes
 
 
-def _normalisation(known: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Compute mean and standard deviation, for pixels in [0, 1], of what a processor does to those in [0, 255]."""
-    white = 255 * (float(known["rescale_factor"]) if known.get("do_rescale", True) else 1.0)
-    if abs(white - 1) < 1e-6:
-        white = 1.0  # 1/255 has no end
-    if not known.get("do_normalize", "image_mean" in known):
-        return (0.0,), (1 / white,)
-    mean, std = ([known[key]] if isinstance(known[key], float) else known[key] for key in ("image_mean", "image_std"))
-    return tuple(float(value) / white for value in mean), tuple(float(value) / white for value in std)
+def _measured(process: Callable[[Tensor], Tensor]) -> dict[str, Any] | None:
+    """Find out the input that a processor of images (3, H, W) in [0, 255] makes, by what it makes of three.
+
+    Without a size if that is no square, or varies with the image's; None if no resize and normalisation does the same.
+    """
+    black, white = process(torch.zeros(3, 64, 64)), process(torch.full((3, 96, 96), 255.0))
+    fixed, square = black.shape == white.shape, black.shape[1] == black.shape[2]
+    low, high = black.mean((1, 2)), white.mean((1, 2))
+    mean, std = _numbers(low / (low - high) + 0.0), _numbers(1 / (high - low))
+    sides = [side * 5 // 4 for side in black.shape[1:]]  # smaller ones show how it resizes
+    picture = torch.rand(3, *sides, generator=torch.Generator().manual_seed(0))
+    seen = process(255 * picture)
+    for interpolation, antialias in itertools.product(get_args(Interpolation), (True, False)):
+        ours = F.interpolate(picture[None], seen.shape[1:], mode=interpolation, antialias=antialias)[0]
+        ours = normalised(2 * ours - 1, *(torch.tensor(numbers).view(-1, 1, 1) for numbers in (mean, std)))
+        if (ours - seen).abs().max() < _CLOSE * seen.abs().max():
+            size = {"input_size": black.shape[1]} if fixed and square else {}
+            return {**size, "mean": mean, "std": std, "interpolation": interpolation, "antialias": antialias}
+    return None
+
+
+def _numbers(channels: Tensor) -> tuple[float, ...]:
+    """Return a number for each channel, or one for all; 1/255 has no end, so that the last digits are not meant."""
+    numbers = tuple(float(f"{number:.6g}") for number in channels)
+    return numbers if len(set(numbers)) > 1 else numbers[:1]
