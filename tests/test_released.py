@@ -1,6 +1,7 @@
 """Experts released by the paper's authors: imported, refused, and used by the sampler."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.networks.adm import ADM
 from ppap.experts.bank import ExpertBank
 from ppap.experts.expert import read_expert
+from ppap.experts.released import Source, import_experts
 from ppap.utils import files
 from ppap.workflow import networks as models
+from ppap.workflow.experts import purpose_of
 from ppap.workflow.layout import Layout
-from tests.conftest import ppap
+from tests.conftest import ROOT, ppap
 from tests.repository import snakemake
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -266,55 +269,57 @@ def test_the_workflow_uses_imported_experts_and_does_not_train_them(place: Place
     assert done.returncode == 2 and "its experts are imported, not trained" in done.stderr
 
 
-FULL = {
-    "resnet50": ("timm:resnet50", "unnormalised", 0.5, ["conv1", "layer*.conv1", "layer*.conv2"]),
-    "deit_s": ("timm:deit_small_patch16_224", "normalised", 1.0, ["*.attn.qkv", "*.attn.proj"]),
-}
+# -- the preset imagenet256 as it stands -----------------------------------------------------------------
+
+# A gradient (every eighth pixel) and logits of an expert, and logits of its teacher, by the authors' own classes, on
+# weights and an image of `full_size`; the resize of DeiT is that of the torchvision that they pinned (0.14.1).
+AUTHORS = load_file(GOLDEN / "released_gradients.safetensors")
+IMAGENET256 = ROOT / "config" / "imagenet256.yaml"
 
 
-@pytest.mark.parametrize("name", FULL)
-def test_full_size_files_with_the_published_names_and_shapes(place: Place, preset_file, name: str) -> None:
-    model, sees, scale, layers = FULL[name]
+def full_size(name: str) -> tuple[dict[str, Tensor], Tensor]:
+    """Random weights of a released expert, with its published names and shapes, and an image (1, 3, 256, 256)."""
     keys = json.loads((GOLDEN / f"released_ppap_{name}.keys.json").read_text())
-    generator = torch.Generator().manual_seed(0)
-    state = {
-        key: torch.tensor(7) if key.endswith("num_batches_tracked")
-        else torch.rand(shape, generator=generator)
-        for key, shape in keys.items()
-    }  # fmt: skip
-    path = place.folder / "0_max5.ckpt"
-    torch.save(state, path)
-    inner = "resnet." if name == "resnet50" else "deit.classifier."
+    generator, state = torch.Generator().manual_seed(0), {}
+    for key, shape in keys.items():
+        if key.endswith("num_batches_tracked"):
+            state[key] = torch.tensor(7)
+            continue
+        random = 2 * torch.rand(shape, generator=generator) - 1
+        matrix = random * math.sqrt(3 / random[0].numel())
+        state[key] = matrix if random.dim() > 1 else 0.1 * random + key.endswith(("running_var", "weight"))
+    return state, 2 * torch.rand(1, 3, 256, 256, generator=generator) - 1
+
+
+@pytest.mark.parametrize(
+    ("name", "inner", "sees", "scale"),
+    [("resnet50", "resnet.", "unnormalised", 0.5), ("deit_s", "deit.classifier.", "normalised", 1.0)],
+)
+def test_imagenet256_feeds_released_experts_and_their_teachers_as_the_authors_do(
+    tmp_path: Path, name: str, inner: str, sees: str, scale: float
+) -> None:
+    state, image = full_size(name)
+    torch.save(state, tmp_path / "0_max5.ckpt")
+    layout = Layout(presets.load(IMAGENET256), tmp_path / "results")
     off_the_shelf = {
         key.removeprefix(inner).replace(".conv.", ".").replace(".linear.", "."): value
         for key, value in state.items()
         if "lora_" not in key
     }
-    base = yaml_of(place.preset)
-    guide = base["guides"]["resnet"] | {"model": model, "options": {}, "input_size": 224}
-    guide["adapter"] = {"layers": layers}
-    preset = preset_file(
-        base=place.preset, name="full.yaml", guides={"resnet": guide, "vit": guide}, dataset__classes=1000,
-    )  # fmt: skip
-    files.write_tensors(place.layout.model("resnet"), off_the_shelf)
-    place.run("import-experts", preset, "resnet", "ppap_5", path, path)
-    expert = read_expert(place.layout.expert("resnet", "ppap_5", 1))
+    files.write_tensors(layout.model(name), off_the_shelf)
+    guide = models.load_guide(layout, name).cpu()
+    purpose = purpose_of(layout.preset, name, "ppap_5", layout.model(name))
+    (expert,) = import_experts(guide, purpose, [Source(tmp_path / "0_max5.ckpt", range(1000))], [range(1000)])
     assert (expert.header.input, expert.header.lora_scale) == (sees, scale)
-    guide_now = models.load_guide(Layout(presets.load(preset), place.layout.results), "resnet")
-    ExpertBank(guide_now, [expert]).activate(expert)
-    merged = guide_now.network.state_dict()
-    for key in (key for key in state if key.endswith("lora_A")):
-        layer = key.removesuffix(".lora_A")
-        weight = off_the_shelf[layer.removeprefix(inner) + ".weight"]
-        update = state[f"{layer}.lora_B"] @ state[key]
-        expected = weight + scale * update.reshape(weight.shape)
-        torch.testing.assert_close(merged[layer.removeprefix(inner) + ".weight"], expected)
-    assert files.read_tensors(expert.path).keys() == {
-        k.removeprefix(inner).replace(".lora_", ".weight.lora_") for k in state if "lora_" in k
+    assert expert.changed is not None and expert.changed.keys() == {
+        key.removeprefix(inner).replace(".lora_", ".weight.lora_") for key in state if "lora_" in key
     }
-
-
-def yaml_of(path: Path) -> Any:
-    import yaml
-
-    return yaml.safe_load(path.read_text())
+    torch.testing.assert_close(guide(image), AUTHORS[f"{name}/teacher"], rtol=1e-3, atol=1e-4)
+    logits = ExpertBank(guide, [expert]).at(image.requires_grad_(), 900)
+    torch.testing.assert_close(logits, AUTHORS[f"{name}/logits"], rtol=1e-3, atol=1e-4)
+    (gradient,) = torch.autograd.grad(logits.log_softmax(1)[0, 250], image)
+    ours, theirs = gradient[..., ::8, ::8].flatten(), AUTHORS[f"{name}/gradient"].flatten()
+    assert (
+        torch.cosine_similarity(ours, theirs, dim=0) > 0.9999
+    )  # 0.98 if DeiT's resize antialiases, 0.00 at 224 pixels
+    assert float(ours.norm()) == pytest.approx(float(theirs.norm()), rel=1e-3)

@@ -11,10 +11,11 @@ Interpolation = Literal["bilinear", "bicubic"]
 
 
 def resized(images: Tensor, size: int, interpolation: Interpolation = "bilinear", antialias: bool = True) -> Tensor:
-    """Resize images (B, C, H, W) to `size` pixels a side, differentiably; `antialias` matters where it shrinks."""
+    """Resize images (B, C, H, W) to `size` pixels a side, differentiably, as torchvision does; `antialias` as there."""
     if images.shape[-1] == size:
         return images
-    smooth = antialias and images.shape[-1] > size
+    # where it enlarges, torch has two kinds of bicubic, and two ways to the same bilinear
+    smooth = antialias and (images.shape[-1] > size or interpolation == "bicubic")
     return F.interpolate(images, size=(size, size), mode=interpolation, align_corners=False, antialias=smooth)
 
 

@@ -107,7 +107,7 @@ class TransformersModels(Library):
         seen = spec.completed(lambda: _input_of(folder))
         network = _loaded(config, shape.task, folder, seen.input_size)
         about = hub.source_of(spec.name, folder) | {_SETTINGS: json.dumps(settings), _INPUT: json.dumps(seen._asdict())}
-        names = [str(config.id2label[number]) for number in sorted(config.id2label)]
+        names = [str(name) for _, name in sorted((config.id2label or {}).items())]
         if not all(name.startswith("LABEL_") for name in names):
             about["class_names"] = json.dumps(names)
         return network.state_dict(), about
