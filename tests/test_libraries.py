@@ -150,6 +150,19 @@ DEPTH_ANYTHING = {"backbone_config": DINO, "reassemble_hidden_size": 16, "neck_h
                   "reassemble_factors": [2, 1], "fusion_hidden_size": 8, "head_hidden_size": 4,
                   "depth_estimation_type": "metric"}  # fmt: skip
 MULTIPLE = {"size": {"height": 36, "width": 36}, "ensure_multiple_of": 8, "keep_aspect_ratio": True}
+ZOE = {"neck_hidden_sizes": [16] * 4, "fusion_hidden_size": 8, "bottleneck_features": 8, "num_relative_features": 8,
+       "bin_embedding_dim": 8, "num_attractors": [4, 2, 2, 1], "patch_transformer_hidden_size": 8,
+       "patch_transformer_intermediate_size": 8, "patch_transformer_num_attention_heads": 2,
+       "bin_configurations": [{"n_bins": 8, "min_depth": 0.001, "max_depth": 10.0}],
+       "backbone_config": TINY | {"model_type": "beit", "num_hidden_layers": 4, "out_indices": [1, 2, 3, 4],
+                                  "reshape_hidden_states": False}}  # fmt: skip
+# what is stated: GLPN takes any size, and ZoeDepth's processor pads
+STATED: dict[str, dict[str, Any]] = {
+    "glpn": {"image_size": 80, "input_size": 64},
+    "zoedepth": {"image_size": 32, "input_size": 32, "mean": (0.5,), "std": (0.5,), "interpolation": "bilinear",
+                 "antialias": True},
+}  # fmt: skip
+METRES = ("depth_anything", "glpn", "zoedepth")
 OFFSET = {"rescale_offset": True, "rescale_factor": 1 / 127.5}
 ARCHITECTURES = {"deit": ["DeiTForImageClassification"], "levit": ["LevitForImageClassification"]}
 # a model and its processor; its configuration, the processor's, and with what that shows the whole image
@@ -178,10 +191,11 @@ TRANSFORMERS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] =
     "dpt DPT": (DPT, SQUARE, {}),
     "depth_anything DPT": (DEPTH_ANYTHING, MULTIPLE, {}),
     "glpn GLPN": (FOUR, {}, {}),
+    "zoedepth ZoeDepth": (ZOE, SQUARE, {"do_pad": False}),
     "segformer Segformer": (FOUR, SQUARE, {}),
 }
 CLASSES = {"classification": "ImageClassification", "depth": "DepthEstimation", "segmentation": "SemanticSegmentation"}
-TASKS = {"dpt": "depth", "depth_anything": "depth", "glpn": "depth", "segformer": "segmentation"}
+TASKS = dict.fromkeys(("dpt", *METRES), "depth") | {"segformer": "segmentation"}
 
 
 @pytest.mark.parametrize("case", TRANSFORMERS)
@@ -198,9 +212,9 @@ def test_a_model_of_transformers(case: str, tmp_path: Path) -> None:
     theirs.register_forward_hook(
         lambda network, images, answers: answers["predicted_depth" if task == "depth" else "logits"]
     )
-    if kind in ("glpn", "depth_anything"):  # metres
+    if kind in METRES:
         theirs.register_forward_hook(lambda network, images, metres: 1 / metres.clamp(min=1e-3))
-    about: dict[str, Any] = {"image_size": 80, "input_size": 64} if kind == "glpn" else {"image_size": 48}
+    about = STATED.get(kind, {"image_size": 48})
     guide = load_guide(f"transformers:{folder}", task, outputs=7, **about, folder=tmp_path)
     see = lambda x: own(list(255 * x), return_tensors="pt", **whole).pixel_values  # noqa: E731
     check(guide, theirs, see, about["image_size"])

@@ -112,7 +112,7 @@ def guide_of(spec: NetworkConfig, shape: Shape, file: Path) -> Guide:
     """As the workflow makes a guide of its file, but without a check of its answers."""
     network = build_network(spec.model, spec.library.options(spec, file), shape)
     network.load_state_dict(files.read_tensors(file))
-    return Guide(network.eval(), *spec.input(file))
+    return Guide(network.eval(), **spec.input(file)._asdict())
 
 
 def spec_of(folder: Path, **keys) -> NetworkConfig:
@@ -287,7 +287,7 @@ def test_input_is_what_its_processor_says(settings, size, mean, std, tmp_path: P
     if settings.get("do_center_crop"):
         return  # as of other libraries: the whole image, at the size of what is cropped
     pixels = torch.randint(256, (1, 3, size, size), dtype=torch.uint8)
-    guide = Guide(nn.Identity(), *found)
+    guide = Guide(nn.Identity(), **found._asdict())
     seen = theirs(list(pixels), return_tensors="pt").pixel_values
     torch.testing.assert_close(guide.prepare(pixels / 127.5 - 1), seen.float(), rtol=1e-4, atol=1e-4)
 

@@ -243,6 +243,7 @@ def test_a_guide_of_other_off_the_shelf_weights_is_reported_and_harmless(place: 
     files.write_tensors(place.layout.model("resnet"), {k: v + 1 for k, v in weights.items()})
     done = place.run("import-experts", place.preset, "resnet", "ppap_5", place.released(0), place.released(1))
     assert "made from other off-the-shelf weights than the guide's" in done.stderr
+    assert "0_max2.ckpt: was trained with input_size 256, the guide has 64" in done.stderr
     experts = [read_expert(path) for path in place.layout.experts("resnet", "ppap_5")]
     bank = ExpertBank(models.load_guide(place.layout, "resnet"), experts)
     logits = bank(GOLDEN_TENSORS["input/x"], 9.0)

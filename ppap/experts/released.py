@@ -25,7 +25,8 @@ from ppap.utils.weights import check_numbers, load_weights, read_weights
 log = logging.getLogger(__name__)
 _ALPHA = 8.0  # of every expert they trained
 _DEIT_ADAPTER = "deit.classifier."
-_PREFIXES = (_DEIT_ADAPTER, "resnet.", "classifier.")
+_DEITS = (_DEIT_ADAPTER, "classifier.")
+_PREFIXES = (*_DEITS, "resnet.")
 _FACTORS = ("lora_A", "lora_B")
 
 
@@ -36,6 +37,7 @@ class ReleasedExpert(NamedTuple):
     factors: dict[str, Tensor]
     lora_scale: float
     input: NetworkInput
+    of_deit: bool
 
 
 class Source(NamedTuple):
@@ -68,6 +70,7 @@ def import_experts(
         if (purpose.trainable == "adapter") != bool(released.factors):
             has = "adapters" if released.factors else "no adapters"
             raise DataError(f"{source.path}: has {has}, but methods.{purpose.method}.trainable is {purpose.trainable}")
+        _check_input(guide, released, source.path)
         changed = _delta(guide, base, released, source.path)
         header = _header(purpose, guide, base, changed, released, source, sees)
         experts.append(Expert(source.path, header, changed).trained_on(schedule))
@@ -92,7 +95,8 @@ def read_released(path: Path) -> ReleasedExpert:
             weights[name] = value
     scale = _lora_scale(weights, factors, adapted, path)
     # Their students see what the diffusion model sees. Only the wrapper of adapted DeiTs normalises.
-    return ReleasedExpert(weights, factors, scale, "normalised" if prefix == _DEIT_ADAPTER else "unnormalised")
+    sees: NetworkInput = "normalised" if prefix == _DEIT_ADAPTER else "unnormalised"
+    return ReleasedExpert(weights, factors, scale, sees, of_deit=prefix in _DEITS)
 
 
 def _lora_scale(weights: dict[str, Tensor], factors: dict[str, Tensor], adapted: set[str], path: Path) -> float:
@@ -169,6 +173,18 @@ def _header(
         guide_parameters=sum(p.numel() for p in guide.network.parameters()),
         released_sha256=files.sha256(source.path),
     )
+
+
+def _check_input(guide: Guide, released: ReleasedExpert, path: Path) -> None:
+    """Warn of a guide that is not shown what theirs was: all 256 pixels, or by DeiT 224, as torchvision 0.14 made them."""
+    wanted = (
+        {"input_size": 224, "interpolation": "bilinear", "antialias": False}
+        if released.of_deit
+        else {"input_size": 256}
+    )
+    for key, value in wanted.items():
+        if getattr(guide, key) != value:
+            log.warning("%s: was trained with %s %s, the guide has %s", path, key, value, getattr(guide, key))
 
 
 def _check_ranges(sources: list[Source], wanted: list[range], method: str | None) -> None:

@@ -31,10 +31,10 @@ class Guide(nn.Module):
         input_size: int,
         mean: Sequence[float],
         std: Sequence[float],
-        interpolation: Interpolation = "bilinear",
-        antialias: bool = True,
         name: str = "guide",
         task: Task | None = None,
+        interpolation: Interpolation = "bilinear",
+        antialias: bool = True,
     ) -> None:
         super().__init__()
         if interpolation not in get_args(Interpolation):

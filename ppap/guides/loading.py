@@ -64,7 +64,7 @@ def wrap_guide(
             f"network: a {type(network).__name__}; a torch.nn.Module was expected, in which its weights are"
         )
     made = _task(task, outputs, image_size, folders)
-    guide = Guide(network, input_size or image_size, mean, std, interpolation, antialias, name, made)
+    guide = Guide(network, input_size or image_size, mean, std, name, made, interpolation, antialias)
     where = next((p.device for p in network.parameters()), torch.device("cpu"))
     return guide.to(where).eval().requires_grad_(False)
 
@@ -115,7 +115,7 @@ def load_guide(
     network = build_network(model, spec.library.options(spec, path), shape, _paths(folders))
     if spec.published:
         network.load_state_dict(files.read_tensors(path))
-    return Guide(network, *spec.input(path), model, made).eval().requires_grad_(False)
+    return Guide(network, **spec.input(path)._asdict(), name=model, task=made).eval().requires_grad_(False)
 
 
 def _spec(**about: Any) -> NetworkConfig:

@@ -97,7 +97,8 @@ def new_network(layout: Layout, name: str) -> nn.Module:
 def new_guide(layout: Layout, name: str) -> Guide:
     """Build a guide, its network behind its resizing and normalisation, with untrained weights."""
     spec, network = _spec(layout.preset, name), new_network(layout, name)
-    return Guide(network, *spec.input(layout.model(name)), spec.model, layout.preset.task_of(name))
+    seen = spec.input(layout.model(name))._asdict()
+    return Guide(network, **seen, name=spec.model, task=layout.preset.task_of(name))
 
 
 def load_guide(layout: Layout, name: str) -> Guide:
