@@ -99,7 +99,7 @@ def test_a_downloaded_guide_is_the_librarys_model_behind_its_own_normalisation(
     path, network = published(tmp_path)
     preset = preset_file(
         IMAGENET, runtime={"device": "cpu"}, guides__resnet50__model=model,
-        guides__resnet50__weights={"url": str(path)}, guides__resnet50__mean=MEAN,
+        guides__resnet50__weights={"url": str(path)}, guides__resnet50__input_size=224, guides__resnet50__mean=MEAN,
         guides__resnet50__std=STD,
     )  # fmt: skip
     ppap("download", preset, "resnet50", cwd=tmp_path)
