@@ -132,6 +132,22 @@ def test_x0_gradient_is_the_derivative_of_the_score_of_the_estimate(network: ADM
     torch.testing.assert_close((gradient * direction).sum() / 3, slope, rtol=2e-2, atol=1e-4)
 
 
+@pytest.mark.parametrize(("variance", "moved"), [("fixed_small", False), ("fixed_large", True)])
+def test_the_last_step_of_ddpm_is_guided_by_its_variance_which_may_be_none(
+    network: ADM, variance: str, moved: bool
+) -> None:
+    """guided-diffusion multiplies the gradient by the posterior's variance, 0 at t = 0, not by the clipped one."""
+    denoiser = Denoiser(network, spaced("ddpm"), variance)
+    x = torch.zeros(1, *SHAPE)
+
+    def last(scale: float) -> torch.Tensor:
+        guidance = lambda denoiser, x, step: (denoiser(x, step), scale * torch.ones_like(x))  # noqa: E731
+        with torch.no_grad():
+            return next(samplers.ddpm(denoiser, guidance, State(1, x), lambda step: x)).x
+
+    assert torch.equal(last(0.0), last(5.0)) != moved
+
+
 @pytest.mark.parametrize("kind", ["ddim", "ddpm"])
 def test_a_sample_does_not_depend_on_its_batch(network: ADM, kind: str) -> None:
     classes = balanced_classes(0, 12, list(range(5)))

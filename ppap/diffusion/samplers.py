@@ -96,7 +96,8 @@ def ddpm(
     for step in reversed(range(state.steps_left)):
         prediction, gradient = guidance(denoiser, x, step)
         mean = denoiser.posterior_mean(x, prediction.x0, step)
-        if gradient is not None:
+        certain = step == 0 and denoiser.variance == "fixed_small"  # the log-variance there is clipped, that of 0
+        if gradient is not None and not certain:
             mean = mean + prediction.log_variance.exp() * gradient
         x = mean
         if step > 0:
