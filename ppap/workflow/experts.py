@@ -98,7 +98,7 @@ def train_and_write(
             delta, facts = train_expert(
                 network,
                 examples,
-                schedule=networks.process(layout).schedule,
+                schedule=networks.full_schedule(layout),
                 timesteps=timesteps,
                 training=spec.experts.model_copy(update={"steps": steps}),
                 adapter=spec.adapter if purpose.trainable == "adapter" else None,

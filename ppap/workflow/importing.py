@@ -45,7 +45,7 @@ def write_released(
             raise DataError(f"{path}: a trained expert; --overwrite replaces it")
     network = networks.load_guide(layout, guide).cpu()
     purpose = purpose_of(preset, guide, method, layout.model(guide))
-    experts = import_experts(network, purpose, sources, wanted, networks.process(layout).schedule, sees)
+    experts = import_experts(network, purpose, sources, wanted, networks.full_schedule(layout), sees)
     writers = (files.tensors_writer(expert.changed or {}, expert.header.metadata()) for expert in experts)
     files.write_all(dict(zip(targets, writers, strict=True)))
     if not preset.methods[method].imported:

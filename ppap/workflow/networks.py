@@ -52,10 +52,16 @@ def process(layout: Layout) -> Process:
     return spec.source.process(spec, layout.model(DIFFUSION))
 
 
+def full_schedule(layout: Layout) -> Schedule:
+    """Return the noise schedule of all timesteps that the diffusion model was trained with."""
+    spec = layout.preset.diffusion
+    return spec.source.schedule(spec, layout.model(DIFFUSION))
+
+
 def schedule(layout: Layout, sampler: str) -> Schedule:
     """Return the noise schedule of the timesteps that a sampler takes of the diffusion model's."""
     preset = layout.preset
-    return respaced(process(layout).schedule, preset.sampler(sampler), preset.samplers[sampler].steps)
+    return respaced(full_schedule(layout), preset.sampler(sampler), preset.samplers[sampler].steps)
 
 
 def load_second_stage(layout: Layout) -> SecondStage:

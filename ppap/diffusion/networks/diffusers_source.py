@@ -22,6 +22,7 @@ from ppap.data.downloads import Downloads
 from ppap.diffusion.denoiser import Process
 from ppap.diffusion.networks.diffusers_scheduler import process_of
 from ppap.diffusion.networks.sources import DiffusionSettings, Source, Trial, read_weights
+from ppap.diffusion.schedules import Schedule
 from ppap.diffusion.schedules import betas as named_betas
 from ppap.utils import files, weights
 from ppap.utils.device import Runtime
@@ -92,6 +93,9 @@ class Pipeline(Source):
         network = self.build(settings, file)
         network.load_state_dict(read_weights(file, of_published(network)))
         return hold_precision(network, how)
+
+    def schedule(self, settings: DiffusionSettings, file: Path) -> Schedule:
+        return self.process(settings, file).schedule
 
     def process(self, settings: DiffusionSettings, file: Path) -> Process:
         about = _about(file)["scheduler"]

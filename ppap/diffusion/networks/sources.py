@@ -96,10 +96,13 @@ class Source(ABC):
     def load(self, settings: DiffusionSettings, file: Path, how: Runtime) -> nn.Module:
         """Load the network, its weights held as `runtime.hold_precision` has them."""
 
+    def schedule(self, settings: DiffusionSettings, file: Path) -> Schedule:
+        """Return the noise schedule that the network was trained with: the preset's, unless `file` knows better."""
+        return Schedule.create(settings.noise_schedule, settings.timesteps)
+
     def process(self, settings: DiffusionSettings, file: Path) -> Process:
         """Return how the network was trained and is drawn from: as the preset says, unless `file` knows better."""
-        schedule = Schedule.create(settings.noise_schedule, settings.timesteps)
-        return Process(schedule, settings.variance, settings.predicts)
+        return Process(self.schedule(settings, file), settings.variance, settings.predicts)
 
     def build_upsampler(self, settings: DiffusionSettings) -> Upsampler:
         """Build the second stage of a cascade, untrained; ConfigError if the diffusion model is none."""
