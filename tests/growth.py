@@ -15,18 +15,22 @@ _PAGE = ROOT / "docs" / "extending.md"
 
 def grown_preset(folder: Path, title: str, name: str = "smoke", base: Path = SMOKE) -> Path:
     """Write the modules and the preset (NAME.yaml) of a section of the page into a folder; the preset's path."""
-    text = _PAGE.read_text()
-    section = re.search(rf"^## {re.escape(title)}$(.*?)(?=^## |\Z)", text, re.M | re.S)
-    assert section is not None, f"{_PAGE} has no section '{title}'"
     preset = yaml.safe_load(base.read_text())
-    for language, text in re.findall(r"^```(\w+)\n(.*?)^```$", section[1], re.M | re.S):
-        if language == "python":
+    for language, text in code_of(title):
+        if language == "python" and text.startswith("# "):
             (folder / text.split("\n")[0].removeprefix("# ")).write_text(text)
         elif language == "yaml":
             _grow(preset, yaml.safe_load(text))
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(preset, sort_keys=False))
     return path
+
+
+def code_of(title: str) -> list[tuple[str, str]]:
+    """The blocks of code of a section of the page, with their language."""
+    section = re.search(rf"^## {re.escape(title)}$(.*?)(?=^## |\Z)", _PAGE.read_text(), re.M | re.S)
+    assert section is not None, f"{_PAGE} has no section '{title}'"
+    return re.findall(r"^```(\w+)\n(.*?)^```$", section[1], re.M | re.S)
 
 
 def _grow(preset: dict[str, Any], more: dict[str, Any]) -> None:

@@ -4,8 +4,10 @@ import itertools
 import json
 import re
 import shutil
+import sys
 from contextlib import nullcontext
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 
 import ppap
 from ppap.config.runs import Run
+from ppap.diffusion.guidance import NoGuidance
 from ppap.diffusion.networks.adm import ADM
 from ppap.diffusion.networks.architectures import ADMArchitecture
 from ppap.utils import files
@@ -239,15 +242,21 @@ def test_depth_and_labels_guide_to_maps_and_to_pictures(model, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda m, g: ppap.sample(m, 0), "0 images: one at least"),
         (lambda m, g: ppap.sample(m, 1, steps=600), "no integer stride keeps 600 of 1000"),
         (lambda m, g: ppap.sample(m, 1, sampler="dpm"), "sampler 'dpm': write ddim, ddpm"),
         (lambda m, g: ppap.sample(m, 1, [ppap.Goal(g, 4)]), "knows 0 to 3, not 4"),
         (lambda m, g: ppap.sample(m, 3, [ppap.Goal(g, torch.zeros(2).long())]), "a target is (2,)"),
         (lambda m, g: ppap.sample(m, 1, [ppap.Goal(g, "cat.png")]), "cat.png: no such file"),
-        (lambda m, g: ppap.sample(m, 1, [ppap.Goal(g, 1.5)]), "a target is a whole number"),
-        (lambda m, g: ppap.sample(m, 1, [ppap.Goal(g, {})]), "a target is a dict; a class, numbers, or a file"),
-        (lambda m, g: ppap.Goal(g.network, 1), "goal: Sequential is no guide and no bank of experts"),
+        (lambda m, g: ppap.sample(m, 1, [ppap.Goal(g, torch.tensor(1.5))]), "a target is a whole number"),
+        (lambda m, g: ppap.sample(m, 1, ppap.Goal(g, [object()])), "a target is a list; a class, numbers, or a file"),
+        (lambda m, g: ppap.sample(m, 2, seeds=[(0, 1)]), "seeds: 1 for 2 images"),
+        (lambda m, g: ppap.Goal(g.network, 1), "guide: a Sequential; Guide or Experts or None was expected"),
+        (lambda m, g: ppap.Goal(g), "goal: give a target, or an objective"),
+        (lambda m, g: ppap.Goal(None, 3), "goal: a target needs a guide that sees it"),
+        (lambda m, g: ppap.sample(m, 2, ppap.Goal(g, objective=Tensor.mean)), "the objective gives float32 ()"),
+        (lambda m, g: ppap.sample(m, 2, ppap.Goal(None, objective=lambda x: x.new_ones(2))), "has no gradient"),
+        (lambda m, g: ppap.sample(m, 2, guidance=partial(NoGuidance, 3)), "give options by name"),
+        (lambda m, g: ppap.sample(m, 2, guidance=partial(NoGuidance, form=3)), "guidance 'NoGuidance': options: got an unexpected"),
         (lambda m, g: ppap.sample(m, 1, guidance="naive"), "guidance 'naive': write none, off_the_shelf"),
         (lambda m, g: ppap.wrap_guide(nn.Identity(), "sound", image_size=8), "task 'sound': write"),
         (lambda m, g: ppap.wrap_guide(nn.Identity(), image_size=8), "needs the number of classes"),
@@ -292,6 +301,47 @@ def test_what_takes_no_adapter_is_said_before_any_training(model) -> None:
     refused_before_it_is_asked(nn.Sequential(nn.Flatten(), normed), model, "no layer that LoRA can adapt")
     quantised = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)))
     refused_before_it_is_asked(quantised, model, r"guide 'guide': its 1\.\S+ is no plain tensor")
+
+
+KINDS = """
+from ppap.diffusion.guidance import NoisyInputGuidance
+from ppap.diffusion.samplers import ddim
+
+class Late:
+    def __init__(self, guide, objective, scale, below=500):
+        self.how, self.below = NoisyInputGuidance(guide, objective, scale), below
+
+    def __call__(self, denoiser, x, step):
+        late = denoiser.schedule.timesteps[step] < self.below
+        return self.how(denoiser, x, step) if late else (denoiser(x, step), None)
+
+def noisy(denoiser, guidance, state, noise, eta, by=1.0):
+    yield from ddim(denoiser, guidance, state, lambda step: by * noise(step), eta)
+
+noisy.eta, noisy.timesteps = 1.0, ddim.timesteps
+
+def brightness(images, power=1):
+    return (images**power).mean(dim=(1, 2, 3))
+"""
+
+
+def test_kinds_of_ones_own_work_by_name_as_they_are_and_with_options(model, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "own_kinds.py").write_text(KINDS)
+    monkeypatch.chdir(tmp_path)
+    goal = ppap.Goal(None, objective="user:own_kinds.brightness", scale=50.0)
+    named = list(ppap.sampling_steps(model, 2, goal, guidance="user:own_kinds.Late", sampler="user:own_kinds.noisy"))
+    assert [step.gradient is None for step in named] == [step.timestep >= 500 for step in named]
+    own = sys.modules.pop("own_kinds")
+    goal = ppap.Goal(None, objective=partial(own.brightness, power=1), scale=50.0)
+    late, noisy = partial(own.Late, below=1000), partial(own.noisy, by=0.0)
+    np.testing.assert_array_equal(
+        ppap.sample(model, 2, goal, guidance=own.Late, sampler=own.noisy), ppap.to_uint8(named[-1].x)
+    )
+    np.testing.assert_array_equal(
+        ppap.sample(model, 2, goal, guidance=late, sampler=own.noisy), ppap.sample(model, 2, goal, eta=1.0)
+    )
+    assert ppap.sample(model, 2, goal).mean() > ppap.sample(model, 2).mean() + 2
+    assert all(step.gradient is not None for step in ppap.sampling_steps(model, 2, goal, guidance=late, sampler=noisy))
 
 
 # -- experts -----------------------------------------------------------------------------------------

@@ -1,10 +1,8 @@
-"""Guidance and samplers from outside the package, named in a preset: used by every step, checked, and blamed.
-
-With an evaluator from outside besides, they go through the whole graph; so does a task from outside.
-"""
+"""Kinds of the user's own: the code of docs/extending.md goes through the whole graph, and what cannot be used is blamed."""
 
 from __future__ import annotations
 
+import functools
 import importlib
 import re
 import sys
@@ -18,14 +16,11 @@ import pytest
 import torch
 import yaml
 
+import ppap as api
 from ppap.config import reading as presets
 from ppap.config.runs import Run, stored_as
-from ppap.data.images import to_tensor, to_uint8
-from ppap.diffusion.samplers import SAMPLERS
-from ppap.diffusion.sampling import noise_state
-from ppap.guides.tasks.classification import class_log_probability
+from ppap.data.images import to_tensor
 from ppap.utils import files
-from ppap.utils.seeds import StepNoise
 from ppap.utils.settings import UNGUIDED
 from ppap.workflow import networks as models
 from ppap.workflow import stored_images, targets
@@ -38,34 +33,55 @@ from ppap.workflow.steps.metrics import Metrics
 from ppap.workflow.steps.sample import Sample
 from ppap.workflow.steps.table import Table
 from tests.conftest import ppap
-from tests.growth import grown_preset
+from tests.growth import code_of, grown_preset
 from tests.recorder import Recorder
 from tests.repository import Repository
 from tests.test_workflow import stored
 
-TITLE, EVALUATOR, TASK = "A kind of guidance, a sampler", "An evaluator", "A task"
-CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def forgetting() -> Iterator[None]:
-    """Modules of the presets here are no other test's."""
-    yield
-    forget()
+TITLES = ("A kind of guidance, a sampler", "An objective", "An evaluator", "A task")
 
 
 def forget() -> None:
-    for name in ("mine", "judge", "strange_kinds", "ink", "strange_task"):
+    for name in ("mine", "wishes", "judge", "strange_kinds", "ink", "strange_task"):
         sys.modules.pop(name, None)
 
 
+class Grown(NamedTuple):
+    """A preset with a kind of each sort from outside, of which every job has run."""
+
+    path: Path
+    layout: Layout
+    wrong: dict[str, set[str]]
+    """By job the keys that it reads and does not declare, or the other way round."""
+
+
 @pytest.fixture(scope="module")
-def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The preset of docs/extending.md beside its module, and networks trained for it."""
-    preset = grown_preset(tmp_path_factory.mktemp("grown"), TITLE)
-    for model in ("diffusion", "resnet"):
-        ppap("pretrain", preset, model, cwd=preset.parent)
-    return preset
+def preset_of_pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The preset of all pages' kinds beside their modules, with the pages' rows alone."""
+    folder = tmp_path_factory.mktemp("grown")
+    path = grown_preset(folder, TITLES[0])
+    for title in TITLES[1:]:
+        path = grown_preset(folder, title, base=path)
+    plain = yaml.safe_load(path.read_text())
+    plain["tables"] = {"main": plain["tables"]["main"][3:]}
+    plain["clean_images"] |= {"count": 20, "shard_size": 20}
+    plain["sampling"] |= {"samples": 10}
+    path.write_text(yaml.safe_dump(plain))
+    yield path
+    forget()  # they are no other test's
+
+
+@pytest.fixture(scope="module")
+def grown(preset_of_pages: Path) -> Grown:
+    """Its whole graph, from training to figures."""
+    folder = preset_of_pages.parent
+    layout = Layout(presets.load(preset_of_pages), folder / "results", folder / "scratch")
+    recorder, wrong = Recorder(layout.preset, layout.results), {}
+    for job in all_jobs(layout):
+        with recorder.recording():
+            job.run(layout)
+        wrong[str(job)] = recorder.leaves ^ set(job.keys(layout.preset))
+    return Grown(preset_of_pages, layout, {job: keys for job, keys in wrong.items() if keys})
 
 
 @pytest.fixture
@@ -83,35 +99,6 @@ def written(tmp_path: Path, preset_file: Callable[..., Path]) -> Iterator[Callab
 
     yield write
     forget()
-
-
-@pytest.mark.parametrize("sampler", ["ddim25", "renoise"])
-def test_samples_are_those_of_the_pages_own_code(grown: Path, sampler: str) -> None:
-    ppap("sample", grown, sampler, "resnet", "mean", "--shard", 0, cwd=grown.parent)
-    preset = presets.load(grown)
-    layout = Layout(preset, grown.parent / "results")
-    images = np.load(layout.samples(Run(sampler, "resnet", "mean"), 0))
-
-    mine = importlib.import_module("mine")
-    denoiser = models.load_model(layout).on(preset.schedule(sampler))
-    guide = models.load_guide(layout, "resnet")
-    sampling = preset.sampling
-    seeds = [(sampling.seeds[0], i) for i in range(sampling.batch_size)]
-    objective = class_log_probability(targets.numbers(layout, "resnet")[: len(seeds)])
-    guidance = mine.MeanGuidance(lambda images, timestep: guide(images), objective, 4.0)
-    start = noise_state(len(denoiser.schedule), seeds, (1, 8, 8), CPU)
-    function = mine.renoise if sampler == "renoise" else SAMPLERS.get(sampler[:4])
-    *_, last = function(denoiser, guidance, start, StepNoise(seeds, (1, 8, 8), CPU), eta=0.0)
-    np.testing.assert_array_equal(images[: len(seeds)], to_uint8(last.x))
-
-
-def test_the_pages_facts_are_known_to_the_preset(grown: Path) -> None:
-    preset = presets.load(grown)
-    assert preset.guidance("mean").through_denoiser and not preset.guidance("mean").sees_x_t
-    assert preset.sampler("renoise").eta == 1.0 and preset.sampler("ddim25").eta is None
-    assert len(preset.schedule("renoise")) == 10
-    run = Run("renoise", "resnet", "mean")
-    assert stored_as(preset, run) == run
 
 
 @pytest.mark.parametrize(
@@ -142,19 +129,35 @@ def test_the_check_of_a_preset_tries_guidance_and_samplers(written) -> None:
     assert "samplers.mine: kind: the sampler ends with 2 steps left" in done.stderr
 
 
+class Still(torch.nn.Module):
+    """A diffusion network that sees no noise."""
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(x)
+
+
+def test_three_lines_make_it_red() -> None:
+    lines = code_of("An objective")[-1][1]
+    model = api.DiffusionModel(Still(), (3, 8, 8), api.Schedule.create("cosine", 1000))
+    made: dict[str, Any] = {"ppap": api, "model": model}
+    exec(lines, made)
+    reds = [np.asarray(images, float)[..., 0].mean() for images in (made["images"], api.sample(model, 8))]
+    assert sum(map(bool, lines.splitlines())) == 3 and reds[0] > reds[1] + 10
+
+
 @pytest.mark.parametrize("kind", ["naive", "user:mine", ""])
 def test_a_name_of_no_kind_is_refused_with_those_that_there_are(preset_file, kind: str) -> None:
     done = ppap("config", "check", preset_file(methods__mine={"guidance": kind}), check=False)
     assert done.returncode == 2 and "guidance '" + kind in done.stderr and "write " in done.stderr
 
 
-def test_a_change_of_the_modules_text_makes_stale_what_uses_it(grown: Path) -> None:
+def test_a_change_of_the_modules_text_makes_stale_what_uses_it(preset_of_pages: Path) -> None:
     def marks() -> dict[Step, str]:
-        layout = Layout(presets.load(grown))
+        layout = Layout(presets.load(preset_of_pages))
         return {job: job.fingerprint(layout.preset) for job in all_jobs(layout)}
 
     before = marks()
-    module = grown.parent / "mine.py"
+    module = preset_of_pages.parent / "mine.py"
     text = module.read_text()
     module.write_text(f"{text}\n# another version\n")
     after = marks()
@@ -162,9 +165,25 @@ def test_a_change_of_the_modules_text_makes_stale_what_uses_it(grown: Path) -> N
     assert marks() == before
     stale = {job for job in before if before[job] != after[job]}
     drawn = {job for job in before if isinstance(job, Sample)}
-    own = {job for job in drawn if job.method == "mean" or job.sampler == "renoise"}
+    own = {job for job in drawn if job.method == "interval" or job.sampler == "renoise"}
     assert own and stale & drawn == own
     assert {type(job) for job in stale} <= {Sample, Metrics, Table, Figure}
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ({"experts_of": "ppap"}, "methods.mine.experts_of: methods has no 'ppap'"),
+        ({"experts_of": "naive"}, "methods.mine: supervision, experts and trainable belong to guidance: experts, all three"),
+        ({"experts_of": "ppap_5", "experts": 3}, "methods.mine.experts: is that of ppap_5, whose experts it uses"),
+        ({"experts_of": "ppap_5", "options": {"low": 3}}, "methods.mine.guidance: guidance 'experts': takes no options"),
+        ({"guidance": "none", "objective": "user:mine.f"}, "methods.mine.objective: objective 'user:mine.f': there is no mine.py"),
+        ({"guidance": "none", "objective": "f"}, "methods.mine.objective: objective 'f': write user:MODULE.FUNCTION"),
+    ],
+)  # fmt: skip
+def test_a_method_that_cannot_be_is_refused(preset_file, method, message: str) -> None:
+    with pytest.raises(api.PPAPError, match=re.escape(message)):
+        presets.load(preset_file(methods__mine={"guidance": "experts"} | method))
 
 
 def test_guidance_without_a_guide_shares_its_samples(written) -> None:
@@ -175,111 +194,80 @@ def test_guidance_without_a_guide_shares_its_samples(written) -> None:
 # -- the whole graph -------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """A repository whose preset names all kinds of the pages, built by DVC and Snakemake.
-
-    DVC makes everything up to the samples, and has no files of a judge, no labels and no experts to keep.
-    """
-    repository = Repository.create(tmp_path_factory.mktemp("built") / "ppap")
-    folder = repository.where / "config"
-    preset = grown_preset(folder, EVALUATOR, base=grown_preset(folder, TITLE))
-    plain = yaml.safe_load(preset.read_text())
-    of_resnet = {"guides": ["resnet"]}
-    plain["tables"] = {
-        "main": [
-            of_resnet | {"samplers": ["ddim25"], "methods": ["none", "naive", "mean"]},
-            of_resnet | {"samplers": ["renoise"], "methods": ["mean"]},
-        ]
-    }
-    plain["clean_images"] |= {"count": 10, "shard_size": 10}
-    preset.write_text(yaml.safe_dump(plain))
-    repository.run("dvc", "repro", "judges", "samples")
-    repository.snakemake()
-    return repository
+@pytest.mark.parametrize("sampler", ["ddim25", "renoise"])
+def test_samples_are_those_that_python_draws_with_the_pages_own_code(
+    grown: Grown, sampler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = api.open_run(grown.path, grown.layout.results)
+    wanted, numbers = run.samples(sampler, "resnet", "interval")
+    mine = importlib.import_module("mine")
+    goal = api.Goal(run.experts("resnet", "ppap_5"), numbers[:10], 4.0)
+    monkeypatch.chdir(grown.path.parent)
+    how = {"sampler": "user:mine.renoise", "steps": 10} if sampler == "renoise" else {"steps": 5}
+    guidance = functools.partial(mine.Interval, low=300)
+    drawn = api.sample(run.diffusion(), 10, goal, guidance=guidance, seed=run.preset.sampling.seeds[0], **how)
+    np.testing.assert_array_equal(drawn, wanted[:10])
+    for step in api.sampling_steps(run.diffusion(), 10, goal, guidance=guidance, **how):
+        assert (step.gradient is None) == (step.timestep < 300)
 
 
-def test_kinds_from_outside_go_through_the_whole_graph(built: Repository) -> None:
-    for suffix in ("csv", "md", "tex", "html", "json"):
-        assert (built.results / "tables" / f"main.{suffix}").stat().st_size > 100
-    figures = {path.stem for path in (built.results / "figures").glob("*.png")}
-    assert figures == {
-        *("samples_resnet", "gradients_resnet"),
-        *("metrics", "parameters", "confidence", "noisy_inputs"),
-    }
-    rows = pd.read_csv(built.results / "tables" / "main.csv").set_index(["sampler", "method"])
-    grown = [("ddim25", "mean"), ("renoise", "mean")]
-    assert set(rows.index) == {("ddim25", "none"), ("ddim25", "naive"), *grown}
-    assert rows[["fid", "is"]].notna().all(axis=None)
-    assert rows["fid"].is_unique and (rows["paper_fid"].isna() == rows.index.isin(grown)).all()
+def test_the_pages_facts_are_known_to_the_preset(preset_of_pages: Path) -> None:
+    preset = presets.load(preset_of_pages)
+    assert preset.guidance("interval").experts and not preset.guidance("interval").through_denoiser
+    assert preset.sampler("renoise").eta == 1.0 and preset.sampler("ddim25").eta is None
+    assert len(preset.schedule("renoise")) == 10
+    run = Run("renoise", "resnet", "interval")
+    assert stored_as(preset, run) == run
 
 
-def test_then_there_is_nothing_to_do_and_dvc_keeps_the_empty_folders_of_stages_without_jobs(built: Repository) -> None:
-    assert "Nothing to be done" in built.snakemake("--dry-run").stdout
-    for stage in ("judges", "labels", "experts"):
-        assert not list((built.results / stage).iterdir())
-    stages = ("models", "judges", "clean", "labels", "experts", "samples")
-    assert "up to date" in built.run("dvc", "status", *stages).stdout
-
-
-def test_the_grown_preset_is_checked_and_planned(built: Repository) -> None:
+def test_kinds_from_outside_go_through_the_whole_graph(grown: Grown) -> None:
+    layout = grown.layout
     forget()
-    assert "fine (4 sample sets)" in ppap("config", "check", "smoke", cwd=built.where).stdout
-    planned = ppap("plan", "smoke", cwd=built.where).stdout
-    counts = dict(re.findall(r"^(\w+) +(\d+) ", planned, re.M))
-    assert counts["models"] == "2" and counts["samples"] == "4" and "experts" not in counts
-    forget()
-
-
-# -- a task ----------------------------------------------------------------------------------------
-
-
-class Grown(NamedTuple):
-    """A preset with a task from outside, of which every job has run."""
-
-    layout: Layout
-    wrong: dict[str, set[str]]
-    """By job the keys that it reads and does not declare, or the other way round."""
-
-
-@pytest.fixture(scope="module")
-def inked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The preset of the page's task beside its module, with rows of its guide alone."""
-    path = grown_preset(tmp_path_factory.mktemp("ink"), TASK)
-    plain = yaml.safe_load(path.read_text())
-    plain["tables"] = {"main": plain["tables"]["main"][-1:]}
-    path.write_text(yaml.safe_dump(plain))
-    yield path
-    forget()
-
-
-@pytest.fixture(scope="module")
-def drawn(inked: Path) -> Grown:
-    """Its whole graph, from training to figures."""
-    layout = Layout(presets.load(inked), inked.parent / "results", inked.parent / "scratch")
-    recorder, wrong = Recorder(layout.preset, layout.results), {}
-    for job in all_jobs(layout):
-        with recorder.recording():
-            job.run(layout)
-        wrong[str(job)] = recorder.leaves ^ set(job.keys(layout.preset))
-    return Grown(layout, {job: keys for job, keys in wrong.items() if keys})
-
-
-def test_a_task_from_outside_goes_through_the_whole_graph(inked: Path, drawn: Grown) -> None:
-    layout = drawn.layout
-    ppap("config", "check", inked)
-    kinds = {type(job).__name__ for job in all_jobs(layout)}
-    assert {"Pretrain", "Label", "Targets", "WarmStart", "TrainExpert", "Sample"} <= kinds
-    frame = pd.read_csv(layout.table("main", "csv")).set_index("method")
-    assert list(frame.index) == ["none", "naive", "ppap_5", "real"]
-    assert frame[["fid", "ink_error", "ink_error_std"]].notna().all(axis=None)
-    assert "Ink error ↓" in layout.table("main", "md").read_text("utf-8")
-    for name in ("samples_ink", "metrics", "confidence", "gradients_ink", "noisy_inputs"):
+    assert "fine (7 sample sets)" in ppap("config", "check", grown.path).stdout
+    rows = pd.read_csv(layout.table("main", "csv")).set_index(["guide", "sampler", "method"])
+    own = [("resnet", "ddim25", "interval"), ("resnet", "renoise", "interval"), ("resnet", "ddim25", "margin")]
+    assert list(rows.index) == [*own, *(("ink", "ddim25", name) for name in ("none", "naive", "ppap_5", "real"))]
+    assert rows[["fid", "is"]].notna().all(axis=None) and rows["fid"].is_unique
+    assert rows.loc["ink", ["ink_error", "ink_error_std"]].notna().all(axis=None)
+    text = layout.table("main", "md").read_text("utf-8")
+    assert "Ink error ↓" in text and "PPAP-5, t ≥ 300" in text
+    guides = ("ink", "resnet")
+    figures = (*(f"{kind}_{guide}" for kind in ("samples", "gradients") for guide in guides), "metrics", "confidence")
+    for name in (*figures, "noisy_inputs", "parameters"):
         assert layout.figure(name).stat().st_size > 1000
 
 
-def test_its_targets_and_scores_are_those_of_the_pages_own_code(drawn: Grown) -> None:
-    layout = drawn.layout
+def test_a_method_with_another_ones_experts_trains_none(grown: Grown) -> None:
+    trained = {path.parent.name for path in (grown.layout.root / "experts" / "resnet").glob("*/*.safetensors")}
+    assert trained == {"ppap_5"}
+    shared = grown.layout.preset.methods["interval"]
+    assert (shared.supervision, shared.experts, shared.trainable) == ("teacher", 2, "adapter")
+    again = presets.validate(grown.layout.preset.model_dump(mode="json"), grown.path)
+    assert again.methods["interval"] == shared
+
+
+def test_dvc_keeps_the_empty_folders_of_stages_without_jobs(tmp_path: Path) -> None:
+    """Of a preset without experts, labels and files of a judge, whose kinds every process finds beside it."""
+    repository = Repository.create(tmp_path / "ppap")
+    folder = repository.where / "config"
+    preset = grown_preset(folder, TITLES[2], base=grown_preset(folder, TITLES[0]))
+    plain = yaml.safe_load(preset.read_text())
+    plain["tables"] = {"main": [{"guides": ["resnet"], "samplers": ["renoise"], "methods": ["naive"]}]}
+    plain["figures"]["sampler"] = plain["clean_images"]["sampler"] = "renoise"
+    plain["clean_images"] |= {"count": 10, "shard_size": 10}
+    preset.write_text(yaml.safe_dump(plain))
+    repository.run("dvc", "repro", "judges", "samples")
+    stages = ("judges", "labels", "experts")
+    assert not [path for stage in stages for path in (repository.results / stage).iterdir()]
+    assert "up to date" in repository.run("dvc", "status", "models", "clean", "samples", *stages).stdout
+    planned = ppap("plan", "smoke", cwd=repository.where).stdout
+    counts = dict(re.findall(r"^(\w+) +(\d+) ", planned, re.M))
+    assert counts["models"] == "2" and counts["samples"] == "1" and "experts" not in counts
+    forget()
+
+
+def test_its_targets_and_scores_are_those_of_the_pages_own_code(grown: Grown) -> None:
+    layout = grown.layout
     held = to_tensor(stored_images.real(layout, "holdout").images)[:20]
     ink = targets.read(layout, "ink")["target"]
     torch.testing.assert_close(ink, held.mean(dim=(1, 2, 3))[:, None])
@@ -296,15 +284,15 @@ def test_its_targets_and_scores_are_those_of_the_pages_own_code(drawn: Grown) ->
     assert found["values"] == pytest.approx(wanted, rel=1e-5)
 
 
-def test_jobs_of_a_task_from_outside_write_what_is_planned(drawn: Grown) -> None:
-    costs = Costs(drawn.layout)
-    planned = {job: job.cost(costs).bytes for job in all_jobs(drawn.layout)}
-    written = {job: sum(map(stored, job.outputs(drawn.layout))) for job in planned if planned[job]}
+def test_jobs_of_a_task_from_outside_write_what_is_planned(grown: Grown) -> None:
+    costs = Costs(grown.layout)
+    planned = {job: job.cost(costs).bytes for job in all_jobs(grown.layout)}
+    written = {job: sum(map(stored, job.outputs(grown.layout))) for job in planned if planned[job]}
     assert len(written) > 10 and {job: planned[job] for job in written} == written
 
 
-def test_jobs_of_a_task_from_outside_declare_the_keys_that_they_read(drawn: Grown) -> None:
-    assert not drawn.wrong, str(drawn.wrong)
+def test_jobs_of_a_task_from_outside_declare_the_keys_that_they_read(grown: Grown) -> None:
+    assert not grown.wrong, str(grown.wrong)
 
 
 TASK_OF = """
@@ -325,42 +313,42 @@ class Ink(Task):
 """
 
 
-def strange(inked: Path, where: Path, change: str) -> Path:
-    """The preset of the page with another task, `change` to the one above, and the results that there are."""
-    sys.modules.pop("strange_task", None)
+def strange(preset_of_pages: Path, where: Path, change: str) -> Path:
+    """The preset of the pages with another task, `change` to the one above."""
+    forget()
     (where / "strange_task.py").write_text(f"{TASK_OF}    {change}\n")
-    (where / "ink.py").write_text((inked.parent / "ink.py").read_text())
-    text = inked.read_text().replace("user:ink.Ink", "user:strange_task.Ink")
-    (where / "preset.yaml").write_text(text)
-    sys.modules.pop("ink", None)
+    text = preset_of_pages.read_text().replace("user:ink.Ink", "user:strange_task.Ink")
+    (where / "preset.yaml").write_text(f"{text}modules: ['{preset_of_pages.parent}']\n")
     return where / "preset.yaml"
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("def supervised(self, answers, truths): return answers - truths", "supervised gives (2, 1)"),
+        ("def supervised(self, answers, truths): return answers - truths", "supervised gives float32 (2, 1)"),
         ("def distillation(self, student, teacher, settings): return (student * 0).log().sum()", "distillation is not finite"),
         ("def objective(self, targets): return lambda answers: -targets[:, 0]", "the objective has no gradient"),
         ("def scored(self, statistics): return {'other': 1.0}", "scored gives other"),
     ],
 )  # fmt: skip
-def test_the_check_of_a_preset_tries_its_tasks(inked: Path, tmp_path: Path, change: str, message: str) -> None:
-    done = ppap("config", "check", strange(inked, tmp_path, change), check=False)
+def test_the_check_of_a_preset_tries_its_tasks(
+    preset_of_pages: Path, tmp_path: Path, change: str, message: str
+) -> None:
+    done = ppap("config", "check", strange(preset_of_pages, tmp_path, change), check=False)
     said = [line for line in done.stderr.splitlines() if line.startswith("ppap: ")]
     assert done.returncode == 2 and len(said) == 1, done.stderr
     assert f"guides.ink.task: {message}" in said[0]
 
 
-def test_a_class_that_is_no_task_is_refused(inked: Path, tmp_path: Path) -> None:
-    preset = strange(inked, tmp_path, "pass")
+def test_a_class_that_is_no_task_is_refused(preset_of_pages: Path, tmp_path: Path) -> None:
+    preset = strange(preset_of_pages, tmp_path, "pass")
     (tmp_path / "strange_task.py").write_text("class Ink: pass")
     done = ppap("config", "check", preset, check=False)
     assert done.returncode == 2 and "is no subclass of ppap.guides.tasks.task.Task" in done.stderr
 
 
-def test_a_model_that_does_not_answer_as_its_task_asks_is_named(inked: Path, tmp_path: Path) -> None:
-    preset = strange(inked, tmp_path, "shape, target_shape = (2,), (1,)")
+def test_a_model_that_does_not_answer_as_its_task_asks_is_named(preset_of_pages: Path, tmp_path: Path) -> None:
+    preset = strange(preset_of_pages, tmp_path, "shape, target_shape = (2,), (1,)")
     done = ppap("pretrain", preset, "ink", cwd=tmp_path, check=False)
     message = "model 'user:ink.network': answers with (64, 1); (64, 2) was expected, one number"
     assert done.returncode == 2 and message in done.stderr

@@ -9,6 +9,7 @@ import pytest
 from ppap.config import reading as presets
 from ppap.guides.tasks.classification import Classification
 from ppap.report import table_formats, tables
+from ppap.report.titles import METHODS
 from ppap.workflow.table_rows import about
 from tests.conftest import DIGITS, ROOT
 
@@ -42,7 +43,7 @@ class Cells(HTMLParser):
 @pytest.fixture(scope="module")
 def readable() -> pd.DataFrame:
     frame = pd.read_csv(ROOT / "published" / "digits" / "tables" / "main.csv")
-    return tables.for_people(frame, Classification.scores)
+    return tables.for_people(frame, Classification.scores, METHODS)
 
 
 def test_html_has_the_cells_title_and_note_of_the_markdown_and_needs_no_other_file(readable: pd.DataFrame) -> None:

@@ -114,7 +114,7 @@ def _wanted(layout: Layout, run: Run, text: str, scale: float) -> tuple[Goal, As
     from ppap.workflow.targets import class_names, named
 
     target, picture = named(layout, text, run.guide, load_guide(layout, run.guide))
-    goal = Goal(guide_of(layout, run), target, scale)
+    goal = Goal(guide_of(layout, run), target, scale, layout.preset.objective(run.method))
     names = [] if goal.task.of_pictures else class_names(layout, run.guide)
     title = f"{run.guide}: {names[int(target)] if names else Path(text).name}"
     return goal, Asked(title, goal.task, target[0], None if picture is None else picture[0].numpy())

@@ -12,6 +12,7 @@ from typing import Any
 
 from ppap.config import runs
 from ppap.config.preset import Preset
+from ppap.config.sections import OF_EXPERTS
 from ppap.utils.errors import ConfigError
 from ppap.utils.settings import DEPTH, DIFFUSION, EVALUATOR, RESERVED
 
@@ -47,6 +48,8 @@ def _names(preset: Preset) -> Iterator[str]:
     ]
     for guide, spec in preset.guides.items():
         named += [(f"guides.{guide}.scales", "samplers", name) for name in spec.scales]
+    for name, method in preset.methods.items():
+        named += [(f"methods.{name}.experts_of", "methods", method.experts_of)] if method.experts_of else []
     for key in ("clean_images", "figures"):
         named.append((f"{key}.sampler", "samplers", getattr(preset, key).sampler))
     for key, kind, name in named:
@@ -66,15 +69,24 @@ def _kinds(preset: Preset) -> Iterator[str]:
         yield from _failing(f"samplers.{name}.kind", preset.sampler, name)
     for name, method in preset.methods.items():
         try:
-            experts = preset.guidance(name).experts
+            kind = preset.guidance(name)
         except ConfigError as error:
             yield f"methods.{name}.guidance: {error}"
             continue
+        yield from _failing(f"methods.{name}.objective", preset.objective, name)
         given = {v is not None for v in (method.supervision, method.experts, method.trainable)}
-        if given != {experts}:
+        if given != {kind.experts}:
             yield f"methods.{name}: supervision, experts and trainable belong to guidance: experts, all three"
-        elif method.imported and not experts:
+        elif method.imported and not kind.experts:
             yield f"methods.{name}: imported belongs to guidance: experts"
+        if method.objective and not kind.guided:
+            yield f"methods.{name}.objective: belongs to guidance that has a guide"
+        if other := method.experts_of:
+            owner = preset.methods[other]
+            if owner.experts_of:
+                yield f"methods.{name}.experts_of: {other} uses those of {owner.experts_of} itself"
+            for key in (key for key in OF_EXPERTS if getattr(method, key) != getattr(owner, key)):
+                yield f"methods.{name}.{key}: is that of {other}, whose experts it uses; leave it out"
 
 
 # -- timesteps and steps -----------------------------------------------------------------------------

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, field_validator
+from torch import Tensor
 
 from ppap.config.sections import (
+    OF_EXPERTS,
     CleanImagesConfig,
     FiguresConfig,
     Grid,
@@ -21,7 +24,7 @@ from ppap.config.sections import (
 )
 from ppap.data.datasets import DatasetConfig
 from ppap.data.settings import Download
-from ppap.diffusion.guidance import GUIDANCE, Guidance
+from ppap.diffusion.guidance import GUIDANCE, OBJECTIVES, Guidance
 from ppap.diffusion.noise_ranges import noise_ranges
 from ppap.diffusion.samplers import SAMPLERS, Sampler, respaced
 from ppap.diffusion.schedules import Schedule
@@ -84,6 +87,16 @@ class Preset(Section):
             raise ValueError("lack the table `main`, which the figures draw")
         return tables
 
+    @field_validator("methods")
+    @classmethod
+    def experts_are_shared(cls, methods: dict[str, MethodConfig]) -> dict[str, MethodConfig]:
+        """Complete methods with `experts_of` by what the preset says of those experts."""
+        for name, method in methods.items():
+            if other := methods.get(method.experts_of or ""):
+                shared = {key: getattr(other, key) for key in OF_EXPERTS if key not in method.model_fields_set}
+                methods[name] = method.model_copy(update=shared)
+        return methods
+
     def model_post_init(self, context: Any) -> None:
         self._folder = ((context or {}).get(FOLDER) or Path()).absolute()
 
@@ -103,11 +116,20 @@ class Preset(Section):
 
     def guidance(self, method: str) -> type[Guidance]:
         """Return the kind of guidance of a method; ConfigError if it is of the user's own and cannot be used."""
-        return GUIDANCE.get(self.methods[method].guidance, self.module_folders)
+        spec = self.methods[method]
+        return GUIDANCE.get(spec.guidance, self.module_folders, spec.options)
+
+    def objective(self, method: str) -> Callable[..., Tensor] | None:
+        """Return a method's own objective; None where guidance raises the task's. ConfigError if it cannot be used."""
+        spec = self.methods[method]
+        if spec.objective is None:
+            return None
+        return OBJECTIVES.get(spec.objective, self.module_folders, spec.objective_options)
 
     def sampler(self, name: str) -> Sampler:
         """Return a sampler; ConfigError if it is of the user's own and cannot be used."""
-        return SAMPLERS.get(self.samplers[name].kind, self.module_folders)
+        spec = self.samplers[name]
+        return SAMPLERS.get(spec.kind, self.module_folders, spec.options)
 
     def drawing(self, sampler: str) -> dict[str, Any]:
         """Return what `ppap.sample` is told of a sampler: the function, its steps, and its noise."""
@@ -130,7 +152,8 @@ class Preset(Section):
 
     def task(self, model: str) -> type[Task]:
         """Look up the class of that task; ConfigError if it is of the user's own and is none."""
-        return TASKS.get(self.task_name(model), self.module_folders)
+        spec = self.guides.get(model) or self.judges.get(model)
+        return TASKS.get(self.task_name(model), self.module_folders, spec.task_options if spec else None)
 
     def task_of(self, model: str) -> Task:
         """Build the task of a guide or a judge for the preset's images."""

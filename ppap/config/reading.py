@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,8 @@ from pydantic import ValidationError
 
 from ppap.config.consistency import problems
 from ppap.config.preset import Preset
-from ppap.evaluation.evaluators import TAG
 from ppap.utils.errors import ConfigError
-from ppap.utils.settings import FOLDER
+from ppap.utils.settings import FOLDER, said_of
 
 
 class PresetError(ConfigError):
@@ -64,24 +62,10 @@ def validate(data: Any, source: str | Path) -> Preset:
     try:
         preset = Preset.model_validate(data, context={FOLDER: Path(source).parent})
     except ValidationError as error:
-        raise PresetError(source, [problem for each in error.errors() for problem in _describe(each)]) from None
+        raise PresetError(source, [problem for each in error.errors() for problem in said_of(each)]) from None
     if wrong := problems(preset):
         raise PresetError(source, wrong)
     return preset
-
-
-def _describe(error: Any) -> Iterator[str]:
-    """Yield what is wrong, in one line; a message may have several."""
-    key = ".".join(str(part) for part in error["loc"] if not str(part).startswith(TAG) and part != "[key]")
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        message = "unknown key"
-    elif error["type"] in ("model_type", "dict_type"):
-        message = "not a mapping of keys to values"
-    elif error["type"] == "union_tag_invalid":
-        key, message = f"{key}.kind", f"one of {error['ctx']['expected_tags'].replace(TAG, '')}"
-    for line in message.splitlines():
-        yield f"{key}: {line}" if key else line
 
 
 def find(preset: str) -> Path:

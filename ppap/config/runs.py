@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ppap.config.preset import Preset
 from ppap.config.sections import MethodConfig
 from ppap.evaluation.measured import Run as Run
+from ppap.report.titles import method_title
 from ppap.utils.errors import ConfigError
 from ppap.utils.settings import DATASET, DIFFUSION, UNGUIDED
 
@@ -136,6 +139,17 @@ def expert_steps(preset: Preset, guide: str, method: MethodConfig) -> tuple[int,
     return warm, (preset.guides[guide].experts.steps - warm) // (method.experts or 1)
 
 
+def expert_owner(preset: Preset, method: str) -> str:
+    """Return the method that a method's experts are trained for: itself, unless it uses another's."""
+    return preset.methods[method].experts_of or method
+
+
+def titles(preset: Preset, runs: Iterable[Run]) -> dict[str, str]:
+    """Return the names of these runs' methods in tables and figures."""
+    methods = dict.fromkeys(run.method for run in runs)
+    return {method: preset.methods[method].title or method_title(method) for method in methods}
+
+
 def main_guides(preset: Preset) -> list[str]:
     """List the guides of the main table."""
     return list(dict.fromkeys(run.guide for run in table_runs(preset, "main")))
@@ -145,7 +159,7 @@ def banks(preset: Preset) -> list[tuple[str, str]]:
     """List guides and methods whose experts the workflow trains, each pair once."""
     runs = (run for run in all_runs(preset) if preset.guidance(run.method).experts)
     trained = (run for run in runs if not preset.methods[run.method].imported)
-    return list(dict.fromkeys((run.guide, run.method) for run in trained))
+    return list(dict.fromkeys((run.guide, expert_owner(preset, run.method)) for run in trained))
 
 
 def evaluated(preset: Preset) -> list[tuple[str, str]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, field_validator
 
-from ppap.diffusion.guidance import GUIDANCE
+from ppap.diffusion.guidance import GUIDANCE, OBJECTIVES
 from ppap.diffusion.samplers import SAMPLERS
 from ppap.experts.settings import AdapterConfig
 from ppap.guides.libraries.settings import NetworkConfig
@@ -17,6 +17,13 @@ from ppap.utils.registry import kind_of
 from ppap.utils.settings import CLASSIFICATION, FREE, Count, LocalPath, Name, Scale, Section, Seed
 
 TaskName = Annotated[str, *kind_of(TASKS)]
+OF_EXPERTS = ("supervision", "experts", "trainable", "imported")
+"""The keys of a method that say what its experts are."""
+
+
+def own_options(of: str) -> Any:
+    """Return a field of options for the user's own code."""
+    return Field(default_factory=dict, description=f"arguments by name of {of} of your own")
 
 
 class TargetsConfig(Section):
@@ -49,6 +56,7 @@ class JudgeConfig(NetworkConfig):
     """
 
     task: TaskName = Field(description="of the guides whose samples it judges")
+    task_options: dict[str, Any] = own_options("a task")
 
 
 class GuideConfig(NetworkConfig):
@@ -59,6 +67,7 @@ class GuideConfig(NetworkConfig):
         description="what it says of an image, see [Tasks](#tasks); `user:MODULE.CLASS` is "
         "[your own](../docs/extending.md#a-task)",
     )
+    task_options: dict[str, Any] = own_options("a task")
     targets: TargetsConfig = Field(
         TargetsConfig(), description="where the pictures come from whose depth or labels samples are guided to"
     )
@@ -82,6 +91,7 @@ class SamplerConfig(Section):
     kind: Annotated[str, *kind_of(SAMPLERS)] = Field(
         description="`user:MODULE.FUNCTION` is [your own](../docs/extending.md)"
     )
+    options: dict[str, Any] = own_options("a sampler")
     steps: Count = Field(description="sampling steps, out of T")
     eta: Annotated[float, Field(ge=0, le=1)] = Field(
         0.0, description="noise of DDIM and of samplers of your own; DDPM does not read it"
@@ -92,7 +102,8 @@ class SamplerConfig(Section):
 class MethodConfig(Section):
     """A row of the grid, by a name of your choice: what guides, who taught it, how many experts, what is trained.
 
-    `supervision`, `experts` and `trainable` belong to `guidance: experts`, and to kinds of your own that say so.
+    `supervision`, `experts` and `trainable` belong to `guidance: experts`, and to kinds of your own that say so;
+    with `experts_of` they are those of the other method.
     """
 
     guidance: Annotated[str, *kind_of(GUIDANCE)] = Field(
@@ -100,6 +111,17 @@ class MethodConfig(Section):
         "`experts`; `real`: nothing is drawn, held-out real pictures that show the targets stand in for samples, the "
         "ceiling of every score; `user:MODULE.CLASS`: [your own](../docs/extending.md)"
     )
+    options: dict[str, Any] = own_options("guidance")
+    objective: Annotated[str, *kind_of(OBJECTIVES)] | None = Field(
+        None,
+        description="what guidance raises in place of the task's, such as log p(target): `user:MODULE.FUNCTION`, "
+        "[your own](../docs/extending.md#an-objective), of a guide's answers and the targets",
+    )
+    objective_options: dict[str, Any] = own_options("an objective")
+    title: str | None = Field(
+        None, max_length=60, description="its name in tables and figures; left out: the paper's, or the method's own"
+    )
+    experts_of: Name | None = Field(None, description="another method, whose experts this one uses too")
     supervision: Literal["labels", "teacher"] | None = Field(None, description="what teaches the experts")
     experts: Count | None = Field(None, description="number of noise ranges, an expert each")
     trainable: Literal["all", "adapter"] | None = Field(None, description="which parameters experts train")

@@ -7,13 +7,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ppap.utils.arguments import checked
 
+
+@checked
 def to_tensor(images: NDArray[np.uint8] | Tensor) -> Tensor:
     """Turn uint8 (B, H, W, C) into float32 (B, C, H, W) in [-1, 1]."""
     tensor = torch.as_tensor(images).permute(0, 3, 1, 2).contiguous()
     return tensor.float() / 127.5 - 1
 
 
+@checked
 def to_uint8(x: Tensor) -> NDArray[np.uint8]:
     """Turn float (B, C, H, W) in [-1, 1] into uint8 (B, H, W, C); values beyond are clipped."""
     pixels = ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

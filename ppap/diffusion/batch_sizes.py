@@ -7,10 +7,12 @@ from typing import Literal, TypeVar
 
 import torch
 
+from ppap.utils.settings import Count
+
 _T = TypeVar("_T")
 _MOST = 256
 _ON_CPU = 16  # a processor draws larger batches hardly faster
-AnySize = int | Literal["auto"]
+AnySize = Count | Literal["auto"]
 
 
 class BatchSize:

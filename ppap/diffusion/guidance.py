@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from ppap.diffusion.denoiser import Denoiser, Prediction
 from ppap.diffusion.schedules import Array
+from ppap.utils.arguments import has_shape
 from ppap.utils.errors import ConfigError
 from ppap.utils.registry import Registry
 
@@ -32,6 +33,7 @@ class GuideAt(Protocol):
     def __call__(self, images: Tensor, log_snr: float) -> Tensor: ...
 
 
+@runtime_checkable
 class Goal(Protocol):
     """A guide, what it is to see in samples, and how strongly it pulls (`ppap.guides.goal.Goal`)."""
 
@@ -47,7 +49,7 @@ class Goal(Protocol):
     def targets(self, count: int, shape: tuple[int, int, int]) -> Tensor:
         """Return the target of each of `count` samples whose shape is (C, H, W): (count, ...)."""
 
-    def objective(self, targets: Tensor) -> Objective:
+    def objective_for(self, targets: Tensor) -> Objective:
         """Return the objective that guidance raises on a batch with these targets (B, ...)."""
 
 
@@ -127,7 +129,7 @@ class X0Gradient(Guidance):
             x = x.detach().requires_grad_()
             prediction = denoiser(x, step)
             score = self.objective(self.guide(prediction.x0, float(denoiser.schedule.log_snr[step])))
-            (gradient,) = torch.autograd.grad(score.sum(), x)
+            gradient = _gradient(score, x)
         detached = Prediction(*(part.detach() for part in prediction))
         return detached, self.scale * gradient
 
@@ -136,7 +138,13 @@ def gradient_of(guide: GuideAt, objective: Objective, x: Tensor, log_snr: float)
     """Return grad_{x_t} of the objective of a guide's answers on x_t (B, C, H, W), like x_t."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(objective(guide(x, log_snr)).sum(), x)
+        return _gradient(objective(guide(x, log_snr)), x)
+
+
+def _gradient(scores: Tensor, x: Tensor) -> Tensor:
+    gradient = torch.autograd.grad(scores.sum(), x, allow_unused=True)[0] if scores.requires_grad else None
+    if gradient is None:
+        raise ConfigError("guidance: what is to grow has no gradient for the images; it must come from them")
     return gradient
 
 
@@ -145,7 +153,7 @@ def combined(goals: Sequence[Goal], targets: Sequence[Tensor]) -> tuple[GuideAt,
 
     `targets` are those of the batch, (B, ...) for each goal. The denoiser is asked once for all goals.
     """
-    objectives = [goal.objective(wanted) for goal, wanted in zip(goals, targets, strict=True)]
+    objectives = [goal.objective_for(wanted) for goal, wanted in zip(goals, targets, strict=True)]
     if len(goals) == 1:
         return goals[0].at, objectives[0], goals[0].scale
 
@@ -157,6 +165,21 @@ def combined(goals: Sequence[Goal], targets: Sequence[Tensor]) -> tuple[GuideAt,
         return torch.stack([goal.scale * grows(answer) for goal, grows, answer in parts]).sum(0)
 
     return guide, objective, 1.0
+
+
+def own_objective(named: str | Callable[..., Tensor], count: int, *targets: Tensor) -> Objective:
+    """Make an objective of a function of the user's own, of answers (B, ...) and, if there are any, targets (B, ...).
+
+    ConfigError if there is none of this name, or it does not return `count` numbers, one for each image of the batch.
+    """
+    own = OBJECTIVES.get(named)
+
+    def objective(answers: Tensor) -> Tensor:
+        scores: Tensor = own(answers, *targets)
+        has_shape("the objective", scores, (count,))
+        return scores
+
+    return objective
 
 
 def guidance_towards(kind: type[Guidance], goals: Sequence[Goal], targets: Sequence[Tensor]) -> GuidanceCall:
@@ -192,3 +215,5 @@ GUIDANCE: Registry[type[Guidance]] = Registry(
     "class",
     _of_user,
 )
+
+OBJECTIVES: Registry[Callable[..., Tensor]] = Registry("objective", {}, "function", lambda name, function: function)

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from ppap.diffusion.model import DiffusionModel
 from ppap.diffusion.networks.adm_source import read_checkpoint, time_scale
 from ppap.diffusion.networks.architectures import ADMArchitecture
@@ -15,19 +13,22 @@ from ppap.diffusion.networks.diffusers_scheduler import process_of
 from ppap.diffusion.networks.diffusers_source import Published, UNet, called, check_parts, network_of
 from ppap.diffusion.networks.sources import with_weights
 from ppap.diffusion.schedules import Schedule, ScheduleName, VarianceName
+from ppap.utils.arguments import checked, shown
 from ppap.utils.errors import ConfigError
+from ppap.utils.settings import Count
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 
+@checked
 def load_adm(
     path: str | Path,
     architecture: ADMArchitecture | Mapping[str, Any],
-    image_size: int,
+    image_size: Count,
     *,
     schedule: ScheduleName = "linear",
-    timesteps: int = 1000,
+    timesteps: Count = 1000,
     rescale_timesteps: bool = False,
     variance: VarianceName | None = None,
 ) -> DiffusionModel:
@@ -38,15 +39,7 @@ def load_adm(
     network learns it, else "fixed_small", unless given. ConfigError for an architecture that cannot be; DataError if
     the file holds other weights. It is never unpickled.
     """
-    if not isinstance(architecture, ADMArchitecture):
-        try:
-            architecture = ADMArchitecture.model_validate(dict(architecture))
-        except ValidationError as error:
-            first = error.errors()[0]
-            unknown = first["type"] == "extra_forbidden"
-            reason = "unknown key" if unknown else first["msg"].removeprefix("Value error, ")
-            where = "".join(f"{key}: " for key in first["loc"])
-            raise ConfigError(f"architecture: {where}{reason}") from None
+    architecture = ADMArchitecture.model_validate(architecture)
     network, tensors = read_checkpoint(Path(path), architecture, time_scale(timesteps, rescale_timesteps))
     with_weights(network, tensors).eval().requires_grad_(False)
     return DiffusionModel(
@@ -57,6 +50,7 @@ def load_adm(
     )
 
 
+@checked
 def load_pipeline(pipeline: str | Path | DiffusionPipeline, *, folder: str | Path = "downloads") -> DiffusionModel:
     """Load an unconditional pipeline of diffusers: by its name on the Hugging Face hub, its folder, or itself.
 
@@ -73,7 +67,7 @@ def load_pipeline(pipeline: str | Path | DiffusionPipeline, *, folder: str | Pat
     else:
         unet, scheduler = (getattr(pipeline, part, None) for part in ("unet", "scheduler"))
         if unet is None or scheduler is None:
-            raise ConfigError(f"{type(pipeline).__name__}: a pipeline with `unet` and `scheduler` was expected")
+            raise ConfigError(f"pipeline: {shown(pipeline)}; one with `unet` and `scheduler`, its folder or its name on the hub was expected")
         network = called(unet)
         if not isinstance(network, UNet):
             raise ConfigError(f"unet: {type(unet).__name__}; only UNet2DModel draws")

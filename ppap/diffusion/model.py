@@ -10,8 +10,10 @@ from torch import nn
 from ppap.diffusion.denoiser import CLIPPED, Clip, Denoiser
 from ppap.diffusion.networks.diffusers_source import called
 from ppap.diffusion.schedules import PredictionName, Schedule, VarianceName
+from ppap.utils.arguments import checked
 
 
+@checked
 @dataclass(frozen=True)
 class DiffusionModel:
     """A pretrained diffusion network, called as network(x_t, t) for x_t (B, C, H, W) and t (B,), timesteps of training.

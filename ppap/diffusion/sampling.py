@@ -18,22 +18,16 @@ from ppap.data.images import to_tensor, to_uint8
 from ppap.diffusion.batch_sizes import AnySize, BatchSize
 from ppap.diffusion.cascade import SecondStage
 from ppap.diffusion.denoiser import Denoiser, Prediction
-from ppap.diffusion.guidance import (
-    GUIDANCE,
-    Goal,
-    Guidance,
-    GuidanceCall,
-    NoGuidance,
-    NoisyInputGuidance,
-    guidance_towards,
-)
+from ppap.diffusion.guidance import GUIDANCE, Goal, GuidanceCall, NoGuidance, NoisyInputGuidance, guidance_towards
 from ppap.diffusion.model import DiffusionModel
 from ppap.diffusion.samplers import SAMPLERS, Sampler, State, respaced
 from ppap.diffusion.schedules import Schedule
+from ppap.utils.arguments import checked
 from ppap.utils.checkpoint import Checkpoint, Unkept
 from ppap.utils.errors import ConfigError, NumericalError
 from ppap.utils.progress import Bar
 from ppap.utils.seeds import StepNoise, initial_noise, upsampling_seeds
+from ppap.utils.settings import Count, Seed, Share
 
 Seeds = list[tuple[int, int]]
 """A (seed of the run, index) for each image."""
@@ -55,20 +49,21 @@ class SamplingStep(NamedTuple):
     x: Tensor
 
 
+@checked
 def sample(
     model: DiffusionModel,
-    count: int,
-    goals: Sequence[Goal] = (),
+    count: Count,
+    goals: Goal | Sequence[Goal] = (),
     *,
-    guidance: str | type[Guidance] = NoisyInputGuidance,
-    sampler: str | Sampler = "ddim",
-    steps: int = 25,
-    eta: float = 0.0,
-    seed: int = 0,
+    guidance: str | Callable[..., Any] = NoisyInputGuidance,
+    sampler: str | Callable[..., Any] = "ddim",
+    steps: Count = 25,
+    eta: Share = 0.0,
+    seed: Seed = 0,
     batch_size: AnySize = 64,
     seeds: Seeds | None = None,
     checkpoint: Checkpoint | None = None,
-    checkpoint_every: int = 50,
+    checkpoint_every: Count = 50,
     name: str = "samples",
 ) -> NDArray[np.uint8]:
     """Draw `count` images, uint8 (count, H, W, C), guided to all `goals` at once; without goals, freely.
@@ -76,7 +71,8 @@ def sample(
     With `guidance` "off_the_shelf" or "experts" guides see x_t (paper, equations 5 and 6); with "x0_gradient" they see
     the one-step estimate of x_0, and the gradient goes through the diffusion network too (paper, section 3). The
     sampler is "ddim", with noise if `eta` > 0, or "ddpm". Either may be a class or function of one's own
-    (docs/extending.md). `batch_size` "auto" finds what fits into a GPU's memory. Networks run where their weights
+    (docs/extending.md), with options if it is a functools.partial, or "user:MODULE.NAME", whose module lies in the
+    current folder or on sys.path. `batch_size` "auto" finds what fits into a GPU's memory. Networks run where their weights
     are, in the precision of the autocast around the call.
 
     Image i is drawn from the random numbers of (`seed`, i), or of `seeds[i]`. With a `checkpoint`, the state is saved
@@ -88,16 +84,17 @@ def sample(
     return drawing.images(batch_size, checkpoint, checkpoint_every)
 
 
+@checked
 def sampling_steps(
     model: DiffusionModel,
-    count: int,
-    goals: Sequence[Goal] = (),
+    count: Count,
+    goals: Goal | Sequence[Goal] = (),
     *,
-    guidance: str | type[Guidance] = NoisyInputGuidance,
-    sampler: str | Sampler = "ddim",
-    steps: int = 25,
-    eta: float = 0.0,
-    seed: int = 0,
+    guidance: str | Callable[..., Any] = NoisyInputGuidance,
+    sampler: str | Callable[..., Any] = "ddim",
+    steps: Count = 25,
+    eta: Share = 0.0,
+    seed: Seed = 0,
     seeds: Seeds | None = None,
     name: str = "samples",
 ) -> Iterator[SamplingStep]:
@@ -122,7 +119,7 @@ def upsample(
     images: NDArray[np.uint8],
     seeds: Seeds,
     *,
-    sampler: str | Sampler = "ddim",
+    sampler: str | Callable[..., Any] = "ddim",
     steps: int = 27,
     eta: float = 0.0,
     batch_size: int = 16,
@@ -187,9 +184,9 @@ def trajectory(
 def _guided(
     model: DiffusionModel,
     count: int,
-    goals: Sequence[Goal],
-    guidance: str | type[Guidance],
-    sampler: str | Sampler,
+    goals: Goal | Sequence[Goal],
+    guidance: str | Callable[..., Any],
+    sampler: str | Callable[..., Any],
     steps: int,
     eta: float,
     seed: int,
@@ -197,16 +194,17 @@ def _guided(
     name: str,
 ) -> _Drawing:
     """Prepare the drawing of `sample` and `sampling_steps`, whose arguments these are."""
-    if count < 1:
-        raise ConfigError(f"{count} images: one at least can be drawn")
     kind, function = GUIDANCE.get(guidance), SAMPLERS.get(sampler)
     denoiser = model.on(respaced(model.schedule, function, steps))
-    targets = [goal.targets(count, model.shape) for goal in goals]
-    for goal in goals if kind.guided else ():
+    if seeds is not None and len(seeds) != count:
+        raise ConfigError(f"seeds: {len(seeds)} for {count} images")
+    aims = [goals] if isinstance(goals, Goal) else goals
+    targets = [goal.targets(count, model.shape) for goal in aims]
+    for goal in aims if kind.guided else ():
         goal.check(denoiser.schedule.log_snr[np.isfinite(denoiser.schedule.log_snr)].tolist(), model.schedule.betas)
 
     def of_batch(chosen: slice) -> tuple[Denoiser, GuidanceCall]:
-        return denoiser, guidance_towards(kind, goals, [each[chosen].to(model.device) for each in targets])
+        return denoiser, guidance_towards(kind, aims, [each[chosen].to(model.device) for each in targets])
 
     seeds = [(seed, place) for place in range(count)] if seeds is None else seeds
     return _Drawing(name, seeds, model.shape, denoiser.schedule, function, eta, model.device, of_batch)

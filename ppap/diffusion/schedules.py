@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ppap.utils.arguments import checked
 from ppap.utils.errors import ConfigError
 
 Array = NDArray[np.float64]
@@ -62,6 +63,7 @@ def ddpm_timesteps(timesteps: int, steps: int) -> list[int]:
     return kept
 
 
+@checked
 @dataclass(frozen=True)
 class Spacing:
     """The timesteps that schedulers of diffusers take (Lin et al. 2024, arXiv 2305.08891, table 2), by their keys.

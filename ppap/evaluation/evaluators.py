@@ -30,11 +30,10 @@ from ppap.guides.libraries.settings import NetworkConfig
 from ppap.utils import files, user_code
 from ppap.utils.device import Runtime, device_of
 from ppap.utils.errors import ConfigError
-from ppap.utils.settings import EVALUATOR, Count, Section
+from ppap.utils.settings import EVALUATOR, TAG, Count, Section
 from ppap.utils.tensor_names import FEATURES, LOGITS, PREDICTED
 from ppap.utils.tensor_spec import TensorSpec
 
-TAG = "kind="
 _USER = f"{user_code.PREFIX}MODULE.CLASS"
 
 
@@ -117,6 +116,7 @@ class UserEvaluator(Evaluator, Section):
         (B,). Its class may state `says_classes = False`: its logits are not of the data set's classes.
         """
         own, name = user_code.find(self.kind, EVALUATOR, "class", folders), f"evaluator '{self.kind}'"
+        user_code.check_options(name, own, self.options)
         says_classes = bool(getattr(own, "says_classes", True))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)

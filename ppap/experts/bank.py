@@ -18,11 +18,13 @@ from ppap.experts.expert import Expert, read_delta
 from ppap.experts.folder import read_experts, write_experts
 from ppap.guides.guide import Guide
 from ppap.guides.tasks.task import Task
+from ppap.utils.arguments import checked
 from ppap.utils.errors import ConfigError, DataError
 
 _UNSEEN = 7.82  # log-SNR of sigma 0.02; of alpha 0.02 it is -7.82
 
 
+@checked
 class ExpertBank:
     """A guide whose weights are exchanged for those of the expert that was trained on the noise of the images.
 
@@ -138,6 +140,7 @@ class ExpertBank:
         )
 
 
+@checked
 def load_experts(folder: str | Path, guide: Guide) -> ExpertBank:
     """Load the bank that `ExpertBank.save`, or the workflow, wrote to a folder, for the guide that it was made of.
 

@@ -24,19 +24,22 @@ from ppap.experts.teacher import answers_on
 from ppap.guides.guide import Guide
 from ppap.training.loop import TrainingRun
 from ppap.training.settings import Training
+from ppap.utils.arguments import checked, shown
 from ppap.utils.errors import ConfigError
 from ppap.utils.seeds import name_seed
+from ppap.utils.settings import Count, Seed
 
 DEFAULT_ADAPTER = AdapterConfig()
 """LoRA on the larger layers but the heads (`fc`, `head`, `classifier`), and all biases; of most networks a tenth or less."""
 
 
+@checked
 def train_experts(
     guide: Guide,
     model: DiffusionModel,
     images: NDArray[np.uint8],
     *,
-    experts: int = 5,
+    experts: Count = 5,
     training: Training,
     adapter: AdapterConfig | None = DEFAULT_ADAPTER,
     truths: Tensor | None = None,
@@ -45,7 +48,7 @@ def train_experts(
     mirror: bool = False,
     tau: float = 0.25,
     held_out: int = 256,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> ExpertBank:
     """Train a bank of noise-aware experts of a guide, without data: from images that the diffusion model draws.
 
@@ -63,8 +66,8 @@ def train_experts(
     purpose = _purpose(guide, model.schedule, adapter, truths is None)
     if adapter is not None:  # tried before the guide is asked, which takes minutes
         lora.attach(copy.deepcopy(guide.network), adapter)
-    if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
-        raise ConfigError(f"images: {images.dtype} {images.shape}; uint8 (N, height, width, channels) was expected")
+    if images.ndim != 4 or not len(images):
+        raise ConfigError(f"images: {shown(images)}; uint8 (N, height, width, channels) was expected")
     if truths is not None and len(truths) != len(images):
         raise ConfigError(f"truths: {len(truths)} for {len(images)} images")
     settings = ExpertsConfig(tau=tau, held_out=held_out)

@@ -7,9 +7,11 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat
 
 from ppap.diffusion.noise_ranges import Allocation
+from ppap.utils.arguments import checked
 from ppap.utils.settings import Count, Section
 
 
+@checked
 class AdapterConfig(Section):
     """The few parameters that an expert trains (`trainable: adapter`).
 
@@ -34,6 +36,7 @@ class AdapterConfig(Section):
     )
 
 
+@checked
 class ExpertsConfig(Section):
     """All noise-aware experts share these settings. `guides.NAME.experts` says how a guide's own are trained."""
 

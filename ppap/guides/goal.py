@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from ppap.diffusion.guidance import Objective
+from ppap.diffusion.guidance import Objective, own_objective
 from ppap.diffusion.schedules import Array
 from ppap.guides.guide import Guide
 from ppap.guides.target_files import target_in
 from ppap.guides.tasks.classification import Classification
 from ppap.guides.tasks.segmentation import VOID, Segmentation
 from ppap.guides.tasks.task import Task
+from ppap.utils.arguments import checked
 from ppap.utils.errors import ConfigError
 
 
+@runtime_checkable
 class Experts(Protocol):
     """The experts of a guide (`ppap.experts.bank.ExpertBank`), as far as a goal knows them."""
 
@@ -30,34 +32,40 @@ class Experts(Protocol):
     def at(self, images: Tensor, log_snr: float) -> Tensor: ...
 
 
+@checked
 @dataclass(frozen=True)
 class Goal:
     """A goal: a guide or a bank of experts, the target that it should see in samples, and the guidance scale.
 
     `target` is a class; or a target as the guide's task takes them, one for all samples or one for each (N, ...), as
     a tensor, an array or a list; or a file: a depth or label map (.npy, grey .png), or a picture, which the guide
-    itself looks at. `scale` multiplies the gradient (the paper's s, equation 5). ConfigError if `guide` is none, or has
-    no task.
+    itself looks at. `scale` multiplies the gradient (the paper's s, equation 5).
+
+    `objective` is what guidance raises in place of the task's log p(target | x): a function of the guide's answers
+    (B, ...) and the targets (B, ...), or without a `target` of the answers alone, which returns one number for each
+    image, (B,). Without a guide (None) it is one of the images themselves, (B, C, H, W) in [-1, 1]. It may be written
+    "user:MODULE.FUNCTION", or be a functools.partial with options. ConfigError if there is nothing to raise.
     """
 
-    guide: Guide | Experts
-    target: int | Tensor | Sequence[Any] | str | Path
+    guide: Guide | Experts | None
+    target: int | Tensor | Sequence[Any] | str | Path | None = None
     scale: float = 1.0
+    objective: str | Callable[..., Tensor] | None = None
 
     def __post_init__(self) -> None:
-        if not (hasattr(self._network, "own_task") and hasattr(self.guide, "at")):
-            raise ConfigError(
-                f"goal: {type(self.guide).__name__} is no guide and no bank of experts; wrap it by ppap.wrap_guide"
-            )
+        if self.target is not None:
+            _ = self.task  # or there is none to aim at
+        elif self.objective is None:
+            raise ConfigError("goal: give a target, or an objective")
 
     @property
     def task(self) -> Task:
-        """The task of the guide."""
+        """The task of the guide; ConfigError if there is none."""
         return self._network.own_task
 
     def at(self, images: Tensor, log_snr: float) -> Tensor:
         """Return the answers (B, ...) on images (B, C, H, W) in [-1, 1] with noise of this log-SNR."""
-        return self.guide.at(images, log_snr)
+        return images if self.guide is None else self.guide.at(images, log_snr)
 
     def check(self, log_snrs: Iterable[float], betas: Array) -> None:
         """Raise DataError if these are experts, and one of the levels of noise is none that they were trained on.
@@ -67,15 +75,19 @@ class Goal:
         if check := getattr(self.guide, "check", None):
             check(log_snrs, betas)
 
-    def objective(self, targets: Tensor) -> Objective:
+    def objective_for(self, targets: Tensor) -> Objective:
         """Return what is to grow of the answers on a batch with these targets (B, ...)."""
-        return self.task.objective(targets)
+        if self.objective is None:
+            return self.task.objective(targets)
+        return own_objective(self.objective, len(targets), *([] if self.target is None else [targets]))
 
     def targets(self, count: int, shape: tuple[int, int, int]) -> Tensor:
-        """Return the target of each of `count` samples whose shape is (C, H, W): (count, ...).
+        """Return the target of each of `count` samples whose shape is (C, H, W): (count, ...); without any, (count, 0).
 
         ConfigError if a target is none of the task's; DataError if a file holds none.
         """
+        if self.target is None:
+            return torch.empty(count, 0)
         given, wanted = self._read(shape), self.task.target_shape
         each = given[None] if tuple(given.shape) == wanted else given
         if tuple(each.shape[1:]) != wanted or len(each) not in (1, count):
@@ -88,7 +100,9 @@ class Goal:
 
     @property
     def _network(self) -> Guide:
-        network: Guide = getattr(self.guide, "guide", self.guide)  # type: ignore[arg-type]
+        network: Guide | None = getattr(self.guide, "guide", self.guide)  # type: ignore[arg-type]
+        if network is None:
+            raise ConfigError("goal: a target needs a guide that sees it; without a guide, give an objective alone")
         return network
 
     def _read(self, shape: tuple[int, int, int]) -> Tensor:

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from ppap.guides.preprocessing import Interpolation, normalised, resized
 from ppap.guides.tasks.task import Task
+from ppap.utils.arguments import checked
 from ppap.utils.errors import ConfigError
 
 _PARTS = ("forward_features", "forward_head", "get_classifier")  # of timm's classifiers
 
 
+@checked
 class Guide(nn.Module):
     """A network behind its own resizing and normalisation (`ppap.guides.preprocessing`).
 

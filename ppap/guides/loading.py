@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import nn
 
 from ppap.data.downloads import Downloads
@@ -23,8 +22,9 @@ from ppap.guides.preprocessing import Interpolation
 from ppap.guides.tasks.registry import TASKS
 from ppap.guides.tasks.task import Task
 from ppap.utils import files
+from ppap.utils.arguments import checked
 from ppap.utils.errors import ConfigError
-from ppap.utils.settings import CLASSIFICATION
+from ppap.utils.settings import CLASSIFICATION, Count
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,19 @@ class _Images:
     image_size: int
 
 
+@checked
 def wrap_guide(
     network: nn.Module,
     task: str | type[Task] | Task = CLASSIFICATION,
     *,
-    outputs: int | None = None,
-    image_size: int,
+    outputs: Count | None = None,
+    image_size: Count,
     input_size: int | None = None,
     mean: Sequence[float] = (0.5,),
     std: Sequence[float] = (0.5,),
     interpolation: Interpolation = "bilinear",
     antialias: bool = True,
     name: str = "guide",
-    folders: Sequence[str | Path] = (),
 ) -> Guide:
     """Make a guide of a network of one's own, frozen and in eval mode, on its own device.
 
@@ -57,25 +57,22 @@ def wrap_guide(
     shrinks), normalised by `mean` and `std`, which are for pixels in [0, 1]. It answers as its `task` has it:
     "classification" with logits (B, outputs), "depth" with (B, h, w), larger where nearer, "segmentation" with
     logits (B, outputs, h, w); or a subclass of `ppap.guides.tasks.task.Task`, an instance of one, or
-    "user:MODULE.CLASS", whose module lies in one of the `folders`. ConfigError if there is no such task.
+    "user:MODULE.CLASS", whose module lies in the current folder or on sys.path. ConfigError if there is no such task.
     """
-    if not isinstance(network, nn.Module):
-        raise ConfigError(
-            f"network: a {type(network).__name__}; a torch.nn.Module was expected, in which its weights are"
-        )
-    made = _task(task, outputs, image_size, folders)
+    made = _task(task, outputs, image_size)
     guide = Guide(network, input_size or image_size, mean, std, name, made, interpolation, antialias)
     where = next((p.device for p in network.parameters()), torch.device("cpu"))
     return guide.to(where).eval().requires_grad_(False)
 
 
+@checked
 def load_guide(
     model: str,
     task: str | type[Task] | Task = CLASSIFICATION,
     *,
-    outputs: int | None = None,
-    image_size: int,
-    channels: int = 3,
+    outputs: Count | None = None,
+    image_size: Count,
+    channels: Count = 3,
     options: Mapping[str, Any] | None = None,
     input_size: int | None = None,
     mean: Sequence[float] | None = None,
@@ -84,18 +81,17 @@ def load_guide(
     antialias: bool | None = None,
     weights: str | Path | None = None,
     folder: str | Path = "downloads",
-    folders: Sequence[str | Path] = (),
 ) -> Guide:
     """Load a library's model with its published weights as a guide, frozen and in eval mode, on the CPU.
 
     `model` is LIBRARY:NAME as in presets ("timm:resnet50.a1_in1k", "torchvision:...", "transformers:...") or
-    "user:MODULE.FUNCTION", whose module lies in one of the `folders`; `task` is as for `wrap_guide`, `outputs` the
-    number of its classes or labels, `image_size` that of the samples. Input size, resize and normalisation go with
-    the weights unless given. `weights` is a file in the library's format in their place. What is downloaded is kept in
+    "user:MODULE.FUNCTION", whose module lies in the current folder or on sys.path; `task` is as for `wrap_guide`,
+    `outputs` the number of its classes or labels, `image_size` that of the samples. Input size, resize and normalisation
+    go with the weights unless given. `weights` is a file in the library's format in their place. What is downloaded is kept in
     `folder`, with a lock file that remembers its SHA-256. ConfigError if there is no such model, or it is for another
     task; DataError if the weights cannot be had, or are others.
     """
-    spec = _spec(
+    spec = NetworkConfig(
         model=model,
         options=dict(options or {}),
         input_size=input_size,
@@ -105,32 +101,23 @@ def load_guide(
         antialias=antialias,
         weights=None if weights is None else Download(url=Path(weights).absolute().as_uri()),
     )
-    made = _task(task, outputs, image_size, folders)
+    made = _task(task, outputs, image_size)
     shape = Shape(channels, outputs or 1, _name_of(made))
     path = Path(folder) / "guides" / f"{_file_name(spec, shape)}.safetensors"
     if spec.published and not path.exists():
         downloads = Downloads(Path(folder), Path(folder) / "downloads.lock")
         tensors, metadata = spec.library.download(spec, shape, "load_guide", downloads)
         files.write_tensors(path, tensors, metadata)
-    network = build_network(model, spec.library.options(spec, path), shape, _paths(folders))
+    network = build_network(model, spec.library.options(spec, path), shape)
     if spec.published:
         network.load_state_dict(files.read_tensors(path))
     return Guide(network, **spec.input(path)._asdict(), name=model, task=made).eval().requires_grad_(False)
 
 
-def _spec(**about: Any) -> NetworkConfig:
-    try:
-        return NetworkConfig(**about)
-    except ValidationError as error:
-        first = error.errors()[0]
-        said = ": ".join([*map(str, first["loc"]), first["msg"].removeprefix("Value error, ")])
-        raise ConfigError(said) from None
-
-
-def _task(task: str | type[Task] | Task, outputs: int | None, image_size: int, folders: Sequence[str | Path]) -> Task:
+def _task(task: str | type[Task] | Task, outputs: int | None, image_size: int) -> Task:
     if isinstance(task, Task):
         return task
-    kind = TASKS.get(task, _paths(folders)) if isinstance(task, str) else task
+    kind = TASKS.get(task)
     if kind.outputs and outputs is None:
         raise ConfigError(f"outputs: a task {kind.__name__} needs the number of {kind.outputs}")
     return kind(_Images(outputs or 1, outputs, image_size))
@@ -139,10 +126,6 @@ def _task(task: str | type[Task] | Task, outputs: int | None, image_size: int, f
 def _name_of(task: Task) -> str:
     """Name a task of ours; of the user's own, its class."""
     return next((name for name in TASKS if TASKS.get(name) is type(task)), type(task).__name__)
-
-
-def _paths(folders: Sequence[str | Path]) -> list[Path]:
-    return [Path(folder).absolute() for folder in folders]
 
 
 def _file_name(spec: NetworkConfig, shape: Shape) -> str:

@@ -12,7 +12,7 @@ from ppap.evaluation.measured import Run, Spread
 from ppap.guides.tasks.task import Score
 from ppap.report import table_formats
 from ppap.report.paper import PRINTED, PrintedRow, printed
-from ppap.report.titles import method_title, sampler_title
+from ppap.report.titles import sampler_title
 from ppap.utils import files
 
 TITLES = {
@@ -68,6 +68,8 @@ class About:
     scales: Sequence[Scales]
     as_in_print: bool
     """Images and evaluator are the paper's: ImageNet 256x256, Inception's features."""
+    titles: Mapping[str, str]
+    """What methods are called."""
 
 
 def table(name: str, rows: Iterable[Row], scores: Sequence[Score]) -> pd.DataFrame:
@@ -98,7 +100,7 @@ def table(name: str, rows: Iterable[Row], scores: Sequence[Score]) -> pd.DataFra
 
 def texts(name: str, frame: pd.DataFrame, scores: Sequence[Score], about: About) -> dict[str, str]:
     """Write a table in all formats, by the suffixes of their files."""
-    readable, title = for_people(frame, scores), TITLES[name]
+    readable, title = for_people(frame, scores, about.titles), TITLES[name]
     below = note(about, scores, _is_printed(frame))
     return {
         "csv": frame.to_csv(index=False, float_format="%.6g"),
@@ -109,12 +111,12 @@ def texts(name: str, frame: pd.DataFrame, scores: Sequence[Score], about: About)
     }
 
 
-def for_people(frame: pd.DataFrame, scores: Sequence[Score]) -> pd.DataFrame:
+def for_people(frame: pd.DataFrame, scores: Sequence[Score], titles: Mapping[str, str]) -> pd.DataFrame:
     """Write the table as text: mean ± spread, empty where nothing was computed."""
     out = pd.DataFrame()
     out["Guide"] = [f"{g} ({s})" if s else g for g, s in zip(frame["guide"], frame["stands_for"], strict=True)]
     out["Sampler"] = frame["sampler"].map(sampler_title)
-    out["Guidance"] = frame["method"].map(method_title)
+    out["Guidance"] = frame["method"].map(titles)
     out["Trained parameters"] = [
         f"{int(n):,} ({share:.0%})" if pd.notna(n) else ""
         for n, share in zip(frame["trainable_parameters"], frame["trainable_share"], strict=True)

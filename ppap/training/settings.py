@@ -6,9 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
+from ppap.utils.arguments import checked
 from ppap.utils.settings import FREE, Count, Section
 
 
+@checked
 class Training(Section):
     """One optimisation: AdamW with a warm-up and a decay to zero."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -41,32 +42,58 @@ class Registry(Generic[Kind]):
             raise ConfigError(f"{self.what} '{name}': write {self._choices()}")
         return name
 
-    def get(self, kind: str | Kind, folders: Sequence[Path] = ()) -> Kind:
-        """Return the kind of this name, the user's own from a module in one of the `folders`; or the kind given itself.
+    def get(
+        self,
+        kind: str | Kind | Callable[..., Any],
+        folders: Sequence[Path] = (),
+        options: Mapping[str, Any] | None = None,
+    ) -> Kind:
+        """Return the kind of this name, the user's own from a module (`user_code.find`); or the kind given itself.
 
-        ConfigError if there is none. What the user's module raises when it is imported comes as it is.
+        `options` are arguments by name of the user's own; in Python, functools.partial gives them as well. ConfigError
+        if there is no such kind, or it does not take them. What the user's code raises comes as it is.
         """
+        own = getattr(kind, "func", kind)  # of a functools.partial
+        name, thing = kind if isinstance(kind, str) else getattr(own, "__name__", repr(own)), kind
         if isinstance(kind, str):
-            if self.check(kind) in self._kinds:
-                return self._kinds[kind]
-            name, thing = kind, user_code.find(kind, self.what, self.expected, folders)
-        else:
-            name, thing = getattr(kind, "__name__", repr(kind)), kind
+            known = self.check(kind) in self._kinds
+            thing = self._kinds[kind] if known else user_code.find(kind, self.what, self.expected, folders)
+        ours: Any = thing
         if self._of_user is None or any(thing is known for known in self._kinds.values()):
-            return thing
-        return self._of_user(name, thing)
+            if options:
+                raise ConfigError(f"{self.what} '{name}': takes no options")
+            return ours
+        return self._of_user(name, _with_options(f"{self.what} '{name}'", thing, options or {}))
 
     @property
     def json_schema(self) -> dict[str, Any]:
         """The schema of a key that names a kind, for editors."""
-        own = {"enum": list(self._kinds), "type": "string"}
-        user = {"pattern": user_code.PATTERN, "type": "string"}
-        return {"anyOf": [own, user]} if self._of_user else own
+        own = [{"enum": list(self._kinds), "type": "string"}] if self._kinds else []
+        user = [{"pattern": user_code.PATTERN, "type": "string"}] if self._of_user else []
+        return {"anyOf": [*own, *user]} if own and user else (own + user)[0]
 
     def _choices(self) -> str:
         user = [f"user:MODULE.{self.expected.upper()}"] if self._of_user else []
         *others, last = [*self._kinds, *user]
         return f"{', '.join(others)} or {last}" if others else last
+
+
+def _with_options(what: str, thing: Any, options: Mapping[str, Any]) -> Any:
+    """Give a class or a function of the user's own these arguments by name; its facts, which are attributes, stay."""
+    facts = {}
+    if isinstance(thing, functools.partial):
+        if thing.args:
+            raise ConfigError(f"{what}: give options by name, as in functools.partial(NAME, option=3)")
+        thing, options, facts = thing.func, {**thing.keywords, **options}, vars(thing)
+    if not options:
+        return thing
+    user_code.check_options(what, thing, options)
+    if isinstance(thing, type):
+        told = functools.partialmethod(thing.__init__, **options)  # type: ignore[misc]
+        return type(thing)(thing.__name__, (thing,), {"__init__": told, "__module__": thing.__module__, **facts})
+    made = functools.partial(thing, **options)
+    vars(made).update(vars(thing) | facts)
+    return made
 
 
 def kind_of(registry: Registry[Any]) -> tuple[AfterValidator, WithJsonSchema]:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, ValidationError, ValidationInfo
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
+
+from ppap.utils.errors import ConfigError
 
 # Names become parts of file names, several of them in one.
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=48)]
 # Whole numbers have bounds, so that no arithmetic on them ends in an overflow or in a list without end.
 Count = Annotated[int, Field(gt=0, le=1_000_000_000)]
 Scale = Annotated[float, Field(ge=0, le=10_000)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
 UNGUIDED = "unguided"
 # Names of files under results/PRESET/models, beside those of the guides, and of those under results/PRESET/judges.
@@ -70,10 +75,37 @@ LocalPath = Annotated[str, AfterValidator(placed), AsWritten]
 HubOrFolder = Annotated[str, AfterValidator(placed_folder), AsWritten]
 
 
+TAG = "kind="
+"""What begins the tag of a kind of section, such as of evaluators; a user has not written it."""
+
+
 class Section(BaseModel):
     """A part of a preset. Every field has a description: it is the key's explanation in config/README.md."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+@contextlib.contextmanager
+def named_errors(prefix: str = "") -> Iterator[None]:
+    """Turn what pydantic refuses of a section into a ConfigError of one line, which names the first key."""
+    try:
+        yield
+    except ValidationError as error:
+        raise ConfigError(prefix + next(said_of(error.errors()[0]))) from None
+
+
+def said_of(error: Any) -> Iterator[str]:
+    """Yield what pydantic refuses of a section, with the key, in one line; a message may have several."""
+    key = ".".join(str(part) for part in error["loc"] if not str(part).startswith(TAG) and part != "[key]")
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        message = "unknown key"
+    elif error["type"] in ("model_type", "dict_type"):
+        message = "not a mapping of keys to values"
+    elif error["type"] == "union_tag_invalid":
+        key, message = f"{key}.kind", f"one of {error['ctx']['expected_tags'].replace(TAG, '')}"
+    for line in message.splitlines():
+        yield f"{key}: {line}" if key else line
 
 
 def is_free(field: FieldInfo) -> bool:

@@ -1,16 +1,17 @@
 """Code of the user's own: objects in modules beside the preset, or in folders that it states.
 
-A preset that names one is code, as a Makefile is. Nothing else can be named: a module of the standard library
-or of an installed package is never found here.
+A preset that names one is code, as a Makefile is. It can name nothing else: a module of the standard library or of an
+installed package is never found. In Python, where no folders are stated, names are found as `import` finds them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
@@ -34,20 +35,19 @@ def is_well_named(text: str) -> bool:
 def find(text: str, what: str, expected: str, folders: Sequence[Path]) -> Any:
     """Look up the object that `text` (user:MODULE.NAME) names in its module, which is imported if it was not before.
 
-    ConfigError if no folder holds the module, or it has no such object: it says `what` is named, such as a
-    model, and what NAME was `expected` to be, such as a function. What the module itself raises comes as it is.
+    The module lies in one of the `folders`; without any, in the current folder or on sys.path. ConfigError if none
+    holds it, or it has no such object: it says `what` is named, such as a model, and what NAME was `expected` to be,
+    such as a function. What the module itself raises comes as it is.
     """
     if not is_well_named(text):
         raise ConfigError(f"{what} '{text}': write user:MODULE.{expected.upper()}")
     module, _, name = text.removeprefix(PREFIX).rpartition(".")
     path = module_file(text, folders)
     if path is None:
-        places, file = ", ".join(map(str, folders)) or "the preset's folder", module.replace(".", "/")
-        raise ConfigError(
-            f"{what} '{text}': there is no {file}.py, nor {file}/__init__.py, in {places}; "
-            "state other folders under `modules`"
-        )
-    with on_path(folders):
+        places, file = ", ".join(map(str, folders)), module.replace(".", "/")
+        where = f"in {places}; state other folders under `modules`" if folders else "here or on sys.path"
+        raise ConfigError(f"{what} '{text}': there is no {file}.py, nor {file}/__init__.py, {where}")
+    with on_path(folders or [Path.cwd()]):
         imported = importlib.import_module(module)
     if path.resolve() != Path(imported.__file__ or "").resolve():
         raise ConfigError(f"{what} '{text}': {path} has the name of another module; rename it")
@@ -57,10 +57,18 @@ def find(text: str, what: str, expected: str, folders: Sequence[Path]) -> Any:
     return named
 
 
+def check_options(what: str, named: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Raise ConfigError unless a class or a function takes these arguments by name."""
+    try:
+        inspect.signature(named).bind_partial(**options)
+    except TypeError as error:
+        raise ConfigError(f"{what}: options: {error}") from None
+
+
 def module_file(text: str, folders: Sequence[Path]) -> Path | None:
-    """Find the file of the module in user:MODULE.NAME, which is not imported; None if no folder holds it."""
+    """Find the file of the module in user:MODULE.NAME (see `find`), which is not imported; None if there is none."""
     importlib.invalidate_caches()  # it may have been written since the folder was last looked at
-    places, origin = list(map(str, folders)), None
+    places, origin = list(map(str, folders)) or [str(Path.cwd()), *sys.path], None
     for name in text.removeprefix(PREFIX).split(".")[:-1]:
         spec = PathFinder.find_spec(name, places)
         if spec is None or spec.origin is None:

@@ -23,10 +23,11 @@ from ppap.config.preset import Preset
 from ppap.config.sections import GuideConfig
 from ppap.data.image_folder import list_files, unreadable
 from ppap.data.realdata import reference_paths
-from ppap.diffusion.denoiser import Denoiser
-from ppap.diffusion.guidance import NoGuidance
+from ppap.diffusion.denoiser import Denoiser, Prediction
+from ppap.diffusion.guidance import own_objective
 from ppap.diffusion.samplers import State
 from ppap.diffusion.sampling import trajectory
+from ppap.diffusion.schedules import Schedule
 from ppap.evaluation.evaluator import check_answers
 from ppap.experts import lora as adapters
 from ppap.guides.guide import Guide
@@ -35,6 +36,7 @@ from ppap.guides.libraries.settings import NetworkConfig
 from ppap.guides.target_files import target_paths, unreadable_targets
 from ppap.report.paper import printed
 from ppap.report.tables import TITLES
+from ppap.utils.arguments import has_shape
 from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError, DataError, PPAPError, reason
 from ppap.utils.settings import DATASET, DIFFUSION, EVALUATOR, REFERENCE
@@ -51,12 +53,12 @@ def problems(layout: Layout, files: bool = False) -> list[PPAPError]:
     """List what is wrong, an error each that begins with its key; with `files`, also what is missing on this machine."""
     preset = layout.preset
     tasks = (name for name in preset.guides if is_named(preset.task_name(name)))
-    methods = (name for name, method in preset.methods.items() if is_named(method.guidance))
+    methods = (name for name, method in preset.methods.items() if is_named(method.guidance) or method.objective)
     samplers = (name for name, sampler in preset.samplers.items() if is_named(sampler.kind))
     checks: list[tuple[str, Check]] = [
         (DIFFUSION, partial(preset.diffusion.source.check, preset.diffusion, preset.dataset, try_network)),
         *((f"guides.{name}.task", partial(_own_task, preset, name)) for name in tasks),
-        *((f"methods.{name}", partial(_own_guidance, preset, name)) for name in methods),
+        *((f"methods.{name}", partial(_own_method, preset, name)) for name in methods),
         *((f"samplers.{name}", partial(_own_sampler, preset, name)) for name in samplers),
         (EVALUATOR, partial(_own_evaluator, layout)),
         *((preset.key(name), partial(_network, layout, name)) for name in preset.networks),
@@ -209,12 +211,12 @@ def _own_task(preset: Preset, guide: str) -> None:
         "the objective": (task.objective(targets)(student), (_IMAGES,)),
     }
     for what, (value, shape) in tried.items():
-        _has_shape(what, value, shape)
+        has_shape(what, value, shape)
         if not torch.isfinite(value).all():
             raise ConfigError(f"{what} is not finite for answers that are noise")
         if not _reaches(value, [student]):
             raise ConfigError(f"{what} has no gradient for the answers")
-    _has_shape("belief", task.belief(teacher, targets), (_IMAGES,))
+    has_shape("belief", task.belief(teacher, targets), (_IMAGES,))
     scores, names = task.scored(task.statistics(teacher, targets)), [score.name for score in task.scores]
     if sorted(scores) != sorted(names):
         raise ConfigError(f"scored gives {', '.join(scores)}; {', '.join(names)} was expected")
@@ -227,37 +229,48 @@ def _own_evaluator(layout: Layout) -> None:
         evaluator.untrained_extractor(layout)(torch.randint(256, shape, dtype=torch.uint8))
 
 
-def _own_guidance(preset: Preset, method: str) -> None:
-    """Try guidance of the user's own in one step, with a guide that sees the mean of an image."""
-    denoiser, state = _sampling(preset, next(iter(preset.samplers)))
-    guidance = preset.guidance(method)(
-        lambda images, timestep: images.flatten(1).mean(1, keepdim=True), lambda a: a[:, 0], 1.0
-    )
-    prediction, gradient = guidance(denoiser, state.x, state.steps_left - 1)
-    for part, value in {**prediction._asdict(), "gradient": gradient}.items():
-        if value is not None:
-            _has_shape(f"guidance: its {part}", value, tuple(state.x.shape))
+def _own_method(preset: Preset, method: str) -> None:
+    """Try a method's own guidance, and its own objective with each of its guides, in one step."""
+    kind, objective = preset.guidance(method), preset.objective(method)
+    if not kind.drawn:
+        return
+    denoiser = _denoiser(preset.schedule(next(iter(preset.samplers))))
+    rows = (row for table in preset.tables for row in runs.table_runs(preset, table))
+    for guide in {row.guide for row in rows if row.method == method} or preset.guides:
+        task, x = preset.task_of(guide), _noise(preset)
+        targets = task.target_of(torch.randn(_IMAGES, *task.shape))
+        answers = partial(_answers, torch.randn(task.shape)) if kind.guided else None
+        raised = own_objective(objective, _IMAGES, targets) if objective else task.objective(targets)
+        guidance = kind(answers, raised, 1.0)  # type: ignore[arg-type]
+        for step in range(0, len(denoiser.schedule), max(1, len(denoiser.schedule) // 5)):
+            prediction, gradient = guidance(denoiser, x, step)
+            for part, value in {**prediction._asdict(), "gradient": gradient}.items():
+                if value is not None:
+                    has_shape(f"guidance: its {part}", value, tuple(x.shape))
+
+
+def _answers(weights: Tensor, images: Tensor, timestep: int) -> Tensor:
+    """Answer as a guide might, whose answers have the shape of these weights: by the mean of each image."""
+    means = images.flatten(1).mean(1)
+    return means.view(-1, *([1] * weights.ndim)) * weights
 
 
 def _own_sampler(preset: Preset, name: str) -> None:
-    """Try a sampler of the user's own in two steps without guidance."""
-    denoiser, start = _sampling(preset, name)
-    how, seeds = preset.drawing(name), [(0, image) for image in range(_IMAGES)]
-    for _ in trajectory(denoiser, how["sampler"], NoGuidance(), start, seeds, how["eta"], "kind"):
+    """Try a sampler of the user's own in two steps, the first of them guided."""
+    denoiser, how = _denoiser(preset.schedule(name)), preset.drawing(name)
+    start = State(min(2, len(denoiser.schedule)), torch.randn(_IMAGES, *preset.dataset.shape))
+    seeds = [(0, image) for image in range(_IMAGES)]
+
+    def guidance(denoiser: Denoiser, x: Tensor, step: int) -> tuple[Prediction, Tensor | None]:
+        return denoiser(x, step), None if step == 0 else 0.01 * x
+
+    for _ in trajectory(denoiser, how["sampler"], guidance, start, seeds, how["eta"], "kind"):
         pass  # it looks at each state itself
 
 
-def _has_shape(what: str, value: Tensor, shape: tuple[int, ...]) -> None:
-    if not isinstance(value, Tensor) or value.shape != shape:
-        shown = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise ConfigError(f"{what} gives {shown}; a tensor {shape} was expected")
-
-
-def _sampling(preset: Preset, sampler: str) -> tuple[Denoiser, State]:
-    """Make a denoiser that sees no noise in anything, and a state with two steps left."""
-    schedule = preset.schedule(sampler)
-    denoiser = Denoiser(lambda x, t: torch.zeros_like(x), schedule, "fixed_small")
-    return denoiser, State(min(2, len(schedule)), torch.randn(_IMAGES, *preset.dataset.shape))
+def _denoiser(schedule: Schedule) -> Denoiser:
+    """Make a denoiser that sees no noise in anything."""
+    return Denoiser(lambda x, t: torch.zeros_like(x), schedule, "fixed_small")
 
 
 # -- names and files ---------------------------------------------------------------------------------

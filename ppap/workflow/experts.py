@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ppap.config.guidance_scales import guidance_scale
 from ppap.config.preset import Preset
-from ppap.config.runs import Run, streams_data
+from ppap.config.runs import Run, expert_owner, streams_data
 from ppap.data import datasets
 from ppap.data.datasets import RealImages
 from ppap.experts.bank import ExpertBank
@@ -29,8 +29,8 @@ from ppap.workflow.step import Step
 
 def purpose_of(preset: Preset, guide: str, method: str, weights: Path | None = None) -> Purpose:
     """Return what an expert of this guide and method is made for; whatever the weights if none are given."""
-    spec = preset.methods[method]
-    return purpose(preset, guide, method, str(spec.supervision), str(spec.trainable), weights)
+    spec, owner = preset.methods[method], expert_owner(preset, method)
+    return purpose(preset, guide, owner, str(spec.supervision), str(spec.trainable), weights)
 
 
 def purpose(
@@ -74,7 +74,8 @@ def goals_of(layout: Layout, run: Run, numbers: Tensor) -> list[Goal]:
     if not layout.preset.guidance(run.method).guided:
         return []
     scale = guidance_scale(layout.preset, run.sampler, run.guide)
-    return [Goal(guide_of(layout, run), targets.of_numbers(layout, run.guide, numbers), scale)]
+    wanted, objective = targets.of_numbers(layout, run.guide, numbers), layout.preset.objective(run.method)
+    return [Goal(guide_of(layout, run), wanted, scale, objective)]
 
 
 def train_and_write(

@@ -19,6 +19,7 @@ from ppap.diffusion.model import DiffusionModel
 from ppap.experts.bank import ExpertBank
 from ppap.guides.guide import Guide
 from ppap.utils import files
+from ppap.utils.arguments import checked
 from ppap.utils.errors import ConfigError
 from ppap.workflow import networks as models
 from ppap.workflow import stored_images
@@ -26,6 +27,7 @@ from ppap.workflow.experts import bank_of
 from ppap.workflow.layout import Layout
 
 
+@checked
 @dataclass(frozen=True)
 class FinishedRun:
     """The networks, experts and images of a preset; each is read when it is asked for.
@@ -90,6 +92,7 @@ class FinishedRun:
         return clean.take(torch.arange(len(clean)))
 
 
+@checked
 def open_run(preset: str | Path, results: str | Path = "results") -> FinishedRun:
     """Open what the workflow made of a preset, by its name (config/NAME.yaml) or its file, in the folder `results`."""
     loaded = presets.load(presets.find(str(preset)))

@@ -11,6 +11,7 @@ from ppap.config.preset import Preset
 from ppap.config.runs import (
     Run,
     computed_runs,
+    expert_owner,
     external_models,
     has_warm_start,
     needs_data,
@@ -125,8 +126,8 @@ class Layout:
         return self.root / "experts" / guide / f"{name}.safetensors"
 
     def experts(self, guide: str, method: str) -> list[Path]:
-        count = self.preset.methods[method].experts or 0
-        return [self.expert(guide, method, number) for number in range(1, count + 1)]
+        count, owner = self.preset.methods[method].experts or 0, expert_owner(self.preset, method)
+        return [self.expert(guide, owner, number) for number in range(1, count + 1)]
 
     def samples(self, run: Run, shard: Index) -> Path:
         return self.root / "samples" / Path(*run) / f"{_shard_name(shard)}.npy"

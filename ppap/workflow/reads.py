@@ -5,8 +5,10 @@ Steps declare the keys of their jobs by these; tests/test_staleness.py records w
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ppap.config.preset import Preset
-from ppap.config.runs import computed_runs, drawn_runs, has_warm_start, streams_data, table_runs
+from ppap.config.runs import Run, computed_runs, drawn_runs, has_warm_start, streams_data, table_runs
 from ppap.data.settings import Download
 from ppap.experts.settings import AdapterConfig
 from ppap.guides.libraries.library import Input
@@ -35,7 +37,7 @@ def _outputs(preset: Preset, name: str) -> list[str]:
 def task_key(preset: Preset, name: str) -> list[str]:
     """List the key that names the task of a network, if there is one."""
     named = name in preset.guides or name in preset.judges
-    return [f"{preset.key(name)}.task"] if named else []
+    return [f"{preset.key(name)}.{key}" for key in ("task", "task_options")] if named else []
 
 
 def answer_keys(preset: Preset, name: str) -> list[str]:
@@ -102,7 +104,7 @@ def training_keys(prefix: str) -> list[str]:
 
 def bank_keys(preset: Preset, guide: str, method: str) -> list[str]:
     """List the keys that tell whether expert files are those of a guide and method."""
-    own = [f"methods.{method}.{key}" for key in ("experts", "supervision", "trainable")]
+    own = [f"methods.{method}.{key}" for key in ("experts", "experts_of", "supervision", "trainable")]
     adapter = [f"guides.{guide}.adapter.{key}" for key in ("rank", "alpha")]
     adapted = preset.methods[method].trainable == "adapter"
     purpose = [f"guides.{guide}.model", *SCHEDULE, *(adapter if adapted else [])]
@@ -136,7 +138,7 @@ def student_keys(preset: Preset, guide: str, trainable: str) -> list[str]:
 def drawing_keys(preset: Preset, sampler: str) -> list[str]:
     """List the keys that drawing images with a sampler reads, guidance aside."""
     noise = ["eta"] if preset.sampler(sampler).eta is None else []
-    own = [f"samplers.{sampler}.{key}" for key in ("kind", "steps", *noise)]
+    own = [f"samplers.{sampler}.{key}" for key in ("kind", "options", "steps", *noise)]
     denoiser = ["diffusion.variance", "diffusion.predicts", *SCHEDULE, *IMAGE]
     return [*own, *diffusion_keys(preset), *denoiser]
 
@@ -145,7 +147,7 @@ def upsampling_keys(preset: Preset) -> list[str]:
     """List the keys that the second stage of a cascade reads to be built, loaded and drawn."""
     source, spec = preset.diffusion.source, preset.diffusion.upsampling
     assert spec is not None
-    own = ("image_size", "noise_schedule", "kind", "steps", "temperature")
+    own = ("image_size", "noise_schedule", "kind", "options", "steps", "temperature")
     noise = ["eta"] if spec.sampler(preset.module_folders).eta is None else []
     keys = [f"diffusion.{source.upsampling}.{key}" for key in (*own, *noise)]
     return [*source.upsampler_reads, *keys, "diffusion.timesteps", "diffusion.variance"]
@@ -154,16 +156,23 @@ def upsampling_keys(preset: Preset) -> list[str]:
 def run_keys(preset: Preset, sampler: str, guide: str, method: str) -> list[str]:
     """List the keys that a run's guidance reads."""
     kind = preset.guidance(method)
-    scale = scale_keys(preset, sampler, guide) if kind.guided and kind.drawn else []
-    return [*scale, *guiding_keys(preset, guide, method)]
+    raised = ("objective", *(["objective_options"] if preset.methods[method].objective else []))
+    own = [f"methods.{method}.{key}" for key in raised]
+    told = [*scale_keys(preset, sampler, guide), *own] if kind.guided and kind.drawn else []
+    return [*told, *guiding_keys(preset, guide, method)]
 
 
 def guiding_keys(preset: Preset, guide: str, method: str) -> list[str]:
     """List the keys that loading a run's guide, or its experts, reads."""
     kind = preset.guidance(method)
-    keys = [f"methods.{method}.guidance"]
+    keys = kind_keys(method)
     keys += network_keys(preset, guide) if kind.guided and kind.drawn else []
     return keys + (bank_keys(preset, guide, method) if kind.experts else [])
+
+
+def kind_keys(method: str) -> list[str]:
+    """List the keys that decide which kind of guidance a method has."""
+    return [f"methods.{method}.guidance", f"methods.{method}.options"]
 
 
 def scale_keys(preset: Preset, sampler: str, guide: str) -> list[str]:
@@ -209,7 +218,7 @@ def values_keys(preset: Preset, table: str) -> list[str]:
     """List the keys that the values in a table depend on."""
     keys = [*rows_keys(preset, table), "sampling.samples", "sampling.seeds"]
     for run in table_runs(preset, table):
-        keys += [f"methods.{run.method}.guidance", f"guides.{run.guide}.stands_for"]
+        keys += [*kind_keys(run.method), *title_keys([run]), f"guides.{run.guide}.stands_for"]
         keys += task_key(preset, run.guide)
     for run in computed_runs(preset, table):
         if preset.guidance(run.method).experts:
@@ -224,4 +233,9 @@ def drawn_keys(preset: Preset, guide: str) -> list[str]:
     """List the keys that tell which runs of a guide figures show, and which of them have guidance."""
     methods = (run.method for run in drawn_runs(preset, guide))
     own = [*rows_keys(preset, "main"), "figures.sampler"]
-    return own + [f"methods.{method}.guidance" for method in methods]
+    return own + [key for method in methods for key in kind_keys(method)]
+
+
+def title_keys(runs: Iterable[Run]) -> list[str]:
+    """List the keys that say what the methods of these runs are called."""
+    return [f"methods.{run.method}.title" for run in runs]

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ppap.config.guidance_scales import guidance_scale
 from ppap.config.preset import Preset
-from ppap.config.runs import Run, expert_steps, stored_as, table_runs
+from ppap.config.runs import Run, expert_steps, stored_as, table_runs, titles
 from ppap.evaluation import measured
 from ppap.evaluation.measured import ALWAYS, Measured, Metrics
 from ppap.experts.expert import check_experts, read_expert
@@ -58,6 +58,7 @@ def about(preset: Preset, name: str) -> About:
         sampling.samples,
         list(_scales(preset, name)),
         (data.image_size, data.classes) == (256, 1000) and preset.evaluator.in_print,
+        titles(preset, table_runs(preset, name)),
     )
 
 

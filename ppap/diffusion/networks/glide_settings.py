@@ -24,6 +24,9 @@ class UpsamplingConfig(Section):
     image_size: Annotated[int, Field(gt=0, le=4096)] = Field(256, description="pixels a side")
     noise_schedule: ScheduleName = Field("linear", description="how noise grows with t")
     kind: Annotated[str, *kind_of(SAMPLERS)] = Field("ddim", description="the sampler's, as in `samplers`")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="arguments by name of a sampler of your own, as in `samplers`"
+    )
     steps: Count = Field(27, description="sampling steps, out of T")
     eta: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="noise, as in `samplers`")
     temperature: Annotated[float, Field(gt=0, le=1)] = Field(
@@ -33,7 +36,7 @@ class UpsamplingConfig(Section):
 
     def sampler(self, folders: list[Path]) -> Sampler:
         """Return its sampler; ConfigError if it is of the user's own and cannot be used."""
-        return SAMPLERS.get(self.kind, folders)
+        return SAMPLERS.get(self.kind, folders, self.options)
 
     def drawing(self, folders: list[Path]) -> dict[str, Any]:
         """Return what `ppap.diffusion.sampling.upsample` is told of the sampler: the function, its steps, and its noise."""

@@ -13,6 +13,7 @@ from ppap.guides.libraries.library import Input, Library
 from ppap.guides.libraries.registry import ModelName, library_of
 from ppap.guides.preprocessing import Interpolation
 from ppap.training.settings import Training
+from ppap.utils.arguments import checked
 from ppap.utils.errors import ConfigError
 from ppap.utils.settings import FREE, Section
 
@@ -30,6 +31,7 @@ def _numbers(values: Any) -> Iterator[int]:
             yield from _numbers(value)
 
 
+@checked
 class NetworkConfig(Section):
     """A vision model: a guide, a judge or a classifier. Without `train` it has its library's weights."""
 

@@ -34,6 +34,7 @@ class UserModels(Library):
             function = user_code.find(model, "model", "function", folders)
             arguments = inspect.signature(function).parameters
             given = {k: v for k, v in shape._asdict().items() if k in arguments}
+            user_code.check_options(f"model '{model}'", function, options)
             network = function(**given, **options)
         if not isinstance(network, nn.Module):
             kind = type(network).__name__

@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 from ppap.report import style
 from ppap.report.style import Look
-from ppap.report.titles import method_title
 
 _LINE = 22  # letters of an axis' name
 
@@ -34,17 +33,17 @@ class GuideRow(NamedTuple):
 
 
 def draw(
-    rows: Sequence[GuideRow], methods: Sequence[str], ranges: Mapping[str, Sequence[range]], timesteps: int
+    rows: Sequence[GuideRow], titles: Mapping[str, str], ranges: Mapping[str, Sequence[range]], timesteps: int
 ) -> Figure:
-    """Draw a row for each guide, a column for each method: the mean over samples, and the middle 80% of them.
+    """Draw a row for each guide, a column for each method of `titles`: the mean over samples, and the middle 80% of them.
 
     The noise `ranges` of a method's experts are shaded by turns, out of all `timesteps`; the other methods' means are
     thin grey lines.
     """
-    figure, axes = style.grid(len(rows), len(methods), 1.5, sharex=True, sharey="row")
-    looks = style.looks(methods)
+    figure, axes = style.grid(len(rows), len(titles), 1.5, sharex=True, sharey="row")
+    looks = style.looks(titles)
     for row, (guide, belief, believed) in zip(axes, rows, strict=True):
-        for axis, method in zip(row, methods, strict=True):
+        for axis, method in zip(row, titles, strict=True):
             _draw_panel(axis, believed, method, looks[method])
             covered = ranges.get(method, ())
             for shaded in covered[::2] if len(covered) > 1 else ():
@@ -54,8 +53,8 @@ def draw(
         row[0].set_ylim(min(0, 1.1 * lowest), 1.02)
         said = textwrap.fill(belief, _LINE)
         row[0].set_ylabel(f"guide {guide}\n{said}", fontsize=style.SMALL)
-    for axis, method in zip(axes[0], methods, strict=True):
-        axis.set_title(textwrap.fill(method_title(method), 18, break_on_hyphens=False))
+    for axis, method in zip(axes[0], titles.values(), strict=True):
+        axis.set_title(textwrap.fill(method, 18, break_on_hyphens=False))
     figure.supxlabel(style.TIME, fontsize=8)
     return figure
 

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from ppap.report import pictures, style
 from ppap.report.pictures import Cell
-from ppap.report.titles import method_title
 
 
 class SampleRow(NamedTuple):
-    """One sample of a method: the guidance gradients (H, W) at some timesteps, and the image, uint8 (H, W, C)."""
+    """One sample of a method, by its title: the guidance gradients (H, W) at some timesteps, and the image, uint8 (H, W, C)."""
 
     method: str
     maps: Sequence[NDArray[Any]]
@@ -35,7 +34,7 @@ def draw(rows: Sequence[SampleRow], timesteps: Sequence[int], target: Cell | Non
     for method, maps, image in rows:
         shown = [partial(_show_map, values=values) for values in maps]
         cells: list[Cell] = [*before, *shown, partial(style.show, image=image)]
-        lines.append(pictures.Row(method_title(method), cells))
+        lines.append(pictures.Row(method, cells))
     return pictures.sheet(lines, ["target", *headings] if before else headings, title, size)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ppap.guides.tasks.task import Score
 from ppap.report import style
-from ppap.report.titles import axis_title, method_title, sampler_title
+from ppap.report.titles import axis_title, sampler_title
 
 _PANELS = 4  # side by side
 _HEIGHT = 0.19  # inches of a method's row
@@ -26,20 +26,20 @@ class Panel(NamedTuple):
     factor: float = 1
 
 
-def draw(frame: pd.DataFrame, guides: Sequence[str], scores: Sequence[Score]) -> Figure:
+def draw(frame: pd.DataFrame, guides: Sequence[str], scores: Sequence[Score], titles: Mapping[str, str]) -> Figure:
     """Draw a panel for each metric and sampler of a table (see `ppap.report.tables.table`)."""
     panels = [Panel("fid", "FID ↓"), Panel("is", "Inception Score ↑")]
     panels += [Panel(score.name, axis_title(score), score.factor) for score in scores]
-    samplers, names = (list(dict.fromkeys(frame[key])) for key in ("sampler", "method"))
+    samplers = list(dict.fromkeys(frame["sampler"]))
     across = min(len(panels), _PANELS)
     down = -(-len(panels) // across)  # rows of panels for each sampler
-    height = _HEIGHT * len(names) + 0.5
+    height = _HEIGHT * len(titles) + 0.5
     figure, axes = style.grid(down * len(samplers), across, height, sharey=True)
     for place, sampler in enumerate(samplers):
         row = axes[place * down : (place + 1) * down].ravel()
         mine = frame[frame["sampler"] == sampler]
         for axis, panel in zip(row, panels, strict=False):
-            _draw_panel(axis, mine, panel, guides, names, most=7 - across)
+            _draw_panel(axis, mine, panel, guides, titles, most=7 - across)
         for axis in row[len(panels) :]:
             axis.remove()
         row[0].set_title(sampler_title(sampler), loc="left", fontweight="bold")
@@ -48,9 +48,10 @@ def draw(frame: pd.DataFrame, guides: Sequence[str], scores: Sequence[Score]) ->
 
 
 def _draw_panel(
-    axis: Axes, frame: pd.DataFrame, panel: Panel, guides: Sequence[str], methods: list[str], most: int
+    axis: Axes, frame: pd.DataFrame, panel: Panel, guides: Sequence[str], titles: Mapping[str, str], most: int
 ) -> None:
     """Draw a metric of every method with one sampler, a marker for each guide; bars are standard deviations."""
+    methods = list(titles)
     values = panel.factor * frame[panel.metric].astype(float)
     for place, guide in enumerate(guides):
         mine = frame["guide"] == guide
@@ -67,6 +68,6 @@ def _draw_panel(
         style.log_axis(axis, "x", [end for end in ends if end > 0])
     elif ends:
         style.few_ticks(axis, "x", ends, most)
-    axis.set_yticks(range(len(methods)), [method_title(name) for name in methods])
+    axis.set_yticks(range(len(methods)), [titles[name] for name in methods])
     axis.set_ylim(len(methods) - 0.5, -0.5)
     axis.set_xlabel(panel.title)

@@ -11,13 +11,13 @@ from matplotlib.ticker import EngFormatter
 
 from ppap.report import style
 from ppap.report.style import Look
-from ppap.report.titles import method_title, sampler_title
+from ppap.report.titles import sampler_title
 
 # the place of methods that train nothing, as a share of the fewest trained parameters
 _APART = 0.35
 
 
-def draw(frame: pd.DataFrame, guides: Sequence[str]) -> Figure:
+def draw(frame: pd.DataFrame, guides: Sequence[str], titles: Mapping[str, str]) -> Figure:
     """Draw a panel for each sampler and guide of a table (see `ppap.report.tables.table`).
 
     Methods that train nothing stand at 0, left of the logarithmic axis.
@@ -28,7 +28,7 @@ def draw(frame: pd.DataFrame, guides: Sequence[str]) -> Figure:
     for row, sampler in zip(axes, samplers, strict=True):
         for axis, name in zip(row, guides, strict=True):
             mine = frame[(frame["sampler"] == sampler) & (frame["guide"] == name)]
-            _draw_panel(axis, mine[mine["fid"].notna()], looks)
+            _draw_panel(axis, mine[mine["fid"].notna()], looks, titles)
             axis.set_title(f"{sampler_title(sampler)}, guide {name}")
         row[0].set_ylabel("FID ↓")
     for axis in axes[-1]:
@@ -37,7 +37,7 @@ def draw(frame: pd.DataFrame, guides: Sequence[str]) -> Figure:
     return figure
 
 
-def _draw_panel(axis: Axes, frame: pd.DataFrame, looks: Mapping[str, Look]) -> None:
+def _draw_panel(axis: Axes, frame: pd.DataFrame, looks: Mapping[str, Look], titles: Mapping[str, str]) -> None:
     """Draw FID of every method over its trained parameters; bars are standard deviations over sampling seeds."""
     if frame.empty:
         axis.set_axis_off()
@@ -49,7 +49,7 @@ def _draw_panel(axis: Axes, frame: pd.DataFrame, looks: Mapping[str, Look]) -> N
         look = looks[method]
         axis.errorbar(
             count, fid, yerr=spread, fmt=look.marker, color=look.colour, markersize=6,
-            elinewidth=1, label=method_title(method),
+            elinewidth=1, label=titles[method],
         )  # fmt: skip
     fid, spread = frame["fid"].astype(float), frame["fid_std"].astype(float).fillna(0)
     style.log_axis(axis, "y", [*(fid - spread).where(spread < fid, fid), *(fid + spread)], 5)

@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ppap.report import pictures, style
-from ppap.report.titles import method_title
 
 _COLUMNS = 10  # at most; several of each target where these are few
 _LINE = 10  # letters of a class's name over a column
@@ -20,15 +19,16 @@ _LINE = 10  # letters of a class's name over a column
 def draw(
     images: Mapping[str, NDArray[np.uint8]],
     title: str,
+    titles: Mapping[str, str],
     classes: Sequence[str] = (),
     shown: Sequence[pictures.Cell] = (),
 ) -> Figure:
-    """Draw images (N, H, W, C) by method, a row each, below what was asked of the N: names of `classes`, or `shown`.
+    """Draw images (N, H, W, C) by method, a row each with the method's title, below what was asked of the N: names of `classes`, or `shown`.
 
     All methods' nth images start from the same x_T.
     """
     rows = [
-        pictures.Row(method_title(method), [partial(style.show, image=image) for image in each])
+        pictures.Row(titles[method], [partial(style.show, image=image) for image in each])
         for method, each in images.items()
     ]
     if shown:

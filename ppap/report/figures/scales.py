@@ -9,10 +9,12 @@ from matplotlib.figure import Figure
 
 from ppap.guides.tasks.task import Score
 from ppap.report import style
-from ppap.report.titles import axis_title, method_title
+from ppap.report.titles import axis_title
 
 
-def draw(frame: pd.DataFrame, scores: Mapping[str, Score], marked: Mapping[str, float]) -> Figure:
+def draw(
+    frame: pd.DataFrame, scores: Mapping[str, Score], marked: Mapping[str, float], titles: Mapping[str, str]
+) -> Figure:
     """Draw the score of each guide's task, and FID, of a table with a column `scale`; `marked` scales have a line.
 
     `scores` and `marked` are by guide.
@@ -24,7 +26,7 @@ def draw(frame: pd.DataFrame, scores: Mapping[str, Score], marked: Mapping[str, 
         for axis, metric, factor in zip(column, (score.name, "fid"), (score.factor, 1), strict=True):
             for method, row in mine.groupby("method", sort=False):
                 values = factor * row[metric].astype(float)
-                style.line(axis, row["scale"], values, looks[str(method)], method_title(str(method)))
+                style.line(axis, row["scale"], values, looks[str(method)], titles[str(method)])
             axis.axvline(marked[name], color="0.6", zorder=0)
         scales = sorted(set(mine["scale"]))
         style.log_axis(column[1], "x", scales)

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 
 from ppap.guides.tasks.task import Score
 from ppap.report import style
-from ppap.report.titles import axis_title, method_title
+from ppap.report.titles import axis_title
 
 
-def draw(frame: pd.DataFrame, scores: Mapping[str, Score]) -> Figure:
+def draw(frame: pd.DataFrame, scores: Mapping[str, Score], titles: Mapping[str, str]) -> Figure:
     """Draw a panel for each guide, of a table whose rows are in the order of their scales; `scores` are by guide.
 
     A curve goes from its smallest scale to its largest, where its marker is largest.
@@ -23,7 +23,7 @@ def draw(frame: pd.DataFrame, scores: Mapping[str, Score]) -> Figure:
         mine = frame[frame["guide"] == name]
         for method, row in mine.groupby("method", sort=False):
             look, x = looks[str(method)], score.factor * row[score.name].astype(float)
-            style.line(axis, x, row["fid"].astype(float), look, method_title(str(method)))
+            style.line(axis, x, row["fid"].astype(float), look, titles[str(method)])
             axis.scatter(
                 x, row["fid"].astype(float), marker=look.marker, color=look.colour,
                 s=[12 + 26 * place for place in range(len(row))], zorder=3, linewidths=0,

@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 
 from ppap.config.preset import Preset
-from ppap.config.runs import Run, main_guides, runs_seeing_x_t
+from ppap.config.runs import Run, main_guides, runs_seeing_x_t, titles
 from ppap.diffusion.model import DiffusionModel
 from ppap.diffusion.sampling import sampling_steps
 from ppap.report.figures import confidence
@@ -20,7 +20,7 @@ from ppap.workflow.experts import goals_of
 from ppap.workflow.figures.kind import FigureKind, runs_of_all_guides
 from ppap.workflow.layout import Layout
 from ppap.workflow.plan.costs import Cost, Costs
-from ppap.workflow.reads import drawing_keys, drawn_keys, picture_target_keys, run_keys, target_keys
+from ppap.workflow.reads import drawing_keys, drawn_keys, picture_target_keys, run_keys, target_keys, title_keys
 
 _BAND = (0.1, 0.9)  # quantiles
 
@@ -38,7 +38,8 @@ class Confidence(FigureKind):
             numbers = [k for k in target_keys(preset, name) if k != "sampling.samples"]
             own += [*numbers, *picture_target_keys(preset, name), *drawn_keys(preset, name)]
         own += drawing_keys(preset, preset.figures.sampler)
-        return own + [key for run in runs_of_all_guides(preset) for key in run_keys(preset, *run)]
+        runs = runs_of_all_guides(preset)
+        return [*own, *title_keys(runs), *(key for run in runs for key in run_keys(preset, *run))]
 
     def cost(self, costs: Costs, guide: str) -> Cost:
         """Count the samples that it draws of its own."""
@@ -46,15 +47,13 @@ class Confidence(FigureKind):
 
     def draw(self, layout: Layout, guide: str) -> Figure:
         preset, model = layout.preset, networks.load_model(layout, layout.preset.runtime)
-        methods = list(dict.fromkeys(run.method for run in runs_of_all_guides(preset)))
+        shown = titles(preset, runs_of_all_guides(preset))
         rows = []
         for name in main_guides(preset):
             believed = {run.method: _believed(layout, run, model) for run in runs_seeing_x_t(preset, name)}
             rows.append(GuideRow(name, preset.task_of(name).believed, believed))
-        ranges = {
-            method: preset.ranges(preset.methods[method]) for method in methods if preset.guidance(method).experts
-        }
-        return confidence.draw(rows, methods, ranges, preset.diffusion.timesteps)
+        ranges = {name: preset.ranges(preset.methods[name]) for name in shown if preset.guidance(name).experts}
+        return confidence.draw(rows, shown, ranges, preset.diffusion.timesteps)
 
 
 def _believed(layout: Layout, run: Run, model: DiffusionModel) -> Believed:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ppap.config.preset import Preset
-from ppap.config.runs import Run, runs_seeing_x_t
+from ppap.config.runs import Run, runs_seeing_x_t, titles
 from ppap.data.images import to_uint8
 from ppap.diffusion.model import DiffusionModel
 from ppap.diffusion.sampling import sampling_steps
@@ -24,7 +24,7 @@ from ppap.workflow.experts import goals_of
 from ppap.workflow.figures.kind import FigureKind
 from ppap.workflow.layout import Layout
 from ppap.workflow.plan.costs import Cost, Costs
-from ppap.workflow.reads import drawing_keys, drawn_keys, picture_target_keys, run_keys, task_key
+from ppap.workflow.reads import drawing_keys, drawn_keys, picture_target_keys, run_keys, task_key, title_keys
 
 
 class Gradients(FigureKind):
@@ -44,7 +44,7 @@ class Gradients(FigureKind):
         else:
             own += [*task_key(preset, guide), "dataset.class_names", "dataset.classes", "figures.target_class"]
         runs = runs_seeing_x_t(preset, guide)
-        return own + [key for run in runs for key in run_keys(preset, *run)]
+        return [*own, *title_keys(runs), *(key for run in runs for key in run_keys(preset, *run))]
 
     def cost(self, costs: Costs, guide: str) -> Cost:
         """Count a sample of each method."""
@@ -62,13 +62,12 @@ class Gradients(FigureKind):
             nearest(networks.schedule(layout, preset.figures.sampler).timesteps, t) for t in preset.figures.timesteps
         ]
         model, chosen = networks.load_model(layout, preset.runtime), torch.tensor([number])
-        rows = [
-            _sample(layout, run, model, chosen, kept, preset.sampling.seeds[0])
-            for run in runs_seeing_x_t(preset, guide)
-        ]
+        runs = runs_seeing_x_t(preset, guide)
+        rows = [_sample(layout, run, model, chosen, kept, preset.sampling.seeds[0]) for run in runs]
         target = partial(task.draw, target=targets.of_numbers(layout, guide, chosen)[0])
         names = [] if shown else targets.class_names(layout, guide)
-        wanted = task.maximised.replace("{target}", names[number] if names else str(number))
+        own = any(preset.methods[run.method].objective for run in runs)
+        wanted = "the objective" if own else task.maximised.replace("{target}", names[number] if names else str(number))
         title = f"Gradient of {wanted} (guide {guide}); each map has its own scale"
         return gradients.draw(rows, kept, target if shown else None, title, preset.dataset.image_size)
 
@@ -96,4 +95,5 @@ def _sample(
         if step.timestep in kept:
             gradient = torch.zeros_like(step.x_t) if step.gradient is None else step.gradient
             maps[step.timestep] = gradient[0].sum(dim=0).cpu().numpy()
-    return SampleRow(run.method, [maps[t] for t in kept], to_uint8(step.x)[0])
+    (title,) = titles(preset, [run]).values()
+    return SampleRow(title, [maps[t] for t in kept], to_uint8(step.x)[0])

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ppap.config.preset import Preset
-from ppap.config.runs import main_guides, runs_seeing_x_t
+from ppap.config.runs import main_guides, runs_seeing_x_t, titles
 from ppap.data.datasets import RealImages
 from ppap.data.images import to_tensor
 from ppap.diffusion.sampling import sample
@@ -24,7 +24,7 @@ from ppap.workflow.experts import guide_of
 from ppap.workflow.figures.kind import FigureKind, runs_of_all_guides
 from ppap.workflow.layout import Layout
 from ppap.workflow.plan.costs import Cost, Costs
-from ppap.workflow.reads import SCHEDULE, answer_keys, data_keys, drawing_keys, drawn_keys, guiding_keys
+from ppap.workflow.reads import SCHEDULE, answer_keys, data_keys, drawing_keys, drawn_keys, guiding_keys, title_keys
 
 
 class NoisyInputs(FigureKind):
@@ -38,7 +38,7 @@ class NoisyInputs(FigureKind):
 
     def keys(self, preset: Preset, guide: str) -> list[str]:
         sampler, layout = preset.figures.sampler, Layout(preset)
-        own = ["figures.images", f"samplers.{sampler}.kind", f"samplers.{sampler}.steps"]
+        own = ["figures.images", *(f"samplers.{sampler}.{key}" for key in ("kind", "options", "steps"))]
         own += SCHEDULE
         for name in main_guides(preset):
             own += [*drawn_keys(preset, name), *answer_keys(preset, name)]
@@ -47,7 +47,7 @@ class NoisyInputs(FigureKind):
             else:
                 own += [*drawing_keys(preset, sampler), "sampling.seeds"]
         runs = runs_of_all_guides(preset)
-        return own + [k for run in runs for k in guiding_keys(preset, run.guide, run.method)]
+        return [*own, *title_keys(runs), *(k for run in runs for k in guiding_keys(preset, run.guide, run.method))]
 
     def cost(self, costs: Costs, guide: str) -> Cost:
         """Count the answers of every guide; of drawn images, their drawing too. The posterior takes next to nothing."""
@@ -64,7 +64,8 @@ class NoisyInputs(FigureKind):
         drawn = None if all(map(layout.knows_truth, guides)) else draw_unguided(layout)
         scored = {name: list(scores(layout, name, drawn)) for name in guides}
         first = {name: preset.task_of(name).scores[0] for name in guides}
-        return panels.draw(scored, first, preset.diffusion.timesteps)
+        shown = titles(preset, runs_of_all_guides(preset))
+        return panels.draw(scored, first, preset.diffusion.timesteps, shown)
 
 
 def scores(layout: Layout, guide: str, drawn: Tensor | None) -> Iterator[Scored]:

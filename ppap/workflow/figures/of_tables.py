@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from ppap.config.guidance_scales import guidance_scale
 from ppap.config.preset import Preset
-from ppap.config.runs import main_guides, table_runs
+from ppap.config.runs import main_guides, table_runs, titles
 from ppap.guides.tasks.task import Score
 from ppap.report.figures import metrics, parameters, scales, tradeoff
 from ppap.workflow.figures.kind import FigureKind
@@ -20,14 +20,16 @@ class Metrics(FigureKind):
 
     def draw(self, layout: Layout, guide: str) -> Figure:
         preset = layout.preset
-        return metrics.draw(table(layout, "main"), main_guides(preset), table_scores(preset, "main"))
+        return metrics.draw(
+            table(layout, "main"), main_guides(preset), table_scores(preset, "main"), _titles(layout, "main")
+        )
 
 
 class Parameters(FigureKind):
     name = "parameters"
 
     def draw(self, layout: Layout, guide: str) -> Figure:
-        return parameters.draw(table(layout, "main"), main_guides(layout.preset))
+        return parameters.draw(table(layout, "main"), main_guides(layout.preset), _titles(layout, "main"))
 
 
 class Tradeoff(FigureKind):
@@ -39,7 +41,7 @@ class Tradeoff(FigureKind):
         return [*super().keys(preset, guide), *(key for run in runs for key in scale_keys(preset, *run[:2]))]
 
     def draw(self, layout: Layout, guide: str) -> Figure:
-        return tradeoff.draw(scaled_table(layout), _first_scores(layout.preset))
+        return tradeoff.draw(scaled_table(layout), _first_scores(layout.preset), _titles(layout, "scales"))
 
 
 class Scales(Tradeoff):
@@ -53,7 +55,11 @@ class Scales(Tradeoff):
     def draw(self, layout: Layout, guide: str) -> Figure:
         preset, scores = layout.preset, _first_scores(layout.preset)
         marked = {name: guidance_scale(preset, preset.figures.sampler, name) for name in scores}
-        return scales.draw(scaled_table(layout), scores, marked)
+        return scales.draw(scaled_table(layout), scores, marked, _titles(layout, "scales"))
+
+
+def _titles(layout: Layout, name: str) -> dict[str, str]:
+    return titles(layout.preset, table_runs(layout.preset, name))
 
 
 def _first_scores(preset: Preset) -> dict[str, Score]:

@@ -9,14 +9,14 @@ import torch
 from matplotlib.figure import Figure
 
 from ppap.config.preset import Preset
-from ppap.config.runs import drawn_runs, stored_as
+from ppap.config.runs import drawn_runs, stored_as, titles
 from ppap.report.figures import samples as sheet
 from ppap.report.titles import sampler_title
 from ppap.utils.settings import UNGUIDED
 from ppap.workflow import stored_images, targets
 from ppap.workflow.figures.kind import FigureKind
 from ppap.workflow.layout import Layout
-from ppap.workflow.reads import drawn_keys, finished_keys, picture_target_keys, target_keys
+from ppap.workflow.reads import drawn_keys, finished_keys, picture_target_keys, target_keys, title_keys
 
 
 class Samples(FigureKind):
@@ -35,7 +35,8 @@ class Samples(FigureKind):
         names = [] if preset.task(guide).of_pictures else ["dataset.class_names"]
         runs = {stored_as(preset, run).guide for run in drawn_runs(preset, guide)}
         unguided = target_keys(preset, UNGUIDED) if UNGUIDED in runs else []
-        return [*drawn_keys(preset, guide), *shown, *names, *unguided]
+        called = title_keys(drawn_runs(preset, guide))
+        return [*drawn_keys(preset, guide), *shown, *names, *unguided, *called]
 
     def draw(self, layout: Layout, guide: str) -> Figure:
         preset = layout.preset
@@ -44,12 +45,12 @@ class Samples(FigureKind):
         numbers = targets.numbers(layout, guide)[: len(stored[runs[0].method])]
         places = torch.tensor(sheet.columns(numbers.tolist()))
         images = {method: shard.take(places) for method, shard in stored.items()}
-        title = f"({sampler_title(preset.figures.sampler)}, guide {guide})"
+        names, title = titles(preset, runs), f"({sampler_title(preset.figures.sampler)}, guide {guide})"
         if preset.task(guide).of_pictures:
             task = preset.task_of(guide)
             wanted = targets.of_numbers(layout, guide, numbers[places])
             shown = [partial(task.draw, target=target) for target in wanted]
-            return sheet.draw(images, f"Samples by target {title}", shown=shown)
-        names = targets.class_names(layout, guide)
-        classes = [names[n] if names else str(n) for n in numbers[places].tolist()]
-        return sheet.draw(images, f"Samples by target class {title}", classes)
+            return sheet.draw(images, f"Samples by target {title}", names, shown=shown)
+        known = targets.class_names(layout, guide)
+        classes = [known[n] if known else str(n) for n in numbers[places].tolist()]
+        return sheet.draw(images, f"Samples by target class {title}", names, classes)

@@ -48,7 +48,7 @@ class TrainExpert(Step):
 
     def keys(self, preset: Preset) -> list[str]:
         method = preset.methods[self.method]
-        own = ("imported", "supervision", "experts", "trainable")
+        own = ("experts_of", "imported", "supervision", "experts", "trainable")
         return [
             *(f"methods.{self.method}.{key}" for key in own),
             *lesson_keys(preset, self.guide, str(method.supervision)),
@@ -86,6 +86,8 @@ class TrainExpert(Step):
         spec = preset.methods[self.method]
         if spec.experts is None:
             raise ConfigError(f"methods.{self.method}: has no experts to train")
+        if spec.experts_of:
+            raise ConfigError(f"methods.{self.method}: its experts are those of {spec.experts_of}")
         if spec.imported:
             raise ConfigError(f"methods.{self.method}: its experts are imported, not trained")
         ranges = preset.ranges(spec)
