@@ -45,8 +45,8 @@ def find(text: str, what: str, expected: str, folders: Sequence[Path]) -> Any:
     path = module_file(text, folders)
     if path is None:
         places, file = ", ".join(map(str, folders)), module.replace(".", "/")
-        where = f"in {places}; state other folders under `modules`" if folders else "here or on sys.path"
-        raise ConfigError(f"{what} '{text}': there is no {file}.py, nor {file}/__init__.py, {where}")
+        where = f"{places}; state other folders under `modules`" if folders else "the current folder or sys.path"
+        raise ConfigError(f"{what} '{text}': there is no {file}.py, nor {file}/__init__.py, in {where}")
     with on_path(folders or [Path.cwd()]):
         imported = importlib.import_module(module)
     if path.resolve() != Path(imported.__file__ or "").resolve():
