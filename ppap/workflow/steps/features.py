@@ -22,7 +22,7 @@ from ppap.utils.tensor_names import TARGET
 from ppap.workflow import evaluator, networks, stored_images, targets
 from ppap.workflow.layout import Layout
 from ppap.workflow.plan.costs import Cost, Costs
-from ppap.workflow.reads import evaluator_keys, finished_keys, network_keys, picture_target_keys, target_keys, task_key
+from ppap.workflow.reads import evaluator_keys, finished_keys, network_keys, picture_target_keys, target_keys
 from ppap.workflow.step import Step
 
 
@@ -134,7 +134,7 @@ def _compared_keys(preset: Preset, guide: str) -> list[str]:
     """List the keys that comparing samples with a guide's targets reads."""
     keys = [*target_keys(preset, guide), *picture_target_keys(preset, guide)]
     if preset.task(guide).of_pictures:
-        keys += [key for judge in preset.judges for key in task_key(preset, judge)]
+        keys += [f"judges.{judge}.task" for judge in preset.judges]
     judge = preset.judge(guide)
     return keys + (network_keys(preset, judge) if judge else [])
 
