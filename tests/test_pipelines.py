@@ -2,8 +2,10 @@
 
 import inspect
 import json
+import math
 import sys
 from contextlib import nullcontext
+from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -23,6 +25,7 @@ from diffusers import (
 from torch import Tensor, nn
 
 import ppap
+from ppap.diffusion.guidance import NoisyInputGuidance
 from tests.conftest import ROOT
 
 MEANS = torch.tensor([-0.6, 0.6], dtype=torch.float64)
@@ -292,6 +295,55 @@ def test_several_goals_and_nested_blocks_pull_together() -> None:
     assert torch.equal(drawn(scheduler, count=20), plain)
 
 
+class Late(NoisyInputGuidance):
+    """Guidance of one's own: none where there is more noise than signal by so much."""
+
+    def __init__(self, guide, objective, scale, least: float) -> None:
+        super().__init__(guide, objective, scale)
+        self.least = least
+
+    def __call__(self, denoiser, x, step):
+        guided = super().__call__(denoiser, x, step)
+        return guided if denoiser.schedule.log_snr[step] > self.least else (guided[0], None)
+
+
+@pytest.mark.parametrize("name", ["DDIM", "HeunDiscrete"])
+def test_guidance_of_ones_own_guides_where_it_is_to(name: str) -> None:
+    def own(least: float) -> Tensor:
+        scheduler = built(name)
+        with ppap.guided(SimpleNamespace(scheduler=scheduler), goal, guidance=partial(Late, least=least)):
+            return drawn(scheduler, count=20)
+
+    goal = ppap.Goal(Bayes(), 1)
+    plain, guided = drawn(built(name), count=20), drawn(built(name), goal, count=20)
+    assert torch.equal(own(-math.inf), guided) and torch.equal(own(math.inf), plain)
+    assert (own(0.0) - plain).abs().max() > 0.01 and (own(0.0) - guided).abs().max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("guidance", "message"),
+    [
+        ("x0_gradient", "guidance 'X0Gradient': only ppap.sample draws with it"),
+        ("none", "guidance 'NoGuidance': only ppap.sample"),
+        (
+            lambda *about: lambda denoiser, x, step: (denoiser(x / 2, step), None),
+            "asks the denoiser about another image",
+        ),
+        (
+            lambda *about: lambda denoiser, x, step: (denoiser(x, step)._replace(x0=x), None),
+            "changes what the denoiser",
+        ),
+    ],
+)
+def test_guidance_that_a_pipeline_cannot_have_is_refused(guidance: Any, message: str) -> None:
+    scheduler = built("DDIM")
+    with (
+        pytest.raises(ppap.PPAPError, match=message),
+        ppap.guided(SimpleNamespace(scheduler=scheduler), ppap.Goal(Bayes(), 1), guidance=guidance),
+    ):
+        drawn(scheduler, count=2)
+
+
 class Stepless(DDIMScheduler):
     """A scheduler of one's own, which is one of diffusers."""
 
@@ -312,7 +364,7 @@ def of_classes() -> UNet2DModel:
 @pytest.mark.parametrize(
     ("pipeline", "message"),
     [
-        ({}, "SimpleNamespace: has no scheduler"),
+        ({}, "pipeline: a SimpleNamespace; one with a scheduler"),
         ({"scheduler": diffusers.FlowMatchEulerDiscreteScheduler()}, r"FlowMatch.*has no alphas_cumprod"),
         ({"scheduler": diffusers.ScoreSdeVeScheduler()}, r"ScoreSdeVe.*has no alphas_cumprod"),
         ({"scheduler": diffusers.CogVideoXDPMScheduler()}, "CogVideoXDPMScheduler: cannot be guided; .*DDIM"),
@@ -333,9 +385,14 @@ def test_what_cannot_be_guided_is_refused_by_name(pipeline: dict[str, Any], mess
 
 def test_goals_are_needed_and_images() -> None:
     pipeline = SimpleNamespace(scheduler=built("DDIM"))
+<<<<<<< HEAD
     for goals in ([], [Bayes()], 3):
         with pytest.raises(ppap.PPAPError, match="goals: needs one goal at least"), ppap.guided(pipeline, goals):
             pass
+=======
+    with pytest.raises(ppap.PPAPError, match="goals: one at least"), ppap.guided(pipeline, []):
+        pass
+>>>>>>> 554b24a (Guidance of one's own within pipelines, and their arguments by name)
     pipeline.scheduler.set_timesteps(5)
     with (
         pytest.raises(ppap.PPAPError, match=r"samples are \(2, 8\); images"),

@@ -21,7 +21,7 @@ from tests.conftest import SMOKE
 from tests.test_api import SHAPE, architecture
 
 WRONG = (None, 3.5, -1, "nonsense", object(), [], {"no": 3}, lambda: 3)
-LEFT_OUT = ("PPAPError", "SamplingStep", "guided")  # the first two of which nobody makes
+LEFT_OUT = ("PPAPError", "SamplingStep")  # which nobody makes
 
 
 @pytest.fixture(scope="module")

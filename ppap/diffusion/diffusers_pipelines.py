@@ -10,11 +10,16 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ppap.diffusion.guidance import Goal, combined, gradient_of
+from ppap.diffusion.denoiser import Denoiser, Prediction
+from ppap.diffusion.guidance import GUIDANCE, Goal, Guidance, NoisyInputGuidance, guidance_towards
+from ppap.diffusion.networks.diffusers_scheduler import PREDICTIONS
 from ppap.diffusion.networks.diffusers_source import check_parts
+from ppap.diffusion.schedules import PredictionName, Schedule, VarianceName
+from ppap.utils.arguments import checked, shown
 from ppap.utils.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,8 +48,14 @@ _LOST = 2.0**-23
 """Up to this signal power x_t is noise alone, as far as float32 can tell; schedulers put 2^-24 in the place of 0."""
 
 
+@checked
 @contextlib.contextmanager
-def guided(pipeline: DiffusionPipeline, goals: Goal | Sequence[Goal]) -> Iterator[None]:
+def guided(
+    pipeline: DiffusionPipeline,
+    goals: Goal | Sequence[Goal],
+    *,
+    guidance: str | Callable[..., Any] = NoisyInputGuidance,
+) -> Iterator[None]:
     """Guide what the pipeline draws within this block to a goal, or to several at once.
 
     For pipelines of pixels, unconditional or by prompts, whose network predicts eps, x0 or v, and the schedulers DDIM,
@@ -54,17 +65,32 @@ def guided(pipeline: DiffusionPipeline, goals: Goal | Sequence[Goal]) -> Iterato
     noise alone (zero terminal SNR) there is no guidance. A scheduler that clips x0 does so after guidance, and DDIM takes
     eps of the clipped x0. Guides see x_t, so give experts, not off-the-shelf models. Blocks within blocks guide together.
 
-    ConfigError, when the block is entered, for another scheduler, a flow, latents, and a network that asks for a class;
+    `guidance` may be of one's own (as in `ppap.sample`), if it asks the denoiser about x_t alone, outside of the gradient,
+    and returns what that predicts: the pipeline has called its network already.
+
+    ConfigError, when the block is entered, for another scheduler, a flow, latents, a network that asks for a class, and
+    guidance through the denoiser;
     DataError, at the first step, for experts that were trained on other noise than is drawn from.
     """
+<<<<<<< HEAD
     chosen: Any = goals if isinstance(goals, Sequence) else [goals]
     if not chosen or not all(hasattr(goal, "objective") for goal in chosen):
         raise ConfigError("guided: goals: needs one goal at least, and each a ppap.Goal")
+=======
+    chosen = [goals] if isinstance(goals, Goal) else list(goals)
+    if not chosen:
+        raise ConfigError("goals: one at least is needed")
+    how = GUIDANCE.get(guidance)
+    if how.through_denoiser or not (how.guided and how.drawn):
+        raise ConfigError(
+            f"guidance '{how.__name__}': only ppap.sample draws with it; within a pipeline, guides see x_t"
+        )
+>>>>>>> 554b24a (Guidance of one's own within pipelines, and their arguments by name)
     kind, scheduler = _accepted(pipeline)
     outer = vars(scheduler).get("step")  # of a block around this one
     pulling, targets = [goal for goal in chosen if goal.scale], _Targets()
     if pulling:
-        scheduler.step = _guided_step(scheduler, kind, pulling, targets)
+        scheduler.step = _guided_step(scheduler, kind, how, pulling, targets)
     try:
         yield
         if pulling and not targets:
@@ -79,7 +105,7 @@ def _accepted(pipeline: Any) -> tuple[str, Any]:
     """Return the kind of the pipeline's scheduler, and itself; ConfigError if its samples cannot be guided."""
     name, scheduler = type(pipeline).__name__, getattr(pipeline, "scheduler", None)
     if scheduler is None:
-        raise ConfigError(f"{name}: has no scheduler")
+        raise ConfigError(f"pipeline: {shown(pipeline)}; one with a scheduler was expected")
     own = type(scheduler).__name__
     if not hasattr(scheduler, "alphas_cumprod"):
         raise ConfigError(f"{own}: has no alphas_cumprod, by which guidance knows the noise in x_t")
@@ -104,7 +130,23 @@ def _accepted(pipeline: Any) -> tuple[str, Any]:
     return kind, scheduler
 
 
-def _guided_step(scheduler: Any, kind: str, goals: Sequence[Goal], targets: _Targets) -> Callable[..., Any]:
+class _Called(Denoiser):
+    """The pipeline's network as a denoiser, which it has called already: at x_t, in the only step of this schedule."""
+
+    def __init__(self, x_t: Tensor, output: Tensor, schedule: Schedule, predicts: PredictionName) -> None:
+        variance: VarianceName = "learned_range" if output.shape[1] == 2 * x_t.shape[1] else "fixed_small"
+        super().__init__(lambda x, t: output, schedule, variance, predicts)
+        self.x_t, self.prediction = x_t, super().__call__(x_t, 0)
+
+    def __call__(self, x: Tensor, step: int) -> Prediction:
+        if x is not self.x_t:
+            raise ConfigError("guidance: asks the denoiser about another image than x_t; only ppap.sample can do that")
+        return self.prediction
+
+
+def _guided_step(
+    scheduler: Any, kind: str, guidance: type[Guidance], goals: Sequence[Goal], targets: _Targets
+) -> Callable[..., Any]:
     """Return the scheduler's `step` with guidance before it; its signature, which pipelines look at, stays.
 
     It keeps the `targets` of each goal by the shape of the samples.
@@ -113,7 +155,8 @@ def _guided_step(scheduler: Any, kind: str, goals: Sequence[Goal], targets: _Tar
     signature = inspect.signature(plain)
     clips = about.get("clip_sample") or about.get("thresholding")
     from_clipped = clips and "use_clipped_model_output" in signature.parameters
-    shift = _SHIFTS[about.get("prediction_type", "epsilon")]
+    predicts = about.get("prediction_type", "epsilon")
+    shift = _SHIFTS[predicts]
 
     @functools.wraps(plain)
     def step(*args: Any, **kwargs: Any) -> Any:
@@ -129,11 +172,15 @@ def _guided_step(scheduler: Any, kind: str, goals: Sequence[Goal], targets: _Tar
             targets[shape] = [goal.targets(shape[0], shape[1:]).to(sample.device) for goal in goals]
         if abar > _LOST:
             x_t = scheduler.scale_model_input(sample, timestep).float()
-            guide, objective, scale = combined(goals, targets[shape])
-            gradient = scale * gradient_of(guide, objective, x_t, _log_snr(abar))
-            predicted, variance = output[:, : shape[1]], output[:, shape[1] :]
-            predicted = predicted + (shift(abar**0.5, (1 - abar) ** 0.5) * gradient).to(output.dtype)
-            call.arguments["model_output"] = torch.cat([predicted, variance], dim=1)
+            t = Schedule((round(float(timestep)),), np.array([1 - abar]), len(scheduler.betas))
+            denoiser = _Called(x_t, output, t, PREDICTIONS[predicts])
+            prediction, gradient = guidance_towards(guidance, goals, targets[shape])(denoiser, x_t, 0)
+            if prediction is not denoiser.prediction:
+                raise ConfigError("guidance: changes what the denoiser predicts; only ppap.sample can do that")
+            if gradient is not None:
+                predicted, variance = output[:, : shape[1]], output[:, shape[1] :]
+                predicted = predicted + (shift(abar**0.5, (1 - abar) ** 0.5) * gradient).to(output.dtype)
+                call.arguments["model_output"] = torch.cat([predicted, variance], dim=1)
         if from_clipped:  # else eps keeps a gradient that x0 has lost, and samples collapse
             call.arguments["use_clipped_model_output"] = True
         return plain(*call.args, **call.kwargs)

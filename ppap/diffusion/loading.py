@@ -67,7 +67,9 @@ def load_pipeline(pipeline: str | Path | DiffusionPipeline, *, folder: str | Pat
     else:
         unet, scheduler = (getattr(pipeline, part, None) for part in ("unet", "scheduler"))
         if unet is None or scheduler is None:
-            raise ConfigError(f"pipeline: {shown(pipeline)}; one with `unet` and `scheduler`, its folder or its name on the hub was expected")
+            raise ConfigError(
+                f"pipeline: {shown(pipeline)}; one with `unet` and `scheduler`, its folder or its name on the hub was expected"
+            )
         network = called(unet)
         if not isinstance(network, UNet):
             raise ConfigError(f"unet: {type(unet).__name__}; only UNet2DModel draws")

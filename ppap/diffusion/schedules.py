@@ -63,7 +63,6 @@ def ddpm_timesteps(timesteps: int, steps: int) -> list[int]:
     return kept
 
 
-@checked
 @dataclass(frozen=True)
 class Spacing:
     """The timesteps that schedulers of diffusers take (Lin et al. 2024, arXiv 2305.08891, table 2), by their keys.
@@ -93,6 +92,7 @@ class Spacing:
         return np.array([abar[t - stride] if t >= stride else last for t in kept])
 
 
+@checked
 @dataclass(frozen=True)
 class Schedule:
     """The kept timesteps of a schedule, with the coefficients of its posterior (Ho et al. 2020, eqs. 6-7).

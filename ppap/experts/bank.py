@@ -36,7 +36,7 @@ class ExpertBank:
 
     def __init__(self, guide: Guide, experts: list[Expert]) -> None:
         if not experts:
-            raise DataError(f"guide '{guide.name}': a bank has one expert at least")
+            raise DataError("experts: a bank has one at least")
         self.guide, self.experts = guide, [expert.placed() for expert in experts]
         places = self._places()
         self._state = {name: places[name].data for name in guide.network.state_dict()}

@@ -26,9 +26,6 @@ from ppap.utils.errors import ConfigError
 class Experts(Protocol):
     """The experts of a guide (`ppap.experts.bank.ExpertBank`), as far as a goal knows them."""
 
-    @property
-    def guide(self) -> Guide: ...
-
     def at(self, images: Tensor, log_snr: float) -> Tensor: ...
 
 
