@@ -72,11 +72,6 @@ def guided(
     guidance through the denoiser;
     DataError, at the first step, for experts that were trained on other noise than is drawn from.
     """
-<<<<<<< HEAD
-    chosen: Any = goals if isinstance(goals, Sequence) else [goals]
-    if not chosen or not all(hasattr(goal, "objective") for goal in chosen):
-        raise ConfigError("guided: goals: needs one goal at least, and each a ppap.Goal")
-=======
     chosen = [goals] if isinstance(goals, Goal) else list(goals)
     if not chosen:
         raise ConfigError("goals: one at least is needed")
@@ -85,7 +80,6 @@ def guided(
         raise ConfigError(
             f"guidance '{how.__name__}': only ppap.sample draws with it; within a pipeline, guides see x_t"
         )
->>>>>>> 554b24a (Guidance of one's own within pipelines, and their arguments by name)
     kind, scheduler = _accepted(pipeline)
     outer = vars(scheduler).get("step")  # of a block around this one
     pulling, targets = [goal for goal in chosen if goal.scale], _Targets()
