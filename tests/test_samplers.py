@@ -81,7 +81,7 @@ class Target:
 
     def check(self, log_snrs, betas) -> None: ...
 
-    def objective(self, targets: torch.Tensor):
+    def objective_for(self, targets: torch.Tensor):
         return class_log_probability(targets)
 
 
