@@ -99,19 +99,21 @@ def test_a_job_declares_leaves_of_the_preset_that_have_a_part_in_results(recorde
 WORDS = [
     "none", "sequential", "uniform", "linear", "cosine", "log_snr", "reference", "fixed_large", "ddpm",
     "ddim", "labels", "teacher", "all", "adapter", "x0_gradient", "off_the_shelf", "timm:resnet18", "vit",
-    "resnet50", "ddim25", "ddpm250", "bfloat16", "auto", "classification", "depth", "another",
+    "resnet50", "ddim25", "ddpm250", "bfloat16", "auto", "classification", "depth", "bilinear",
+    "bicubic", "another",
 ]  # fmt: skip
 # These go with others: digits and shapes are what they are, and the figures show each guide of the main table.
 FIXED = [
     "dataset.kind", "dataset.name", "dataset.path", "dataset.channels", "dataset.classes",
     "diffusion.pipeline", "diffusion.predicts", "diffusion.architecture.learn_sigma",
-    "diffusion.architecture.in_channels", "evaluator.kind",
+    "diffusion.architecture.in_channels", "diffusion.architecture.num_heads", "evaluator.kind",
 ]  # fmt: skip
 OF_DIGITS = ["dataset.image_size", "dataset.pictures", "guides.resnet.task", "guides.vit.task"]
-OF_CLASSES = ["guides.resnet.targets.folder", "guides.vit.targets.folder"]
+OF_CLASSES = [f"guides.{name}.targets.{key}" for name in ("resnet", "vit") for key in ("folder", "maps")]
 FIXED_IN = {
     "tasks": [
         *("dataset.segments", "guides.class.task", "guides.class.targets.folder"),
+        *("guides.class.targets.maps", "guides.segmentation.targets.maps"),
         *("judges.depth_judge.task", "judges.label_judge.task"),
         *("guides.depth.train.shift", "guides.segmentation.train.shift"),
         *("judges.depth_judge.train.shift", "judges.label_judge.train.shift"),
@@ -152,7 +154,7 @@ def others(value: Any) -> list[Any]:
         return [value[:-1], [*value, value[-1] + 1], [1]]
     if isinstance(value, list):
         return [[1], list("0123456789")]
-    return [1, 2, 0.5, [0.5], [0, 1], "another"]
+    return [1, 2, 0.5, [0.5], [0, 1], "bicubic", "another"]
 
 
 @functools.cache
