@@ -386,6 +386,9 @@ def test_a_bank_is_a_folder_that_says_what_it_is(model, guide, bank, tmp_path: P
         torch.testing.assert_close(again.at(x, log_snr), wanted, rtol=0, atol=0)
     card = (tmp_path / "bank" / "README.md").read_text()
     assert "| `expert_2.safetensors` | 334 to 666 | -1.12 to 1.05 | 100 |" in card and "Classification" in card
+    assert (
+        "| Input size | 8 |" in card and "| Mean, deviation | [0.5], [0.5] |" in card and "| Options | none |" in card
+    )
     with pytest.raises(ppap.PPAPError, match=r"expert_3.safetensors: is of a larger bank"):
         two = ppap.ExpertBank(deepcopy(guide), bank.experts[:2])
         two.save(tmp_path / "bank")

@@ -86,7 +86,7 @@ class ExpertBank:
 
         All or nothing; DataError if the folder cannot be written, or holds experts of a larger bank.
         """
-        write_experts(self.experts, Path(folder))
+        write_experts(self.experts, Path(folder), self.guide)
 
     def off_the_shelf(self) -> dict[str, Tensor]:
         """Return the guide's own parameters and buffers, whichever expert is in it."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from ppap.experts.expert import Expert, read_expert
+from ppap.guides.guide import Guide
 from ppap.utils import files
 from ppap.utils.errors import DataError
 from ppap.utils.files import Writer
@@ -15,8 +17,8 @@ CARD = "README.md"
 _EXPERTS = "expert_*.safetensors"
 
 
-def write_experts(experts: Sequence[Expert], folder: Path) -> None:
-    """Write all experts and the card, or nothing.
+def write_experts(experts: Sequence[Expert], folder: Path, guide: Guide) -> None:
+    """Write all experts of a guide and the card, or nothing.
 
     DataError if the folder holds experts that would be left over.
     """
@@ -28,7 +30,7 @@ def write_experts(experts: Sequence[Expert], folder: Path) -> None:
         folder / name: files.tensors_writer(expert.tensors(), expert.header.metadata())
         for name, expert in zip(names, experts, strict=True)
     }
-    files.write_all(writers | {folder / CARD: files.bytes_writer(card(experts, names).encode())})
+    files.write_all(writers | {folder / CARD: files.bytes_writer(card(experts, names, guide).encode())})
 
 
 def read_experts(folder: Path) -> list[Expert]:
@@ -55,8 +57,8 @@ def read_experts(folder: Path) -> list[Expert]:
     return experts
 
 
-def card(experts: Sequence[Expert], names: Sequence[str]) -> str:
-    """Say in Markdown what a folder of experts holds, in files with these names."""
+def card(experts: Sequence[Expert], names: Sequence[str], guide: Guide) -> str:
+    """Say in Markdown what a folder of experts holds, in files with these names, and how to build their guide."""
     header = experts[0].header
     learned = {
         "teacher": "the guide's own answers on drawn images (data-free distillation)",
@@ -65,6 +67,10 @@ def card(experts: Sequence[Expert], names: Sequence[str]) -> str:
     }[header.supervision]
     facts = {
         "Guide": f"`{header.guide}`",
+        "Options": f"`{json.dumps(guide.options)}`" if guide.options else "none",
+        "Input size": guide.input_size,
+        "Resize": f"{guide.interpolation}{'' if guide.antialias else ', without antialiasing'}",
+        "Mean, deviation": f"{guide.mean.flatten().tolist()}, {guide.std.flatten().tolist()}",
         "Task": header.task or "not recorded",
         "Experts": len(experts),
         "Timesteps of training": header.timesteps,

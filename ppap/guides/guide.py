@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import get_args
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ class Guide(nn.Module):
 
     Call it with images (B, C, H, W) in [-1, 1]; it returns what the network returns, of a `task` in the shape of
     its answers. ConfigError, which says `name`, if these have another shape; what the network raises comes as it is.
+    `options` are those that a model of a library was built with, as the card of its experts tells them.
     """
 
     mean: Tensor
@@ -37,15 +38,12 @@ class Guide(nn.Module):
         task: Task | None = None,
         interpolation: Interpolation = "bilinear",
         antialias: bool = True,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if interpolation not in get_args(Interpolation):
-            raise ConfigError(
-                f"interpolation: {interpolation!r}; one of {', '.join(get_args(Interpolation))} was expected"
-            )
         self.network, self.input_size = network, input_size
         self.interpolation, self.antialias = interpolation, antialias
-        self.name, self.task = name, task
+        self.name, self.task, self.options = name, task, dict(options or {})
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 

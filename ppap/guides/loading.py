@@ -111,7 +111,11 @@ def load_guide(
     network = build_network(model, spec.library.options(spec, path), shape)
     if spec.published:
         network.load_state_dict(files.read_tensors(path))
-    return Guide(network, **spec.input(path)._asdict(), name=model, task=made).eval().requires_grad_(False)
+    return (
+        Guide(network, **spec.input(path)._asdict(), name=model, task=made, options=options)
+        .eval()
+        .requires_grad_(False)
+    )
 
 
 def _task(task: str | type[Task] | Task, outputs: int | None, image_size: int) -> Task:

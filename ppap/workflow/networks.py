@@ -104,7 +104,7 @@ def new_guide(layout: Layout, name: str) -> Guide:
     """Build a guide, its network behind its resizing and normalisation, with untrained weights."""
     spec, network = _spec(layout.preset, name), new_network(layout, name)
     seen = spec.input(layout.model(name))._asdict()
-    return Guide(network, **seen, name=spec.model, task=layout.preset.task_of(name))
+    return Guide(network, **seen, name=spec.model, task=layout.preset.task_of(name), options=spec.options)
 
 
 def load_guide(layout: Layout, name: str) -> Guide:
