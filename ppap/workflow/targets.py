@@ -86,7 +86,7 @@ def class_names(layout: Layout, guide: str) -> list[str]:
     preset = layout.preset
     if preset.dataset.class_names:
         return list(preset.dataset.class_names)
-    for path in (layout.model(guide), *layout.dataset):
+    for path in layout.class_names(guide):
         try:
             names = json.loads(files.read_metadata(path).get("class_names", "[]"))
         except ValueError:
