@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ppap.workflow.finished_run import FinishedRun as FinishedRun
     from ppap.workflow.finished_run import open_run as open_run
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 _NAMES = {
     "data.images": "to_tensor to_uint8",
