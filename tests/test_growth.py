@@ -260,7 +260,7 @@ def test_dvc_keeps_the_empty_folders_of_stages_without_jobs(tmp_path: Path) -> N
     stages = ("judges", "labels", "experts")
     assert not [path for stage in stages for path in (repository.results / stage).iterdir()]
     assert "up to date" in repository.run("dvc", "status", "models", "clean", "samples", *stages).stdout
-    planned = ppap("plan", "smoke", cwd=repository.where).stdout
+    planned = repository.run("ppap", "plan", "smoke").stdout
     counts = dict(re.findall(r"^(\w+) +(\d+) ", planned, re.M))
     assert counts["models"] == "2" and counts["samples"] == "1" and "experts" not in counts
     forget()

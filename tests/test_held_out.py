@@ -155,5 +155,5 @@ def test_an_expert_that_is_killed_ends_with_the_same_tensors_and_losses(killed_a
 def test_a_table_says_what_is_known_of_the_experts_losses() -> None:
     frame = pd.read_csv(ROOT / "published" / "digits" / "tables" / "main.csv").head(3)
     frame = frame.assign(held_out_loss=[None, 0.5, 2], off_the_shelf_loss=[None, 1.25, 1], worse_experts=[None, 0, 2])
-    cells = tables.for_people(frame, ())["Held-out loss"].tolist()
+    cells = tables.for_people(frame, (), {})["Held-out loss"].tolist()
     assert cells == ["", "0.5 (1.25)", "2 (1), 2 worse"]

@@ -14,6 +14,7 @@ from torch import Tensor
 from ppap.config import reading as presets
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.networks.adm import ADM
+from ppap.diffusion.schedules import Schedule
 from ppap.experts.bank import ExpertBank
 from ppap.experts.expert import read_expert
 from ppap.experts.released import Source, import_experts
@@ -310,13 +311,14 @@ def test_imagenet256_feeds_released_experts_and_their_teachers_as_the_authors_do
     files.write_tensors(layout.model(name), off_the_shelf)
     guide = models.load_guide(layout, name).cpu()
     purpose = purpose_of(layout.preset, name, "ppap_5", layout.model(name))
-    (expert,) = import_experts(guide, purpose, [Source(tmp_path / "0_max5.ckpt", range(1000))], [range(1000)])
+    sources, schedule = [Source(tmp_path / "0_max5.ckpt", range(1000))], Schedule.create("linear", 1000)
+    (expert,) = import_experts(guide, purpose, sources, [range(1000)], schedule)
     assert (expert.header.input, expert.header.lora_scale) == (sees, scale)
     assert expert.changed is not None and expert.changed.keys() == {
         key.removeprefix(inner).replace(".lora_", ".weight.lora_") for key in state if "lora_" in key
     }
     torch.testing.assert_close(guide(image), AUTHORS[f"{name}/teacher"], rtol=1e-3, atol=1e-4)
-    logits = ExpertBank(guide, [expert]).at(image.requires_grad_(), 900)
+    logits = ExpertBank(guide, [expert]).at(image.requires_grad_(), float(schedule.log_snr[900]))
     torch.testing.assert_close(logits, AUTHORS[f"{name}/logits"], rtol=1e-3, atol=1e-4)
     (gradient,) = torch.autograd.grad(logits.log_softmax(1)[0, 250], image)
     ours, theirs = gradient[..., ::8, ::8].flatten(), AUTHORS[f"{name}/gradient"].flatten()

@@ -124,12 +124,18 @@ FIXED_IN = {
 
 
 def fixed(name: str) -> set[str]:
-    """Leaves of a preset that cannot change alone; only experts have a supervision, and they need it."""
-    found = [*FIXED, *FIXED_IN[name]]
-    for method, spec in PRESETS[name].methods.items():
+    """Leaves of a preset that cannot change alone; only experts have a supervision, and they need it.
+
+    Options are of kinds of the user's own: tests/test_growth.py.
+    """
+    preset, found = PRESETS[name], [*FIXED, *FIXED_IN[name]]
+    for method, spec in preset.methods.items():
         own = ("supervision", "experts", "trainable", "imported")
-        found += [f"methods.{method}.{key}" for key in (("guidance",) if spec.experts else own)]
-    return set(found)
+        together = ("guidance",) if spec.experts else own
+        found += [f"methods.{method}.{key}" for key in (*together, "options", "objective", "experts_of")]
+    found += [f"samplers.{sampler}.options" for sampler in preset.samplers]
+    networks = [f"guides.{guide}" for guide in preset.guides] + [f"judges.{judge}" for judge in preset.judges]
+    return set(found) | {f"{network}.task_options" for network in networks}
 
 
 def others(value: Any) -> list[Any]:

@@ -50,7 +50,8 @@ def placed(path: str, info: ValidationInfo) -> PlacedPath:
     """Find a path from the preset's folder; what is below the working folder is named from there."""
     folder = Path((info.context or {}).get(FOLDER) or "").resolve()
     whole, here = Path(os.path.normpath(folder / path)), Path.cwd()
-    known = PlacedPath(whole.relative_to(here) if whole.is_relative_to(here) else whole)
+    below = whole.is_relative_to(here) and not Path(path).is_absolute()
+    known = PlacedPath(whole.relative_to(here) if below else whole)
     known.written = path
     return known
 
