@@ -83,7 +83,7 @@ def code_of(app: Sphinx, info: dict[str, str]) -> str | None:
     try:
         for name in info["fullname"].split("."):
             found = getattr(found, name)
-        found = getattr(found, "fget", found)
+        found = inspect.unwrap(getattr(found, "fget", found))  # what `checked` wraps
         file, (_, line) = inspect.getsourcefile(found), inspect.getsourcelines(found)
     except (AttributeError, TypeError, OSError):
         return None  # a value, which has no code of its own
