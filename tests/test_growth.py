@@ -32,7 +32,7 @@ from ppap.workflow.steps.figure import Figure
 from ppap.workflow.steps.metrics import Metrics
 from ppap.workflow.steps.sample import Sample
 from ppap.workflow.steps.table import Table
-from tests.conftest import ppap
+from tests.conftest import DIGITS, ppap
 from tests.growth import code_of, grown_preset
 from tests.recorder import Recorder
 from tests.repository import Repository
@@ -127,6 +127,20 @@ def test_the_check_of_a_preset_tries_guidance_and_samplers(written) -> None:
     assert done.returncode == 2
     assert "methods.mine: guidance: its gradient" in done.stderr
     assert "samplers.mine: kind: the sampler ends with 2 steps left" in done.stderr
+
+
+def test_the_check_of_a_cascade_tries_its_second_sampler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "second.py").write_text("def sampler(denoiser, guidance, state, noise, eta): yield from ()\n")
+    plain = yaml.safe_load((DIGITS.parent / "glide.yaml").read_text())
+    plain["diffusion"]["glide"]["upsampling"] = {"kind": "user:second.sampler", "steps": 27}
+    path = tmp_path / "glide.yaml"
+    path.write_text(yaml.safe_dump(plain))
+    monkeypatch.setattr(
+        "ppap.workflow.check._network", lambda layout, name: None
+    )  # which takes seconds, and is tried elsewhere
+    done = ppap("config", "check", path, check=False)
+    assert done.returncode == 2
+    assert "diffusion.glide.upsampling: kind: the sampler ends with 2 steps left" in done.stderr
 
 
 class Still(torch.nn.Module):

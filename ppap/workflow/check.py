@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ppap.config import runs
 from ppap.config.preset import Preset
-from ppap.config.sections import GuideConfig
+from ppap.config.sections import GuideConfig, JudgeConfig
 from ppap.data.image_folder import list_files, unreadable
 from ppap.data.realdata import reference_paths
 from ppap.diffusion.denoiser import Denoiser, Prediction
@@ -52,14 +53,18 @@ _IMAGES = 2  # in a batch on trial
 def problems(layout: Layout, files: bool = False) -> list[PPAPError]:
     """List what is wrong, an error each that begins with its key; with `files`, also what is missing on this machine."""
     preset = layout.preset
-    tasks = (name for name in preset.guides if is_named(preset.task_name(name)))
+    judged: dict[str, JudgeConfig | GuideConfig] = {**preset.judges, **preset.guides}  # of one task, a guide is tried
+    tasks = {(spec.task, str(spec.task_options)): name for name, spec in judged.items() if is_named(spec.task)}
     methods = (name for name, method in preset.methods.items() if is_named(method.guidance) or method.objective)
     samplers = (name for name, sampler in preset.samplers.items() if is_named(sampler.kind))
+    upsampling = preset.diffusion.upsampling
+    second = [preset.diffusion.source.upsampling] if upsampling and is_named(upsampling.kind) else []
     checks: list[tuple[str, Check]] = [
         (DIFFUSION, partial(preset.diffusion.source.check, preset.diffusion, preset.dataset, try_network)),
-        *((f"guides.{name}.task", partial(_own_task, preset, name)) for name in tasks),
+        *((f"{preset.key(name)}.task", partial(_own_task, preset, name)) for name in tasks.values()),
         *((f"methods.{name}", partial(_own_method, preset, name)) for name in methods),
         *((f"samplers.{name}", partial(_own_sampler, preset, name)) for name in samplers),
+        *((f"{DIFFUSION}.{key}", partial(_own_second_sampler, preset)) for key in second),
         (EVALUATOR, partial(_own_evaluator, layout)),
         *((preset.key(name), partial(_network, layout, name)) for name in preset.networks),
         (DATASET, partial(_registered, preset)),
@@ -257,8 +262,19 @@ def _answers(weights: Tensor, images: Tensor, timestep: int) -> Tensor:
 
 def _own_sampler(preset: Preset, name: str) -> None:
     """Try a sampler of the user's own in two steps, the first of them guided."""
-    denoiser, how = _denoiser(preset.schedule(name)), preset.drawing(name)
-    start = State(min(2, len(denoiser.schedule)), torch.randn(_IMAGES, *preset.dataset.shape))
+    _two_steps(preset.schedule(name), preset.drawing(name), preset.dataset.shape)
+
+
+def _own_second_sampler(preset: Preset) -> None:
+    """Try the user's own sampler of a cascade's second stage in the same way."""
+    spec, folders = preset.diffusion.upsampling, preset.module_folders
+    assert spec is not None
+    _two_steps(spec.schedule(preset.diffusion.timesteps, folders), spec.drawing(folders), preset.finished_shape)
+
+
+def _two_steps(schedule: Schedule, how: dict[str, Any], shape: tuple[int, int, int]) -> None:
+    denoiser = _denoiser(schedule)
+    start = State(min(2, len(schedule)), torch.randn(_IMAGES, *shape))
     seeds = [(0, image) for image in range(_IMAGES)]
 
     def guidance(denoiser: Denoiser, x: Tensor, step: int) -> tuple[Prediction, Tensor | None]:
