@@ -102,7 +102,7 @@ def test_an_image_folder_that_is_missing_names_the_key_and_the_way_out(preset_fi
     files.write_tensors(Layout(config, tmp_path / "results").model("resnet50"), network.state_dict())
     done = ppap("train-expert", preset, "resnet50", "multi_experts_5", "1", cwd=tmp_path, check=False)
     assert done.returncode == 2
-    assert "dataset.path: imagenet: no such folder of images" in done.stderr
+    assert f"dataset.path: {tmp_path / 'imagenet'}: no such folder of images" in done.stderr
     done = ppap("config", "check", preset, "--files", cwd=tmp_path, check=False)
     assert "dataset.path: " in done.stderr and "`supervised: false` leaves out the rows" in done.stderr
 
