@@ -102,11 +102,8 @@ def test_what_docs_results_calls_a_tie_is_within_the_noise(pair: tuple[str, str]
     for first, second in ties:
         for metric in ("fid", "is", "target_rate"):
             assert abs(spreads(pair, first, second, metric)) < NOISE
-    for metric in ("is", "target_rate"):
-        assert spreads(pair, "multi_experts_5", "single_noise_aware", metric) > 0
-    ten_lag = pair == ("resnet", "ddim25")
-    assert (spreads(pair, "ppap_10", "ppap_5", "fid") > NOISE) == ten_lag
-    assert spreads(pair, "ppap_10", "ppap_5", "fid") > -NOISE
+    assert spreads(pair, "multi_experts_5", "single_noise_aware", "is") > 0
+    assert abs(spreads(pair, "ppap_10", "ppap_5", "fid")) < NOISE
 
 
 def test_the_paper_is_as_docs_results_says() -> None:
