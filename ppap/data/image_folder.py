@@ -29,7 +29,7 @@ _SUFFIXES = frozenset((
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
     ".pnm", ".tga", ".jp2", ".avif", ".heic", ".heif", ".jxl", ".psd", ".svg", ".cr2", ".nef", ".arw", ".dng",
 ))  # fmt: skip
-"""Of pictures: those that Pillow cannot read are refused by their names, rather than left out."""
+"""Suffixes of pictures: those that Pillow cannot read are refused by their names, rather than left out."""
 _JUNK = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
 """Folders that systems make beside the user's."""
 _MANY = 200  # files from which on worker processes are worth it

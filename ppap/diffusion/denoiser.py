@@ -16,7 +16,7 @@ Network = Callable[[Tensor, Tensor], Tensor]
 
 
 class Clip(NamedTuple):
-    """How estimates of x0 are kept in range: clipped to [-limit, limit], or left alone without a limit.
+    """The range that estimates of x0 are kept in: clipped to [-limit, limit], or left alone without a limit.
 
     With a `quantile`, thresholding is dynamic (Saharia et al. 2022, arXiv 2205.11487, section 2.3): each image is
     clipped to that quantile of its absolute values, between 1 and the limit, and divided by it.
@@ -50,7 +50,7 @@ def add_noise(x0: Tensor, eps: Tensor, abar: Tensor) -> Tensor:
 
 
 class Process(NamedTuple):
-    """How a diffusion network was trained and is drawn from: the fields of `DiffusionModel` that say it."""
+    """The fields of `DiffusionModel` that say how a network was trained and is drawn from."""
 
     schedule: Schedule
     variance: VarianceName = "fixed_small"

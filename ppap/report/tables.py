@@ -35,7 +35,7 @@ class Effort(NamedTuple):
     held_out_loss: float | None = None
     """On images held out of the training, a mean over all timesteps."""
     off_the_shelf_loss: float | None = None
-    """Of the model that they came from, on the same noisy images."""
+    """The loss of the model that they came from, on the same noisy images."""
     worse_experts: int | None = None
     """Experts whose loss is larger than that model's."""
 
@@ -69,7 +69,7 @@ class About:
     as_in_print: bool
     """Images and evaluator are the paper's: ImageNet 256x256, Inception's features."""
     titles: Mapping[str, str]
-    """What methods are called."""
+    """Names of methods, for people."""
 
 
 def table(name: str, rows: Iterable[Row], scores: Sequence[Score]) -> pd.DataFrame:

@@ -77,7 +77,7 @@ HubOrFolder = Annotated[str, AfterValidator(placed_folder), AsWritten]
 
 
 TAG = "kind="
-"""What begins the tag of a kind of section, such as of evaluators; a user has not written it."""
+"""The beginning of the tag of a kind of section, such as of evaluators; a user has not written it."""
 
 
 class Section(BaseModel):

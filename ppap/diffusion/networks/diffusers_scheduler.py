@@ -1,4 +1,4 @@
-"""What a scheduler of diffusers says of a diffusion model, in plain facts: the one place that reads its configuration."""
+"""The configuration of a scheduler of diffusers, read into plain facts about its diffusion model."""
 
 from __future__ import annotations
 

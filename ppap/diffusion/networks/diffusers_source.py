@@ -269,7 +269,7 @@ def _published(settings: DiffusionSettings, images: DatasetConfig, cache: Path) 
 
 
 def _check_process(process: Process, settings: DiffusionSettings) -> None:
-    """What the preset states of the pipeline's scheduler must be so; the number of timesteps has to be stated."""
+    """Refuse a preset that states another schedule than the pipeline's, or not its number of timesteps."""
     betas, stated = process.schedule.betas, settings.model_fields_set
     theirs = {"timesteps": len(betas), "predicts": process.predicts, "variance": process.variance}
     for key, value in theirs.items():

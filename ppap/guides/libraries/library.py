@@ -20,7 +20,7 @@ from ppap.utils.weights import provenance
 
 
 class Input(NamedTuple):
-    """What a network sees: the whole image at so many pixels a side, normalised, for pixels in [0, 1]."""
+    """The input of a network: the whole image at so many pixels a side, normalised, for pixels in [0, 1]."""
 
     input_size: int
     mean: tuple[float, ...]

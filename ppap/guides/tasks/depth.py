@@ -21,7 +21,7 @@ _NEARNESS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "depth": torch.neg,
     "metres": torch.reciprocal,
 }
-"""How what maps in files hold (`Task.maps`) becomes larger where nearer."""
+"""The function by which maps in files (`Task.maps`) become larger where nearer."""
 _FLAT = 1e-6  # the least deviation that a map is divided by, or this share of its largest value: rounding is none
 
 

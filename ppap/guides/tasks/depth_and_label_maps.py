@@ -19,7 +19,7 @@ from ppap.utils.errors import DataError
 _ONE_CHANNEL = ("1", "L", "I", "I;16", "I;16B", "F")
 _LOSSY = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".gif")
 _PALETTES = ("inferno", "magma", "plasma", "viridis", "turbo", "jet", "Spectral")
-"""What depth is painted with; reversed ones have the same colours."""
+"""Colour maps that depth is painted with; reversed ones have the same colours."""
 _FEW, _LEVELS = 8, 256
 
 

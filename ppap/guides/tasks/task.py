@@ -76,7 +76,7 @@ class Task(ABC):
     """Keys of `experts` that its distillation reads."""
 
     maps: Maps = "nearness"
-    """What the numbers of a depth map in a file are."""
+    """The meaning of the numbers of a depth map in a file."""
 
     def __init__(self, data: Data) -> None:
         self.data = data
