@@ -266,7 +266,7 @@ def test_a_unet_of_half_precision_and_one_by_itself_draw() -> None:
     assert abs(half.astype(int) - whole).max() <= 3
     with pytest.raises(ppap.PPAPError, match="UNet2DConditionModel: asks for a prompt"):
         ppap.DiffusionModel(UNet2DConditionModel(**CONDITIONAL), (1, 4, 4), schedule)
-    with pytest.raises(ppap.PPAPError, match="answers with a tuple; a tensor"):
+    with pytest.raises(ppap.PPAPError, match="gives a tuple; a tensor"):
         ppap.sample(ppap.DiffusionModel(Answering(), (1, 4, 4), schedule), 1, steps=4)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ppap.diffusion.schedules import PredictionName, Schedule, VarianceName
+from ppap.utils.arguments import has_shape
 from ppap.utils.errors import ConfigError
 
 Network = Callable[[Tensor, Tensor], Tensor]
@@ -82,11 +83,9 @@ class Denoiser:
 
     def __call__(self, x: Tensor, step: int) -> Prediction:
         t = torch.full((len(x),), self.schedule.timesteps[step], device=x.device)
-        output: object = self.network(x, t)
-        wanted = (len(x), x.shape[1] * (2 if self.variance == "learned_range" else 1), *x.shape[2:])
-        if not isinstance(output, Tensor) or output.shape != wanted:
-            said = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
-            raise ConfigError(f"the diffusion network answers with {said}; a tensor {wanted} was expected")
+        output = self.network(x, t)
+        channels = x.shape[1] * (2 if self.variance == "learned_range" else 1)
+        has_shape("the diffusion network", output, (len(x), channels, *x.shape[2:]))
         predicted, log_variance = self._split(output.float(), x, step)
         x0 = self.clip(self._x0(x, predicted, step))
         return Prediction(self.eps_from_x0(x, x0, step), x0, log_variance)

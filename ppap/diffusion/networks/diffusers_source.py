@@ -175,7 +175,7 @@ def check_parts(pipeline: str, parts: Mapping[str, str | None]) -> None:
     """Raise ConfigError if one of a pipeline's parts, each with the name of its class, or None, decodes latents."""
     for part, kind in parts.items():
         if kind is not None and (part in _LATENT or kind.startswith(("Autoencoder", "VQModel"))):
-            raise ConfigError(f"{pipeline}: {part}: its U-Net draws latents; only U-Nets of pixels are guided")
+            raise ConfigError(f"{pipeline}: {part}: its U-Net draws latents; only U-Nets of pixels can be used")
 
 
 def network_of(settings: Mapping[str, Any], process: Process, source: object) -> tuple[UNet, tuple[int, int, int]]:
