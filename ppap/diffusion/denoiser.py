@@ -62,7 +62,9 @@ class Process(NamedTuple):
 class Denoiser:
     """A diffusion network on a (respaced) schedule: `denoiser(x_t, step)` for x_t (B, C, H, W).
 
-    ConfigError if it predicts eps, of which a step of pure noise tells no clean image.
+    A flow's network is asked in its own frame: of z = (1 - sigma) x_0 + sigma eps, with sigma / (1 - sigma) =
+    sqrt(1 - abar) / sqrt(abar), it predicts the velocity eps - x_0. ConfigError if the network predicts eps, of which a
+    step of pure noise tells no clean image.
     """
 
     def __init__(
@@ -82,34 +84,49 @@ class Denoiser:
             )
 
     def __call__(self, x: Tensor, step: int) -> Prediction:
-        t = torch.full((len(x),), self.schedule.timesteps[step], device=x.device)
-        output = self.network(x, t)
-        channels = x.shape[1] * (2 if self.variance == "learned_range" else 1)
-        has_shape("the diffusion network", output, (len(x), channels, *x.shape[2:]))
-        predicted, log_variance = self._split(output.float(), x, step)
-        x0 = self.clip(self._x0(x, predicted, step))
+        t = torch.full((len(x),), self.schedule.times[step], device=x.device)
+        signal, noise = self._signal_and_noise(step)
+        predicted, log_variance = self._split(self._asked(x, t, signal, noise), x, step)
+        x0 = self.clip(self._x0(x, predicted, signal, noise))
         return Prediction(self.eps_from_x0(x, x0, step), x0, log_variance)
 
-    def _x0(self, x: Tensor, predicted: Tensor, step: int) -> Tensor:
+    @torch.no_grad()
+    def x0_hat(self, x: Tensor, steps: Tensor) -> Tensor:
+        """Return the estimates of x_0 in x_t (B, C, H, W) at a step of its own each, (B,)."""
+        abar = torch.tensor(self.schedule.alphas_cumprod, dtype=torch.float32)[steps.cpu(), None, None, None].to(x)
+        t = torch.tensor(self.schedule.times)[steps.cpu()].to(x.device)
+        predicted = self._asked(x, t, abar.sqrt(), (1 - abar).sqrt())[:, : x.shape[1]]
+        return self.clip(self._x0(x, predicted, abar.sqrt(), (1 - abar).sqrt()))
+
+    def _asked(self, x: Tensor, t: Tensor, signal: float | Tensor, noise: float | Tensor) -> Tensor:
+        """Ask the network, in its frame, where x_t = signal x_0 + noise eps."""
+        output = self.network(x / (signal + noise) if self.predicts == "flow" else x, t)
+        channels = x.shape[1] * (2 if self.variance == "learned_range" else 1)
+        has_shape("the diffusion network", output, (len(x), channels, *x.shape[2:]))
+        return output.float()
+
+    def _x0(self, x: Tensor, predicted: Tensor, signal: float | Tensor, noise: float | Tensor) -> Tensor:
         if self.predicts == "x0":
             return predicted
-        if self.predicts == "v":
-            return self.x0_from_v(x, predicted, step)
-        return self.x0_from_eps(x, predicted, step)
+        if self.predicts == "v":  # Salimans & Ho 2022, arXiv 2202.00512, appendix D
+            return signal * x - noise * predicted
+        if self.predicts == "flow":  # z - sigma v
+            return (x - noise * predicted) / (signal + noise)
+        return (x - noise * predicted) / signal  # Ho et al. 2020, equation 15
 
-    def x0_from_v(self, x: Tensor, v: Tensor, step: int) -> Tensor:
-        """Return x0_hat = sqrt(abar) x_t - sqrt(1 - abar) v (Salimans & Ho 2022, arXiv 2202.00512, appendix D)."""
+    def _signal_and_noise(self, step: int) -> tuple[float, float]:
+        """Return sqrt(abar) and sqrt(1 - abar)."""
         abar = float(self.schedule.alphas_cumprod[step])
-        return abar**0.5 * x - (1 - abar) ** 0.5 * v
+        return abar**0.5, (1 - abar) ** 0.5
 
     def x0_from_eps(self, x: Tensor, eps: Tensor, step: int) -> Tensor:
         """Return x0_hat = (x_t - sqrt(1 - abar) eps) / sqrt(abar), Ho et al. 2020, equation 15."""
-        abar = float(self.schedule.alphas_cumprod[step])
-        return (x - (1 - abar) ** 0.5 * eps) / abar**0.5
+        signal, noise = self._signal_and_noise(step)
+        return (x - noise * eps) / signal
 
     def eps_from_x0(self, x: Tensor, x0: Tensor, step: int) -> Tensor:
-        abar = float(self.schedule.alphas_cumprod[step])
-        return (x - abar**0.5 * x0) / (1 - abar) ** 0.5
+        signal, noise = self._signal_and_noise(step)
+        return (x - signal * x0) / noise
 
     def posterior_mean(self, x: Tensor, x0: Tensor, step: int) -> Tensor:
         """Return the mean of q(x_{t-1} | x_t, x0), Ho et al. 2020, equation 7."""

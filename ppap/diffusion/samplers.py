@@ -11,11 +11,12 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, cast
 
+import numpy as np
 from torch import Tensor
 
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import GuidanceCall
-from ppap.diffusion.schedules import Schedule, ddim_timesteps, ddpm_timesteps
+from ppap.diffusion.schedules import Array, Schedule, ddim_timesteps, ddpm_timesteps, trailing_timesteps
 from ppap.utils.errors import ConfigError
 from ppap.utils.registry import Registry
 
@@ -105,13 +106,62 @@ def ddpm(
         yield State(step, x)
 
 
+@with_facts(trailing_timesteps, eta=0.0)
+def euler(
+    denoiser: Denoiser, guidance: GuidanceCall, state: State, noise: NoiseSource, eta: float = 0.0
+) -> Iterator[State]:
+    """Sample by Euler's steps of a flow, z <- z + (sigma' - sigma) v, guided: v <- v - sigma / (1 - sigma) g.
+
+    Since v = eps - x_0, that is DDIM without noise, of any diffusion model.
+    """
+    yield from ddim(denoiser, guidance, state, noise)
+
+
+@with_facts(trailing_timesteps, eta=0.0)
+def heun(
+    denoiser: Denoiser, guidance: GuidanceCall, state: State, noise: NoiseSource, eta: float = 0.0
+) -> Iterator[State]:
+    """Sample by Heun's steps of a flow: Euler's, taken again with the mean of v at its start and at its end.
+
+    The last step, to the clean image, is Euler's. A step asks the network, and the guide, twice.
+    """
+    schedule = denoiser.schedule
+    sigmas, scales = _of_flow(schedule.alphas_cumprod)
+    reached, to = _of_flow(schedule.alphas_cumprod_prev)
+    x = state.x
+    for step in reversed(range(state.steps_left)):
+        z, distance = x / scales[step], float(reached[step] - sigmas[step])
+        first = _velocity(denoiser, guidance, x, step)
+        x = to[step] * (z + distance * first)
+        if step > 0:
+            second = _velocity(denoiser, guidance, x, step - 1)
+            x = to[step] * (z + distance * (first + second) / 2)
+        yield State(step, x)
+
+
+def _velocity(denoiser: Denoiser, guidance: GuidanceCall, x: Tensor, step: int) -> Tensor:
+    """Return the guided velocity eps - x_0 at a step."""
+    prediction, gradient = guidance(denoiser, x, step)
+    abar = float(denoiser.schedule.alphas_cumprod[step])
+    if gradient is None or not abar:
+        return prediction.eps - prediction.x0
+    eps = prediction.eps - (1 - abar) ** 0.5 * gradient
+    return eps - denoiser.x0_from_eps(x, eps, step)
+
+
+def _of_flow(abar: Array) -> tuple[Array, list[float]]:
+    """Return the sigma of a flow at these signal powers, and how many times its z is x_t: sqrt(abar) + sqrt(1 - abar)."""
+    signal, noise = np.sqrt(abar), np.sqrt(1 - abar)
+    return noise / (signal + noise), (signal + noise).tolist()
+
+
 def respaced(schedule: Schedule, sampler: Sampler, steps: int) -> Schedule:
     """Return the schedule of the timesteps that a sampler takes in so many steps; ConfigError if there is none.
 
     A model's own spacing comes before that of a sampler here, but not before a user's own.
     """
     total, spacing = schedule.train_timesteps, schedule.spacing
-    if sampler.timesteps not in (ddim_timesteps, ddpm_timesteps):  # the user's own
+    if sampler.timesteps not in (ddim_timesteps, ddpm_timesteps, trailing_timesteps):  # the user's own
         spacing = None
     kept = [int(t) for t in (spacing or sampler).timesteps(total, steps)]
     if not kept or kept[0] < 0 or kept[-1] >= total or any(b <= a for a, b in pairwise(kept)):
@@ -130,4 +180,6 @@ def _of_user(name: str, function: Any) -> Sampler:
     return with_facts(getattr(function, "timesteps", ddpm_timesteps), eta)(function)
 
 
-SAMPLERS: Registry[Sampler] = Registry("sampler", {"ddim": ddim, "ddpm": ddpm}, "function", _of_user)
+SAMPLERS: Registry[Sampler] = Registry(
+    "sampler", {"ddim": ddim, "ddpm": ddpm, "euler": euler, "heun": heun}, "function", _of_user
+)

@@ -1,10 +1,15 @@
-"""Noise schedules (betas) and timestep respacing, as in ADM (Dhariwal & Nichol 2021, arXiv 2105.05233)."""
+"""Noise schedules and timestep respacing: those of ADM (Dhariwal & Nichol 2021, arXiv 2105.05233), and of flows.
+
+Any Gaussian path alpha x_0 + sigma eps is, but for a number at each step, the variance-preserving one of the same
+log-SNR, x_t = sqrt(abar) x_0 + sqrt(1 - abar) eps with log(abar / (1 - abar)) = 2 log(alpha / sigma). The package means
+that x_t everywhere; a flow's network alone is asked in its own frame (`ppap.diffusion.denoiser`).
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -15,9 +20,9 @@ from ppap.utils.arguments import checked
 from ppap.utils.errors import ConfigError
 
 Array = NDArray[np.float64]
-ScheduleName = Literal["linear", "cosine"]
+ScheduleName = Literal["linear", "cosine", "flow"]
 VarianceName = Literal["learned_range", "fixed_small", "fixed_large"]
-PredictionName = Literal["eps", "x0", "v"]
+PredictionName = Literal["eps", "x0", "v", "flow"]
 SpacingName = Literal["leading", "linspace", "trailing"]
 
 
@@ -26,7 +31,10 @@ def betas(name: ScheduleName, timesteps: int = 1000) -> Array:
 
     - linear: Ho et al. 2020, section 4, rescaled to any number of steps as in ADM.
     - cosine: Nichol & Dhariwal 2021 (arXiv 2102.09672), equation 17.
+    - flow: of the rectified flow (Liu et al. 2022, arXiv 2209.03003), sigma = (t + 1) / timesteps; the last is 1.
     """
+    if name == "flow":
+        return flow_betas(np.arange(1, timesteps + 1) / timesteps)
     if name == "linear":
         scale = 1000 / timesteps
         if scale * 0.02 >= 1:
@@ -39,7 +47,13 @@ def betas(name: ScheduleName, timesteps: int = 1000) -> Array:
 
         steps = [1 - alpha_bar((i + 1) / timesteps) / alpha_bar(i / timesteps) for i in range(timesteps)]
         return np.minimum(np.array(steps), 0.999)
-    raise ConfigError(f"unknown noise schedule '{name}' (known: linear, cosine)")
+    raise ConfigError(f"unknown noise schedule '{name}' (known: linear, cosine, flow)")
+
+
+def flow_betas(sigmas: Array) -> Array:
+    """Return betas whose log-SNR is that of the flow (1 - sigma) x_0 + sigma eps, for increasing sigmas (T,) in (0, 1]."""
+    abar = (1 - sigmas) ** 2 / ((1 - sigmas) ** 2 + sigmas**2)
+    return 1 - abar / np.append(1.0, abar[:-1])
 
 
 def ddim_timesteps(timesteps: int, steps: int) -> list[int]:
@@ -49,6 +63,11 @@ def ddim_timesteps(timesteps: int, steps: int) -> list[int]:
         if len(kept) == steps:
             return kept
     raise ConfigError(f"no integer stride keeps {steps} of {timesteps} timesteps")
+
+
+def trailing_timesteps(timesteps: int, steps: int) -> list[int]:
+    """List `steps` timesteps at even distances, the last one among them: 25 of 1000 are 39, 79, ..., 999."""
+    return Spacing("trailing").timesteps(timesteps, steps)
 
 
 def ddpm_timesteps(timesteps: int, steps: int) -> list[int]:
@@ -97,8 +116,9 @@ class Spacing:
 class Schedule:
     """The kept timesteps of a schedule, with the coefficients of its posterior (Ho et al. 2020, eqs. 6-7).
 
-    `timesteps[i]` is the training timestep of sampling step i; every array has shape (len(timesteps),). The `spacing`
-    of a full schedule is the model's own: samplers take its timesteps, and DDIM's steps reach `reached`.
+    `timesteps[i]` is the training timestep of sampling step i; every array has shape (len(timesteps),). The network is
+    told `times`: the timesteps, or of a flow T sigma. The `spacing` of a full schedule is the model's own: samplers take
+    its timesteps, and DDIM's steps reach `reached`.
     """
 
     timesteps: tuple[int, ...]
@@ -106,17 +126,31 @@ class Schedule:
     train_timesteps: int
     spacing: Spacing | None = None
     reached: Array | None = None
+    flow_times: Array | None = None
 
     @classmethod
     def create(cls, name: ScheduleName, timesteps: int) -> Schedule:
         """Make the full schedule, of training."""
+        if name == "flow":
+            return cls.flow(np.arange(1, timesteps + 1) / timesteps)
         return cls.of_betas(betas(name, timesteps))
+
+    @classmethod
+    def flow(cls, sigmas: Array, spacing: Spacing | None = None) -> Schedule:
+        """Make the full schedule of a flow (1 - sigma) x_0 + sigma eps, with sigmas float64 (T,) as of `flow_betas`.
+
+        Its network is told T sigma. ConfigError if the sigmas do not increase, or lie outside of (0, 1].
+        """
+        if sigmas.ndim != 1 or not len(sigmas) or not (np.diff(sigmas, prepend=0) > 0).all() or sigmas[-1] > 1:
+            raise ConfigError("a flow's sigmas are increasing numbers above 0 and up to 1, one a timestep")
+        return replace(cls.of_betas(flow_betas(sigmas), spacing), flow_times=len(sigmas) * sigmas)
 
     def keeping(self, kept: Sequence[int]) -> Schedule:
         """Return what is left of a full schedule where only the timesteps in `kept` (increasing) are taken."""
         abar = self.alphas_cumprod[list(kept)]
         previous = np.append(1.0, abar[:-1])
-        return Schedule(tuple(kept), 1 - abar / previous, self.train_timesteps)
+        times = None if self.flow_times is None else self.flow_times[list(kept)]
+        return Schedule(tuple(kept), 1 - abar / previous, self.train_timesteps, flow_times=times)
 
     @classmethod
     def of_betas(cls, values: Array, spacing: Spacing | None = None) -> Schedule:
@@ -132,6 +166,11 @@ class Schedule:
 
     def __len__(self) -> int:
         return len(self.timesteps)
+
+    @property
+    def times(self) -> Sequence[float]:
+        """What the network is told of each step."""
+        return self.timesteps if self.flow_times is None else self.flow_times.tolist()
 
     @cached_property
     def alphas_cumprod(self) -> Array:
