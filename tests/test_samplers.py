@@ -79,7 +79,7 @@ class Target:
     def targets(self, count: int, shape: tuple[int, ...]) -> torch.Tensor:
         return self.classes
 
-    def check(self, log_snrs, betas) -> None: ...
+    def check(self, log_snrs, betas, autoencoder=None, predicts="eps") -> None: ...
 
     def objective_for(self, targets: torch.Tensor):
         return class_log_probability(targets)

@@ -11,9 +11,12 @@ from ppap.utils.arguments import checked
 
 
 @checked
-def to_tensor(images: NDArray[np.uint8] | Tensor) -> Tensor:
-    """Turn uint8 (B, H, W, C) into float32 (B, C, H, W) in [-1, 1]."""
-    tensor = torch.as_tensor(images).permute(0, 3, 1, 2).contiguous()
+def to_tensor(images: NDArray[np.uint8] | NDArray[np.floating] | Tensor) -> Tensor:
+    """Turn uint8 (B, H, W, C) into float32 (B, C, H, W) in [-1, 1]; latents, float (B, c, h, w), keep their values."""
+    tensor = torch.as_tensor(images)
+    if tensor.is_floating_point():
+        return tensor.float()
+    tensor = tensor.permute(0, 3, 1, 2).contiguous()
     return tensor.float() / 127.5 - 1
 
 

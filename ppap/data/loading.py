@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -21,28 +20,28 @@ _WORKERS = 2
 
 
 class Images(Protocol):
-    """uint8 images (N, H, W, C), of which only those that are taken need to be in memory."""
+    """uint8 images (N, H, W, C), or float latents (N, c, h, w), of which only those that are taken need be in memory."""
 
     def __len__(self) -> int: ...
 
-    def take(self, indices: Tensor) -> NDArray[np.uint8]: ...
+    def take(self, indices: Tensor) -> NDArray[Any]: ...
 
 
 class ImagesInMemory:
-    """An array uint8 (N, H, W, C) as `Images`."""
+    """An array as `Images`."""
 
-    def __init__(self, images: NDArray[np.uint8]) -> None:
+    def __init__(self, images: NDArray[Any]) -> None:
         self.images = images
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def take(self, indices: Tensor) -> NDArray[np.uint8]:
+    def take(self, indices: Tensor) -> NDArray[Any]:
         return self.images[indices.numpy()]
 
 
 def batches(images: Images, indices: Sequence[Tensor], device: torch.device) -> Iterator[Tensor]:
-    """Yield the images at each batch of indices, uint8 (B, H, W, C), on the device.
+    """Yield the images at each batch of indices, (B, ...), on the device.
 
     DataError, in the turn of its batch, if images cannot be read.
     """

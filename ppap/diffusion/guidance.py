@@ -9,16 +9,21 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, Protocol, cast, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from ppap.diffusion.autoencoder import Autoencoder
 from ppap.diffusion.denoiser import Denoiser, Prediction
 from ppap.diffusion.schedules import Array
 from ppap.utils.arguments import has_shape
 from ppap.utils.errors import ConfigError
 from ppap.utils.registry import Registry
+
+Sees = Literal["x_t", "x0_hat"]
+"""What an expert looks at: x_t, as in the paper, or the diffusion network's estimate of x_0 in it."""
 
 Objective = Callable[[Tensor], Tensor]
 """The objective that guidance raises: a guide's answers to one number a sample, (B,)."""
@@ -35,19 +40,25 @@ class GuideAt(Protocol):
 
 @runtime_checkable
 class Goal(Protocol):
-    """A guide, what it is to see in samples, and how strongly it pulls (`ppap.guides.goal.Goal`)."""
+    """A guide, what it is to see in samples, and how strongly it pulls (`ppap.guides.goal.Goal`).
+
+    Its guide looks at x_t, and of latents at the pictures that they decode to, unless `sees` says "x0_hat", or
+    `sees_latents` is true.
+    """
 
     @property
     def scale(self) -> float: ...
 
     def at(self, images: Tensor, log_snr: float) -> Tensor:
-        """Return the guide's answers (B, ...) on images (B, C, H, W) in [-1, 1] with noise of this level."""
+        """Return the guide's answers (B, ...) on images (B, C, H, W) in [-1, 1], or latents, with noise of this level."""
 
-    def check(self, log_snrs: Iterable[float], betas: Array) -> None:
-        """Raise DataError if the guide knows noise, and was not trained on one of these levels."""
+    def check(
+        self, log_snrs: Iterable[float], betas: Array, autoencoder: Autoencoder | None = None, predicts: str = "eps"
+    ) -> None:
+        """Raise DataError if the guide knows noise or latents, and was not trained on one of these levels, or on these."""
 
     def targets(self, count: int, shape: tuple[int, int, int]) -> Tensor:
-        """Return the target of each of `count` samples whose shape is (C, H, W): (count, ...)."""
+        """Return the target of each of `count` samples, pictures of the shape (C, H, W): (count, ...)."""
 
     def objective_for(self, targets: Tensor) -> Objective:
         """Return the objective that guidance raises on a batch with these targets (B, ...)."""
@@ -119,6 +130,36 @@ class ExpertGuidance(NoisyInputGuidance):
     experts = True
 
 
+class EstimateGuidance(Guidance):
+    """The guide sees the one-step estimate of x0; its gradient is taken there, not through the diffusion network.
+
+    In place of the Jacobian d x0_hat / d x_t stands what it is for a Gaussian x0 of variance 1, sqrt(abar). So guide
+    experts of the denoised estimate.
+    """
+
+    def __call__(self, denoiser: Denoiser, x: Tensor, step: int) -> tuple[Prediction, Tensor | None]:
+        with torch.no_grad():
+            prediction = denoiser(x, step)
+        abar, log_snr = float(denoiser.schedule.alphas_cumprod[step]), float(denoiser.schedule.log_snr[step])
+        if not abar:  # the estimate is the same whatever the noise
+            return prediction, None
+        return prediction, self.scale * abar**0.5 * gradient_of(self.guide, self.objective, prediction.x0, log_snr)
+
+
+class MPGD(Guidance):
+    """The estimate of x0 moves by scale times the gradient there: manifold-preserving guided diffusion (He et al. 2023,
+    arXiv 2311.16424, without its autoencoder), where eps follows the estimate."""
+
+    def __call__(self, denoiser: Denoiser, x: Tensor, step: int) -> tuple[Prediction, Tensor | None]:
+        with torch.no_grad():
+            prediction = denoiser(x, step)
+        abar, log_snr = float(denoiser.schedule.alphas_cumprod[step]), float(denoiser.schedule.log_snr[step])
+        if not abar:
+            return prediction, None
+        moved = self.scale * gradient_of(self.guide, self.objective, prediction.x0, log_snr)
+        return prediction, abar**0.5 / (1 - abar) * moved  # samplers move x0 by (1 - abar) / sqrt(abar) times this
+
+
 class X0Gradient(Guidance):
     """The guide sees the one-step estimate of x0; its gradient goes through the U-Net (paper, section 3)."""
 
@@ -135,7 +176,7 @@ class X0Gradient(Guidance):
 
 
 def gradient_of(guide: GuideAt, objective: Objective, x: Tensor, log_snr: float) -> Tensor:
-    """Return grad_{x_t} of the objective of a guide's answers on x_t (B, C, H, W), like x_t."""
+    """Return the gradient of the objective of a guide's answers on images (B, C, H, W) for these, like them."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         return _gradient(objective(guide(x, log_snr)), x)
@@ -146,6 +187,40 @@ def _gradient(scores: Tensor, x: Tensor) -> Tensor:
     if gradient is None:
         raise ConfigError("guidance: what is to grow has no gradient for the images; it must come from them")
     return gradient
+
+
+@dataclass(frozen=True)
+class DecodedGoal:
+    """A goal about pictures, asked about latents: its guide sees what they decode to."""
+
+    goal: Goal
+    autoencoder: Autoencoder
+
+    @property
+    def scale(self) -> float:
+        return self.goal.scale
+
+    def check(
+        self, log_snrs: Iterable[float], betas: Array, autoencoder: Autoencoder | None = None, predicts: str = "eps"
+    ) -> None:
+        self.goal.check(log_snrs, betas, autoencoder, predicts)
+
+    def targets(self, count: int, shape: tuple[int, int, int]) -> Tensor:
+        return self.goal.targets(count, shape)
+
+    def objective_for(self, targets: Tensor) -> Objective:
+        return self.goal.objective_for(targets)
+
+    def at(self, latents: Tensor, log_snr: float) -> Tensor:
+        """Return the guide's answers (B, ...) on the pictures of latents (B, c, h, w)."""
+        return self.goal.at(self.autoencoder.decode(latents), log_snr)
+
+
+def decoding(goals: Sequence[Goal], autoencoder: Autoencoder | None) -> list[Goal]:
+    """Return goals that can be asked about the images of a diffusion model, which may be latents."""
+    if autoencoder is None:
+        return list(goals)
+    return [goal if getattr(goal, "sees_latents", False) else DecodedGoal(goal, autoencoder) for goal in goals]
 
 
 def combined(goals: Sequence[Goal], targets: Sequence[Tensor]) -> tuple[GuideAt, Objective, float]:
@@ -186,7 +261,14 @@ def guidance_towards(kind: type[Guidance], goals: Sequence[Goal], targets: Seque
     """Make guidance of this kind towards all goals, whose `targets` are those of a batch; without goals, none."""
     if not kind.guided:
         return kind(None, _nothing, 0.0)  # type: ignore[arg-type]
-    return kind(*combined(goals, targets)) if goals else NoGuidance()
+    if not goals:
+        return NoGuidance()
+    sights = {getattr(goal, "sees", "x_t") for goal in goals}
+    if len(sights) > 1:
+        raise ConfigError("goals: some see x_t, others x0_hat; those of one kind guide together")
+    if "x0_hat" in sights and isinstance(kind, type) and issubclass(kind, NoisyInputGuidance):
+        kind = EstimateGuidance
+    return kind(*combined(goals, targets))
 
 
 def _nothing(answers: Tensor) -> Tensor:
@@ -209,6 +291,8 @@ GUIDANCE: Registry[type[Guidance]] = Registry(
         "none": NoGuidance,
         "off_the_shelf": NoisyInputGuidance,
         "x0_gradient": X0Gradient,
+        "x0_estimate": EstimateGuidance,
+        "mpgd": MPGD,
         "real": RealPictures,
         "experts": ExpertGuidance,
     },

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from ppap.diffusion.autoencoder import Autoencoder
 from ppap.diffusion.denoiser import CLIPPED, Clip, Denoiser
 from ppap.diffusion.networks.diffusers_source import called
 from ppap.diffusion.schedules import PredictionName, Schedule, VarianceName
@@ -19,9 +20,11 @@ class DiffusionModel:
     """A pretrained diffusion network, called as network(x_t, t) for x_t (B, C, H, W) and t (B,), timesteps of training.
 
     `shape` is (C, H, W) of its images, `schedule` the full one of its training. It answers with what it `predicts`:
-    eps, the clean image x0, or v (Salimans & Ho 2022, arXiv 2202.00512); with `variance` "learned_range" followed by
+    eps, the clean image x0, v (Salimans & Ho 2022, arXiv 2202.00512), or "flow", the velocity eps - x0 of a flow
+    (1 - sigma) x0 + sigma eps, which it is asked about in place of x_t; with `variance` "learned_range" followed by
     as many channels, which say the variance of the reverse step (Nichol & Dhariwal 2021, equation 15). Its estimates of
-    x0 are kept in range by `clip`. A UNet2DModel of diffusers is a network too:
+    x0 are kept in range by `clip`. With an `autoencoder` its images are latents, which that decodes; their `clip` is
+    `Clip(None)`, none. A UNet2DModel of diffusers is a network too:
 
         ppap.DiffusionModel(unet, (3, 64, 64), ppap.Schedule.create("cosine", 1000), "fixed_small", "v")
     """
@@ -32,6 +35,7 @@ class DiffusionModel:
     variance: VarianceName = "fixed_small"
     predicts: PredictionName = "eps"
     clip: Clip = CLIPPED
+    autoencoder: Autoencoder | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "network", called(self.network))
@@ -39,6 +43,15 @@ class DiffusionModel:
     def on(self, schedule: Schedule) -> Denoiser:
         """Return the model on a schedule that takes fewer timesteps (`Schedule.keeping`)."""
         return Denoiser(self.network, schedule, self.variance, self.predicts, self.clip)
+
+    def pictures(self, images: Tensor) -> Tensor:
+        """Return the finished pictures (B, C, H, W) in [-1, 1] of what it has drawn: of latents, what they decode to."""
+        return images if self.autoencoder is None else self.autoencoder.decoded(images)
+
+    @property
+    def picture_shape(self) -> tuple[int, int, int]:
+        """The shape (C, H, W) of a finished picture."""
+        return self.shape if self.autoencoder is None else self.autoencoder.shape_of_pictures(self.shape)
 
     @property
     def device(self) -> torch.device:

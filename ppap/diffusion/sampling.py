@@ -18,7 +18,15 @@ from ppap.data.images import to_tensor, to_uint8
 from ppap.diffusion.batch_sizes import AnySize, BatchSize
 from ppap.diffusion.cascade import SecondStage
 from ppap.diffusion.denoiser import Denoiser, Prediction
-from ppap.diffusion.guidance import GUIDANCE, Goal, GuidanceCall, NoGuidance, NoisyInputGuidance, guidance_towards
+from ppap.diffusion.guidance import (
+    GUIDANCE,
+    Goal,
+    GuidanceCall,
+    NoGuidance,
+    NoisyInputGuidance,
+    decoding,
+    guidance_towards,
+)
 from ppap.diffusion.model import DiffusionModel
 from ppap.diffusion.samplers import SAMPLERS, Sampler, State, respaced
 from ppap.diffusion.schedules import Schedule
@@ -64,13 +72,15 @@ def sample(
     seeds: Seeds | None = None,
     checkpoint: Checkpoint | None = None,
     checkpoint_every: Count = 50,
+    decode: bool = True,
     name: str = "samples",
-) -> NDArray[np.uint8]:
+) -> NDArray[Any]:
     """Draw `count` images, uint8 (count, H, W, C), guided to all `goals` at once; without goals, freely.
 
-    With `guidance` "off_the_shelf" or "experts" guides see x_t (paper, equations 5 and 6); with "x0_gradient" they see
-    the one-step estimate of x_0, and the gradient goes through the diffusion network too (paper, section 3). The
-    sampler is "ddim", with noise if `eta` > 0, or "ddpm". Either may be a class or function of one's own
+    With `guidance` "off_the_shelf" or "experts" guides see x_t (paper, equations 5 and 6); experts that were trained on
+    the denoised estimate see that, as guides do with "x0_estimate" and "mpgd"; with "x0_gradient" the gradient goes from
+    there through the diffusion network too (paper, section 3). The sampler is "ddim", with noise if `eta` > 0, "ddpm",
+    or "euler" or "heun", which are for flows. Either may be a class or function of one's own
     (docs/extending.md), with options if it is a functools.partial, or "user:MODULE.NAME", whose module lies in the
     current folder or on sys.path. `batch_size` "auto" finds what fits into a GPU's memory. Networks run where their weights
     are, in the precision of the autocast around the call.
@@ -79,9 +89,14 @@ def sample(
     every `checkpoint_every` steps, and taken up again, bit for bit; `name` is what progress and errors call the images.
     ConfigError for a sampler, steps or targets that cannot be; DataError, before anything is drawn, for experts that
     were trained on other noise than that of the steps; NumericalError if a sample is not finite.
+
+    A latent diffusion model's samples are decoded: guides that look at pictures see what its latents decode to, those
+    with a view of latents (`ppap.guides.views`) see these. Without `decode` the result is what the model itself draws,
+    float32 (count, c, h, w): `train_experts` learns from these latents.
     """
     drawing = _guided(model, count, goals, guidance, sampler, steps, eta, seed, seeds, name)
-    return drawing.images(batch_size, checkpoint, checkpoint_every)
+    finished = _pixels(model) if decode else _as_drawn
+    return replace(drawing, finished=finished).images(batch_size, checkpoint, checkpoint_every)
 
 
 @checked
@@ -105,12 +120,14 @@ def sampling_steps(
 
     def watched(denoiser: Denoiser, x: Tensor, step: int) -> tuple[Prediction, Tensor | None]:
         prediction, gradient = guided(denoiser, x, step)
-        seen[:] = [x, prediction.x0.detach(), gradient]
+        if not seen:  # a sampler may ask again within a step
+            seen[:] = [x, prediction.x0.detach(), gradient]
         return prediction, gradient
 
     watching = replace(drawing, model=lambda chosen: (plain, watched))
     for state in watching.follow(whole, drawing.begin(whole)):
-        schedule, step, (x_t, x0_hat, gradient) = drawing.schedule, state.steps_left, seen
+        schedule, step, (x_t, x0_hat, gradient) = drawing.schedule, state.steps_left, seen.copy()
+        seen.clear()
         yield SamplingStep(schedule.timesteps[step], float(schedule.log_snr[step]), x_t, x0_hat, gradient, state.x)
 
 
@@ -199,15 +216,27 @@ def _guided(
     if seeds is not None and len(seeds) != count:
         raise ConfigError(f"seeds: {len(seeds)} for {count} images")
     aims = [goals] if isinstance(goals, Goal) else goals
-    targets = [goal.targets(count, model.shape) for goal in aims]
+    pictured = model.picture_shape if aims else model.shape
+    targets = [goal.targets(count, pictured) for goal in aims]
+    levels = denoiser.schedule.log_snr[np.isfinite(denoiser.schedule.log_snr)].tolist()
     for goal in aims if kind.guided else ():
-        goal.check(denoiser.schedule.log_snr[np.isfinite(denoiser.schedule.log_snr)].tolist(), model.schedule.betas)
+        goal.check(levels, model.schedule.betas, model.autoencoder, model.predicts)
+    aims = decoding(aims, model.autoencoder)
 
     def of_batch(chosen: slice) -> tuple[Denoiser, GuidanceCall]:
         return denoiser, guidance_towards(kind, aims, [each[chosen].to(model.device) for each in targets])
 
     seeds = [(seed, place) for place in range(count)] if seeds is None else seeds
     return _Drawing(name, seeds, model.shape, denoiser.schedule, function, eta, model.device, of_batch)
+
+
+def _pixels(model: DiffusionModel) -> Callable[[Tensor], Tensor]:
+    """Return what makes uint8 pictures (B, H, W, C) of images that the model has drawn."""
+    return lambda images: torch.from_numpy(to_uint8(model.pictures(images)))
+
+
+def _as_drawn(images: Tensor) -> Tensor:
+    return images.float().cpu()
 
 
 @dataclass(frozen=True)
@@ -223,6 +252,7 @@ class _Drawing:
     device: torch.device
     model: Callable[[slice], tuple[Denoiser, GuidanceCall]]
     temperature: float = 1.0
+    finished: Callable[[Tensor], Tensor] = lambda images: torch.from_numpy(to_uint8(images))
 
     def begin(self, chosen: slice) -> State:
         """Return x_T of a batch."""
@@ -234,8 +264,8 @@ class _Drawing:
         denoiser, guidance = self.model(chosen)
         return trajectory(denoiser, self.sampler, guidance, state, self.seeds[chosen], self.eta, self.name)
 
-    def images(self, batch_size: AnySize, checkpoint: Checkpoint | None, checkpoint_every: int) -> NDArray[np.uint8]:
-        """Draw all images, uint8 (N, H, W, C), from a checkpoint if there is one."""
+    def images(self, batch_size: AnySize, checkpoint: Checkpoint | None, checkpoint_every: int) -> NDArray[Any]:
+        """Draw all images, finished (N, ...), from a checkpoint if there is one."""
         kept, count, steps = checkpoint or Unkept(), len(self.seeds), len(self.schedule)
         size = BatchSize(batch_size, count, self.device)
         done: list[Tensor] = []
@@ -257,9 +287,9 @@ class _Drawing:
                 bar.update()
                 if at.steps_left and (steps - at.steps_left) % checkpoint_every == 0:
                     kept.save({"done": done, "x": at.x.cpu(), "steps_left": at.steps_left})
-            return at.x
+            return self.finished(at.x)
 
         while sum(map(len, done)) < count:
-            done.append(torch.from_numpy(to_uint8(size.fitting(batch))))
+            done.append(size.fitting(batch))
         bar.close()
         return torch.cat(done).numpy()

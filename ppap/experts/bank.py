@@ -11,6 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ppap.diffusion.autoencoder import Autoencoder, LatentSpace
+from ppap.diffusion.guidance import Sees
+from ppap.diffusion.model import DiffusionModel
 from ppap.diffusion.noise_ranges import LIMIT
 from ppap.diffusion.schedules import Array
 from ppap.experts import lora
@@ -18,8 +21,10 @@ from ppap.experts.expert import Expert, read_delta
 from ppap.experts.folder import read_experts, write_experts
 from ppap.guides.guide import Guide
 from ppap.guides.tasks.task import Task
+from ppap.guides.views import TRAINED, DecoderView, LinearView, look_through
 from ppap.utils.arguments import checked
 from ppap.utils.errors import ConfigError, DataError
+from ppap.utils.tensor_spec import REMEDY
 
 _UNSEEN = 7.82  # log-SNR of sigma 0.02; of alpha 0.02 it is -7.82
 
@@ -31,13 +36,15 @@ class ExpertBank:
     It goes by the noise's level, log(abar / (1 - abar)), whatever the schedule that the images come from. There is one
     network. Each expert's adapters are merged into plain weights once, when its range is first reached;
     these stay in memory, and to exchange them copies nothing. The guide may be moved, or cast to another precision,
-    at any time. DataError if an expert does not fit the guide: at once, rather than when its range is reached.
+    at any time. Experts of latents look at them through their view, of which `decoder` needs the `autoencoder`.
+    DataError if an expert does not fit the guide: at once, rather than when its range is reached.
     """
 
-    def __init__(self, guide: Guide, experts: list[Expert]) -> None:
+    def __init__(self, guide: Guide, experts: list[Expert], autoencoder: Autoencoder | None = None) -> None:
         if not experts:
             raise DataError("experts: a bank has one at least")
         self.guide, self.experts = guide, [expert.placed() for expert in experts]
+        _look_as(guide, experts[0], autoencoder)
         places = self._places()
         self._state = {name: places[name].data for name in guide.network.state_dict()}
         self._merged: dict[int, dict[str, Tensor]] = {}
@@ -47,7 +54,8 @@ class ExpertBank:
             self._delta(expert)
 
     def at(self, images: Tensor, log_snr: float) -> Tensor:
-        """Return the answers (B, ...) on images (B, C, H, W) in [-1, 1] of the expert of this noise, log(abar / (1 - abar)).
+        """Return the answers (B, ...) of the expert of this noise, log(abar / (1 - abar)), on what it sees (B, C, H, W):
+        x_t, or the estimate of x_0, images in [-1, 1] or latents.
 
         That of a timestep is `schedule.log_snr[t]`. Beyond the noise that a bank was trained on its outermost expert
         answers if no image (alpha < 0.02), or no noise (sigma < 0.02), was left to be seen there; else DataError.
@@ -59,11 +67,25 @@ class ExpertBank:
 
     __call__ = at
 
-    def check(self, log_snrs: Iterable[float], betas: Array) -> None:
-        """Raise DataError if no expert was trained on the noise of one of these levels.
+    @property
+    def sees(self) -> Sees:
+        """What its experts look at."""
+        return self.experts[0].header.sees or "x_t"
+
+    def check(
+        self, log_snrs: Iterable[float], betas: Array, autoencoder: Autoencoder | None = None, predicts: str = "eps"
+    ) -> None:
+        """Raise DataError if no expert was trained on the noise of one of these levels, or if they see other latents.
 
         Files before version 0.4 that name an unknown schedule learn their noise by these `betas` (T,), if it is theirs.
         """
+        first, space = self.experts[0], None if autoencoder is None else autoencoder.space
+        if first.header.latents != space:
+            raise DataError(f"{first.path}: was trained on {_said(first.header.latents)}, not on {_said(space)}")
+        if first.header.predicts not in (None, predicts):
+            raise DataError(
+                f"{first.path}: sees estimates of a network that predicts {first.header.predicts}, not {predicts}"
+            )
         self.experts = [expert.placed(betas) for expert in self.experts]
         for log_snr in log_snrs:
             self._owner(log_snr)
@@ -140,18 +162,44 @@ class ExpertBank:
         )
 
 
+def _look_as(guide: Guide, expert: Expert, autoencoder: Autoencoder | None) -> None:
+    """Give a guide of pictures the view of latents that an expert has."""
+    if expert.header.view is None or guide.view is not None:
+        return
+    if expert.header.view == "linear":
+        weight = expert.tensors().get(f"{TRAINED}weight")
+        if weight is None or weight.ndim != 2:
+            raise DataError(f"{expert.path}: lacks its linear view of latents; {REMEDY}")
+        look_through(guide, LinearView(weight.shape[1], weight.shape[0]))
+    elif autoencoder is None:
+        raise DataError(f"{expert.path}: looks at latents through their decoder; give the diffusion model too")
+    elif expert.header.view_sha256 not in (None, seen := autoencoder.space.decoder_sha256):
+        raise DataError(f"{expert.path}: looks through the decoder {expert.header.view_sha256}, not through {seen}")
+    else:
+        look_through(guide, DecoderView(autoencoder))
+
+
+def _said(space: LatentSpace | None) -> str:
+    if space is None:
+        return "pixels"
+    return f"latents of scale {space.scale}, shift {space.shift} and decoder {space.decoder_sha256}"
+
+
 @checked
-def load_experts(folder: str | Path, guide: Guide) -> ExpertBank:
+def load_experts(
+    folder: str | Path, guide: Guide, model: DiffusionModel | None = None, view: Autoencoder | None = None
+) -> ExpertBank:
     """Load the bank that `ExpertBank.save`, or the workflow, wrote to a folder, for the guide that it was made of.
 
-    DataError if an expert is missing, or was made for another guide. The guide itself stays as it is.
+    Experts that look at latents through their decoder need the diffusion `model`, whose autoencoder that is, or the
+    `view` that they were trained with. DataError if an expert is missing, or was made for another guide. The guide itself stays as it is.
     """
     experts = read_experts(Path(folder))
     state = state_hash(guide)
     for expert in experts:
         if expert.header.guide_state not in (None, state):
             raise DataError(f"{expert.path}: made of another guide than '{guide.name}'")
-    return ExpertBank(copy.deepcopy(guide), experts)
+    return ExpertBank(copy.deepcopy(guide), experts, view or (model.autoencoder if model else None))
 
 
 def state_hash(guide: Guide) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ppap.diffusion.denoiser import add_noise
+from ppap.diffusion.denoiser import Denoiser, add_noise
 from ppap.diffusion.noise_ranges import log_snr_range
 from ppap.diffusion.schedules import Schedule
 from ppap.experts import lora
@@ -19,6 +19,7 @@ from ppap.experts.expert import Expert, read_delta
 from ppap.experts.settings import AdapterConfig
 from ppap.guides.guide import Guide
 from ppap.guides.tasks.task import Settings
+from ppap.guides.views import TRAINED
 from ppap.training.loop import TrainingRun, train
 from ppap.training.settings import Training
 from ppap.utils.seeds import Stream, mix
@@ -37,23 +38,32 @@ class TrainedExpert(NamedTuple):
 
 
 class Lesson(NamedTuple):
-    """The noise that an expert sees, and the loss of its answers. `abar` are the schedule's alphas_cumprod (T,)."""
+    """The noise that an expert sees, and the loss of its answers. `abar` are the schedule's alphas_cumprod (T,).
+
+    With a `denoiser`, of the full schedule, the expert sees that one's estimate of x_0.
+    """
 
     abar: Tensor
     timesteps: range
     settings: Settings
     from_teacher: bool
+    denoiser: Denoiser | None = None
 
     def noised(self, x0: Tensor) -> Tensor:
-        """Return x_t of clean images (B, C, H, W), each at a random t of these timesteps."""
+        """Return what the expert sees of clean images (B, C, H, W), each at a random t of these timesteps."""
         t = torch.randint(self.timesteps.start, self.timesteps.stop, (len(x0),), device=x0.device)
-        return add_noise(x0, torch.randn_like(x0), self.abar[t])
+        return self.seen(x0, torch.randn_like(x0), t)
 
-    def loss(self, guide: Guide, x_t: Tensor, answers: Tensor) -> Tensor:
+    def seen(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """Return x_t at timesteps (B,), or the estimate of x_0 in it."""
+        x_t = add_noise(x0, eps, self.abar[t])
+        return x_t if self.denoiser is None else self.denoiser.x0_hat(x_t, t)
+
+    def loss(self, guide: Guide, seen: Tensor, answers: Tensor) -> Tensor:
         """Return the task's distance to the teacher's answers on x_0 (paper, section 4.2), or to what is true."""
         if self.from_teacher:
-            return guide.own_task.distillation(guide(x_t), answers, self.settings)
-        return guide.own_task.supervised(guide(x_t), answers)
+            return guide.own_task.distillation(guide(seen), answers, self.settings)
+        return guide.own_task.supervised(guide(seen), answers)
 
     @torch.no_grad()
     def held_out_loss(self, guide: Guide, images: HeldOut, batch_size: int) -> float:
@@ -64,8 +74,8 @@ class Lesson(NamedTuple):
         for x0, answers in images.in_order(batch_size, guide.device):
             t = torch.randint(self.timesteps.start, self.timesteps.stop, (len(x0),), generator=generator)
             noise = torch.randn(x0.shape, generator=generator).to(x0)
-            x_t = add_noise(x0, noise, self.abar[t.to(x0.device)])
-            total += len(x0) * float(self.loss(guide, x_t, answers))
+            seen = self.seen(x0, noise, t.to(x0.device))
+            total += len(x0) * float(self.loss(guide, seen, answers))
             count += len(x0)
         torch.clear_autocast_cache()  # or training would go on with the weights of now
         return total / count
@@ -83,10 +93,12 @@ def train_expert(
     run: TrainingRun,
     held_out: HeldOut | None = None,
     initialisation: Expert | None = None,
+    denoiser: Denoiser | None = None,
 ) -> TrainedExpert:
     """Train a guide in place to be the expert of these timesteps, by examples.
 
-    It trains the parameters that `adapter` says, all if that is None, from those of another expert if that is its
+    It sees x_t or, with a `denoiser` of the full schedule, that one's estimate of x_0. It trains the parameters that
+    `adapter` says, all if that is None, and a linear view of latents, from those of another expert if that is its
     `initialisation`; where the guide's weights are, in the precision of the autocast around the call. Its batch-norm
     statistics end as averages over the range. Its loss on images that are held out, and that of the guide before, are
     facts; a warning is logged if it is worse. ConfigError if the adapter does not fit the network, DataError if the
@@ -94,7 +106,7 @@ def train_expert(
     """
     network, device = guide.network, guide.device
     abar = torch.tensor(schedule.alphas_cumprod, dtype=torch.float32, device=device)
-    lesson = Lesson(abar, timesteps, settings, examples.from_teacher)
+    lesson = Lesson(abar, timesteps, settings, examples.from_teacher, denoiser)
     before = lesson.held_out_loss(guide, held_out, training.batch_size) if held_out else None
     buffers = {name for name, _ in network.named_buffers()}
     base = {name: value.clone() for name, value in network.state_dict().items()}
@@ -103,7 +115,7 @@ def train_expert(
     if adapter is None:
         network.requires_grad_(True)
     else:
-        lora.attach(network, adapter)
+        lora.attach(network, adapter.model_copy(update={"train": (*adapter.train, f"{TRAINED}*")}))
         if adapter.learning_rate is not None:
             training = training.model_copy(update={"learning_rate": adapter.learning_rate})
     if initialisation is not None:

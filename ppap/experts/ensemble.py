@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,17 +12,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ppap.data.loading import ImagesInMemory
+from ppap.diffusion.autoencoder import Autoencoder
+from ppap.diffusion.guidance import Sees
 from ppap.diffusion.model import DiffusionModel
 from ppap.diffusion.noise_ranges import Allocation, noise_ranges
-from ppap.diffusion.schedules import Schedule
 from ppap.experts import lora
 from ppap.experts.bank import ExpertBank, state_hash
 from ppap.experts.distillation import train_expert
 from ppap.experts.examples import AnsweredImages, Examples, HeldOut, LabelledImages
-from ppap.experts.expert import Expert, ExpertHeader, schedule_name
+from ppap.experts.expert import Expert, ExpertHeader, schedule_name, sight
 from ppap.experts.settings import AdapterConfig, ExpertsConfig
-from ppap.experts.teacher import answers_on
+from ppap.experts.teacher import TeacherAnswers, answers_on
 from ppap.guides.guide import Guide
+from ppap.guides.views import FITTED, DecoderView, ViewName, fitted_view, look_through
 from ppap.training.loop import TrainingRun
 from ppap.training.settings import Training
 from ppap.utils.arguments import checked, shown
@@ -37,9 +40,11 @@ DEFAULT_ADAPTER = AdapterConfig()
 def train_experts(
     guide: Guide,
     model: DiffusionModel,
-    images: NDArray[np.uint8],
+    images: NDArray[Any],
     *,
     experts: Count = 5,
+    sees: Sees = "x_t",
+    view: ViewName | Autoencoder = "linear",
     training: Training,
     adapter: AdapterConfig | None = DEFAULT_ADAPTER,
     truths: Tensor | None = None,
@@ -53,8 +58,11 @@ def train_experts(
     """Train a bank of noise-aware experts of a guide, without data: from images that the diffusion model draws.
 
     The guide's own answers on `images`, uint8 (N, H, W, C), are what each expert learns to give on x_t (paper,
-    section 4.2), x_t being noised by the schedule of `model`. The timesteps are divided among the experts
-    (section 4.1). `training` is what all of them take together: a share of its steps, `warm_share`, goes to an
+    section 4.2), x_t being noised by the schedule of `model`; or, if it `sees` "x0_hat", on the network's estimate of
+    x_0 in that x_t, which costs a call of the network a step. Of a latent model, `images` are latents (N, c, h, w) as
+    `sample(..., decode=False)` draws them: the guide answers on what they decode to, and experts look at a `view` of them
+    (`ppap.guides.views`), which may be an autoencoder of the user's own, such as a tiny one. The timesteps are divided
+    among the experts (section 4.1). `training` is what all of them take together: a share of its steps, `warm_share`, goes to an
     initialisation that they have in common. `adapter` says which few parameters they train; None: all. With `truths`
     (N, ...), which are classes, depth maps or label maps, they learn these instead: the supervised baselines.
     `mirror`: mirror images are as valid. No expert learns from some of the images, `held_out` of them and a tenth at
@@ -63,20 +71,29 @@ def train_experts(
     call. ConfigError for settings that cannot be; NumericalError if a loss is not finite.
     """
     ranges = noise_ranges(model.schedule, experts, allocation)
-    purpose = _purpose(guide, model.schedule, adapter, truths is None)
+    purpose = _purpose(guide, model, adapter, truths is None, sees, view)
     if adapter is not None:  # tried before the guide is asked, which takes minutes
         lora.attach(copy.deepcopy(guide.network), adapter)
-    if images.ndim != 4 or not len(images):
-        raise ConfigError(f"images: {shown(images)}; uint8 (N, height, width, channels) was expected")
+    _check_images(images, model, mirror)
     if truths is not None and len(truths) != len(images):
         raise ConfigError(f"truths: {len(truths)} for {len(images)} images")
     settings = ExpertsConfig(tau=tau, held_out=held_out)
-    examples, unseen = _examples(guide, images, truths, training.batch_size, mirror, settings.held_out)
+    answers = None
+    if truths is None:
+        batches = torch.arange(len(images)).split(training.batch_size)
+        answers = answers_on(guide, ImagesInMemory(images), batches, mirror=mirror, pictures=model.pictures)
+    examples, unseen = _examples(guide, images, truths, answers, mirror, settings.held_out)
+    student, denoiser = copy.deepcopy(guide), model.on(model.schedule) if sees == "x0_hat" else None
+    if isinstance(view, Autoencoder):
+        look_through(student, DecoderView(view))
+    elif model.autoencoder is not None:
+        few = torch.from_numpy(images[:FITTED]).to(model.device)
+        look_through(student, fitted_view(view, model.autoencoder, few))
     shared_steps, own_steps = _shares(training.steps, experts, warm_share)
 
     def trained(name: str, path: Path, timesteps: range, steps: int, first: Expert | None) -> Expert:
         delta, facts = train_expert(
-            copy.deepcopy(guide),
+            copy.deepcopy(student),
             examples,
             schedule=model.schedule,
             timesteps=timesteps,
@@ -86,6 +103,7 @@ def train_experts(
             run=TrainingRun(name, name_seed(seed, name)),
             held_out=unseen,
             initialisation=first,
+            denoiser=denoiser,
         )
         return Expert(path, ExpertHeader(**purpose | facts), delta)
 
@@ -97,17 +115,32 @@ def train_experts(
     for number, timesteps in enumerate(ranges, 1):
         name, path = f"expert {number} of {experts}", Path(f"expert_{number}.safetensors")
         bank.append(trained(name, path, timesteps, own_steps, shared))
-    return ExpertBank(copy.deepcopy(guide), bank)
+    return ExpertBank(student, bank)
+
+
+def _check_images(images: NDArray[Any], model: DiffusionModel, mirror: bool) -> None:
+    if model.autoencoder is None:
+        if images.ndim != 4 or not len(images) or images.dtype != np.uint8:
+            raise ConfigError(f"images: {shown(images)}; uint8 (N, height, width, channels) was expected")
+        return
+    if images.shape[1:] != model.shape or not len(images) or not np.issubdtype(images.dtype, np.floating):
+        raise ConfigError(f"images: {shown(images)}; latents, floats (N, *{model.shape}), were expected")
+    if mirror:
+        raise ConfigError("mirror: the mirror image of a latent is none of a picture")
 
 
 def _examples(
-    guide: Guide, images: NDArray[np.uint8], truths: Tensor | None, batch_size: int, mirror: bool, held_out: int
+    guide: Guide,
+    images: NDArray[Any],
+    truths: Tensor | None,
+    answers: TeacherAnswers | None,
+    mirror: bool,
+    held_out: int,
 ) -> tuple[Examples, HeldOut | None]:
-    if truths is not None:
-        return LabelledImages(images, truths, guide.own_task, mirror).apart(held_out)
-    stored = ImagesInMemory(images)
-    answers = answers_on(guide, stored, torch.arange(len(stored)).split(batch_size), mirror=mirror)
-    return AnsweredImages(stored, answers, mirror).apart(held_out)
+    if answers is not None:
+        return AnsweredImages(ImagesInMemory(images), answers, mirror).apart(held_out)
+    assert truths is not None
+    return LabelledImages(images, truths, guide.own_task, mirror).apart(held_out)
 
 
 def _shares(steps: int, experts: int, warm_share: float) -> tuple[int, int]:
@@ -121,9 +154,17 @@ def _shares(steps: int, experts: int, warm_share: float) -> tuple[int, int]:
     return warm, each
 
 
-def _purpose(guide: Guide, schedule: Schedule, adapter: AdapterConfig | None, taught: bool) -> dict[str, object]:
+def _purpose(
+    guide: Guide,
+    model: DiffusionModel,
+    adapter: AdapterConfig | None,
+    taught: bool,
+    sees: Sees,
+    view: ViewName | Autoencoder,
+) -> dict[str, object]:
     """Return what the experts are made for, as their headers say it."""
-    return {
+    schedule = model.schedule
+    return sight(sees, model.predicts, view, model.autoencoder) | {
         "guide": guide.name,
         "guide_state": state_hash(guide),
         "task": type(guide.own_task).__name__,

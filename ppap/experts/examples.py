@@ -5,9 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -21,7 +20,7 @@ from ppap.training.loop import TrainingRun
 
 
 class Batch(NamedTuple):
-    """Clean images x0 (B, C, H, W) in [-1, 1], and the answers (B, ...) that an expert is to give on x_t."""
+    """Clean images x0 (B, C, H, W) in [-1, 1], or latents, and the answers (B, ...) that an expert is to give on x_t."""
 
     x0: Tensor
     answers: Tensor
@@ -116,9 +115,9 @@ class AnsweredImages:
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Real images, uint8 (N, H, W, C), with what is true of them (N, ...) as `task` has it."""
+    """Real images, uint8 (N, H, W, C), or their latents (N, c, h, w), with what is true of them (N, ...) as `task` has it."""
 
-    images: NDArray[np.uint8]
+    images: NDArray[Any]
     truths: Tensor
     task: Task
     mirror: bool

@@ -21,6 +21,8 @@ from pydantic import (
 )
 from torch import Tensor
 
+from ppap.diffusion.autoencoder import Autoencoder, LatentSpace
+from ppap.diffusion.guidance import Sees
 from ppap.diffusion.noise_ranges import log_snr_range
 from ppap.diffusion.schedules import Array, Schedule, ScheduleName
 from ppap.diffusion.schedules import betas as known_betas
@@ -48,6 +50,38 @@ class Purpose(BaseModel):
     trainable: Literal["all", "adapter"] | None = None
     rank: PositiveInt | None = Field(None, description="of the adapters, if it has any")
     lora_scale: Positive | None = Field(None, description="the update is lora_scale B A")
+    sees: Sees | None = Field(None, description="x_t, or the network's estimate of x_0 in it; since version 0.5")
+    predicts: str | None = Field(None, description="what the network predicts whose estimates it sees")
+    view: str | None = Field(None, description="of latents, `linear` or `decoder`; None: it sees pixels")
+    view_sha256: str | None = Field(None, description="of the weights that decode latents for it, if its view does")
+    latent_scale: str | None = Field(None, description="of the autoencoder's latents")
+    latent_shift: str | None = None
+    decoder_sha256: str | None = Field(None, description="of the autoencoder's weights that decode")
+
+    @property
+    def latents(self) -> LatentSpace | None:
+        """The latents that it sees; None: it sees pixels."""
+        if self.latent_scale is None or self.latent_shift is None or self.decoder_sha256 is None:
+            return None
+        return LatentSpace(self.latent_scale, self.latent_shift, self.decoder_sha256)
+
+
+def sight(
+    sees: Sees, predicts: str, view: str | Autoencoder | None, autoencoder: Autoencoder | None
+) -> dict[str, str | None]:
+    """Return the fields of a purpose that say what experts look at."""
+    space = None if autoencoder is None else autoencoder.space
+    decoder = view.space if isinstance(view, Autoencoder) else space
+    name = "decoder" if isinstance(view, Autoencoder) else view
+    return {
+        "sees": sees,
+        "predicts": predicts if sees == "x0_hat" else None,
+        "view": None if space is None else name,
+        "view_sha256": decoder.decoder_sha256 if decoder and name == "decoder" else None,
+        "latent_scale": space and space.scale,
+        "latent_shift": space and space.shift,
+        "decoder_sha256": space and space.decoder_sha256,
+    }
 
 
 class ExpertHeader(Purpose):

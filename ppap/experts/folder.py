@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ppap.experts.expert import Expert, read_expert
+from ppap.experts.expert import Expert, ExpertHeader, read_expert
 from ppap.guides.guide import Guide
 from ppap.utils import files
 from ppap.utils.errors import DataError
@@ -75,6 +75,7 @@ def card(experts: Sequence[Expert], names: Sequence[str], guide: Guide) -> str:
         "Experts": len(experts),
         "Timesteps of training": header.timesteps,
         "Noise schedule": header.noise_schedule,
+        "Sees": about_sight(header),
         "Learned from": learned,
         "Parameters trained, an expert": f"{header.trainable_parameters:,} of {header.guide_parameters:,}",
         "Adapters": f"rank {header.rank}, scale {header.lora_scale:g}" if header.rank else "none",
@@ -95,6 +96,16 @@ def card(experts: Sequence[Expert], names: Sequence[str], guide: Guide) -> str:
     return "\n".join([*lines, ""])
 
 
+def about_sight(header: ExpertHeader) -> str:
+    """Say in words what experts look at."""
+    seen = "the network's estimate of x_0" if header.sees == "x0_hat" else "x_t"
+    if header.latents is None:
+        return seen
+    space = header.latents
+    return f"{seen}, latents (scale {space.scale}, shift {space.shift}) by the view `{header.view}`"
+
+
 def _made_for(expert: Expert) -> tuple[object, ...]:
     about = expert.header
-    return about.guide, about.guide_sha256, about.guide_state, about.timesteps, about.noise_schedule
+    noise = about.timesteps, about.noise_schedule, about.sees, about.predicts
+    return about.guide, about.guide_sha256, about.guide_state, *noise, about.view, about.latents

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -37,19 +37,20 @@ def answers_on(
     batches: Sequence[Tensor],
     *,
     mirror: bool,
+    pictures: Callable[[Tensor], Tensor] = lambda images: images,
     dtype: torch.dtype = torch.float32,
     name: str = "",
 ) -> TeacherAnswers:
     """Return the guide's answers on images, whose indices come in batches, and on their mirror images if asked for.
 
-    They are kept in the precision `dtype`; NumericalError, with the name, if one is not finite in it. With a name,
+    A teacher sees `pictures` of the images: what latents decode to. Answers are kept in the precision `dtype`; NumericalError, with the name, if one is not finite in it. With a name,
     progress is shown.
     """
     plain, mirrored = [], []
     bar = Bar(total=len(batches), name=f"labels of {name}", unit="batch", disable=not name)
     with bar:
         for batch in loading.batches(images, batches, guide.device):
-            x0 = to_tensor(batch)
+            x0 = pictures(to_tensor(batch))
             plain.append(guide(x0).to("cpu", dtype))
             if mirror:
                 mirrored.append(guide(x0.flip(-1)).to("cpu", dtype))

@@ -11,7 +11,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ppap.diffusion.guidance import Objective, own_objective
+from ppap.diffusion.autoencoder import Autoencoder
+from ppap.diffusion.guidance import Objective, Sees, own_objective
 from ppap.diffusion.schedules import Array
 from ppap.guides.guide import Guide
 from ppap.guides.target_files import target_in
@@ -56,21 +57,34 @@ class Goal:
             raise ConfigError("goal: give a target, or an objective")
 
     @property
+    def sees(self) -> Sees:
+        """What the guide looks at: x_t, or experts of the denoised estimate the network's estimate of x_0."""
+        sees: Sees = getattr(self.guide, "sees", "x_t")
+        return sees
+
+    @property
+    def sees_latents(self) -> bool:
+        """True if the guide has a view of latents; else it looks at what they decode to."""
+        return self.guide is not None and self._network.view is not None
+
+    @property
     def task(self) -> Task:
         """The task of the guide; ConfigError if there is none."""
         return self._network.own_task
 
     def at(self, images: Tensor, log_snr: float) -> Tensor:
-        """Return the answers (B, ...) on images (B, C, H, W) in [-1, 1] with noise of this log-SNR."""
+        """Return the answers (B, ...) on images (B, C, H, W) in [-1, 1], or latents, with noise of this log-SNR."""
         return images if self.guide is None else self.guide.at(images, log_snr)
 
-    def check(self, log_snrs: Iterable[float], betas: Array) -> None:
-        """Raise DataError if these are experts, and one of the levels of noise is none that they were trained on.
+    def check(
+        self, log_snrs: Iterable[float], betas: Array, autoencoder: Autoencoder | None = None, predicts: str = "eps"
+    ) -> None:
+        """Raise DataError if these are experts that were not trained on one of these levels of noise, or on other latents.
 
         `betas` (T,) are those of the diffusion model, by which old files know their noise (`ExpertBank.check`).
         """
         if check := getattr(self.guide, "check", None):
-            check(log_snrs, betas)
+            check(log_snrs, betas, autoencoder, predicts)
 
     def objective_for(self, targets: Tensor) -> Objective:
         """Return what is to grow of the answers on a batch with these targets (B, ...)."""
@@ -79,7 +93,7 @@ class Goal:
         return own_objective(self.objective, len(targets), *([] if self.target is None else [targets]))
 
     def targets(self, count: int, shape: tuple[int, int, int]) -> Tensor:
-        """Return the target of each of `count` samples whose shape is (C, H, W): (count, ...); without any, (count, 0).
+        """Return the target of each of `count` samples, pictures (C, H, W): (count, ...); without any, (count, 0).
 
         ConfigError if a target is none of the task's; DataError if a file holds none.
         """

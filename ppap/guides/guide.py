@@ -20,8 +20,8 @@ _PARTS = ("forward_features", "forward_head", "get_classifier")  # of timm's cla
 class Guide(nn.Module):
     """A network behind its own resizing and normalisation (`ppap.guides.preprocessing`).
 
-    Call it with images (B, C, H, W) in [-1, 1]; it returns what the network returns, of a `task` in the shape of
-    its answers. ConfigError, which says `name`, if these have another shape; what the network raises comes as it is.
+    Call it with images (B, C, H, W) in [-1, 1], or, with a `view` (`ppap.guides.views`), with latents, of which it looks
+    at that view; it returns what the network returns, of a `task` in the shape of its answers. ConfigError, which says `name`, if these have another shape; what the network raises comes as it is.
     `options` are those that a model of a library was built with, as the card of its experts tells them.
     """
 
@@ -39,8 +39,10 @@ class Guide(nn.Module):
         interpolation: Interpolation = "bilinear",
         antialias: bool = True,
         options: Mapping[str, Any] | None = None,
+        view: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        self.view = view
         self.network, self.input_size = network, input_size
         self.interpolation, self.antialias = interpolation, antialias
         self.name, self.task, self.options = name, task, dict(options or {})
@@ -64,6 +66,11 @@ class Guide(nn.Module):
         """The device that its weights are on."""
         return self.mean.device
 
+    def look(self, pictures: Tensor) -> Tensor:
+        """Answer on pictures (B, C, H, W) in [-1, 1], whatever its view of latents."""
+        answers: Tensor = self.network(self._prepared(pictures, normalise=True))
+        return answers if self.task is None else self._checked(answers, len(pictures), self.task)
+
     def at(self, images: Tensor, log_snr: float) -> Tensor:
         """Answer, the same whatever the noise; a bank of experts has a method of this name too."""
         return self(images)
@@ -73,7 +80,10 @@ class Guide(nn.Module):
         return self.network(self.prepare(images, normalise))
 
     def prepare(self, images: Tensor, normalise: bool = True) -> Tensor:
-        """Resize and normalise images in [-1, 1] for the network."""
+        """Resize and normalise images in [-1, 1], or the view of latents, for the network."""
+        return self._prepared(images if self.view is None else self.view(images), normalise)
+
+    def _prepared(self, images: Tensor, normalise: bool) -> Tensor:
         seen = resized(images, self.input_size, self.interpolation, self.antialias)
         return normalised(seen, self.mean, self.std) if normalise else seen
 

@@ -32,7 +32,7 @@ def target_in(path: Path, shape: Shape, guide: Guide) -> tuple[Tensor, Tensor | 
     image = read_image(path)
     seen = to_tensor(fitted(image, guide.input_size, channels))
     with torch.inference_mode():
-        answers = guide(seen.to(guide.device))
+        answers = guide.look(seen.to(guide.device))
     return guide.own_task.target_of(answers.float()).cpu(), fitted(image, size, channels)
 
 
