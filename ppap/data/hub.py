@@ -11,8 +11,8 @@ from ppap.utils.errors import DataError, reason
 def folder_of(name: str, cache: Path, settings: Sequence[str], formats: Sequence[Sequence[str]], what: str) -> Path:
     """Return the folder of NAME, or NAME@REVISION (a branch, a tag or a commit): `settings`, and weights in one format.
 
-    `formats` are the files that hold weights in one format each; the first that is there is taken. A name that is a
-    folder here is that folder. DataError, which calls it `what`, if it cannot be had.
+    `formats` are the files, or patterns of them, that hold weights in one format each; the first that is there is taken.
+    A name that is a folder here is that folder. DataError, which calls it `what`, if it cannot be had.
     """
     if Path(name).is_dir():
         return Path(name)
@@ -26,7 +26,7 @@ def folder_of(name: str, cache: Path, settings: Sequence[str], formats: Sequence
                     repository, revision=revision or None, cache_dir=cache, allow_patterns=[*settings, *weights]
                 )
             )
-            if any((folder / file).is_file() for file in weights):
+            if any(any(folder.glob(file)) for file in weights):
                 break
     except (OSError, ValueError, KeyError) as error:
         raise DataError(

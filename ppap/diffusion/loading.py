@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from ppap.diffusion.model import DiffusionModel
 from ppap.diffusion.networks.adm_source import read_checkpoint, time_scale
 from ppap.diffusion.networks.architectures import ADMArchitecture
-from ppap.diffusion.networks.diffusers_scheduler import process_of
-from ppap.diffusion.networks.diffusers_source import Published, UNet, called, check_parts, network_of
+from ppap.diffusion.networks.diffusers_source import Published, class_in, read_index
+from ppap.diffusion.networks.pipeline_families import FAMILIES
+from ppap.diffusion.networks.pipeline_folder import assembled
+from ppap.diffusion.networks.pipeline_source import check_drawn, drawn, unconditional
 from ppap.diffusion.networks.sources import with_weights
 from ppap.diffusion.schedules import Schedule, ScheduleName, VarianceName
-from ppap.utils.arguments import checked, shown
-from ppap.utils.errors import ConfigError
+from ppap.utils.arguments import checked
 from ppap.utils.settings import Count
 
 if TYPE_CHECKING:
@@ -51,30 +52,38 @@ def load_adm(
 
 
 @checked
-def load_pipeline(pipeline: str | Path | DiffusionPipeline, *, folder: str | Path = "downloads") -> DiffusionModel:
-    """Load an unconditional pipeline of diffusers: by its name on the Hugging Face hub, its folder, or itself.
+def load_pipeline(
+    pipeline: str | Path | DiffusionPipeline,
+    *,
+    image_size: Count | tuple[Count, Count] | None = None,
+    folder: str | Path = "downloads",
+) -> DiffusionModel:
+    """Load a pipeline of diffusers: by its name on the Hugging Face hub, its folder, or itself.
+
+    - Unconditional ones of pixels, with a UNet2DModel.
+    - Latent ones: StableDiffusionPipeline, StableDiffusionXLPipeline, StableDiffusion3Pipeline, FluxPipeline,
+      DiTPipeline, PixArtAlphaPipeline, PixArtSigmaPipeline, SanaPipeline, LDMPipeline and LDMTextToImagePipeline.
+    - IFPipeline: DeepFloyd's first stage, of pixels, by prompts.
+
+    Those that draw by prompts, or classes, are told them by `DiffusionModel.prompted`. `image_size`, of pictures, is one
+    number or height and width; by default that of the pipeline's configuration.
 
     What its scheduler says of betas, timesteps, prediction, variance and clipping is honoured: `sample` with "ddim"
-    draws what diffusers' DDIMScheduler of the same settings does (with `use_clipped_model_output` where it clips). Its
+    draws what diffusers' DDIMScheduler of the same settings does (with `use_clipped_model_output` where it clips), and
+    "euler" of a flow what its FlowMatchEulerDiscreteScheduler does, shifted by the size as the pipeline shifts it. Its
     own solver (order, Karras's sigmas) is left to `guided`. A name is downloaded to `folder`; numbers alone are read,
-    and no code of the pipeline's. ConfigError if it has no unconditional U-Net of pixels, or its scheduler says what
-    samplers here cannot honour; DataError if it cannot be had or read.
+    and no code of the pipeline's. ConfigError for other pipelines, or if the scheduler says what samplers here cannot
+    honour; DataError if it cannot be had or read.
     """
     if isinstance(pipeline, str | Path):
-        published = Published.read(str(pipeline), Path(folder) / "huggingface")
-        shape, process = published.shape, published.process
-        network = with_weights(published.network, published.weights())
-    else:
-        unet, scheduler = (getattr(pipeline, part, None) for part in ("unet", "scheduler"))
-        if unet is None or scheduler is None:
-            raise ConfigError(
-                f"pipeline: {shown(pipeline)}; one with `unet` and `scheduler`, its folder or its name on the hub was expected"
-            )
-        network = called(unet)
-        if not isinstance(network, UNet):
-            raise ConfigError(f"unet: {type(unet).__name__}; only UNet2DModel draws")
-        kinds = {name: None if part is None else type(part).__name__ for name, part in vars(pipeline).items()}
-        check_parts(type(pipeline).__name__, kinds)
-        process = process_of(getattr(scheduler, "config", {}), type(scheduler).__name__, "scheduler")
-        _, shape = network_of(unet.config, process, "unet")
-    return DiffusionModel(network.eval().requires_grad_(False), shape, *process)
+        name, cache = str(pipeline), Path(folder) / "huggingface"
+        index = read_index(name, cache)
+        if index.get("_class_name") not in FAMILIES:
+            check_drawn(index.get("_class_name"), class_in(index.get("unet")))
+            published = Published.read(name, cache, image_size)
+            network = with_weights(published.network, published.weights())
+            return DiffusionModel(network.eval().requires_grad_(False), published.shape, *published.process)
+        pipeline = assembled(name, index, cache)
+    how = drawn if type(pipeline).__name__ in FAMILIES else unconditional
+    network, shape, process, autoencoder = how(pipeline, image_size)
+    return DiffusionModel(network.eval().requires_grad_(False), shape, *process, autoencoder)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from ppap.diffusion.autoencoder import Autoencoder
 from ppap.diffusion.denoiser import CLIPPED, Clip, Denoiser
 from ppap.diffusion.networks.diffusers_source import called
+from ppap.diffusion.networks.prompted import Prompted
 from ppap.diffusion.schedules import PredictionName, Schedule, VarianceName
 from ppap.utils.arguments import checked
+from ppap.utils.errors import ConfigError
 
 
 @checked
@@ -24,7 +30,8 @@ class DiffusionModel:
     (1 - sigma) x0 + sigma eps, which it is asked about in place of x_t; with `variance` "learned_range" followed by
     as many channels, which say the variance of the reverse step (Nichol & Dhariwal 2021, equation 15). Its estimates of
     x0 are kept in range by `clip`. With an `autoencoder` its images are latents, which that decodes; their `clip` is
-    `Clip(None)`, none. A UNet2DModel of diffusers is a network too:
+    `Clip(None)`, none. With `labels`, a number for each image (of its class, say), it is called as
+    network(x_t, t, numbers=...) with those of a batch, (B,). A UNet2DModel of diffusers is a network too:
 
         ppap.DiffusionModel(unet, (3, 64, 64), ppap.Schedule.create("cosine", 1000), "fixed_small", "v")
     """
@@ -36,13 +43,45 @@ class DiffusionModel:
     predicts: PredictionName = "eps"
     clip: Clip = CLIPPED
     autoencoder: Autoencoder | None = None
+    labels: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "network", called(self.network))
 
-    def on(self, schedule: Schedule) -> Denoiser:
-        """Return the model on a schedule that takes fewer timesteps (`Schedule.keeping`)."""
-        return Denoiser(self.network, schedule, self.variance, self.predicts, self.clip)
+    def on(self, schedule: Schedule, chosen: slice | Tensor = slice(None)) -> Denoiser:
+        """Return the model on a schedule that takes fewer timesteps (`Schedule.keeping`), for some of the images.
+
+        ConfigError for a model that draws by prompts and has none.
+        """
+        network = self.network
+        if isinstance(network, Prompted) and not network.texts:
+            raise ConfigError("model: draws by prompts; say which: model.prompted(...)")
+        told = partial(network, numbers=torch.tensor(self.labels)[chosen]) if self.labels else network
+        return Denoiser(told, schedule, self.variance, self.predicts, self.clip)
+
+    @checked
+    def prompted(
+        self,
+        prompts: str | int | Sequence[str | int],
+        *,
+        negative_prompt: str | None = None,
+        guidance_scale: Annotated[float, Field(ge=1, le=10_000)] | None = None,
+    ) -> DiffusionModel:
+        """Return the model that draws a prompt, or for each image a prompt of its own, by classifier-free guidance.
+
+        For pipelines with a text encoder (`ppap.load_pipeline`), which encodes each prompt once; for DiT a prompt is a
+        class, its number or its name. `negative_prompt` and `guidance_scale` are by default the pipeline's own; with a
+        scale of 1 there is no guidance. ConfigError for a model that draws without prompts.
+        """
+        if not isinstance(self.network, Prompted):
+            raise ConfigError("prompts: the diffusion model draws without them")
+        each = [prompts] if isinstance(prompts, str | int) else list(prompts)
+        if not each:
+            raise ConfigError("prompts: one at least is needed")
+        numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(each))}
+        network = self.network.told(list(numbers), negative_prompt, guidance_scale)
+        labels = () if isinstance(prompts, str | int) else tuple(numbers[prompt] for prompt in each)
+        return replace(self, network=network, labels=labels)
 
     def pictures(self, images: Tensor) -> Tensor:
         """Return the finished pictures (B, C, H, W) in [-1, 1] of what it has drawn: of latents, what they decode to."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import GuidanceCall
-from ppap.diffusion.schedules import Array, Schedule, ddim_timesteps, ddpm_timesteps, trailing_timesteps
+from ppap.diffusion.schedules import Array, Levels, Schedule, ddim_timesteps, ddpm_timesteps, trailing_timesteps
 from ppap.utils.errors import ConfigError
 from ppap.utils.registry import Registry
 
@@ -163,6 +163,8 @@ def respaced(schedule: Schedule, sampler: Sampler, steps: int) -> Schedule:
     total, spacing = schedule.train_timesteps, schedule.spacing
     if sampler.timesteps not in (ddim_timesteps, ddpm_timesteps, trailing_timesteps):  # the user's own
         spacing = None
+    if isinstance(spacing, Levels):
+        return spacing.kept(schedule, steps)
     kept = [int(t) for t in (spacing or sampler).timesteps(total, steps)]
     if not kept or kept[0] < 0 or kept[-1] >= total or any(b <= a for a, b in pairwise(kept)):
         raise ConfigError(

@@ -215,6 +215,10 @@ def _guided(
     denoiser = model.on(respaced(model.schedule, function, steps))
     if seeds is not None and len(seeds) != count:
         raise ConfigError(f"seeds: {len(seeds)} for {count} images")
+    if model.labels and len(model.labels) != count:
+        raise ConfigError(
+            f"prompts: the model has {len(model.labels)} for {count} images; one or {count} were expected"
+        )
     aims = [goals] if isinstance(goals, Goal) else goals
     pictured = model.picture_shape if aims else model.shape
     targets = [goal.targets(count, pictured) for goal in aims]
@@ -224,7 +228,8 @@ def _guided(
     aims = decoding(aims, model.autoencoder)
 
     def of_batch(chosen: slice) -> tuple[Denoiser, GuidanceCall]:
-        return denoiser, guidance_towards(kind, aims, [each[chosen].to(model.device) for each in targets])
+        wanted = [each[chosen].to(model.device) for each in targets]
+        return model.on(denoiser.schedule, chosen), guidance_towards(kind, aims, wanted)
 
     seeds = [(seed, place) for place in range(count)] if seeds is None else seeds
     return _Drawing(name, seeds, model.shape, denoiser.schedule, function, eta, model.device, of_batch)

@@ -8,7 +8,7 @@ that x_t everywhere; a flow's network alone is asked in its own frame (`ppap.dif
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -111,6 +111,23 @@ class Spacing:
         return np.array([abar[t - stride] if t >= stride else last for t in kept])
 
 
+@dataclass(frozen=True)
+class Levels:
+    """The levels of noise that a flow's own scheduler takes, which need not lie on the grid of training.
+
+    `of` gives those of a number of steps: increasing sigmas, and what the network is told of each.
+    """
+
+    of: Callable[[int], tuple[Array, Array]]
+
+    def kept(self, full: Schedule, steps: int) -> Schedule:
+        """Return the steps at these levels; `timesteps` are the nearest ones of training."""
+        sigmas, times = self.of(steps)
+        distance = np.abs(sigmas[:, None] - np.asarray(full.times) / full.train_timesteps)
+        nearest = tuple(distance.argmin(1).tolist())
+        return replace(Schedule.flow(sigmas), timesteps=nearest, train_timesteps=full.train_timesteps, flow_times=times)
+
+
 @checked
 @dataclass(frozen=True)
 class Schedule:
@@ -124,7 +141,7 @@ class Schedule:
     timesteps: tuple[int, ...]
     betas: Array
     train_timesteps: int
-    spacing: Spacing | None = None
+    spacing: Spacing | Levels | None = None
     reached: Array | None = None
     flow_times: Array | None = None
 
@@ -136,7 +153,7 @@ class Schedule:
         return cls.of_betas(betas(name, timesteps))
 
     @classmethod
-    def flow(cls, sigmas: Array, spacing: Spacing | None = None) -> Schedule:
+    def flow(cls, sigmas: Array, spacing: Spacing | Levels | None = None) -> Schedule:
         """Make the full schedule of a flow (1 - sigma) x_0 + sigma eps, with sigmas float64 (T,) as of `flow_betas`.
 
         Its network is told T sigma. ConfigError if the sigmas do not increase, or lie outside of (0, 1].
@@ -153,7 +170,7 @@ class Schedule:
         return Schedule(tuple(kept), 1 - abar / previous, self.train_timesteps, flow_times=times)
 
     @classmethod
-    def of_betas(cls, values: Array, spacing: Spacing | None = None) -> Schedule:
+    def of_betas(cls, values: Array, spacing: Spacing | Levels | None = None) -> Schedule:
         """Make the full schedule with these betas, float64 (T,) in (0, 1); ConfigError if they are others.
 
         The last may be 1, which leaves pure noise (zero terminal SNR, Lin et al. 2024, arXiv 2305.08891).

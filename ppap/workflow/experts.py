@@ -118,17 +118,17 @@ def _examples(layout: Layout, guide: str, supervision: str) -> tuple[Examples, H
 
     They are clean images with the teacher's answers, or real ones with what is true of them.
     """
-    preset, data = layout.preset, layout.preset.dataset
-    wanted, mirror = preset.experts.held_out, data.mirror
+    preset = layout.preset
+    wanted, mirror = preset.experts.held_out, preset.dataset.mirror
     if supervision == "teacher":
         return AnsweredImages(*stored_images.labelled(layout, guide), mirror).apart(wanted)
     if streams_data(preset):
-        return StreamedImages(data.facts.listed(data), data.image_size, preset.task_of(guide), mirror).apart(wanted)
+        return StreamedImages(preset.dataset), None
 
-    def labelled(part: RealImages) -> LabelledImages:
-        truths = stored_images.truth_of(preset, part, guide)
-        return LabelledImages(part.images, truths, preset.task_of(guide), mirror)
+    def labelled(data: RealImages) -> LabelledImages:
+        truths = stored_images.truth_of(preset, data, guide)
+        return LabelledImages(data.images, truths, preset.task_of(guide), mirror)
 
-    real = datasets.load_all(data, layout.model(DATASET))
+    real = datasets.load_all(preset.dataset, layout.model(DATASET))
     seen, first = real["train"], real["holdout"].first(wanted)
     return labelled(seen), labelled(first) if len(first.images) else None

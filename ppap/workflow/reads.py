@@ -60,7 +60,7 @@ def diffusion_keys(preset: Preset) -> list[str]:
 def data_keys(preset: Preset) -> list[str]:
     """List the keys that reading the real images reads."""
     facts = preset.dataset.facts
-    return [f"dataset.{key}" for key in ("kind", *(facts.listed_reads if streams_data(preset) else facts.reads))]
+    return [f"dataset.{key}" for key in ("kind", *(facts.batch_reads if streams_data(preset) else facts.reads))]
 
 
 def download_keys(preset: Preset, name: str) -> list[str]:
@@ -114,7 +114,8 @@ def bank_keys(preset: Preset, guide: str, method: str) -> list[str]:
 def lesson_keys(preset: Preset, guide: str, supervision: str) -> list[str]:
     """List the keys that decide what an expert learns: real images with labels, or clean ones with a teacher's answers."""
     if supervision == "labels":
-        return [*data_keys(preset), "dataset.mirror", "experts.held_out"]
+        seen_first = [] if streams_data(preset) else ["experts.held_out"]
+        return [*data_keys(preset), "dataset.mirror", *seen_first]
     loss = [f"experts.{key}" for key in preset.task(guide).distils_with]
     own = [*CLEAN, "clean_images.label_shards", "experts.held_out", *loss]
     return [*own, *IMAGE, *answer_keys(preset, guide), "dataset.mirror"]

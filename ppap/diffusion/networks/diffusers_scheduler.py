@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
 from ppap.diffusion.denoiser import Clip, Process
-from ppap.diffusion.schedules import PredictionName, Schedule, Spacing, SpacingName, VarianceName
+from ppap.diffusion.schedules import Array, Levels, PredictionName, Schedule, Spacing, SpacingName, VarianceName
 from ppap.utils.errors import ConfigError, reason
 
 PREDICTIONS: dict[str, PredictionName] = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
@@ -28,6 +29,11 @@ _LIKE_DDPM = {
     )
 }
 """The schedulers for networks that were trained as DDPM's are, on noise of given betas."""
+_FLOWS = {"FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"}
+"""The schedulers for flows; some of those above take one's levels as well, with `use_flow_sigmas`."""
+
+Asked = Callable[[int], Mapping[str, Any]]
+"""What a pipeline says to its scheduler, besides the number of steps, when it sets the timesteps for so many."""
 
 
 class _Settings(BaseModel):
@@ -86,6 +92,41 @@ def process_of(config: Mapping[str, Any], kind: object, source: str) -> Process:
     if said.rescale_betas_zero_snr and betas[-1] < 1:
         raise ConfigError(f"{source}: rescale_betas_zero_snr: True, which {kind} does not know")
     return Process(schedule, _VARIANCES[said.variance_type], PREDICTIONS[said.prediction_type], said.clip)
+
+
+def is_flow(config: Mapping[str, Any], kind: object) -> bool:
+    """Tell whether a scheduler of this class and configuration draws by a flow."""
+    return str(kind) in _FLOWS or (bool(config.get("use_flow_sigmas")) and str(kind) in _LIKE_DDPM)
+
+
+def flow_process_of(config: Mapping[str, Any], kind: object, source: str, asked: Asked = lambda steps: {}) -> Process:
+    """Read how a flow is drawn, out of the configuration of a scheduler of this class of diffusers.
+
+    Its levels are those of the scheduler, asked as the pipeline asks it; so are, in as many steps as there are timesteps,
+    those of training. ConfigError, naming `source` and the key, for what samplers here cannot honour.
+    """
+    if config.get("invert_sigmas"):
+        raise ConfigError(f"{source}: invert_sigmas: True; sigma must be the share of noise")
+    predicts = config.get("prediction_type", "flow_prediction")
+    if predicts != "flow_prediction":
+        raise ConfigError(f"{source}: prediction_type: {predicts!r}; that of a flow is flow_prediction")
+    given = _given(config)
+
+    def levels(steps: int) -> tuple[Array, Array]:
+        import diffusers
+
+        scheduler = getattr(diffusers, str(kind)).from_config(given)
+        scheduler.set_timesteps(steps, **asked(steps))
+        sigmas, first = np.unique(
+            scheduler.sigmas.double().cpu().numpy()[: len(scheduler.timesteps)], return_index=True
+        )
+        return sigmas, scheduler.timesteps.double().cpu().numpy()[first]
+
+    try:
+        schedule = Schedule.flow(levels(int(given.get("num_train_timesteps", 1000)))[0], Levels(levels))
+    except Exception as error:  # whatever a stranger's numbers lead to
+        raise ConfigError(f"{source}: its settings make no {kind} ({reason(error)})") from None
+    return Process(schedule, "fixed_small", "flow", Clip(None))
 
 
 def _given(config: Mapping[str, Any]) -> dict[str, Any]:

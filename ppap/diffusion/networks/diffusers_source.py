@@ -30,6 +30,9 @@ from ppap.utils.errors import ConfigError, DataError, reason
 from ppap.utils.mixed_precision import hold_precision
 from ppap.utils.tensor_spec import of_published
 
+ImageSize = int | tuple[int, int]
+"""The height and width of images, or one number for both."""
+
 _LATENT = ("vae", "vqvae", "movq", "vqgan")
 _SCHEDULER = "scheduler_config.json"
 # Names from before diffusers 0.17, which most pixel pipelines on the hub still have.
@@ -138,8 +141,8 @@ class Published(NamedTuple):
     process: Process
 
     @classmethod
-    def read(cls, pipeline: str, cache: Path) -> Published:
-        """Read a folder, or download one from the Hugging Face hub to `cache` first.
+    def read(cls, pipeline: str, cache: Path, image_size: ImageSize | None = None) -> Published:
+        """Read a folder, or download one from the Hugging Face hub to `cache` first; its own size is that by default.
 
         ConfigError if it has no unconditional U-Net of pixels, or a scheduler that samplers here cannot honour;
         DataError if it cannot be had or read.
@@ -149,17 +152,17 @@ class Published(NamedTuple):
         folder = hub.folder_of(pipeline, cache, ("*.json",), formats, f"pipeline '{pipeline}'")
         index = folder / "model_index.json"
         parts = files.read_json(index) if index.is_file() else {}
-        check_parts(f"pipeline '{pipeline}'", {part: _class_in(named) for part, named in parts.items()})
+        check_parts(f"pipeline '{pipeline}'", {part: class_in(named) for part, named in parts.items()})
         check_parts(f"pipeline '{pipeline}'", {part.name: "" for part in folder.iterdir() if part.is_dir()})
         place = _file(folder, "scheduler", _SCHEDULER)
         scheduler = files.read_json(place)
-        scheduler["_class_name"] = _class_in(parts.get("scheduler")) or scheduler.get("_class_name")
+        scheduler["_class_name"] = class_in(parts.get("scheduler")) or scheduler.get("_class_name")
         process = process_of(scheduler, scheduler["_class_name"], str(place))
         config = _file(folder, "unet", "config.json")
         settings = files.read_json(config)
         if settings.get("_class_name") != "UNet2DModel":
             raise ConfigError(f"{config}: _class_name: {settings.get('_class_name')}; only UNet2DModel draws")
-        return cls(folder, *network_of(settings, process, config), scheduler, process)
+        return cls(folder, *network_of(sized(settings, image_size), process, config), scheduler, process)
 
     def weights(self) -> dict[str, Tensor]:
         """Read the U-Net's weights, by the names of `network`; DataError if they are others."""
@@ -207,6 +210,18 @@ def network_of(settings: Mapping[str, Any], process: Process, source: object) ->
     return network, shape
 
 
+def sized(settings: Mapping[str, Any], image_size: ImageSize | None) -> Mapping[str, Any]:
+    """Return a U-Net's settings for images of this size; its own if it is None."""
+    return settings if image_size is None else {**settings, "sample_size": image_size}
+
+
+def read_index(pipeline: str, cache: Path) -> dict[str, Any]:
+    """Read the model_index.json of a folder or, downloaded to `cache`, of the hub; nothing if it has none."""
+    _need_diffusers()
+    index = hub.folder_of(pipeline, cache, ("*.json",), [()], f"pipeline '{pipeline}'") / "model_index.json"
+    return files.read_json(index) if index.is_file() else {}
+
+
 def _need_diffusers() -> None:
     try:
         import diffusers  # noqa: F401
@@ -244,7 +259,7 @@ def _made(kind: str, settings: Mapping[str, Any], source: object) -> Any:
         raise DataError(f"{source}: its settings make no {kind} ({reason(error)})") from error
 
 
-def _class_in(named: object) -> str | None:
+def class_in(named: object) -> str | None:
     """Return the class that model_index.json names as [library, class]; None if it names none."""
     return named[1] if isinstance(named, list) and len(named) == 2 and isinstance(named[1], str) else None
 

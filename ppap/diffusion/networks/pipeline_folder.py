@@ -1,0 +1,106 @@
+"""Pipelines of diffusers in folders or on the Hugging Face hub, put together of their parts without code of theirs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ppap.data import hub
+from ppap.diffusion.networks.pipeline_families import FAMILIES
+from ppap.utils.errors import ConfigError, DataError, reason
+
+_SETTINGS = ("*.json", "*.txt", "*.model")
+_VARIANTS = [(kind, variant) for kind in ("safetensors", "bin") for variant in ("", ".fp16", ".bf16")]
+_STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
+_UNUSED = {"add_watermarker": False, "requires_safety_checker": False}
+
+
+def assembled(name: str, index: Mapping[str, Any], cache: Path) -> Any:
+    """Make a pipeline of one of the `FAMILIES`, by its folder or its name on the hub, in float32 on the CPU.
+
+    `index` is its model_index.json. Its parts are of the installed diffusers and transformers, by name, and only those
+    that drawing and encoding prompts take are read. ConfigError for a part of another class; DataError if one cannot be
+    had or read.
+    """
+    _need_transformers()
+    import diffusers
+
+    kind = getattr(diffusers, index["_class_name"])
+    wanted = {part: named for part, named in index.items() if part in _parts(index) and named[1] is not None}
+    formats = [[f"{part}/{name}" for part in wanted for name in _names(*variant)] for variant in _VARIANTS]
+    folder = hub.folder_of(name, cache, _SETTINGS, formats, f"pipeline '{name}'")
+    takes = inspect.signature(kind.__init__).parameters
+    said = {key: value for key, value in index.items() if not isinstance(value, list) and key in takes}
+    given = {**dict.fromkeys(part for part, named in index.items() if isinstance(named, list)), **said, **_UNUSED}
+    given |= {part: _part(folder / part, *named) for part, named in wanted.items()}
+    try:
+        return kind(**{key: value for key, value in given.items() if key in takes})
+    except Exception as error:  # whatever a stranger's parts lead to
+        raise DataError(
+            f"pipeline {folder} cannot be read: its parts make no {kind.__name__} ({reason(error)})"
+        ) from error
+
+
+def _need_transformers() -> None:
+    try:
+        import transformers  # noqa: F401
+    except ImportError:
+        raise ConfigError(
+            "a pipeline of latents or prompts needs transformers: pip install 'ppap[transformers]'"
+        ) from None
+
+
+def _parts(index: Mapping[str, Any]) -> set[str]:
+    """Name the parts that are used, each with a library and a class in the index."""
+    family = FAMILIES[index["_class_name"]]
+    used = {family.network, family.autoencoder, "scheduler", *family.encoders}
+    return {
+        part
+        for part, named in index.items()
+        if isinstance(named, list)
+        and len(named) == 2
+        and (part in used or part.startswith(("tokenizer", "text_encoder")))
+    }
+
+
+def _part(folder: Path, library: Any, kind: Any) -> Any:
+    """Read a part: a scheduler, a tokenizer, or a network with all its weights."""
+    import diffusers
+    import transformers
+
+    networks = (diffusers.ModelMixin, transformers.PreTrainedModel)
+    others = (diffusers.SchedulerMixin, transformers.PreTrainedTokenizerBase)
+    known = {"diffusers": diffusers, "transformers": transformers}.get(str(library))
+    made: Any = getattr(known, str(kind), None)
+    if not (isinstance(made, type) and issubclass(made, (*networks, *others))):
+        raise ConfigError(
+            f"{folder}: {library}.{kind} is none of the networks, tokenizers and schedulers that are known"
+        )
+    return _read(made, folder) if issubclass(made, others) else _network(made, folder)
+
+
+def _network(kind: type, folder: Path) -> Any:
+    """Read a network in float32; DataError if it lacks weights."""
+    found = next((each for each in _VARIANTS if any(any(folder.glob(name)) for name in _names(*each))), None)
+    if found is None:
+        raise DataError(f"{folder}: no weights: neither safetensors nor .bin, such as {_STEMS[0]}.safetensors")
+    form, variant = found
+    safe = {"use_safetensors": form == "safetensors", "variant": variant.removeprefix(".") or None}
+    network, about = _read(kind, folder, output_loading_info=True, **safe)
+    if missing := sorted(about["missing_keys"]):
+        raise DataError(f"{folder}: {len(missing)} weights of {kind.__name__} are missing, such as {missing[0]}")
+    return network.float().eval()
+
+
+def _read(kind: Any, folder: Path, **how: Any) -> Any:
+    try:
+        return kind.from_pretrained(folder, local_files_only=True, **how)
+    except Exception as error:  # whatever a stranger's files lead to
+        raise DataError(f"{folder} cannot be read: they make no {kind.__name__} ({reason(error)})") from error
+
+
+def _names(kind: str, variant: str) -> list[str]:
+    """List the names, or patterns, of files that hold a network's weights in one format."""
+    return [name for stem in _STEMS for name in (f"{stem}{variant}.{kind}", f"{stem}{variant}-*-of-*.{kind}")]
