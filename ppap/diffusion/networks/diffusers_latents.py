@@ -19,7 +19,7 @@ _PARTS = ("vae", "vqvae", "movq", "vqgan")
 _OF_PICTURES = ("AutoencoderKL", "AsymmetricAutoencoderKL", "AutoencoderTiny", "AutoencoderDC", "VQModel")
 _OF_ONE_FRAME = ("AutoencoderKLQwenImage",)  # of videos, by which pipelines encode pictures
 _VIDEO = re.compile("3D|Video|Motion|Temporal")
-_UNSCALED = {"movq"}  # Kandinsky's, whose scaling_factor is not used
+_SCALES = {"movq": 1.0}  # of Kandinsky, which does not ask the autoencoder for it
 
 
 class OneFrame(nn.Module):
@@ -41,8 +41,7 @@ class OneFrame(nn.Module):
 def autoencoder_of(pipeline: Any) -> Autoencoder | None:
     """Return the autoencoder of a pipeline, with its scale and shift; None if it has none, and draws pixels.
 
-    One of half precision is copied in float32, for its gradients do not overflow there. ConfigError, naming the part,
-    for one that is not known, or of videos, or was left out.
+    ConfigError, naming the part, for one that is not known, or of videos, or was left out.
     """
     name = type(pipeline).__name__
     registered = getattr(pipeline, "config", {})
@@ -53,7 +52,7 @@ def autoencoder_of(pipeline: Any) -> Autoencoder | None:
     for part, network in parts.items():
         kinds = [kind.__name__ for kind in type(network).__mro__]
         if {*kinds} & {*_OF_PICTURES, *_OF_ONE_FRAME}:
-            return _scaled(part, network, kinds)
+            return scaled(network, _SCALES.get(part))
         if part in _PARTS or kinds[0].startswith("Autoencoder"):
             raise ConfigError(f"{name}: {part}: {kinds[0]} is no autoencoder whose latents are known")
     if missing := [part for part in _PARTS if part in registered]:
@@ -61,17 +60,20 @@ def autoencoder_of(pipeline: Any) -> Autoencoder | None:
     return None
 
 
-def _scaled(part: str, network: Any, kinds: list[str]) -> Autoencoder:
-    about = network.config
-    scale, shift = about.get("scaling_factor") or 1.0, about.get("shift_factor") or 0.0
-    mean, deviation = about.get("latents_mean"), about.get("latents_std")
+def scaled(network: Any, scale: float | None = None) -> Autoencoder:
+    """Take an autoencoder of diffusers with the scale and shift of its latents, or their mean and deviation.
+
+    One of half precision is copied in float32, in which gradients do not overflow.
+    """
+    about, kinds = network.config, {kind.__name__ for kind in type(network).__mro__}
     if network.dtype == torch.float16:
         network = copy.deepcopy(network).float()
-    if part in _UNSCALED:
-        scale = 1.0
-    elif mean is not None and deviation is not None:
-        scale, shift = scale / torch.as_tensor(deviation), mean
-    return Autoencoder(OneFrame(network) if {*kinds} & {*_OF_ONE_FRAME} else network, scale, shift)
+    factor = scale or about.get("scaling_factor") or 1.0
+    mean, deviation = about.get("latents_mean"), about.get("latents_std")
+    network = OneFrame(network) if kinds & {*_OF_ONE_FRAME} else network
+    if mean is not None and deviation is not None:
+        return Autoencoder(network, factor / torch.tensor(deviation), torch.tensor(mean))
+    return Autoencoder(network, factor, about.get("shift_factor") or 0.0)
 
 
 class Arrangement:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any, NamedTuple
 
-import torch
 from torch import nn
 
 from ppap.diffusion.autoencoder import Autoencoder
 from ppap.diffusion.denoiser import Process
+from ppap.diffusion.networks.diffusers_latents import scaled
 from ppap.diffusion.networks.diffusers_scheduler import flow_process_of, is_flow, process_of
 from ppap.diffusion.networks.diffusers_source import ImageSize, UNet, called, check_parts, network_of, sized
 from ppap.diffusion.networks.pipeline_families import FAMILIES
@@ -40,7 +39,7 @@ def drawn(pipeline: Any, image_size: ImageSize | None) -> Drawn:
         if part is not None and getattr(pipeline, part, None) is None:
             raise ConfigError(f"{type(pipeline).__name__}: {part}: the pipeline has none")
     family = kind(pipeline)
-    autoencoder = None if kind.autoencoder is None else _autoencoder(getattr(pipeline, kind.autoencoder))
+    autoencoder = None if kind.autoencoder is None else scaled(getattr(pipeline, kind.autoencoder))
     shape = _shape(family, autoencoder, image_size)
     process = _process(family, shape)
     network = getattr(pipeline, kind.network)
@@ -83,17 +82,6 @@ def check_drawn(name: object, unet: str | None) -> None:
     """Raise ConfigError if a pipeline of this class, which is none of the `FAMILIES`, has no unconditional U-Net."""
     if name is not None and (unet is None or "Condition" in unet):
         raise ConfigError(f"{name}: cannot be drawn; {', '.join(FAMILIES)} can, and unconditional ones of pixels")
-
-
-def _autoencoder(vae: Any) -> Autoencoder:
-    """Take an autoencoder of diffusers with the scale and shift of its latents, or their mean and deviation."""
-    about = vae.config
-    if vae.dtype == torch.float16 and about.get("force_upcast"):
-        vae = copy.deepcopy(vae).float()
-    scale, shift = about.get("scaling_factor") or 1.0, about.get("shift_factor") or 0.0
-    if about.get("latents_mean") is not None and about.get("latents_std") is not None:
-        scale, shift = scale / torch.tensor(about["latents_std"]), torch.tensor(about["latents_mean"])
-    return Autoencoder(vae, scale, shift)
 
 
 def _shape(family: Family, autoencoder: Autoencoder | None, image_size: ImageSize | None) -> Shape:
