@@ -181,7 +181,7 @@ def training(setting: Setting, guide: str) -> Work:
     optimizer = torch.optim.AdamW(trained, lr=training.learning_rate, weight_decay=training.weight_decay)
     signal = networks.full_schedule(preset).alphas_cumprod
     abar = torch.tensor(signal, dtype=torch.float32, device=setting.device)
-    x0, answers = setting.examples()
+    x0, answers, _ = setting.examples()
 
     def steps() -> Iterator[None]:
         while True:

@@ -233,7 +233,7 @@ def test_batches_of_answered_images_are_the_same_on_every_device(device: str) ->
         parts: list[Tensor] = []
         for step in range(4):
             torch.manual_seed(run.seed_at(step))
-            parts += [part.cpu() for part in batch(step)]
+            parts += [part.cpu() for part in batch(step)[:2]]
         return parts
 
     for mine, plain in zip(batches(device), batches("cpu"), strict=True):

@@ -385,3 +385,36 @@ def test_a_guide_that_likes_light_pictures_makes_them_lighter(name: str, guidanc
         for target, scale in ((0, 3000.0), (1, 0.0), (1, 3000.0))
     )
     assert dark + 0.5 < plain < bright - 0.5
+
+
+@pytest.mark.parametrize("truths", [None, torch.arange(24) % 2])
+@pytest.mark.parametrize("name", ["StableDiffusionPipeline", "FluxPipeline"])
+def test_experts_of_the_estimate_learn_by_each_images_own_prompt(name: str, truths: Tensor | None, monkeypatch) -> None:
+    """Each image is asked of the network with the prompt that it was drawn by, whichever batch it comes in."""
+    prompts = [PROMPTS[i % 2] for i in range(24)]
+    base = ppap.load_pipeline(solved(name), image_size=size_of(name))
+    model = base.prompted(prompts, guidance_scale=1)
+    latents = np.random.default_rng(0).normal(size=(24, *model.shape)).astype(np.float32)
+    latents[:, 0, 0, 0] = np.arange(24) % 2 * 100.0 - 50  # an image shows which prompt is its own
+    family, seen = model.network.family, []
+    texts = dict(zip(PROMPTS, (family.told(prompt)[0] for prompt in PROMPTS), strict=True))
+    predict = family.predict
+
+    def watched(network, x, t, told, scale):
+        seen.extend(zip(x[:, 0, 0, 0].tolist(), t.tolist(), told[0], strict=True))
+        return predict(network, x, t, told, scale)
+
+    monkeypatch.setattr(family, "predict", watched)
+    guide = ppap.wrap_guide(
+        nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)), outputs=2, image_size=16
+    )
+    training = {"steps": 3, "batch_size": 8, "learning_rate": 1e-3}
+    bank = ppap.train_experts(guide, model, latents, experts=1, sees="x0_hat", training=training, truths=truths)
+    told = [(pixel > 0, text) for pixel, t, text in seen if t < 500 and abs(pixel) > 5]
+    assert len(told) > 5 and {own for own, _ in told} == {True, False}
+    assert all(torch.equal(text, texts[PROMPTS[own]][0]) for own, text in told)
+    goal = ppap.Goal(bank, 1, 3.0)
+    drawn = ppap.sample(base.prompted(PROMPTS), 2, goal, guidance="experts", sampler="euler", steps=STEPS)
+    assert drawn.shape == (2, *model.picture_shape[1:], 3)
+    with pytest.raises(ppap.PPAPError, match="model: 24 prompts for 20 images"):
+        ppap.train_experts(guide, model, latents[:20], experts=1, sees="x0_hat", training=training)

@@ -86,7 +86,7 @@ def test_a_steps_batch_and_its_other_random_numbers_depend_on_its_seed_alone(fir
         torch.manual_seed(run.seed_at(step))
         batch = batches(step)
         assert torch.equal(torch.randn(3), after)
-        for i, flipped, image, answer in zip(indices, mirrored, *batch, strict=True):
+        for i, flipped, image, answer in zip(indices, mirrored, *batch[:2], strict=True):
             assert torch.equal(image, x0[i].flip(-1) if flipped else x0[i])
             assert torch.equal(answer, (of.answers.mirror if flipped else of.answers.plain)[i])
 
@@ -102,7 +102,7 @@ def test_truths_are_drawn_in_the_same_way_and_mirrored_with_their_images() -> No
     batches = LabelledImages(images, truths, task, mirror=True).batches(8, run, CPU)
     indices, mirrored, _ = drawn(run, 3)
     torch.manual_seed(run.seed_at(3))
-    x0, answers = batches(3)
+    x0, answers, _ = batches(3)
     for i, flipped, image, answer in zip(indices, mirrored, x0, answers, strict=True):
         assert torch.equal(image, to_tensor(images)[i].flip(-1) if flipped else to_tensor(images)[i])
         assert torch.equal(answer, truths[i].flip(-1) if flipped else truths[i])
@@ -116,7 +116,7 @@ def trained(batches: Batches, run: TrainingRun, killed_at: int = -1) -> list[Ten
     def loss_at(step: int) -> Tensor:
         if step == killed_at:
             raise KeyboardInterrupt
-        x0, answers = batches(step)
+        x0, answers, _ = batches(step)
         t = torch.randint(10, (len(x0), 1))
         return F.mse_loss(network((x0.flatten(1) + t * torch.randn(8, 16)) / 10), answers)
 

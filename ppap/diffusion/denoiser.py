@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -82,6 +83,14 @@ class Denoiser:
                 f"predicts: eps, but x_t is pure noise at timestep {schedule.timesteps[-1]} (zero terminal SNR): eps "
                 "tells no clean image there, v and x0 do"
             )
+
+    def told(self, labels: Tensor | None) -> Denoiser:
+        """Return the denoiser of images with these labels (B,), of which its network is told; None: of none."""
+        if labels is None:
+            return self
+        network: Any = self.network
+        network = functools.partial(network, numbers=labels)
+        return Denoiser(network, self.schedule, self.variance, self.predicts, self.clip)
 
     def __call__(self, x: Tensor, step: int) -> Prediction:
         t = torch.full((len(x),), self.schedule.times[step], device=x.device)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Annotated
 
 import torch
@@ -53,11 +52,10 @@ class DiffusionModel:
 
         ConfigError for a model that draws by prompts and has none.
         """
-        network = self.network
-        if isinstance(network, Prompted) and not network.texts:
+        if isinstance(self.network, Prompted) and not self.network.texts:
             raise ConfigError("model: draws by prompts; say which: model.prompted(...)")
-        told = partial(network, numbers=torch.tensor(self.labels)[chosen]) if self.labels else network
-        return Denoiser(told, schedule, self.variance, self.predicts, self.clip)
+        denoiser = Denoiser(self.network, schedule, self.variance, self.predicts, self.clip)
+        return denoiser.told(torch.tensor(self.labels)[chosen] if self.labels else None)
 
     @checked
     def prompted(

@@ -14,7 +14,7 @@ from ppap.diffusion.denoiser import Denoiser, add_noise
 from ppap.diffusion.noise_ranges import log_snr_range
 from ppap.diffusion.schedules import Schedule
 from ppap.experts import lora
-from ppap.experts.examples import Examples, HeldOut
+from ppap.experts.examples import Batch, Examples, HeldOut
 from ppap.experts.expert import Expert, read_delta
 from ppap.experts.settings import AdapterConfig
 from ppap.guides.guide import Guide
@@ -49,15 +49,16 @@ class Lesson(NamedTuple):
     from_teacher: bool
     denoiser: Denoiser | None = None
 
-    def noised(self, x0: Tensor) -> Tensor:
+    def noised(self, batch: Batch) -> Tensor:
         """Return what the expert sees of clean images (B, C, H, W), each at a random t of these timesteps."""
+        x0 = batch.x0
         t = torch.randint(self.timesteps.start, self.timesteps.stop, (len(x0),), device=x0.device)
-        return self.seen(x0, torch.randn_like(x0), t)
+        return self.seen(batch, torch.randn_like(x0), t)
 
-    def seen(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+    def seen(self, batch: Batch, eps: Tensor, t: Tensor) -> Tensor:
         """Return x_t at timesteps (B,), or the estimate of x_0 in it."""
-        x_t = add_noise(x0, eps, self.abar[t])
-        return x_t if self.denoiser is None else self.denoiser.x0_hat(x_t, t)
+        x_t = add_noise(batch.x0, eps, self.abar[t])
+        return x_t if self.denoiser is None else self.denoiser.told(batch.labels).x0_hat(x_t, t)
 
     def loss(self, guide: Guide, seen: Tensor, answers: Tensor) -> Tensor:
         """Return the task's distance to the teacher's answers on x_0 (paper, section 4.2), or to what is true."""
@@ -71,11 +72,12 @@ class Lesson(NamedTuple):
         guide.eval()
         generator = torch.Generator().manual_seed(mix(Stream.HELD_OUT))
         total, count = 0.0, 0
-        for x0, answers in images.in_order(batch_size, guide.device):
+        for batch in images.in_order(batch_size, guide.device):
+            x0 = batch.x0
             t = torch.randint(self.timesteps.start, self.timesteps.stop, (len(x0),), generator=generator)
             noise = torch.randn(x0.shape, generator=generator).to(x0)
-            seen = self.seen(x0, noise, t.to(x0.device))
-            total += len(x0) * float(self.loss(guide, seen, answers))
+            seen = self.seen(batch, noise, t.to(x0.device))
+            total += len(x0) * float(self.loss(guide, seen, batch.answers))
             count += len(x0)
         torch.clear_autocast_cache()  # or training would go on with the weights of now
         return total / count
@@ -124,12 +126,12 @@ def train_expert(
     batches = examples.batches(training.batch_size, run, device)
 
     def loss_at(step: int) -> Tensor:
-        x0, answers = batches(step)
-        return lesson.loss(guide, lesson.noised(x0), answers)
+        batch = batches(step)
+        return lesson.loss(guide, lesson.noised(batch), batch.answers)
 
     def noised_at(step: int) -> Tensor:
         torch.manual_seed(run.seed_at(step))
-        return lesson.noised(batches(step).x0)
+        return lesson.noised(batches(step))
 
     log_snr_min, log_snr_max = log_snr_range(schedule, timesteps)
     facts = {

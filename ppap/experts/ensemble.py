@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +78,17 @@ def train_experts(
     _check_images(images, model, mirror)
     if truths is not None and len(truths) != len(images):
         raise ConfigError(f"truths: {len(truths)} for {len(images)} images")
+    if model.labels and len(model.labels) != len(images):
+        raise ConfigError(f"model: {len(model.labels)} prompts for {len(images)} images")
     settings = ExpertsConfig(tau=tau, held_out=held_out)
     answers = None
     if truths is None:
         batches = torch.arange(len(images)).split(training.batch_size)
         answers = answers_on(guide, ImagesInMemory(images), batches, mirror=mirror, pictures=model.pictures)
-    examples, unseen = _examples(guide, images, truths, answers, mirror, settings.held_out)
-    student, denoiser = copy.deepcopy(guide), model.on(model.schedule) if sees == "x0_hat" else None
+    told = torch.tensor(model.labels) if model.labels and sees == "x0_hat" else None
+    examples, unseen = _examples(guide, images, truths, answers, mirror, told, settings.held_out)
+    denoiser = replace(model, labels=()).on(model.schedule) if sees == "x0_hat" else None
+    student = copy.deepcopy(guide)
     if isinstance(view, Autoencoder):
         look_through(student, DecoderView(view))
     elif model.autoencoder is not None:
@@ -135,12 +140,13 @@ def _examples(
     truths: Tensor | None,
     answers: TeacherAnswers | None,
     mirror: bool,
+    labels: Tensor | None,
     held_out: int,
 ) -> tuple[Examples, HeldOut | None]:
     if answers is not None:
-        return AnsweredImages(ImagesInMemory(images), answers, mirror).apart(held_out)
+        return AnsweredImages(ImagesInMemory(images), answers, mirror, labels=labels).apart(held_out)
     assert truths is not None
-    return LabelledImages(images, truths, guide.own_task, mirror).apart(held_out)
+    return LabelledImages(images, truths, guide.own_task, mirror, labels).apart(held_out)
 
 
 def _shares(steps: int, experts: int, warm_share: float) -> tuple[int, int]:

@@ -20,10 +20,14 @@ from ppap.training.loop import TrainingRun
 
 
 class Batch(NamedTuple):
-    """Clean images x0 (B, C, H, W) in [-1, 1], or latents, and the answers (B, ...) that an expert is to give on x_t."""
+    """Clean images x0 (B, C, H, W) in [-1, 1], or latents, and the answers (B, ...) that an expert is to give on x_t.
+
+    The `labels` (B,), if there are any, are what the diffusion network is told of each.
+    """
 
     x0: Tensor
     answers: Tensor
+    labels: Tensor | None = None
 
 
 Batches = Callable[[int], Batch]
@@ -71,6 +75,7 @@ class AnsweredImages:
     answers: Answers
     mirror: bool
     chosen: Tensor | None = None
+    labels: Tensor | None = None
     from_teacher = True
 
     def apart(self, wanted: int) -> tuple[Self, Self | None]:
@@ -110,7 +115,8 @@ class AnsweredImages:
     def _read(self, choice: _Choice) -> list[Tensor]:
         indices = self._indices[choice.indices]
         images = torch.from_numpy(self.images.take(indices))
-        return [images, choice.mirrored, self.answers.take(indices, choice.mirrored)]
+        labels = [] if self.labels is None else [self.labels[indices]]
+        return [images, choice.mirrored, self.answers.take(indices, choice.mirrored), *labels]
 
 
 @dataclass(frozen=True)
@@ -121,12 +127,16 @@ class LabelledImages:
     truths: Tensor
     task: Task
     mirror: bool
+    labels: Tensor | None = None
     from_teacher = False
 
     def apart(self, wanted: int) -> tuple[Self, Self | None]:
         """Divide them as `apart` does; None: there are too few to hold any out."""
         parts = apart(len(self.images), wanted)
-        kept, unseen = (replace(self, images=self.images[i.numpy()], truths=self.truths[i]) for i in parts)
+        kept, unseen = (
+            replace(self, images=self.images[i.numpy()], truths=self.truths[i], labels=_of(self.labels, i))
+            for i in parts
+        )
         return kept, unseen if len(unseen.images) else None
 
     def batches(self, batch_size: int, run: TrainingRun, device: torch.device) -> Batches:
@@ -137,14 +147,15 @@ class LabelledImages:
             indices, mirrored = _choose(len(images), batch_size, self.mirror)
             x0, true = images[indices], truths[indices]
             answers = augmentation.where(mirrored, self.task.mirrored(true), true)
-            return Batch(augmentation.mirrored(x0, mirrored), answers)
+            return Batch(augmentation.mirrored(x0, mirrored), answers, _of(self.labels, indices))
 
         return batch
 
     def in_order(self, batch_size: int, device: torch.device) -> Iterator[Batch]:
         """Yield each of them once, unmirrored, on the device."""
-        pairs = zip(to_tensor(self.images).split(batch_size), self.truths.split(batch_size), strict=True)
-        return (Batch(x0.to(device), truths.to(device)) for x0, truths in pairs)
+        x0 = to_tensor(self.images)
+        parts = torch.arange(len(x0)).split(batch_size)
+        return (Batch(x0[i].to(device), self.truths[i].to(device), _of(self.labels, i)) for i in parts)
 
 
 @dataclass(frozen=True)
@@ -171,8 +182,12 @@ class _Choice(NamedTuple):
 
 
 def _batch(read: list[Tensor], device: torch.device) -> Batch:
-    images, mirrored, answers = (part.to(device, non_blocking=True) for part in read)
-    return Batch(augmentation.mirrored(to_tensor(images), mirrored), answers)
+    images, mirrored, answers, *labels = (part.to(device, non_blocking=True) for part in read)
+    return Batch(augmentation.mirrored(to_tensor(images), mirrored), answers, *labels)
+
+
+def _of(labels: Tensor | None, indices: Tensor) -> Tensor | None:
+    return None if labels is None else labels[indices]
 
 
 def _choose(count: int, batch_size: int, mirror: bool, generator: torch.Generator | None = None) -> _Choice:
