@@ -109,6 +109,7 @@ def training(setting: Setting, guide: str) -> Work:
 
         watch: Stopwatch
         from_teacher: bool = True
+        estimated: bool = False
 
         def batches(self, batch_size: int, run: TrainingRun, device: torch.device) -> Batches:
             def at(step: int) -> Batch:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 SMOKE = ROOT / "tests" / "smoke.yaml"
 SMOKE_TASKS = ROOT / "tests" / "smoke_tasks.yaml"
+SMOKE_LATENTS = ROOT / "tests" / "smoke_latents.yaml"
 DIGITS = ROOT / "config" / "digits.yaml"
 
 torch.set_num_threads(1)

@@ -80,7 +80,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> ppap.FinishedRun:
     for shard in (0, 1):
         run_ppap("generate", SMOKE, "--shard", shard, cwd=folder)
     run_ppap("label", SMOKE, "resnet", cwd=folder)
-    run_ppap("warm-start", SMOKE, "resnet", "teacher", "adapter", cwd=folder)
+    run_ppap("warm-start", SMOKE, "resnet", "teacher_adapter", cwd=folder)
     for expert in (1, 2):
         run_ppap("train-expert", SMOKE, "resnet", "ppap_5", expert, cwd=folder)
     for method in ("ppap_5", "x0_gradient"):

@@ -52,7 +52,7 @@ def made(tmp_path_factory) -> Path:
         step(where, "label", "resnet", "--part", part)
         step(where, "label", "twin", "--part", part)
     for guide, supervision in (("resnet", "teacher"), ("resnet", "labels"), ("twin", "teacher")):
-        step(where, "warm-start", guide, supervision, "adapter")
+        step(where, "warm-start", guide, f"{supervision}_adapter")
     for guide, method in (("resnet", "ppap_5"), ("resnet", "peer"), ("twin", "ppap_5")):
         for expert in (1, 2):
             step(where, "train-expert", guide, method, expert)

@@ -77,7 +77,7 @@ STAGES = [
     [["pretrain", "diffusion"], ["pretrain", "resnet"]],
     [["generate", "--shard", "0"], ["generate", "--shard", "1"]],
     [["label", "resnet"]],
-    [["warm-start", "resnet", *what] for what in (("teacher", "adapter"), ("labels", "all"))],
+    [["warm-start", "resnet", what] for what in ("teacher_adapter", "labels_all")],
     [["train-expert", "resnet", method, part] for method in ("ppap_5", "multi_experts_5") for part in ("1", "2")],
     [
         ["sample", "ddpm250", "resnet", method, "--shard", shard]

@@ -121,7 +121,7 @@ def test_every_step_works_without_snakemake(made: Path, preset_file) -> None:
         (("sample", SMOKE, "ddim9", "resnet", "naive"), "samplers: preset smoke has no 'ddim9'"),
         (("generate", SMOKE, "--shard", 7), "no shard 7: there are 2"),
         (("train-expert", SMOKE, "resnet", "ppap_5", "3"), "no expert '3': there are 2"),
-        (("warm-start", SMOKE, "resnet", "labels", "adapter"), "no method has a shared start of"),
+        (("warm-start", SMOKE, "resnet", "labels_adapter"), "no method has a shared start 'labels_adapter'"),
         (("train-expert", SMOKE, "resnet", "naive", "1"), "methods.naive: has no experts to train"),
         (("pretrain", SMOKE, "gpt"), "no model 'gpt' to pretrain"),
         (("label", SMOKE, "resnet", "--part", 10**30), "no part 1000"),

@@ -133,9 +133,9 @@ def test_the_python_that_runs_a_step_works_up_to_the_work_itself() -> None:
 # -- architecture ----------------------------------------------------------------------------------
 
 
-def test_the_twenty_questions_are_answered_by_names_in_one_file_each() -> None:
+def test_the_questions_are_answered_by_names_in_one_file_each() -> None:
     *answers, kinds = [answer for _, answer in rows(ARCHITECTURE, "Where is ...?")]
-    assert len(answers) == 20
+    assert len(answers) == 23
     for answer in answers:
         [file] = re.findall(r"\]\(\.\./(ppap/\S+\.py)\)", answer)
         module = pkgutil.resolve_name(file.removesuffix(".py").replace("/", "."))
@@ -153,7 +153,11 @@ def targets_of_a_folder() -> Preset:
 
 def what_steps_say() -> list[tuple[str, set[str], set[str], set[str]]]:
     """Each step's stages, and the folders of results that its jobs read and write."""
-    files = [DIGITS, SMOKE, *(ROOT / "config" / f"{name}.yaml" for name in ("imagenet256", "cifar10", "glide"))]
+    files = [
+        DIGITS,
+        SMOKE,
+        *(ROOT / "config" / f"{name}.yaml" for name in ("imagenet256", "cifar10", "glide", "latents")),
+    ]
     layouts = [Layout(preset) for preset in [*map(presets.load, files), targets_of_a_folder()]]
 
     def folders(paths: list[Path]) -> set[str]:

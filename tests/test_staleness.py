@@ -14,7 +14,7 @@ from ppap.workflow.layout import Layout
 from ppap.workflow.stages import STAGES, dependencies
 from ppap.workflow.step import Step
 from ppap.workflow.steps import all_jobs
-from tests.conftest import ROOT, SMOKE, SMOKE_TASKS
+from tests.conftest import ROOT, SMOKE, SMOKE_LATENTS, SMOKE_TASKS
 from tests.recorder import Recorder
 
 
@@ -54,13 +54,14 @@ def digits() -> Preset:
 
 IMAGENET = ROOT / "config" / "imagenet256.yaml"
 PRESETS = {"digits": digits(), "tasks": presets.load(SMOKE_TASKS)}
+RECORDED = PRESETS | {"latents": presets.load(SMOKE_LATENTS)}
 
 
-@pytest.fixture(scope="module", params=PRESETS)
+@pytest.fixture(scope="module", params=RECORDED)
 def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     """Every job of a preset, run one after the other in this process."""
     folder = tmp_path_factory.mktemp("recorded")
-    preset = PRESETS[request.param]
+    preset = RECORDED[request.param]
     layout = Layout(preset, folder / "results", folder / "scratch")
     recorder = Recorder(preset, layout.results)
     found = []

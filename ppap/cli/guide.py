@@ -80,7 +80,7 @@ def guide(
         raise ConfigError(f"--scale: {len(scales)} scales for {len(guides)} guides; one for each")
     check_format(out)
     files.check_writable(out)
-    given_scales = scales or [guidance_scale(chosen, sampler, name) for name in guides]
+    given_scales = scales or [guidance_scale(chosen, sampler, name, method) for name in guides]
     wanted = [
         _wanted(layout, Run(sampler, name, method), target, scale)
         for name, target, scale in zip(guides, targets, given_scales, strict=True)

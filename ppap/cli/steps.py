@@ -74,6 +74,11 @@ def upsample_clean(preset: PresetName, shard: Shard = 0) -> None:
 
 
 @step
+def estimate(preset: PresetName, shard: Shard = 0) -> None:
+    """Store the diffusion model's estimates of one shard of clean images, at several levels of noise each."""
+
+
+@step
 def label(
     preset: PresetName,
     guide: Guide,
@@ -97,10 +102,9 @@ def targets(preset: PresetName, guide: Guide) -> None:
 def warm_start(
     preset: PresetName,
     guide: Guide,
-    supervision: Annotated[str, typer.Argument(help="labels or teacher")],
-    trainable: Annotated[str, typer.Argument(help="all or adapter")],
+    start: Annotated[str, typer.Argument(help="who teaches, and what is trained, such as teacher_adapter")],
 ) -> None:
-    """Train the start that all experts of a guide with this supervision and these parameters share.
+    """Train the start that all experts of a guide share which learn the same parameters from the same teacher.
 
     Resumes from its checkpoint. It takes the share `experts.warm_share` of the steps of a method.
     """
@@ -218,11 +222,10 @@ def _there(preset: Preset, **wildcards: Any) -> dict[str, Any]:
     guided = "sampler" not in wildcards or (method and preset.guidance(method).guided)
     if guide is not None and (guided or guide != UNGUIDED):
         runs.known(preset, "guides", guide)
-    if "supervision" in wildcards:
-        wanted = wildcards["supervision"], wildcards["trainable"]
-        shared = [m for m in preset.methods.values() if runs.has_warm_start(preset, m)]
-        if wanted not in {(m.supervision, m.trainable) for m in shared}:
-            raise ConfigError(f"methods: no method has a shared start of {wanted[1]}, taught by {wanted[0]}")
+    if "start" in wildcards:
+        shared = [method for method in preset.methods.values() if runs.has_warm_start(preset, method)]
+        if wildcards["start"] not in {runs.Learning.of(method).name for method in shared}:
+            raise ConfigError(f"methods: no method has a shared start '{wildcards['start']}'")
     return wildcards | ({"guide": UNGUIDED} if method and not guided else {})
 
 

@@ -79,6 +79,18 @@ def _kinds(preset: Preset) -> Iterator[str]:
             yield f"methods.{name}: supervision, experts and trainable belong to guidance: experts, all three"
         elif method.imported and not kind.experts:
             yield f"methods.{name}: imported belongs to guidance: experts"
+        needs_view = kind.experts and preset.diffusion.autoencoder is not None
+        if needs_view != (method.view is not None):
+            yield f"methods.{name}.view: " + (
+                "say how experts look at latents" if needs_view else "is of latents, only"
+            )
+        if method.sees != "x_t" and not kind.experts:
+            yield f"methods.{name}.sees: belongs to guidance: experts"
+        if method.estimates == "stored" and (method.sees, method.supervision) != ("x0_hat", "teacher"):
+            yield f"methods.{name}.estimates: stored ones are of experts that see x0_hat, taught by a teacher"
+        for guide in method.scales:
+            if guide not in preset.guides:
+                yield f"methods.{name}.scales: guides has no '{guide}'"
         if method.objective and not kind.guided:
             yield f"methods.{name}.objective: belongs to guidance that has a guide"
         if other := method.experts_of:
@@ -133,10 +145,12 @@ def _experts(preset: Preset) -> Iterator[str]:
 def _unets(preset: Preset) -> Iterator[str]:
     spec, data = preset.diffusion, preset.dataset
     for key, (arch, own_size) in spec.unets.items():
-        size, levels = own_size or data.image_size, len(arch.channel_mult)
+        channels, drawn, _ = preset.drawn_shape
+        size, levels = own_size or drawn, len(arch.channel_mult)
         divisor = 2 ** (levels - 1)
-        if arch.in_channels != data.channels:
-            yield f"diffusion.{key}.in_channels: {arch.in_channels}, but dataset.channels is {data.channels}"
+        if arch.in_channels != channels:
+            of = "dataset.channels is" if not spec.autoencoder else "a latent has"
+            yield f"diffusion.{key}.in_channels: {arch.in_channels}, but {of} {channels}"
         if arch.learn_sigma != (spec.variance == "learned_range"):
             yield f"diffusion.variance: learned_range goes with {key}.learn_sigma: true, only"
         if size % divisor:
@@ -255,7 +269,7 @@ def _rows(preset: Preset) -> Iterator[str]:
             if count > 1:
                 yield f"tables.{table}: the row {', '.join(run)} stands there twice"
     for guide in runs.main_guides(preset):
-        if not runs.runs_seeing_x_t(preset, guide):
+        if not preset.diffusion.autoencoder and not runs.runs_seeing_x_t(preset, guide):
             rows = f"tables.main has no row of {guide} with {preset.figures.sampler}"
             yield f"figures.sampler: {rows} that is guided by a model on x_t or by experts, to be shown"
 

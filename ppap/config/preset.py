@@ -37,7 +37,18 @@ from ppap.guides.tasks.task import Task
 from ppap.training.settings import Training
 from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError
-from ppap.utils.settings import CLASSIFICATION, CLASSIFIER, DIFFUSION, EVALUATOR, FOLDER, FREE, Name, Section, Seed
+from ppap.utils.settings import (
+    AUTOENCODER,
+    CLASSIFICATION,
+    CLASSIFIER,
+    DIFFUSION,
+    EVALUATOR,
+    FOLDER,
+    FREE,
+    Name,
+    Section,
+    Seed,
+)
 
 
 class Preset(Section):
@@ -172,6 +183,17 @@ class Preset(Section):
         return respaced(self.diffusion.stated_schedule, self.sampler(sampler), self.samplers[sampler].steps)
 
     @property
+    def mirrored(self) -> bool:
+        """True if experts learn from mirror images too; the mirror image of a latent is none of a picture."""
+        return self.diffusion.autoencoder is None and self.dataset.mirror
+
+    @property
+    def drawn_shape(self) -> tuple[int, int, int]:
+        """The shape (C, H, W) of x_t: of an image of the data set, or of its latent."""
+        autoencoder, shape = self.diffusion.autoencoder, self.dataset.shape
+        return shape if autoencoder is None else autoencoder.latent_shape(shape)
+
+    @property
     def finished_shape(self) -> tuple[int, int, int]:
         """The shape (C, H, W) of a finished image: larger than x_t's in a cascade, whose second stage draws it."""
         upsampling = self.diffusion.upsampling
@@ -185,9 +207,11 @@ class Preset(Section):
         return list(self.sampling.classes or range(self.dataset.classes))
 
     def key(self, model: str) -> str:
-        """Return the key of a model: diffusion, evaluator, evaluator.classifier, judges.NAME or guides.NAME."""
+        """Return a model's key: diffusion, diffusion.autoencoder, evaluator, evaluator.classifier, judges.NAME, guides.NAME."""
         if model == CLASSIFIER:
             return f"{EVALUATOR}.{CLASSIFIER}"
+        if model == AUTOENCODER:
+            return f"{DIFFUSION}.{AUTOENCODER}"
         if model in (DIFFUSION, EVALUATOR):
             return model
         return f"judges.{model}" if model in self.judges else f"guides.{model}"
@@ -215,6 +239,8 @@ class Preset(Section):
         """Return the settings of a model's training here; None if its weights come from elsewhere."""
         if model == DIFFUSION:
             return self.diffusion.training
+        if model == AUTOENCODER:
+            return self.diffusion.autoencoder.train if self.diffusion.autoencoder else None
         spec = self.network(model)
         return spec.train if spec else None
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
+from typing import Any, NamedTuple, get_args
 
 from ppap.config.preset import Preset
 from ppap.config.sections import MethodConfig
+from ppap.diffusion.guidance import Sees
 from ppap.evaluation.measured import Run as Run
+from ppap.guides.views import ViewName
 from ppap.report.titles import method_title
 from ppap.utils.errors import ConfigError
-from ppap.utils.settings import DATASET, DIFFUSION, UNGUIDED
+from ppap.utils.settings import AUTOENCODER, DATASET, DIFFUSION, UNGUIDED
 
 WARM = "warm"
 
@@ -87,7 +91,7 @@ def taught_guides(preset: Preset) -> list[str]:
 
 def trained_models(preset: Preset) -> list[str]:
     """List networks that the workflow trains on real images (`ppap pretrain`)."""
-    names = (DIFFUSION, *preset.evaluator.networks, *used_judges(preset), *used_guides(preset))
+    names = (AUTOENCODER, DIFFUSION, *preset.evaluator.networks, *used_judges(preset), *used_guides(preset))
     return [name for name in names if preset.training(name) is not None]
 
 
@@ -118,9 +122,47 @@ def _needs_whole(preset: Preset) -> bool:
     return judged or shown or real or bool(trained_models(preset))
 
 
-def warm_name(supervision: str, trainable: str) -> str:
-    """Return the shared start of all methods that learn the same parameters from the same supervision."""
-    return f"{WARM}_{supervision}_{trainable}"
+class Learning(NamedTuple):
+    """What decides how experts learn, as far as a shared start is concerned: its `name` tells one from another."""
+
+    supervision: str
+    trainable: str
+    view: ViewName | None = None
+    sees: Sees = "x_t"
+    estimates: str = "fresh"
+
+    @classmethod
+    def of(cls, method: MethodConfig) -> Learning:
+        """Return how a method's experts learn."""
+        return cls(str(method.supervision), str(method.trainable), method.view, method.sees, method.estimates)
+
+    @classmethod
+    def named(cls, name: str) -> Learning:
+        """Return the one of this name; ConfigError if there is none."""
+        for supervision, trainable, view, sees, estimates in itertools.product(*_LEARNINGS):
+            learning = cls(supervision, trainable, view, sees, estimates)
+            if learning.name == name:
+                return learning
+        raise ConfigError(f"no experts learn by '{name}'")
+
+    @property
+    def name(self) -> str:
+        """Its name, such as teacher_adapter, or teacher_adapter_linear_x0_hat."""
+        return "_".join(str(part) for part in self if part not in (None, "x_t", "fresh"))
+
+
+_LEARNINGS: tuple[tuple[Any, ...], ...] = (
+    ("labels", "teacher"),
+    ("all", "adapter"),
+    (None, *get_args(ViewName)),
+    get_args(Sees),
+    ("fresh", "stored"),
+)
+
+
+def warm_name(start: str) -> str:
+    """Name the file of a shared start."""
+    return f"{WARM}_{start}"
 
 
 def has_warm_start(preset: Preset, method: MethodConfig) -> bool:
@@ -148,6 +190,11 @@ def titles(preset: Preset, runs: Iterable[Run]) -> dict[str, str]:
     """Return the names of these runs' methods in tables and figures."""
     methods = dict.fromkeys(run.method for run in runs)
     return {method: preset.methods[method].title or method_title(method) for method in methods}
+
+
+def stores_estimates(preset: Preset) -> bool:
+    """Say whether experts learn from stored estimates of the clean images."""
+    return any(preset.methods[method].estimates == "stored" for _, method in banks(preset))
 
 
 def main_guides(preset: Preset) -> list[str]:

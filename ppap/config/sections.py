@@ -6,18 +6,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, field_validator
 
-from ppap.diffusion.guidance import GUIDANCE, OBJECTIVES
+from ppap.diffusion.guidance import GUIDANCE, OBJECTIVES, Sees
 from ppap.diffusion.samplers import SAMPLERS
 from ppap.experts.settings import AdapterConfig
 from ppap.guides.libraries.settings import NetworkConfig
 from ppap.guides.tasks.registry import TASKS
 from ppap.guides.tasks.task import Maps
+from ppap.guides.views import ViewName
 from ppap.training.settings import Training
 from ppap.utils.registry import kind_of
 from ppap.utils.settings import CLASSIFICATION, FREE, Count, LocalPath, Name, Scale, Section, Seed
 
 TaskName = Annotated[str, *kind_of(TASKS)]
-OF_EXPERTS = ("supervision", "experts", "trainable", "imported")
+OF_EXPERTS = ("supervision", "experts", "trainable", "imported", "sees", "estimates", "view")
 """The keys of a method that say what its experts are."""
 
 
@@ -108,6 +109,7 @@ class MethodConfig(Section):
 
     guidance: Annotated[str, *kind_of(GUIDANCE)] = Field(
         description="`off_the_shelf`: by the model on x_t; `x0_gradient`: by the model on the one-step estimate of x0; "
+        "`x0_estimate`: likewise, without the diffusion network's Jacobian; `mpgd`: the estimate itself moves; "
         "`experts`; `real`: nothing is drawn, held-out real pictures that show the targets stand in for samples, the "
         "ceiling of every score; `user:MODULE.CLASS`: [your own](../docs/extending.md)"
     )
@@ -125,6 +127,25 @@ class MethodConfig(Section):
     supervision: Literal["labels", "teacher"] | None = Field(None, description="what teaches the experts")
     experts: Count | None = Field(None, description="number of noise ranges, an expert each")
     trainable: Literal["all", "adapter"] | None = Field(None, description="which parameters experts train")
+    sees: Sees = Field(
+        "x_t",
+        description="what experts look at: `x_t`, as in the paper, or `x0_hat`, the network's estimate of x0 in it, where "
+        "their gradient is taken too, not through the network",
+    )
+    estimates: Literal["fresh", "stored"] = Field(
+        "fresh",
+        description="of experts that see `x0_hat` and learn from a teacher: `fresh` ones, a call of the network for each "
+        "image of their training, or those `stored` of each clean image (`clean_images.estimates`)",
+    )
+    view: ViewName | None = Field(
+        None,
+        description="how experts look at latents: `linear` (a linear map of their channels, trained along), or `decoder` "
+        "(the autoencoder's); of latents needed, of pixels there is none",
+    )
+    scales: dict[Name, Scale] = Field(
+        default_factory=dict,
+        description="its guidance scale by guide, before those of the guide and of the sampler: `{class: 60}`",
+    )
     imported: bool = Field(False, description="experts are not trained: `ppap import-experts` puts released ones there")
 
 
@@ -136,6 +157,9 @@ class CleanImagesConfig(Section):
     seed: Seed = Field(1_000_000, description="their seed")
     batch_size: Count = Field(250, json_schema_extra=FREE, description="images at a time")
     shard_size: Count = Field(1000, description="images of one job; does not change them")
+    estimates: Annotated[int, Field(gt=0, le=1000)] = Field(
+        25, description="stored estimates of each, at as many levels of noise, where a method asks for them"
+    )
     label_shards: Count = Field(50, description="shards that one labelling job takes")
 
 

@@ -1,4 +1,4 @@
-"""Images in shards, memory-mapped .npy files of uint8 (n, H, W, C), and a teacher's answers on them."""
+"""Images in shards, memory-mapped .npy files of uint8 (n, H, W, C) or latents (n, c, h, w), and a teacher's answers."""
 
 from __future__ import annotations
 
@@ -24,28 +24,34 @@ def answers_spec(count: int, shape: tuple[int | str, ...], mirrored: bool) -> Sp
     return {IMAGE: answers} | ({MIRROR: answers} if mirrored else {})
 
 
+LATENT = np.float16
+"""The numbers of stored latents, whose rounding is far below their noise."""
+
+
 class ShardedImages:
     """Shards of images read as one; nothing is loaded before it is asked for.
 
-    DataError if a shard is not uint8 (n, height, width, channels), or holds another number of images
-    than `sizes` says.
+    DataError if a shard is not of this type, uint8 of pixels (n, height, width, channels) or `LATENT` of latents, or
+    holds another number of images than `sizes` says.
     """
 
-    def __init__(self, paths: Sequence[Path], sizes: Sequence[int], shape: tuple[int, int, int]) -> None:
-        self.maps = [_mapped(*one, shape) for one in zip(paths, sizes, strict=True)]
+    def __init__(
+        self, paths: Sequence[Path], sizes: Sequence[int], shape: tuple[int, int, int], dtype: type[Any] = np.uint8
+    ) -> None:
+        self.maps = [_mapped(*one, shape, dtype) for one in zip(paths, sizes, strict=True)]
         self.starts = np.cumsum([0, *sizes])
 
     def __len__(self) -> int:
         return int(self.starts[-1])
 
     @property
-    def firsts(self) -> list[NDArray[np.uint8]]:
+    def firsts(self) -> list[NDArray[Any]]:
         """The first image of each shard."""
         return [array[0] for array in self.maps]
 
-    def take(self, indices: Tensor) -> NDArray[np.uint8]:
-        """Read the images at these indices, in this order: (len(indices), H, W, C)."""
-        out = np.empty((len(indices), *self.maps[0].shape[1:]), np.uint8)
+    def take(self, indices: Tensor) -> NDArray[Any]:
+        """Read the images at these indices, in this order: (len(indices), ...)."""
+        out = np.empty((len(indices), *self.maps[0].shape[1:]), self.maps[0].dtype)
         for shard, mine, rows in _by_shard(indices, self.starts):
             out[mine] = self.maps[shard][rows]
         return out
@@ -89,11 +95,12 @@ class ShardedAnswers:
         return torch.from_numpy(out)
 
 
-def _mapped(path: Path, size: int, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+def _mapped(path: Path, size: int, shape: tuple[int, int, int], dtype: type[Any]) -> NDArray[Any]:
     with files.readable(path):
-        array: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
-    if array.shape != (size, *shape) or array.dtype != np.uint8:
-        raise DataError(f"{path}: holds {array.dtype} {array.shape}, expected uint8 {(size, *shape)}; {REMEDY}")
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    if array.shape != (size, *shape) or array.dtype != dtype:
+        wanted = f"{np.dtype(dtype)} {(size, *shape)}"
+        raise DataError(f"{path}: holds {array.dtype} {array.shape}, expected {wanted}; {REMEDY}")
     return array
 
 

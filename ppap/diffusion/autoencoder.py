@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -85,14 +86,17 @@ class Autoencoder(nn.Module):
 
     def _own(self, images: Tensor) -> Tensor:
         """Bring images to the network's precision; under autocast it brings them itself."""
-        if torch.is_autocast_enabled(images.device.type):
+        kind = images.device.type
+        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
             return images
         return images.to(next((p.dtype for p in self.network.parameters()), images.dtype))
 
 
-def _precise(images: Tensor) -> torch.autocast:
+def _precise(images: Tensor) -> contextlib.AbstractContextManager[Any]:
     """Leave autocast on in bfloat16 alone."""
     kind = images.device.type
+    if not torch.amp.is_autocast_available(kind):
+        return contextlib.nullcontext()
     on = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.bfloat16
     return torch.autocast(kind, torch.bfloat16, enabled=on)
 

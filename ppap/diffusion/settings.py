@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field, PrivateAttr, model_validator
 
 from ppap.data.settings import Download
+from ppap.diffusion.autoencoder_settings import AutoencoderConfig
 from ppap.diffusion.networks.adm_source import PublishedADM, TrainedADM
 from ppap.diffusion.networks.architectures import ADMArchitecture
 from ppap.diffusion.networks.diffusers_source import Pipeline
@@ -32,7 +33,14 @@ class DiffusionConfig(Section):
     architecture: ADMArchitecture | None = Field(
         None, description="the ADM U-Net's; a pipeline and GLIDE bring their own"
     )
-    noise_schedule: ScheduleName = Field("linear", description="how noise grows with t; GLIDE's is `cosine`")
+    autoencoder: AutoencoderConfig | None = Field(
+        None, description="the images of the diffusion model are its latents; with `train`"
+    )
+    noise_schedule: ScheduleName = Field(
+        "linear",
+        description="how noise grows with t; GLIDE's is `cosine`. `flow`: (1 - sigma) x_0 + sigma eps, where sigma = "
+        "(t + 1) / T; with `train` the network predicts its velocity",
+    )
     timesteps: Annotated[int, Field(gt=0, le=10_000)] = Field(1000, description="T of the training schedule")
     rescale_timesteps: bool = Field(
         False, description="the ADM U-Net was trained to see t · 1000 / T, which matters where T is not 1000"
@@ -113,6 +121,10 @@ class DiffusionConfig(Section):
             raise ValueError(f"rescale_timesteps: with {self._source} the network sees t")
         if self.predicts != "eps" and not self.source.predicts_any:
             raise ValueError(f"predicts: with {self._source} the network predicts eps")
+        if self.autoencoder and not self.train:
+            raise ValueError(f"autoencoder: with {self._source} there is none")
+        if self.noise_schedule == "flow" and not self.train and self.predicts == "eps":
+            raise ValueError("predicts: eps tells nothing of a flow's pure noise; `flow`, `v` and `x0` do")
         if self.training and self.architecture and self.architecture.learn_sigma:
             raise ValueError("train: learns no variance; set architecture.learn_sigma: false")
         return self

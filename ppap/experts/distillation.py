@@ -40,7 +40,8 @@ class TrainedExpert(NamedTuple):
 class Lesson(NamedTuple):
     """The noise that an expert sees, and the loss of its answers. `abar` are the schedule's alphas_cumprod (T,).
 
-    With a `denoiser`, of the full schedule, the expert sees that one's estimate of x_0.
+    With a `denoiser`, of the full schedule, the expert sees that one's estimate of x_0; with `estimated` images, these
+    themselves.
     """
 
     abar: Tensor
@@ -48,6 +49,7 @@ class Lesson(NamedTuple):
     settings: Settings
     from_teacher: bool
     denoiser: Denoiser | None = None
+    estimated: bool = False
 
     def noised(self, batch: Batch) -> Tensor:
         """Return what the expert sees of clean images (B, C, H, W), each at a random t of these timesteps."""
@@ -57,6 +59,8 @@ class Lesson(NamedTuple):
 
     def seen(self, batch: Batch, eps: Tensor, t: Tensor) -> Tensor:
         """Return x_t at timesteps (B,), or the estimate of x_0 in it."""
+        if self.estimated:
+            return batch.x0
         x_t = add_noise(batch.x0, eps, self.abar[t])
         return x_t if self.denoiser is None else self.denoiser.told(batch.labels).x0_hat(x_t, t)
 
@@ -108,7 +112,7 @@ def train_expert(
     """
     network, device = guide.network, guide.device
     abar = torch.tensor(schedule.alphas_cumprod, dtype=torch.float32, device=device)
-    lesson = Lesson(abar, timesteps, settings, examples.from_teacher, denoiser)
+    lesson = Lesson(abar, timesteps, settings, examples.from_teacher, denoiser, examples.estimated)
     before = lesson.held_out_loss(guide, held_out, training.batch_size) if held_out else None
     buffers = {name for name, _ in network.named_buffers()}
     base = {name: value.clone() for name, value in network.state_dict().items()}

@@ -41,6 +41,10 @@ class Examples(Protocol):
     def from_teacher(self) -> bool:
         """True if the answers are a teacher's; otherwise they are truths."""
 
+    @property
+    def estimated(self) -> bool:
+        """True if the images are what an expert sees already."""
+
     def batches(self, batch_size: int, run: TrainingRun, device: torch.device) -> Batches:
         """Draw the batches of a training run, on the device."""
 
@@ -76,28 +80,36 @@ class AnsweredImages:
     mirror: bool
     chosen: Tensor | None = None
     labels: Tensor | None = None
+    levels: tuple[int, ...] = ()
+    """Of stored estimates, `stored` rows of `images` for each answer, those that the expert sees."""
+    stored: int = 1
     from_teacher = True
+
+    @property
+    def estimated(self) -> bool:
+        """True if its images are what an expert sees, estimates of x_0, rather than x_0."""
+        return bool(self.levels)
 
     def apart(self, wanted: int) -> tuple[Self, Self | None]:
         """Divide them as `apart` does; None: there are too few to hold any out."""
-        kept, unseen = apart(len(self.images), wanted)
+        kept, unseen = apart(len(self.images) // self.stored, wanted)
         return replace(self, chosen=kept), replace(self, chosen=unseen) if len(unseen) else None
 
     def batches(self, batch_size: int, run: TrainingRun, device: torch.device) -> Batches:
-        count, mirror = len(self._indices), self.mirror
+        count, mirror, levels = len(self._indices), self.mirror, self.levels
         workers = loading.workers_for(self.images, batch_size)
 
         def choices(first: int) -> Iterator[_Choice]:
             for step in itertools.count(first):
                 generator = torch.Generator().manual_seed(run.seed_at(step))
-                yield _choose(count, batch_size, mirror, generator)
+                yield _choose(count, batch_size, mirror, generator, levels)
 
         parts: Iterator[list[Tensor]] | None = None  # from the step on that is asked for first
 
         def batch(step: int) -> Batch:
             nonlocal parts
             parts = parts or loading.load(self._read, choices(step), device, workers)
-            _choose(count, batch_size, mirror)
+            _choose(count, batch_size, mirror, None, levels)
             return _batch(next(parts), device)
 
         return batch
@@ -105,16 +117,19 @@ class AnsweredImages:
     def in_order(self, batch_size: int, device: torch.device) -> Iterator[Batch]:
         """Yield each of them once, unmirrored, on the device."""
         places = torch.arange(len(self._indices)).split(batch_size)
-        choices = (_Choice(part, torch.zeros(len(part), dtype=torch.bool)) for part in places)
+        levels = torch.tensor(self.levels or [0])
+        choices = (
+            _Choice(part, torch.zeros(len(part), dtype=torch.bool), levels[part % len(levels)]) for part in places
+        )
         return (_batch(self._read(choice), device) for choice in choices)
 
     @property
     def _indices(self) -> Tensor:
-        return torch.arange(len(self.images)) if self.chosen is None else self.chosen
+        return torch.arange(len(self.images) // self.stored) if self.chosen is None else self.chosen
 
     def _read(self, choice: _Choice) -> list[Tensor]:
         indices = self._indices[choice.indices]
-        images = torch.from_numpy(self.images.take(indices))
+        images = torch.from_numpy(self.images.take(indices * self.stored + choice.levels))
         labels = [] if self.labels is None else [self.labels[indices]]
         return [images, choice.mirrored, self.answers.take(indices, choice.mirrored), *labels]
 
@@ -129,6 +144,7 @@ class LabelledImages:
     mirror: bool
     labels: Tensor | None = None
     from_teacher = False
+    estimated = False
 
     def apart(self, wanted: int) -> tuple[Self, Self | None]:
         """Divide them as `apart` does; None: there are too few to hold any out."""
@@ -144,7 +160,7 @@ class LabelledImages:
         truths = self.truths.to(device)
 
         def batch(step: int) -> Batch:
-            indices, mirrored = _choose(len(images), batch_size, self.mirror)
+            indices, mirrored, _ = _choose(len(images), batch_size, self.mirror)
             x0, true = images[indices], truths[indices]
             answers = augmentation.where(mirrored, self.task.mirrored(true), true)
             return Batch(augmentation.mirrored(x0, mirrored), answers, _of(self.labels, indices))
@@ -164,6 +180,7 @@ class StreamedImages:
 
     dataset: DatasetConfig
     from_teacher = False
+    estimated = False
 
     def batches(self, batch_size: int, run: TrainingRun, device: torch.device) -> Batches:
         read = self.dataset.facts.batches(self.dataset, batch_size, run.seed, device)
@@ -175,10 +192,11 @@ HeldOut = AnsweredImages | LabelledImages
 
 
 class _Choice(NamedTuple):
-    """The images of a batch, and which of them are mirrored: (B,) each."""
+    """The images of a batch, which of them are mirrored, and the level of noise of stored estimates: (B,) each."""
 
     indices: Tensor
     mirrored: Tensor
+    levels: Tensor | int = 0
 
 
 def _batch(read: list[Tensor], device: torch.device) -> Batch:
@@ -190,8 +208,14 @@ def _of(labels: Tensor | None, indices: Tensor) -> Tensor | None:
     return None if labels is None else labels[indices]
 
 
-def _choose(count: int, batch_size: int, mirror: bool, generator: torch.Generator | None = None) -> _Choice:
+def _choose(
+    count: int, batch_size: int, mirror: bool, generator: torch.Generator | None = None, levels: tuple[int, ...] = ()
+) -> _Choice:
     """Draw a batch from this generator, by default torch's global one."""
     indices = torch.randint(count, (batch_size,), generator=generator)
     coin = torch.rand(batch_size, generator=generator)
-    return _Choice(indices, coin < (0.5 if mirror else 0.0))
+    choice = _Choice(indices, coin < (0.5 if mirror else 0.0))
+    if not levels:
+        return choice
+    places = torch.randint(len(levels), (batch_size,), generator=generator)
+    return choice._replace(levels=torch.tensor(levels)[places])

@@ -27,6 +27,7 @@ from ppap.diffusion.noise_ranges import log_snr_range
 from ppap.diffusion.schedules import Array, Schedule, ScheduleName
 from ppap.diffusion.schedules import betas as known_betas
 from ppap.experts import lora
+from ppap.guides.views import ViewName
 from ppap.utils import files, tensor_spec
 from ppap.utils.errors import ConfigError, DataError
 from ppap.utils.tensor_spec import REMEDY
@@ -52,7 +53,7 @@ class Purpose(BaseModel):
     lora_scale: Positive | None = Field(None, description="the update is lora_scale B A")
     sees: Sees | None = Field(None, description="x_t, or the network's estimate of x_0 in it; since version 0.5")
     predicts: str | None = Field(None, description="what the network predicts whose estimates it sees")
-    view: str | None = Field(None, description="of latents, `linear` or `decoder`; None: it sees pixels")
+    view: ViewName | None = Field(None, description="of latents, `linear` or `decoder`; None: it sees pixels")
     view_sha256: str | None = Field(None, description="of the weights that decode latents for it, if its view does")
     latent_scale: str | None = Field(None, description="of the autoencoder's latents")
     latent_shift: str | None = None

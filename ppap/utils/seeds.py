@@ -26,6 +26,7 @@ class Stream(IntEnum):
     UPSAMPLING = 8
     NOISY_INPUTS = 9
     HELD_OUT = 10
+    ESTIMATES = 11
 
 
 def mix(*parts: int) -> int:
@@ -51,6 +52,11 @@ def upsampling_seeds(seeds: list[tuple[int, int]]) -> list[tuple[int, int]]:
 def noise_at(timestep: int, places: range, shape: tuple[int, ...]) -> Tensor:
     """Return the noise of held-out images with these places at a timestep: (len(places), *shape)."""
     return torch.stack([torch.randn(shape, generator=_generator(Stream.NOISY_INPUTS, timestep, i)) for i in places])
+
+
+def estimate_noise(seed: tuple[int, int], shape: tuple[int, ...]) -> Tensor:
+    """Return the noise of the stored estimates of a clean image (run seed, index)."""
+    return torch.randn(shape, generator=_generator(Stream.ESTIMATES, *seed))
 
 
 class StepNoise:

@@ -25,10 +25,11 @@ UNGUIDED = "unguided"
 # Names of files under results/PRESET/models, beside those of the guides, and of those under results/PRESET/judges.
 DIFFUSION, EVALUATOR, CLASSIFIER = "diffusion", "evaluator", "classifier"
 REFERENCE, DATASET = "reference", "dataset"
+AUTOENCODER = "autoencoder"
 # Names of tasks.
 CLASSIFICATION, DEPTH, SEGMENTATION = "classification", "depth", "segmentation"
 JUDGES = (EVALUATOR, CLASSIFIER, REFERENCE)
-RESERVED = (UNGUIDED, DIFFUSION, EVALUATOR, CLASSIFIER, REFERENCE, DATASET)
+RESERVED = (UNGUIDED, DIFFUSION, AUTOENCODER, EVALUATOR, CLASSIFIER, REFERENCE, DATASET)
 
 FREE: JsonDict = {"free": True}
 """Marks a field (`json_schema_extra=FREE`) that says how or where jobs run, never what they make.

@@ -262,7 +262,7 @@ def _answers(weights: Tensor, images: Tensor, timestep: int) -> Tensor:
 
 def _own_sampler(preset: Preset, name: str) -> None:
     """Try a sampler of the user's own in two steps, the first of them guided."""
-    _two_steps(preset.schedule(name), preset.drawing(name), preset.dataset.shape)
+    _two_steps(preset.schedule(name), preset.drawing(name), preset.drawn_shape)
 
 
 def _own_second_sampler(preset: Preset) -> None:

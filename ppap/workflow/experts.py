@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from ppap.config.guidance_scales import guidance_scale
 from ppap.config.preset import Preset
-from ppap.config.runs import Run, expert_owner, streams_data
+from ppap.config.runs import Learning, Run, expert_owner, streams_data
 from ppap.data import datasets
 from ppap.data.datasets import RealImages
+from ppap.data.images import to_tensor
+from ppap.diffusion.autoencoder import Autoencoder
+from ppap.diffusion.denoiser import Denoiser
 from ppap.experts.bank import ExpertBank
 from ppap.experts.distillation import train_expert
 from ppap.experts.examples import AnsweredImages, Examples, HeldOut, LabelledImages, StreamedImages
-from ppap.experts.expert import Expert, ExpertHeader, Purpose, check_experts, read_expert
+from ppap.experts.expert import Expert, ExpertHeader, Purpose, check_experts, read_expert, sight
 from ppap.guides.goal import Goal
 from ppap.guides.guide import Guide
+from ppap.guides.views import FITTED, DecoderView, LinearView, ViewName, look_through
 from ppap.training.loop import TrainingRun
 from ppap.utils import files
+from ppap.utils.device import device_of
 from ppap.utils.mixed_precision import autocast
 from ppap.utils.seeds import name_seed
 from ppap.utils.settings import DATASET
@@ -29,23 +35,22 @@ from ppap.workflow.step import Step
 
 def purpose_of(preset: Preset, guide: str, method: str, weights: Path | None = None) -> Purpose:
     """Return what an expert of this guide and method is made for; whatever the weights if none are given."""
-    spec, owner = preset.methods[method], expert_owner(preset, method)
-    return purpose(preset, guide, owner, str(spec.supervision), str(spec.trainable), weights)
+    return purpose(preset, guide, expert_owner(preset, method), Learning.of(preset.methods[method]), weights)
 
 
-def purpose(
-    preset: Preset, guide: str, method: str, supervision: str, trainable: str, weights: Path | None = None
-) -> Purpose:
-    """Return the purpose of a method's experts, or a shared start's, by what these learn from and what they train."""
-    adapter, adapted = preset.guides[guide].adapter, trainable == "adapter"
+def purpose(preset: Preset, guide: str, name: str, learning: Learning, weights: Path | None = None) -> Purpose:
+    """Return the purpose of a method's experts, or of the shared start of this name that they have."""
+    adapter, adapted = preset.guides[guide].adapter, learning.trainable == "adapter"
     return Purpose(
         guide=preset.guides[guide].model,
         guide_sha256=None if weights is None else files.sha256(weights),
         timesteps=preset.diffusion.timesteps,
         noise_schedule=preset.diffusion.schedule_name,
-        method=method,
-        supervision=supervision,
-        trainable=trainable,
+        method=name,
+        supervision=learning.supervision,
+        trainable=learning.trainable,
+        view=learning.view,
+        sees=None if learning.sees == "x_t" else learning.sees,
         rank=adapter.rank if adapted else None,
         lora_scale=adapter.alpha / adapter.rank if adapted else None,
     )
@@ -57,7 +62,7 @@ def bank_of(layout: Layout, guide: str, method: str, network: Guide) -> ExpertBa
     experts = [read_expert(path) for path in layout.experts(guide, method)]
     wanted = purpose_of(preset, guide, method, layout.model(guide))
     check_experts(experts, wanted, preset.ranges(preset.methods[method]))
-    return ExpertBank(network, experts)
+    return ExpertBank(network, experts, networks.load_autoencoder(layout))
 
 
 def guide_of(layout: Layout, run: Run) -> Guide | ExpertBank:
@@ -73,7 +78,7 @@ def goals_of(layout: Layout, run: Run, numbers: Tensor) -> list[Goal]:
     """Load a run's goal, with the targets that have these numbers (N,), one for each sample; none without guidance."""
     if not layout.preset.guidance(run.method).guided:
         return []
-    scale = guidance_scale(layout.preset, run.sampler, run.guide)
+    scale = guidance_scale(layout.preset, run.sampler, run.guide, run.method)
     wanted, objective = targets.of_numbers(layout, run.guide, numbers), layout.preset.objective(run.method)
     return [Goal(guide_of(layout, run), wanted, scale, objective)]
 
@@ -88,13 +93,21 @@ def train_and_write(
     timesteps: range,
     steps: int,
     initialisation: Expert | None = None,
+    stored: bool = False,
 ) -> None:
-    """Train the expert that is the output of a job, and write what it changes. The name seeds its random numbers."""
+    """Train the expert that is the output of a job, and write what it changes. The name seeds its random numbers.
+
+    With `stored` it learns from the stored estimates of clean images at these timesteps.
+    """
     preset, (out,) = layout.preset, job.outputs(layout)
     spec = preset.guides[guide]
     with job.unfinished(layout) as checkpoint:
         network = networks.load_guide(layout, guide)
-        examples, unseen = _examples(layout, guide, str(purpose.supervision))
+        examples, unseen = _examples(layout, guide, str(purpose.supervision), timesteps if stored else None)
+        autoencoder = networks.load_autoencoder(layout)
+        if autoencoder is not None:
+            look_through(network, _view(layout, purpose.view, autoencoder))
+        denoiser = _denoiser(layout) if purpose.sees == "x0_hat" and not stored else None
         with autocast(preset.runtime):
             delta, facts = train_expert(
                 network,
@@ -107,27 +120,59 @@ def train_and_write(
                 run=TrainingRun(name, name_seed(preset.seed, name), checkpoint),
                 held_out=unseen,
                 initialisation=initialisation,
+                denoiser=denoiser,
             )
         about = purpose.model_dump() | {"lora_scale": purpose.lora_scale or 1.0}
+        predicts = networks.process(layout).predicts if purpose.sees == "x0_hat" else "eps"
+        about |= sight(purpose.sees or "x_t", predicts, purpose.view, autoencoder)
         header = ExpertHeader(**about, config=job.fingerprint(preset), **facts)
         files.write_tensors(out, delta, header.metadata())
 
 
-def _examples(layout: Layout, guide: str, supervision: str) -> tuple[Examples, HeldOut | None]:
+def estimate_timesteps(preset: Preset) -> list[int]:
+    """List the timesteps of stored estimates, at even distances; ConfigError if an expert's range has none."""
+    count, total = preset.clean_images.estimates, preset.diffusion.timesteps
+    return [min(total - 1, (2 * level + 1) * total // (2 * count)) for level in range(count)]
+
+
+def _view(layout: Layout, name: ViewName | None, autoencoder: Autoencoder) -> nn.Module:
+    """Make experts' view of latents; a linear one is fitted to the first that were drawn."""
+    if name == "decoder":
+        return DecoderView(autoencoder)
+    few = torch.arange(min(FITTED, layout.clean_sizes[0]))
+    latents = to_tensor(stored_images.clean(layout, range(1)).take(few)).to(device_of(layout.preset.runtime))
+    return LinearView.fitted(latents, autoencoder.decoded(latents))
+
+
+def _denoiser(layout: Layout) -> Denoiser:
+    """Load the diffusion model whose estimates experts see."""
+    model = networks.load_model(layout, layout.preset.runtime)
+    return model.on(model.schedule)
+
+
+def _examples(
+    layout: Layout, guide: str, supervision: str, estimated: range | None = None
+) -> tuple[Examples, HeldOut | None]:
     """Open what experts learn from, and what is held out of that, if anything.
 
     They are clean images with the teacher's answers, or real ones with what is true of them.
     """
     preset = layout.preset
-    wanted, mirror = preset.experts.held_out, preset.dataset.mirror
+    wanted, mirror = preset.experts.held_out, preset.mirrored
     if supervision == "teacher":
-        return AnsweredImages(*stored_images.labelled(layout, guide), mirror).apart(wanted)
+        images, answers = stored_images.labelled(layout, guide)
+        if estimated is None:
+            return AnsweredImages(images, answers, mirror).apart(wanted)
+        each, levels = preset.clean_images.estimates, estimate_timesteps(preset)
+        chosen = tuple(level for level, t in enumerate(levels) if t in estimated)
+        seen_images = stored_images.estimated(layout)
+        return AnsweredImages(seen_images, answers, mirror, levels=chosen, stored=each).apart(wanted)
     if streams_data(preset):
         return StreamedImages(preset.dataset), None
 
     def labelled(data: RealImages) -> LabelledImages:
         truths = stored_images.truth_of(preset, data, guide)
-        return LabelledImages(data.images, truths, preset.task_of(guide), mirror)
+        return LabelledImages(stored_images.as_drawn(layout, data), truths, preset.task_of(guide), mirror)
 
     real = datasets.load_all(preset.dataset, layout.model(DATASET))
     seen, first = real["train"], real["holdout"].first(wanted)

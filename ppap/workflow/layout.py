@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ppap.config.preset import Preset
 from ppap.config.runs import (
+    Learning,
     Run,
     computed_runs,
     expert_owner,
@@ -21,7 +22,7 @@ from ppap.config.runs import (
     warm_name,
 )
 from ppap.utils.errors import ConfigError
-from ppap.utils.settings import CLASSIFIER, DATASET, DIFFUSION, EVALUATOR, JUDGES, REFERENCE, UNGUIDED
+from ppap.utils.settings import AUTOENCODER, CLASSIFIER, DATASET, DIFFUSION, EVALUATOR, JUDGES, REFERENCE, UNGUIDED
 
 Index = int | str
 """A number in a file's name, or the wildcard that stands for one in a rule: "{shard}"."""
@@ -97,6 +98,10 @@ class Layout:
 
     def clean(self, shard: Index) -> Path:
         return self.root / "clean" / f"{_shard_name(shard)}.npy"
+
+    def estimates(self, shard: Index) -> Path:
+        """Return the stored estimates of a shard of clean images."""
+        return self.root / "clean" / "estimates" / f"{_shard_name(shard)}.npy"
 
     def upsampled(self, images: Path) -> Path:
         """Return the shard that a cascade's second stage makes of a shard of images."""
@@ -180,6 +185,16 @@ class Layout:
         return [self.model(DATASET)] if DATASET in external_models(self.preset) else []
 
     @property
+    def autoencoder(self) -> list[Path]:
+        """The autoencoder of a latent diffusion model; none of another one."""
+        return [self.model(AUTOENCODER)] if self.preset.diffusion.autoencoder else []
+
+    @property
+    def drawing(self) -> list[Path]:
+        """The networks that draw pictures: the diffusion model, and what decodes its latents."""
+        return [self.model(DIFFUSION), *self.autoencoder]
+
+    @property
     def reference_images(self) -> list[Path]:
         """The file of real images that samples are compared with, if there is one."""
         return [self.model(REFERENCE)] if REFERENCE in external_models(self.preset) else self.dataset
@@ -211,12 +226,15 @@ class Layout:
         """The file that says how noise grows, where the preset does not."""
         return [self.model(DIFFUSION)] if self.preset.diffusion.source.knows_process else []
 
-    def examples(self, guide: str, supervision: str) -> list[Path]:
-        """List what experts learn from: real images, or clean ones with the teacher's labels, and noise."""
-        if supervision == "labels":
-            return [*self.dataset, *self.process]
+    def examples(self, guide: str, learning: Learning) -> list[Path]:
+        """List what experts learn from: real images, or clean ones with the teacher's labels, noise, and what they see."""
+        stored = learning.estimates == "stored"
+        seen = [self.model(DIFFUSION)] if learning.sees == "x0_hat" and not stored else self.process
+        seen = [*seen, *self.autoencoder, *(map(self.estimates, range(len(self.clean_sizes))) if stored else [])]
+        if learning.supervision == "labels":
+            return [*self.dataset, *seen, *([self.clean(0)] if learning.view == "linear" else [])]
         labels = [self.labels(guide, part) for part in range(len(self.label_sizes))]
-        return [*self._clean_shards, *labels, *self.process]
+        return [*self._clean_shards, *labels, *seen]
 
     @cached_property
     def _clean_shards(self) -> list[Path]:
@@ -227,7 +245,7 @@ class Layout:
         """List the expert that this one starts from, if any: the shared start, or the one before it."""
         spec = self.preset.methods[method]
         if has_warm_start(self.preset, spec):
-            return [self.warm(guide, warm_name(str(spec.supervision), str(spec.trainable)))]
+            return [self.warm(guide, warm_name(Learning.of(spec).name))]
         if self.preset.experts.warm_start == "sequential" and expert > 1:
             return [self.expert(guide, method, expert - 1)]
         return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from ppap.config.preset import Preset
+from ppap.diffusion.autoencoder import Autoencoder
 from ppap.diffusion.cascade import SecondStage
 from ppap.diffusion.denoiser import Process
 from ppap.diffusion.model import DiffusionModel
@@ -15,10 +16,10 @@ from ppap.guides.guide import Guide
 from ppap.guides.libraries.library import Shape
 from ppap.guides.libraries.registry import build_network
 from ppap.guides.libraries.settings import NetworkConfig
-from ppap.utils import mixed_precision, tensor_spec
+from ppap.utils import files, mixed_precision, tensor_spec
 from ppap.utils.device import Runtime, device_of, place
-from ppap.utils.errors import ConfigError
-from ppap.utils.settings import DIFFUSION
+from ppap.utils.errors import ConfigError, DataError
+from ppap.utils.settings import AUTOENCODER, DIFFUSION
 from ppap.workflow.layout import Layout
 
 # -- the diffusion model ---------------------------------------------------------------------------
@@ -43,7 +44,28 @@ def load_model(layout: Layout, how: Runtime = FLOAT32) -> DiffusionModel:
     """Load the diffusion model, on the preset's device, frozen."""
     preset = layout.preset
     network = place(load_diffusion(layout, how).eval().requires_grad_(False), preset.runtime)
-    return DiffusionModel(network, preset.dataset.shape, *process(layout))
+    return DiffusionModel(network, preset.drawn_shape, *process(layout), load_autoencoder(layout))
+
+
+def new_autoencoder(layout: Layout) -> nn.Module:
+    """Build the network of the autoencoder, untrained."""
+    spec = layout.preset.diffusion.autoencoder
+    assert spec is not None
+    return spec.build(layout.preset.dataset.channels)
+
+
+def load_autoencoder(layout: Layout) -> Autoencoder | None:
+    """Load the autoencoder of a latent diffusion model, on the preset's device; None of another one."""
+    if layout.preset.diffusion.autoencoder is None:
+        return None
+    network, path = new_autoencoder(layout), layout.model(AUTOENCODER)
+    network.load_state_dict(tensor_spec.read(path, tensor_spec.of_network(network), {"model": AUTOENCODER}))
+    about = files.read_metadata(path)
+    if not {"scale", "shift"} <= about.keys():
+        raise DataError(f"{path}: does not say the scale and shift of its latents; {tensor_spec.REMEDY}")
+    autoencoder = Autoencoder(network, float(about["scale"]), float(about["shift"]))
+    place(autoencoder, layout.preset.runtime)
+    return autoencoder
 
 
 def process(layout: Layout) -> Process:

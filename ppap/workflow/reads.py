@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ppap.config.preset import Preset
-from ppap.config.runs import Run, computed_runs, drawn_runs, has_warm_start, streams_data, table_runs
+from ppap.config.runs import Learning, Run, computed_runs, drawn_runs, has_warm_start, streams_data, table_runs
 from ppap.data.settings import Download
 from ppap.experts.settings import AdapterConfig
 from ppap.guides.libraries.library import Input
@@ -55,6 +55,12 @@ def finished_keys(preset: Preset) -> list[str]:
 def diffusion_keys(preset: Preset) -> list[str]:
     """List the keys that building and loading the diffusion network reads."""
     return list(preset.diffusion.source.reads)
+
+
+def latent_keys(preset: Preset) -> list[str]:
+    """List the keys that loading the autoencoder reads; none where the diffusion model draws pixels."""
+    built = ["diffusion.autoencoder.options", *IMAGE]
+    return built if preset.diffusion.autoencoder else []
 
 
 def data_keys(preset: Preset) -> list[str]:
@@ -104,24 +110,44 @@ def training_keys(prefix: str) -> list[str]:
 
 def bank_keys(preset: Preset, guide: str, method: str) -> list[str]:
     """List the keys that tell whether expert files are those of a guide and method."""
-    own = [f"methods.{method}.{key}" for key in ("experts", "experts_of", "supervision", "trainable")]
+    own = [
+        f"methods.{method}.{key}"
+        for key in ("experts", "experts_of", "supervision", "trainable", "sees", "estimates", "view")
+    ]
     adapter = [f"guides.{guide}.adapter.{key}" for key in ("rank", "alpha")]
     adapted = preset.methods[method].trainable == "adapter"
     purpose = [f"guides.{guide}.model", *SCHEDULE, *(adapter if adapted else [])]
     return [*own, *purpose, "experts.allocation"]
 
 
-def lesson_keys(preset: Preset, guide: str, supervision: str) -> list[str]:
+def lesson_keys(preset: Preset, guide: str, learning: Learning) -> list[str]:
     """List the keys that decide what an expert learns: real images with labels, or clean ones with a teacher's answers."""
-    if supervision == "labels":
+    seen = [*latent_keys(preset), *([] if preset.diffusion.autoencoder else ["dataset.mirror"])]
+    if learning.sees == "x0_hat":
+        stored = learning.estimates == "stored"
+        told = ["clean_images.estimates", "diffusion.variance", "diffusion.predicts"]
+        seen += told if stored else estimate_keys(preset)
+    if learning.supervision == "labels":
         seen_first = [] if streams_data(preset) else ["experts.held_out"]
-        return [*data_keys(preset), "dataset.mirror", *seen_first]
+        return [*data_keys(preset), *seen, *seen_first, *(CLEAN if learning.view == "linear" else [])]
     loss = [f"experts.{key}" for key in preset.task(guide).distils_with]
     own = [*CLEAN, "clean_images.label_shards", "experts.held_out", *loss]
-    return [*own, *IMAGE, *answer_keys(preset, guide), "dataset.mirror"]
+    return [*own, *IMAGE, *answer_keys(preset, guide), *seen]
 
 
-def student_keys(preset: Preset, guide: str, trainable: str) -> list[str]:
+def estimate_keys(preset: Preset) -> list[str]:
+    """List the keys that the diffusion model's estimates of x_0 depend on."""
+    return [
+        "diffusion.variance",
+        "diffusion.predicts",
+        *SCHEDULE,
+        *IMAGE,
+        *diffusion_keys(preset),
+        *latent_keys(preset),
+    ]
+
+
+def student_keys(preset: Preset, guide: str, trainable: str | None) -> list[str]:
     """List the keys that the training of an expert of a guide reads, what it learns aside."""
     keys = ["seed", *SCHEDULE, *network_keys(preset, guide)]
     training = training_keys(f"guides.{guide}.experts")
@@ -139,8 +165,7 @@ def drawing_keys(preset: Preset, sampler: str) -> list[str]:
     """List the keys that drawing images with a sampler reads, guidance aside."""
     noise = ["eta"] if preset.sampler(sampler).eta is None else []
     own = [f"samplers.{sampler}.{key}" for key in ("kind", "options", "steps", *noise)]
-    denoiser = ["diffusion.variance", "diffusion.predicts", *SCHEDULE, *IMAGE]
-    return [*own, *diffusion_keys(preset), *denoiser]
+    return [*own, *estimate_keys(preset)]
 
 
 def upsampling_keys(preset: Preset) -> list[str]:
@@ -158,7 +183,7 @@ def run_keys(preset: Preset, sampler: str, guide: str, method: str) -> list[str]
     kind = preset.guidance(method)
     raised = ("objective", *(["objective_options"] if preset.methods[method].objective else []))
     own = [f"methods.{method}.{key}" for key in raised]
-    told = [*scale_keys(preset, sampler, guide), *own] if kind.guided and kind.drawn else []
+    told = [*scale_keys(preset, sampler, guide, method), *own] if kind.guided and kind.drawn else []
     return [*told, *guiding_keys(preset, guide, method)]
 
 
@@ -175,10 +200,13 @@ def kind_keys(method: str) -> list[str]:
     return [f"methods.{method}.guidance", f"methods.{method}.options"]
 
 
-def scale_keys(preset: Preset, sampler: str, guide: str) -> list[str]:
+def scale_keys(preset: Preset, sampler: str, guide: str, method: str | None = None) -> list[str]:
     """List the keys that `ppap.config.guidance_scales` reads."""
-    own = sampler in preset.guides[guide].scales
-    return [f"guides.{guide}.scales", *([] if own else [f"samplers.{sampler}.scale"])]
+    if method is not None:
+        own = [f"methods.{method}.scales"]
+        return own if guide in preset.methods[method].scales else [*own, *scale_keys(preset, sampler, guide)]
+    of_guide = sampler in preset.guides[guide].scales
+    return [f"guides.{guide}.scales", *([] if of_guide else [f"samplers.{sampler}.scale"])]
 
 
 def target_keys(preset: Preset, guide: str) -> list[str]:

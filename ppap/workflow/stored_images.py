@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,13 @@ from ppap.config.runs import Run
 from ppap.data import datasets
 from ppap.data.datasets import RealImages, Split
 from ppap.data.images import to_tensor
-from ppap.data.shards import ShardedAnswers, ShardedImages
+from ppap.data.shards import LATENT, ShardedAnswers, ShardedImages
 from ppap.diffusion.sampling import Seeds
 from ppap.utils import files, tensor_spec
+from ppap.utils.device import device_of
 from ppap.utils.settings import DATASET
 from ppap.utils.tensor_names import TARGET
-from ppap.workflow import targets
+from ppap.workflow import networks, targets
 from ppap.workflow.layout import Layout
 
 # -- real images -----------------------------------------------------------------------------------
@@ -52,11 +53,14 @@ def clean_seeds(layout: Layout, shard: int) -> Seeds:
 def clean(layout: Layout, shards: range | None = None, finished: bool = False) -> ShardedImages:
     """Open the images that the diffusion model drew without guidance, or some shards of them.
 
-    Experts see them as they are, their teachers finished: drawn larger by the second stage of a cascade.
+    Experts see them as they are, their teachers finished: drawn larger by the second stage of a cascade. Those of a
+    latent model are its latents, finished or not.
     """
     chosen = range(len(layout.clean_sizes)) if shards is None else shards
-    paths = [layout.clean(shard) for shard in chosen]
-    return _opened(layout, paths, [layout.clean_sizes[shard] for shard in chosen], finished)
+    paths, sizes = [layout.clean(shard) for shard in chosen], [layout.clean_sizes[shard] for shard in chosen]
+    if layout.preset.diffusion.autoencoder:
+        return ShardedImages(paths, sizes, layout.preset.drawn_shape, LATENT)
+    return _opened(layout, paths, sizes, finished)
 
 
 def labelled(layout: Layout, guide: str) -> tuple[ShardedImages, ShardedAnswers]:
@@ -68,10 +72,17 @@ def labelled(layout: Layout, guide: str) -> tuple[ShardedImages, ShardedAnswers]
         [layout.labels(guide, part) for part in parts],
         layout.label_sizes,
         preset.task_of(guide).shape,
-        preset.dataset.mirror,
+        preset.mirrored,
         [labels_identity(layout, guide, [firsts[i] for i in layout.shards_of_part(part)]) for part in parts],
     )
     return images, answers
+
+
+def estimated(layout: Layout) -> ShardedImages:
+    """Open the stored estimates of all clean images, `clean_images.estimates` of each in a row."""
+    each, shape = layout.preset.clean_images.estimates, layout.preset.drawn_shape
+    paths = [layout.estimates(shard) for shard in range(len(layout.clean_sizes))]
+    return ShardedImages(paths, [size * each for size in layout.clean_sizes], shape, LATENT)
 
 
 def labels_identity(layout: Layout, guide: str, firsts: Iterable[NDArray[Any]]) -> dict[str, str]:
@@ -122,6 +133,21 @@ def _opened(layout: Layout, paths: list[Path], sizes: list[int], finished: bool)
     channels, height, width = preset.finished_shape if finished else preset.dataset.shape
     opened = [layout.finished(path) for path in paths] if finished else paths
     return ShardedImages(opened, sizes, (height, width, channels))
+
+
+def as_drawn(layout: Layout, data: RealImages) -> NDArray[Any]:
+    """Return real images as the diffusion model would draw them: of a latent model their latents, float32 (N, c, h, w)."""
+    autoencoder = networks.load_autoencoder(layout)
+    if autoencoder is None:
+        return data.images
+    device = device_of(layout.preset.runtime)
+    encoded = [autoencoder.encoded(to_tensor(torch.from_numpy(few)).to(device)).cpu() for few in _some(data.images)]
+    return torch.cat(encoded).numpy()
+
+
+def _some(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    """Yield images a thousand at a time."""
+    return (images[first : first + 1000] for first in range(0, len(images), 1000))
 
 
 def _digest(image: NDArray[Any]) -> str:

@@ -38,8 +38,8 @@ def texts(layout: Layout, name: str) -> dict[str, str]:
 def scaled_table(layout: Layout) -> pd.DataFrame:
     """Build the table `scales` with each row's guidance scale, in the order of the scales."""
     frame, preset = table(layout, "scales"), layout.preset
-    pairs = zip(frame["sampler"], frame["guide"], strict=True)
-    frame["scale"] = [guidance_scale(preset, sampler, guide) for sampler, guide in pairs]
+    rows = zip(frame["sampler"], frame["guide"], frame["method"], strict=True)
+    frame["scale"] = [guidance_scale(preset, *row) for row in rows]
     return frame.sort_values("scale", kind="stable")
 
 

@@ -27,7 +27,7 @@ def test_a_run_whose_controller_was_away_gives_an_undisturbed_ones_results(
         ["pretrain", "smoke", "resnet"],
         *(["generate", "smoke", "--shard", shard] for shard in (0, 1)),
         ["label", "smoke", "resnet", "--part", 0],
-        ["warm-start", "smoke", "resnet", "teacher", "adapter"],
+        ["warm-start", "smoke", "resnet", "teacher_adapter"],
         *(["train-expert", "smoke", "resnet", "ppap_5", expert] for expert in (1, 2)),
         ["sample", "smoke", "ddim25", "resnet", "ppap_5", "--shard", 0],
     ):

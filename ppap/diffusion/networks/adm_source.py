@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ppap.data.datasets import DatasetConfig
 from ppap.data.downloads import Downloads
+from ppap.diffusion.denoiser import Process
 from ppap.diffusion.networks.adm import ADM
 from ppap.diffusion.networks.architectures import ADMArchitecture
 from ppap.diffusion.networks.sources import DiffusionSettings, Source, Trial, check_answer, read_weights, with_weights
@@ -36,10 +37,15 @@ class TrainedADM(Source):
             network = _new(settings)
         return with_weights(network, read_weights(file, self.described(network)), how)
 
+    def process(self, settings: DiffusionSettings, file: Path) -> Process:
+        process = super().process(settings, file)
+        return process._replace(predicts="flow") if settings.noise_schedule == "flow" else process
+
     def check(self, settings: DiffusionSettings, images: DatasetConfig, trial: Trial) -> None:
         def answers() -> None:
             network = _new(settings)
-            check_answer("architecture", network, network.arch.out_channels, images.shape)
+            shape = images.shape if settings.autoencoder is None else settings.autoencoder.latent_shape(images.shape)
+            check_answer("architecture", network, network.arch.out_channels, shape)
 
         trial(answers, "architecture")
 
@@ -51,6 +57,10 @@ class PublishedADM(TrainedADM):
     downloads = ("weights",)
     is_trained = False
     predicts_any = True
+
+    def process(self, settings: DiffusionSettings, file: Path) -> Process:
+        return Source.process(self, settings, file)
+
     described = staticmethod(of_published)
 
     def download(

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ppap.data.datasets import DatasetConfig
 from ppap.data.downloads import Downloads
 from ppap.data.settings import Download
-from ppap.diffusion.denoiser import Network, Process
+from ppap.diffusion.autoencoder_settings import AutoencoderConfig
+from ppap.diffusion.denoiser import CLIPPED, Clip, Network, Process
 from ppap.diffusion.networks.architectures import ADMArchitecture
 from ppap.diffusion.networks.glide_settings import GlideConfig
 from ppap.diffusion.schedules import PredictionName, Schedule, ScheduleName, VarianceName
@@ -34,6 +35,8 @@ class DiffusionSettings(Protocol):
 
     @property
     def architecture(self) -> ADMArchitecture | None: ...
+    @property
+    def autoencoder(self) -> AutoencoderConfig | None: ...
     @property
     def weights(self) -> Download | None: ...
     @property
@@ -102,7 +105,8 @@ class Source(ABC):
 
     def process(self, settings: DiffusionSettings, file: Path) -> Process:
         """Return how the network was trained and is drawn from: as the preset says, unless `file` knows better."""
-        return Process(self.schedule(settings, file), settings.variance, settings.predicts)
+        clip = CLIPPED if settings.autoencoder is None else Clip(None)
+        return Process(self.schedule(settings, file), settings.variance, settings.predicts, clip)
 
     def build_upsampler(self, settings: DiffusionSettings) -> Upsampler:
         """Build the second stage of a cascade, untrained; ConfigError if the diffusion model is none."""

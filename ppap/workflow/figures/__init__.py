@@ -17,14 +17,17 @@ KINDS: dict[str, FigureKind] = {kind.name: kind for kind in _ALL}
 
 def figure_names(preset: Preset) -> list[str]:
     """List the figures of a preset."""
-    known = (kind for kind in KINDS.values() if kind.table in preset.tables)
-    return [kind.title(guide) for kind in known for guide in kind.guides(preset)]
+    return [kind.title(guide) for kind in KINDS.values() if _has(preset, kind) for guide in kind.guides(preset)]
+
+
+def _has(preset: Preset, kind: FigureKind) -> bool:
+    return kind.table in preset.tables and not (kind.of_x_t and preset.diffusion.autoencoder)
 
 
 def figure_of(preset: Preset, name: str) -> tuple[FigureKind, str]:
     """Return a figure's kind, and the guide that it is about ("" if about all); ConfigError if there is none such."""
     for kind in KINDS.values():
         guide = name.removeprefix(kind.name).removeprefix("_")
-        if kind.title(guide) == name and kind.table in preset.tables and guide in kind.guides(preset):
+        if kind.title(guide) == name and _has(preset, kind) and guide in kind.guides(preset):
             return kind, guide
     raise ConfigError(f"no figure '{name}' (there are {', '.join(figure_names(preset))})")

@@ -27,6 +27,7 @@ _BAND = (0.1, 0.9)  # quantiles
 
 class Confidence(FigureKind):
     name = "confidence"
+    of_x_t = True
 
     def inputs(self, layout: Layout, guide: str) -> list[Path]:
         guiding = [path for run in runs_of_all_guides(layout.preset) for path in layout.guidance(run)]

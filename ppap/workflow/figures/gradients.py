@@ -29,6 +29,7 @@ from ppap.workflow.reads import drawing_keys, drawn_keys, picture_target_keys, r
 
 class Gradients(FigureKind):
     name = "gradients"
+    of_x_t = True
     of_guide = True
 
     def inputs(self, layout: Layout, guide: str) -> list[Path]:

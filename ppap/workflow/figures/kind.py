@@ -21,6 +21,8 @@ class FigureKind(ABC):
     name: ClassVar[str]
     of_guide: ClassVar[bool] = False
     """There is one for each guide of the main table, NAME_GUIDE; otherwise one for all."""
+    of_x_t: ClassVar[bool] = False
+    """It shows what guides see in x_t as a picture, which latents are none of."""
     table: ClassVar[str] = "main"
     """The table whose rows it shows; without that table there is no such figure."""
 

@@ -29,6 +29,7 @@ from ppap.workflow.reads import SCHEDULE, answer_keys, data_keys, drawing_keys, 
 
 class NoisyInputs(FigureKind):
     name = "noisy_inputs"
+    of_x_t = True
 
     def inputs(self, layout: Layout, guide: str) -> list[Path]:
         networks = [path for run in runs_of_all_guides(layout.preset) for path in layout.guide_and_experts(run)]

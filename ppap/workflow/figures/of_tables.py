@@ -38,7 +38,7 @@ class Tradeoff(FigureKind):
 
     def keys(self, preset: Preset, guide: str) -> list[str]:
         runs = table_runs(preset, "scales")
-        return [*super().keys(preset, guide), *(key for run in runs for key in scale_keys(preset, *run[:2]))]
+        return [*super().keys(preset, guide), *(key for run in runs for key in scale_keys(preset, *run))]
 
     def draw(self, layout: Layout, guide: str) -> Figure:
         return tradeoff.draw(scaled_table(layout), _first_scores(layout.preset), _titles(layout, "scales"))

@@ -8,19 +8,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ppap.config.runs import Run, expert_steps, warm_steps
+from ppap.config.runs import Learning, Run, expert_steps, warm_steps
 from ppap.data.image_files import reference_images
+from ppap.data.shards import LATENT
+from ppap.diffusion.autoencoder import Autoencoder
 from ppap.diffusion.denoiser import Network
 from ppap.evaluation.evaluator import Extractor
 from ppap.evaluation.features import describe_statistics
 from ppap.experts import lora as adapters
 from ppap.guides.guide import Guide
-from ppap.training.settings import Training
 from ppap.utils import tensor_spec
-from ppap.utils.settings import DATASET, DIFFUSION, REFERENCE
+from ppap.utils.settings import AUTOENCODER, DATASET, DIFFUSION, REFERENCE
 from ppap.utils.tensor_names import IMAGES, PREDICTED
 from ppap.workflow import evaluator, stored_images
 from ppap.workflow import networks as models
@@ -54,6 +56,7 @@ class Costs:
     def __init__(self, layout: Layout) -> None:
         self.preset, self.layout = layout.preset, layout
         self.image, self.pixels = self.preset.dataset.shape, math.prod(self.preset.dataset.shape)
+        self.x_t = self.preset.drawn_shape
         self._guides: dict[str, NetworkCost] = {}
         self._experts: dict[tuple[str, str], tuple[int, int]] = {}
 
@@ -78,18 +81,32 @@ class Costs:
     def pretraining(self, model: str) -> Cost:
         training = self.preset.training(model)
         assert training is not None
+        shape = self.image
         if model == DIFFUSION:
             network = flops.on_meta(lambda: models.new_diffusion(self.layout))
             call: flops.Call = _at_some_timestep(network)
+            shape = self.x_t
+        elif model == AUTOENCODER:
+            autoencoder = flops.on_meta(lambda: Autoencoder(models.new_autoencoder(self.layout)))
+            network, call = autoencoder.requires_grad_(True), lambda x: autoencoder.decode(autoencoder.encode(x))
         else:
             call = self._new_guide(model).train()
             network = call.network
-        step = self._step(call, network, training)
+        step = flops.with_weight_gradient(call, (training.batch_size, *shape), network)
         return Cost(training.steps * step, flops.stored_bytes(network))
 
     def clean_images(self, shard: int) -> Cost:
         count, steps = self.layout.clean_sizes[shard], self._steps(self.preset.clean_images.sampler)
-        return Cost(count * steps * self.diffusion.forward, count * self.pixels)
+        return Cost(count * steps * self.diffusion.forward, count * self._stored_image)
+
+    def estimates(self, shard: int) -> Cost:
+        count = self.layout.clean_sizes[shard] * self.preset.clean_images.estimates
+        return Cost(count * self.diffusion.forward, count * math.prod(self.x_t) * np.dtype(LATENT).itemsize)
+
+    @property
+    def _stored_image(self) -> int:
+        """Bytes of a clean image, or of its latent."""
+        return math.prod(self.x_t) * np.dtype(LATENT).itemsize if self.preset.diffusion.autoencoder else self.pixels
 
     def upsampled(self, count: int) -> Cost:
         """Count the drawing of this number of images by the second stage of a cascade."""
@@ -100,18 +117,18 @@ class Costs:
         return Cost(count * steps * self.upsampler.forward, count * pixels)
 
     def labels(self, guide: str, part: int) -> Cost:
-        count = self.layout.label_sizes[part] * (2 if self.preset.dataset.mirror else 1)
+        count = self.layout.label_sizes[part] * (2 if self.preset.mirrored else 1)
         network = self.guide(guide)
         number = _FLOAT if self.preset.runtime.precision == "float32" else _FLOAT // 2
-        return Cost(count * network.forward, count * network.answer * number)
+        return Cost(count * (network.forward + self.decoder.forward), count * network.answer * number)
 
-    def warm_start(self, guide: str, trainable: str) -> Cost:
-        step, stored = self._expert(guide, trainable)
+    def warm_start(self, guide: str, learning: Learning) -> Cost:
+        step, stored = self._expert(guide, learning)
         return Cost(warm_steps(self.preset, guide) * step, stored)
 
     def expert(self, guide: str, method: str) -> Cost:
         spec = self.preset.methods[method]
-        step, stored = self._expert(guide, spec.trainable or "all")
+        step, stored = self._expert(guide, Learning.of(spec))
         return Cost(expert_steps(self.preset, guide, spec)[1] * step, stored)
 
     def samples(self, run: Run, shard: int) -> Cost:
@@ -148,7 +165,15 @@ class Costs:
     @cached_property
     def diffusion(self) -> NetworkCost:
         network = flops.on_meta(lambda: models.new_diffusion(self.layout))
-        return self._network(_at_some_timestep(network), network)
+        return self._network(_at_some_timestep(network), network, self.x_t)
+
+    @cached_property
+    def decoder(self) -> NetworkCost:
+        """What decodes one latent; nothing where there are none."""
+        if not self.preset.diffusion.autoencoder:
+            return NetworkCost(0, 0, 0, 0)
+        autoencoder = flops.on_meta(lambda: Autoencoder(models.new_autoencoder(self.layout)))
+        return self._network(autoencoder.decode, autoencoder, self.x_t)
 
     @cached_property
     def upsampler(self) -> NetworkCost:
@@ -177,9 +202,9 @@ class Costs:
             self._guides[name] = self._network(guide, guide)
         return self._guides[name]
 
-    def _network(self, call: flops.Call, network: nn.Module) -> NetworkCost:
+    def _network(self, call: flops.Call, network: nn.Module, image: tuple[int, int, int] | None = None) -> NetworkCost:
         network.eval().requires_grad_(False)
-        shape = (1, *self.image)
+        shape = (1, *(image or self.image))
         return NetworkCost(
             flops.forward(call, shape),
             flops.with_input_gradient(call, shape),
@@ -187,32 +212,37 @@ class Costs:
             flops.stored_bytes(network),
         )
 
-    def _expert(self, guide: str, trainable: str) -> tuple[int, int]:
+    def _expert(self, guide: str, learning: Learning) -> tuple[int, int]:
         """Return FLOPs of a training step, and bytes of the finished expert."""
+        step, stored = self._student(guide, learning.trainable)
+        beside = self.decoder.forward if learning.view == "decoder" else 0
+        beside += self.diffusion.forward if learning.sees == "x0_hat" and learning.estimates == "fresh" else 0
+        return step + self.preset.guides[guide].experts.batch_size * beside, stored
+
+    def _student(self, guide: str, trainable: str) -> tuple[int, int]:
         if (guide, trainable) not in self._experts:
             spec = self.preset.guides[guide]
             student = self._new_guide(guide).train()
             student.network.requires_grad_(True)
             if trainable == "adapter":
                 flops.on_meta(lambda: adapters.attach(student.network, spec.adapter))
-            step = self._step(student, student.network, spec.experts)
+            step = flops.with_weight_gradient(student, (spec.experts.batch_size, *self.image), student.network)
             statistics = sum(b.numel() for b in student.network.buffers() if b.is_floating_point())
             changed = adapters.trainable_parameters(student.network) + statistics
             self._experts[guide, trainable] = step, _FLOAT * changed
         return self._experts[guide, trainable]
-
-    def _step(self, call: flops.Call, network: nn.Module, training: Training) -> int:
-        return flops.with_weight_gradient(call, (training.batch_size, *self.image), network)
 
     def _sampled_image(self, run: Run) -> int:
         """Return FLOPs of one sample of a run."""
         kind = self.preset.guidance(run.method)
         if not kind.drawn:
             return 0
+        steps, decoding = self._steps(run.sampler), self.decoder.forward
         if not kind.guided:
-            return self._steps(run.sampler) * self.diffusion.forward
+            return steps * self.diffusion.forward + decoding
         unet = self.diffusion.with_gradient if kind.through_denoiser else self.diffusion.forward
-        return self._steps(run.sampler) * (unet + self.guide(run.guide).with_gradient)
+        seen = 0 if self.preset.methods[run.method].view == "linear" else self.decoder.with_gradient
+        return steps * (unet + self.guide(run.guide).with_gradient + seen) + decoding
 
     def _extracted(self, count: int) -> Cost:
         taken, said = self.evaluation

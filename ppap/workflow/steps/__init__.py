@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ppap.workflow.layout import Layout
 from ppap.workflow.step import Step
 from ppap.workflow.steps.download import Download
+from ppap.workflow.steps.estimate import Estimate
 from ppap.workflow.steps.features import Features
 from ppap.workflow.steps.figure import Figure
 from ppap.workflow.steps.generate import Generate
@@ -23,7 +24,7 @@ from ppap.workflow.steps.upsample_samples import UpsampleSamples
 from ppap.workflow.steps.warm_start import WarmStart
 
 STEPS: tuple[type[Step], ...] = (
-    *(Download, Pretrain, Generate, UpsampleClean, Label, Targets, WarmStart, TrainExpert, Sample),
+    *(Download, Pretrain, Generate, UpsampleClean, Estimate, Label, Targets, WarmStart, TrainExpert, Sample),
     *(UpsampleSamples, ReferenceFeatures, Features, Metrics, Table, Figure),
 )
 

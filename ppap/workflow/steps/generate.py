@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Self
 
 from ppap.config.preset import Preset
+from ppap.data.shards import LATENT
 from ppap.diffusion import sampling
 from ppap.utils import files
 from ppap.utils.mixed_precision import autocast
-from ppap.utils.settings import DIFFUSION
 from ppap.workflow import networks, stored_images
 from ppap.workflow.layout import Layout, size_of
 from ppap.workflow.plan.costs import Cost, Costs
@@ -21,7 +21,7 @@ from ppap.workflow.step import Step
 
 @dataclass(frozen=True)
 class Generate(Step):
-    """Draw one shard of clean images."""
+    """Draw one shard of clean images, or of latents where the diffusion model draws those."""
 
     message = "Drawing clean images, shard {wildcards.shard}"
     options = ("shard",)
@@ -38,7 +38,7 @@ class Generate(Step):
         return [layout.clean(self.shard)]
 
     def inputs(self, layout: Layout) -> list[Path]:
-        return [layout.model(DIFFUSION)]
+        return layout.drawing
 
     def keys(self, preset: Preset) -> list[str]:
         own = [*CLEAN, "clean_images.sampler", "clean_images.seed"]
@@ -61,6 +61,7 @@ class Generate(Step):
                     batch_size=clean.batch_size,
                     checkpoint=checkpoint,
                     checkpoint_every=preset.sampling.checkpoint_every,
+                    decode=preset.diffusion.autoencoder is None,
                     name=f"clean images {self.shard}",
                 )
-            files.write_array(layout.clean(self.shard), images)
+            files.write_array(layout.clean(self.shard), images.astype(LATENT) if model.autoencoder else images)

@@ -19,7 +19,7 @@ from ppap.utils.tensor_names import IMAGE, MIRROR
 from ppap.workflow import networks, stored_images
 from ppap.workflow.layout import Layout, size_of
 from ppap.workflow.plan.costs import Cost, Costs
-from ppap.workflow.reads import CLEAN, finished_keys, network_keys
+from ppap.workflow.reads import CLEAN, finished_keys, latent_keys, network_keys
 from ppap.workflow.step import Step
 
 
@@ -46,10 +46,11 @@ class Label(Step):
     def inputs(self, layout: Layout) -> list[Path]:
         clean = [layout.clean(shard) for shard in layout.shards_of_part(self.part)]
         seen = [path for image in clean for path in (image, layout.finished(image))]
-        return [layout.model(self.guide), *dict.fromkeys(seen)]
+        return [layout.model(self.guide), *dict.fromkeys(seen), *layout.autoencoder]
 
     def keys(self, preset: Preset) -> list[str]:
-        own = [*CLEAN, "clean_images.label_shards", *finished_keys(preset), "dataset.mirror"]
+        own = [*CLEAN, "clean_images.label_shards", *finished_keys(preset)]
+        own += latent_keys(preset) or ["dataset.mirror"]
         return [*own, *network_keys(preset, self.guide)]
 
     def cost(self, costs: Costs) -> Cost:
@@ -69,12 +70,14 @@ class Label(Step):
         firsts = stored_images.clean(layout, shards).firsts
         about = stored_images.labels_identity(layout, self.guide, firsts)
         images = stored_images.clean(layout, shards, finished=True)
+        autoencoder = networks.load_autoencoder(layout)
         with autocast(preset.runtime):
             answers = answers_on(
                 guide,
                 images,
                 _batches(preset, len(images)),
-                mirror=preset.dataset.mirror,
+                mirror=preset.mirrored,
+                **({} if autoencoder is None else {"pictures": autoencoder.decoded}),
                 dtype=torch.float32 if preset.runtime.precision == "float32" else torch.float16,
                 name=self.guide,
             )

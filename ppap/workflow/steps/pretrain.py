@@ -14,6 +14,8 @@ from torch import nn
 from ppap.config.preset import Preset
 from ppap.config.runs import trained_models
 from ppap.data.images import to_tensor
+from ppap.diffusion.autoencoder import Autoencoder
+from ppap.diffusion.autoencoder_training import scale_and_shift, train_autoencoder
 from ppap.diffusion.schedules import Schedule
 from ppap.diffusion.training import train_diffusion
 from ppap.guides.training import holdout_scores, train_guide
@@ -24,11 +26,11 @@ from ppap.utils.device import device_of, place
 from ppap.utils.errors import ConfigError
 from ppap.utils.mixed_precision import autocast
 from ppap.utils.seeds import Stream, mix, name_seed
-from ppap.utils.settings import DIFFUSION
+from ppap.utils.settings import AUTOENCODER, DIFFUSION
 from ppap.workflow import networks, stored_images
 from ppap.workflow.layout import Layout
 from ppap.workflow.plan.costs import Cost, Costs
-from ppap.workflow.reads import SCHEDULE, data_keys, diffusion_keys, network_keys, training_keys
+from ppap.workflow.reads import SCHEDULE, data_keys, diffusion_keys, latent_keys, network_keys, training_keys
 from ppap.workflow.step import Step
 
 log = logging.getLogger(__name__)
@@ -36,7 +38,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Pretrain(Step):
-    """Train the diffusion model, an off-the-shelf guide, or a network that judges samples."""
+    """Train the diffusion model, its autoencoder, an off-the-shelf guide, or a network that judges samples."""
 
     message = "Training {wildcards.model} on real images"
     resources = "pretrain"
@@ -52,13 +54,15 @@ class Pretrain(Step):
         return [layout.model(self.model)]
 
     def inputs(self, layout: Layout) -> list[Path]:
-        return layout.dataset
+        return [*layout.dataset, *(layout.autoencoder if self.model == DIFFUSION else [])]
 
     def keys(self, preset: Preset) -> list[str]:
         training = f"{preset.key(self.model)}.train"
         common = ["seed", *data_keys(preset), *training_keys(training)]
         if self.model == DIFFUSION:
-            return [*common, *diffusion_keys(preset), *SCHEDULE]
+            return [*common, *diffusion_keys(preset), *SCHEDULE, *latent_keys(preset)]
+        if self.model == AUTOENCODER:
+            return [*common, *latent_keys(preset), "diffusion.autoencoder.kl_weight"]
         return [*common, *network_keys(preset, self.model), f"{training}.shift"]
 
     def cost(self, costs: Costs) -> Cost:
@@ -72,7 +76,7 @@ class Pretrain(Step):
             raise ConfigError(f"{preset.name}: no model '{self.model}' to pretrain")
         with self.unfinished(layout) as checkpoint:
             torch.manual_seed(mix(seed, Stream.INITIAL_WEIGHTS))
-            train = _diffusion if self.model == DIFFUSION else _guide
+            train = _TRAINED.get(self.model, _guide)
             with autocast(preset.runtime):
                 network, facts = train(layout, training, TrainingRun(self.model, seed, checkpoint))
             about = {"model": self.model, "config": self.fingerprint(preset)}
@@ -83,8 +87,23 @@ def _diffusion(layout: Layout, training: Training, run: TrainingRun) -> tuple[nn
     preset, spec = layout.preset, layout.preset.diffusion
     network = place(networks.new_diffusion(layout), preset.runtime)
     schedule = Schedule.create(spec.noise_schedule, spec.timesteps)
-    images = to_tensor(stored_images.real(layout, "train").images).to(device_of(preset.runtime))
+    real = stored_images.as_drawn(layout, stored_images.real(layout, "train"))
+    images = to_tensor(torch.from_numpy(real)).to(device_of(preset.runtime))
     return network, _texts(train_diffusion(network, images, schedule, training, run))
+
+
+def _autoencoder(layout: Layout, training: Training, run: TrainingRun) -> tuple[nn.Module, dict[str, str]]:
+    preset, spec = layout.preset, layout.preset.diffusion.autoencoder
+    assert spec is not None
+    network = place(networks.new_autoencoder(layout), preset.runtime)
+    pictures = to_tensor(stored_images.real(layout, "train").images).to(device_of(preset.runtime))
+    summary = train_autoencoder(network, pictures, spec.kl_weight, training, run)
+    held = to_tensor(stored_images.real(layout, "holdout").images[:_MEASURED]).to(pictures)
+    scale, shift = scale_and_shift(network, pictures[:_MEASURED])
+    autoencoder = Autoencoder(network, scale, shift)
+    error = float((autoencoder.decoded(autoencoder.encoded(held)) - held).abs().mean())
+    log.info("%s: mean absolute error of held-out pictures %.4f, of [-1, 1]", run.name, error)
+    return network, _texts(summary | {"scale": scale, "shift": shift, "holdout": error})
 
 
 def _guide(layout: Layout, training: Training, run: TrainingRun) -> tuple[nn.Module, dict[str, str]]:
@@ -99,6 +118,11 @@ def _guide(layout: Layout, training: Training, run: TrainingRun) -> tuple[nn.Mod
     said = ", ".join(f"{score} {value:.4f}" for score, value in scores.items())
     log.info("%s: on held-out images %s", name, said)
     return guide.network, _texts(summary) | {"holdout": f"{next(iter(scores.values())):.4f}"}
+
+
+_TRAINED = {DIFFUSION: _diffusion, AUTOENCODER: _autoencoder}
+_MEASURED = 2000
+"""Pictures that the scale of latents, and the error of held-out ones, are measured on."""
 
 
 def _texts(summary: dict[str, float]) -> dict[str, str]:

@@ -17,7 +17,6 @@ from ppap.diffusion import sampling
 from ppap.utils import files
 from ppap.utils.checkpoint import Checkpoint
 from ppap.utils.mixed_precision import autocast
-from ppap.utils.settings import DIFFUSION
 from ppap.utils.tensor_names import TARGET
 from ppap.workflow import networks, stored_images, targets
 from ppap.workflow.experts import goals_of
@@ -55,7 +54,7 @@ class Sample(Step):
 
     def inputs(self, layout: Layout) -> list[Path]:
         if layout.preset.guidance(self.method).drawn:
-            return [layout.model(DIFFUSION), *layout.guidance(self.drawn)]
+            return [*layout.drawing, *layout.guidance(self.drawn)]
         return layout.target_file(self.guide) or layout.dataset
 
     def keys(self, preset: Preset) -> list[str]:

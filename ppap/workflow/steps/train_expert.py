@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from ppap.config.preset import Preset
-from ppap.config.runs import banks, expert_steps, has_warm_start, warm_name
+from ppap.config.runs import Learning, banks, expert_steps, has_warm_start, warm_name
 from ppap.experts.expert import Expert, Purpose, check_experts, read_expert
 from ppap.utils.errors import ConfigError
 from ppap.workflow.experts import purpose_of, train_and_write
@@ -43,15 +43,15 @@ class TrainExpert(Step):
         return [layout.expert(self.guide, self.method, self.expert)]
 
     def inputs(self, layout: Layout) -> list[Path]:
-        examples = layout.examples(self.guide, str(layout.preset.methods[self.method].supervision))
+        examples = layout.examples(self.guide, Learning.of(layout.preset.methods[self.method]))
         return [layout.model(self.guide), *examples, *layout.initialisation(self.guide, self.method, self.expert)]
 
     def keys(self, preset: Preset) -> list[str]:
         method = preset.methods[self.method]
-        own = ("experts_of", "imported", "supervision", "experts", "trainable")
+        own = ("experts_of", "imported", "supervision", "experts", "trainable", "sees", "estimates", "view")
         return [
             *(f"methods.{self.method}.{key}" for key in own),
-            *lesson_keys(preset, self.guide, str(method.supervision)),
+            *lesson_keys(preset, self.guide, Learning.of(method)),
             *student_keys(preset, self.guide, str(method.trainable)),
             *("experts.allocation", "experts.warm_start"),
             *(["experts.warm_share"] if has_warm_start(preset, method) else []),
@@ -79,6 +79,7 @@ class TrainExpert(Step):
             timesteps=timesteps,
             steps=steps,
             initialisation=self._initialisation(layout, purpose),
+            stored=preset.methods[self.method].estimates == "stored",
         )
 
     def _timesteps(self, preset: Preset) -> range:
@@ -102,7 +103,7 @@ class TrainExpert(Step):
         for path in layout.initialisation(self.guide, self.method, self.expert):
             expert = read_expert(path)
             if has_warm_start(preset, spec):
-                name = warm_name(str(spec.supervision), str(spec.trainable))
+                name = warm_name(Learning.of(spec).name)
                 shared = purpose.model_copy(update={"method": name})
                 check_experts([expert], shared, [range(preset.diffusion.timesteps)])
             else:
