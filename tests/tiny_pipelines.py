@@ -7,8 +7,15 @@ from typing import Any, NamedTuple
 
 import torch
 from diffusers import (
+    AuraFlowPipeline,
+    AuraFlowTransformer2DModel,
     AutoencoderDC,
     AutoencoderKL,
+    AutoencoderKLQwenImage,
+    ChromaPipeline,
+    ChromaTransformer2DModel,
+    CogView4Pipeline,
+    CogView4Transformer2DModel,
     DDIMScheduler,
     DDPMScheduler,
     DiTPipeline,
@@ -18,20 +25,30 @@ from diffusers import (
     FluxPipeline,
     FluxTransformer2DModel,
     IFPipeline,
+    KandinskyV22Pipeline,
+    LatentConsistencyModelPipeline,
+    LCMScheduler,
     LDMPipeline,
     LDMTextToImagePipeline,
+    Lumina2Pipeline,
+    Lumina2Transformer2DModel,
     PixArtAlphaPipeline,
     PixArtSigmaPipeline,
     PixArtTransformer2DModel,
+    QwenImagePipeline,
+    QwenImageTransformer2DModel,
     SanaPipeline,
     SanaTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
+    StableDiffusionImg2ImgPipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
     UNet2DModel,
     VQModel,
+    ZImagePipeline,
+    ZImageTransformer2DModel,
 )
 from torch import Tensor
 from transformers import (
@@ -232,6 +249,92 @@ class Tiny(NamedTuple):
     prompts: bool = True
 
 
+def kandinsky() -> KandinskyV22Pipeline:
+    """Kandinsky 2.2's class, whose autoencoder has no scale; it is told of images, in the place of prompts."""
+    unet = conditional_unet(
+        out_channels=8, cross_attention_dim=8, encoder_hid_dim=8, encoder_hid_dim_type="image_proj",
+        addition_embed_type="image", resnet_time_scale_shift="scale_shift",
+    )  # fmt: skip
+    movq = autoencoder(VQModel, num_vq_embeddings=16)
+    return KandinskyV22Pipeline(unet, DDIMScheduler(**steady(beta_schedule="linear")), movq)
+
+
+def few_steps() -> LatentConsistencyModelPipeline:
+    """A network of few steps, whose scheduler draws noise anew."""
+    unet = conditional_unet(time_cond_proj_dim=8)
+    return LatentConsistencyModelPipeline(
+        autoencoder(scaling_factor=0.18215), clip(), clip_tokenizer(), unet, LCMScheduler(**steady()), None, None,
+        requires_safety_checker=False,
+    )  # fmt: skip
+
+
+def image_to_image() -> StableDiffusionImg2ImgPipeline:
+    return StableDiffusionImg2ImgPipeline(**stable_diffusion().components, requires_safety_checker=False)
+
+
+def aura_flow() -> AuraFlowPipeline:
+    transformer = AuraFlowTransformer2DModel(
+        sample_size=8, patch_size=2, in_channels=4, out_channels=4, num_mmdit_layers=1, num_single_dit_layers=1,
+        attention_head_dim=8, num_attention_heads=2, joint_attention_dim=16, caption_projection_dim=16,
+        pos_embed_max_size=64,
+    ).eval()  # fmt: skip
+    return AuraFlowPipeline(t5_tokenizer(), t5(), autoencoder(), transformer, FlowMatchEulerDiscreteScheduler())
+
+
+def lumina() -> Lumina2Pipeline:
+    """Lumina 2's class, whose network predicts the velocity the other way round."""
+    transformer = Lumina2Transformer2DModel(
+        sample_size=8, in_channels=4, hidden_size=16, num_layers=1, num_refiner_layers=1, num_attention_heads=2,
+        num_kv_heads=1, multiple_of=4, axes_dim_rope=(4, 2, 2), axes_lens=(64, 32, 32), cap_feat_dim=16,
+    ).eval()  # fmt: skip
+    vae = autoencoder(scaling_factor=0.3611, shift_factor=0.1159)
+    return Lumina2Pipeline(transformer, FlowMatchEulerDiscreteScheduler(shift=6.0), vae, gemma(), t5_tokenizer())
+
+
+def chroma() -> ChromaPipeline:
+    transformer = ChromaTransformer2DModel(
+        in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=8, num_attention_heads=2,
+        joint_attention_dim=16, axes_dims_rope=(4, 2, 2), approximator_num_channels=8, approximator_hidden_dim=8,
+        approximator_layers=1,
+    ).eval()  # fmt: skip
+    vae = autoencoder(scaling_factor=0.3611, shift_factor=0.1159)
+    return ChromaPipeline(FlowMatchEulerDiscreteScheduler(shift=3.0), vae, t5(), t5_tokenizer(), transformer)
+
+
+def cogview() -> CogView4Pipeline:
+    transformer = CogView4Transformer2DModel(
+        in_channels=4, out_channels=4, num_layers=1, attention_head_dim=8, num_attention_heads=2, text_embed_dim=16,
+        time_embed_dim=8, condition_dim=4, pos_embed_max_size=64, sample_size=16, rope_axes_dim=(16, 16),
+    ).eval()  # fmt: skip
+    return CogView4Pipeline(None, None, autoencoder(), transformer, FlowMatchEulerDiscreteScheduler(shift=3.0))
+
+
+def z_image() -> ZImagePipeline:
+    transformer = ZImageTransformer2DModel(
+        in_channels=4, dim=16, n_layers=1, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=16,
+        axes_dims=[4, 2, 2], axes_lens=[64, 32, 32],
+    ).eval()  # fmt: skip
+    vae = autoencoder(scaling_factor=0.3611, shift_factor=0.1159)
+    return ZImagePipeline(FlowMatchEulerDiscreteScheduler(shift=3.0), vae, None, None, transformer)
+
+
+def qwen_image() -> QwenImagePipeline:
+    """Qwen-Image's class: latents packed 2 by 2, of an autoencoder of videos, with a mean and a deviation a channel."""
+    transformer = QwenImageTransformer2DModel(
+        in_channels=16, out_channels=4, num_layers=1, attention_head_dim=8, num_attention_heads=2,
+        joint_attention_dim=16, axes_dims_rope=(4, 2, 2),
+    ).eval()  # fmt: skip
+    vae = AutoencoderKLQwenImage(
+        base_dim=8, z_dim=4, dim_mult=[1, 1], num_res_blocks=1, temperal_downsample=[False],
+        latents_mean=[-0.7, 0.1, -0.1, 0.9], latents_std=[2.8, 1.4, 2.3, 2.6],
+    ).eval()  # fmt: skip
+    return QwenImagePipeline(FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True), vae, None, None, transformer)
+
+
+def embedding(*shape: int, seed: int = 3) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
 _SIZED = {"height": SIZE, "width": SIZE}
 _PLAIN = {"use_resolution_binning": False, "clean_caption": False, "max_sequence_length": 16}
 PIPELINES = {
@@ -248,18 +351,46 @@ PIPELINES = {
     "IFPipeline": Tiny(deepfloyd, {"guidance_scale": 3.0, "clean_caption": False, **_SIZED}),
 }
 
+_TOLD = {"prompt_embeds": embedding(2, 5, 16), "negative_prompt_embeds": embedding(2, 5, 16, seed=4)}
+_EACH = {key: list(value) for key, value in _TOLD.items()}
+_MASK = torch.ones(2, 5, dtype=torch.long)
+_MASKS = {"prompt_attention_mask": _MASK, "negative_prompt_attention_mask": _MASK}
+_WEIGHTS = {key: mask.float() for key, mask in _MASKS.items()}
+_IMAGES = {"image_embeds": embedding(2, 8), "negative_image_embeds": embedding(2, 8, seed=4)}
+OTHERS = {
+    "KandinskyV22Pipeline": Tiny(kandinsky, {**_IMAGES, **_SIZED}, False),
+    "LatentConsistencyModelPipeline": Tiny(few_steps, {"original_inference_steps": 50, **_SIZED}),
+    "StableDiffusionImg2ImgPipeline": Tiny(
+        image_to_image, {"image": embedding(2, 3, SIZE, SIZE).tanh() / 2 + 0.5, "strength": 0.8}
+    ),
+    "AuraFlowPipeline": Tiny(aura_flow, {**_TOLD, **_MASKS, **_SIZED}, False),
+    "Lumina2Pipeline": Tiny(lumina, {**_TOLD, **_MASKS, "height": 64, "width": 64}, False),
+    "ChromaPipeline": Tiny(chroma, {**_TOLD, **_WEIGHTS, "height": SIZE, "width": 2 * SIZE}, False),
+    "CogView4Pipeline": Tiny(cogview, {**_TOLD, **_SIZED}, False),
+    "ZImagePipeline": Tiny(z_image, {**_EACH, **_SIZED}, False),
+    "QwenImagePipeline": Tiny(
+        qwen_image,
+        {
+            **_TOLD, "prompt_embeds_mask": _MASK, "height": 2 * SIZE, "width": SIZE,
+            "negative_prompt_embeds_mask": _MASK, "true_cfg_scale": 3.0,
+        },
+        False,
+    ),
+}  # fmt: skip
+"""More classes, which `ppap.guided` guides; most are told of prompts by embeddings alone."""
+
 
 def tiny(name: str) -> Any:
     """A pipeline of this class, always the same one."""
     torch.manual_seed(0)
-    pipeline = PIPELINES[name].make()
+    pipeline = (PIPELINES | OTHERS)[name].make()
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
 def drawn(pipeline: Any, seed: int = 0, steps: int = 4, **call: Any) -> Tensor:
     """Two pictures that it draws by itself, (2, 3, H, W) in [0, 1]."""
-    about = PIPELINES[type(pipeline).__name__]
+    about = (PIPELINES | OTHERS)[type(pipeline).__name__]
     prompts = {"prompt": PROMPTS} if about.prompts else {}
     asked = {**about.call, **prompts, "num_inference_steps": steps, "output_type": "pt", **call}
     found = pipeline(generator=torch.Generator().manual_seed(seed), **asked).images

@@ -19,7 +19,6 @@ _PARTS = ("vae", "vqvae", "movq", "vqgan")
 _OF_PICTURES = ("AutoencoderKL", "AsymmetricAutoencoderKL", "AutoencoderTiny", "AutoencoderDC", "VQModel")
 _OF_ONE_FRAME = ("AutoencoderKLQwenImage",)  # of videos, by which pipelines encode pictures
 _VIDEO = re.compile("3D|Video|Motion|Temporal")
-_SCALES = {"movq": 1.0}  # of Kandinsky, which does not ask the autoencoder for it
 
 
 class OneFrame(nn.Module):
@@ -38,6 +37,22 @@ class OneFrame(nn.Module):
         return video[:, :, 0]
 
 
+class Unquantised(nn.Module):
+    """A quantising autoencoder of which Kandinsky takes the latents as they are, and asks for no scale."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        latents: Tensor = self.network.encode(pictures).latents
+        return latents
+
+    def decode(self, latents: Tensor) -> Tensor:
+        pictures: Tensor = self.network.decode(latents, force_not_quantize=True).sample
+        return pictures
+
+
 def autoencoder_of(pipeline: Any) -> Autoencoder | None:
     """Return the autoencoder of a pipeline, with its scale and shift; None if it has none, and draws pixels.
 
@@ -52,7 +67,7 @@ def autoencoder_of(pipeline: Any) -> Autoencoder | None:
     for part, network in parts.items():
         kinds = [kind.__name__ for kind in type(network).__mro__]
         if {*kinds} & {*_OF_PICTURES, *_OF_ONE_FRAME}:
-            return scaled(network, _SCALES.get(part))
+            return Autoencoder(Unquantised(_precise(network))) if part == "movq" else scaled(network)
         if part in _PARTS or kinds[0].startswith("Autoencoder"):
             raise ConfigError(f"{name}: {part}: {kinds[0]} is no autoencoder whose latents are known")
     if missing := [part for part in _PARTS if part in registered]:
@@ -60,20 +75,20 @@ def autoencoder_of(pipeline: Any) -> Autoencoder | None:
     return None
 
 
-def scaled(network: Any, scale: float | None = None) -> Autoencoder:
-    """Take an autoencoder of diffusers with the scale and shift of its latents, or their mean and deviation.
-
-    One of half precision is copied in float32, in which gradients do not overflow.
-    """
+def scaled(network: Any) -> Autoencoder:
+    """Take an autoencoder of diffusers with the scale and shift of its latents, or their mean and deviation."""
     about, kinds = network.config, {kind.__name__ for kind in type(network).__mro__}
-    if network.dtype == torch.float16:
-        network = copy.deepcopy(network).float()
-    factor = scale or about.get("scaling_factor") or 1.0
+    factor, network = about.get("scaling_factor") or 1.0, _precise(network)
     mean, deviation = about.get("latents_mean"), about.get("latents_std")
     network = OneFrame(network) if kinds & {*_OF_ONE_FRAME} else network
     if mean is not None and deviation is not None:
         return Autoencoder(network, factor / torch.tensor(deviation), torch.tensor(mean))
     return Autoencoder(network, factor, about.get("shift_factor") or 0.0)
+
+
+def _precise(network: Any) -> Any:
+    """Copy one of half precision in float32, in which gradients do not overflow."""
+    return copy.deepcopy(network).float() if network.dtype == torch.float16 else network
 
 
 class Arrangement:
