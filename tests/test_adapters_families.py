@@ -106,14 +106,6 @@ FAMILIES = {
          *(f"blocks.{i}.{j}.{leaf}" for i, n in enumerate((0, 2, 2, 3, 3, 4, 1)) for j in range(n)
            for leaf in ("conv_pw", "conv_pwl"))}, is_mobile,
     ),
-    "mobilenetv3": Family(
-        made("mobilenetv3_small_050"),
-        ("conv_stem", "blocks.*.conv_pw", "blocks.*.conv_pwl", "blocks.*.conv", "conv_head"), MOBILE_TRAIN,
-        ("classifier.*",),
-        {"conv_stem", "conv_head", "blocks.0.0.conv_pw", "blocks.5.0.conv",
-         *(f"blocks.{i}.{j}.{leaf}" for i, n in enumerate((0, 2, 3, 2, 3)) for j in range(n)
-           for leaf in ("conv_pw", "conv_pwl"))}, is_mobile,
-    ),
     "convnext": Family(
         made("convnext_atto", depths=(1, 1, 1, 1), dims=(8, 8, 16, 16)),
         ("*.mlp.fc1", "*.mlp.fc2", "*.downsample.1"), ("*.bias", "*.conv_dw.weight"), ("head.*", "*norm*"),
@@ -141,11 +133,6 @@ FAMILIES = {
         (*ATTENTION, "*.downsample.reduction"), BIAS, NO_NORM,
         {"layers.1.downsample.reduction",
          *blocks("layers.{i}.blocks.{j}.{leaf}", 1, 2, leaf=("attn.qkv", "attn.proj"))}, is_attention_bias,
-    ),
-    "swinv2": Family(
-        made("swinv2_tiny_window8_256", depths=(1, 1), embed_dim=24, num_heads=(1, 2), img_size=SIZE),
-        ATTENTION, ("*.bias", "*_bias"), NO_NORM,
-        blocks("layers.{i}.blocks.{j}.{leaf}", 1, 1, leaf=("attn.qkv", "attn.proj")), is_attention_bias,
     ),
     "torchvision_vit": Family(  # PyTorch's own attention: q, k and v are a parameter, not a layer
         lambda: VisionTransformer(SIZE, 16, num_layers=2, num_heads=2, hidden_dim=24, mlp_dim=48, num_classes=5),

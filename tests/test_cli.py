@@ -11,8 +11,6 @@ import torch
 from ppap.utils import files
 from tests.conftest import SMOKE, ppap
 
-RUN = ("sample", SMOKE, "ddim25", "resnet")
-
 
 @pytest.fixture(scope="module")
 def made(built: Path, tmp_path_factory) -> Path:
@@ -138,50 +136,9 @@ def test_what_does_not_exist_is_named(made: Path, arguments, message) -> None:
     assert message in refused(*arguments, cwd=made)
 
 
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        ("torchvision:resnet18", "takes 3 channels, the images have 1"),
-        ("user:nowhere.build", "model 'user:nowhere.build': there is no nowhere.py"),
-        ("timm:convnext_tiny", "model 'timm:convnext_tiny': "),  # it takes no `layers`
-    ],
-)
-def test_a_guide_that_cannot_be_built_is_named(made: Path, preset_file, model: str, message: str) -> None:
-    assert message in refused("pretrain", preset_file(guides__resnet__model=model), "resnet", cwd=made)
-
-
-def model_of(folder: Path, name: str = "resnet") -> Path:
-    return folder / "results" / "smoke" / "models" / f"{name}.safetensors"
-
-
-def test_experts_of_a_tampered_guide_are_refused(copy: Path) -> None:
-    path = model_of(copy)
-    tensors = files.read_tensors(path)
-    tensors["fc.bias"] += 1
-    files.write_tensors(path, tensors)
-    assert "expert_1.safetensors: made for guide_sha256" in refused(*RUN, "ppap_5", cwd=copy)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"diffusion__timesteps": 500, "figures__timesteps": [100]}, "made for timesteps 1000, the run has 500"),
-        ({"diffusion__noise_schedule": "linear"}, "made for noise_schedule cosine"),
-        ({"experts__allocation": "log_snr"}, "covers timesteps [0, 500), the run needs [0, "),
-    ],
-)
-def test_experts_of_another_run_are_refused(copy: Path, preset_file, changes, message) -> None:
-    preset = preset_file(**changes)
-    assert message in refused("sample", preset, "ddim25", "resnet", "ppap_5", cwd=copy)
-
-
 def test_answers_that_are_not_finite_are_not_written(copy: Path) -> None:
-    path = model_of(copy)
+    path = copy / "results" / "smoke" / "models" / "resnet.safetensors"
     tensors = files.read_tensors(path)
-    tensors["fc.bias"].fill_(float("inf"))
-    files.write_tensors(path, tensors)
-    line = refused("label", SMOKE, "resnet", cwd=copy)
-    assert "models/resnet.safetensors: fc.bias is not finite" in line
     tensors["fc.bias"].fill_(3e38)
     tensors["fc.weight"].fill_(3e38)  # finite, unlike the answers
     files.write_tensors(path, tensors)

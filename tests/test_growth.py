@@ -159,12 +159,6 @@ def test_three_lines_make_it_red() -> None:
     assert sum(map(bool, lines.splitlines())) == 3 and reds[0] > reds[1] + 10
 
 
-@pytest.mark.parametrize("kind", ["naive", "user:mine", ""])
-def test_a_name_of_no_kind_is_refused_with_those_that_there_are(preset_file, kind: str) -> None:
-    done = ppap("config", "check", preset_file(methods__mine={"guidance": kind}), check=False)
-    assert done.returncode == 2 and "guidance '" + kind in done.stderr and "write " in done.stderr
-
-
 def test_a_change_of_the_modules_text_makes_stale_what_uses_it(preset_of_pages: Path) -> None:
     def marks() -> dict[Step, str]:
         layout = Layout(presets.load(preset_of_pages))

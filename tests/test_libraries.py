@@ -141,6 +141,10 @@ CROPPED = {"size": {"shortest_edge": 40}, "do_center_crop": True, "crop_size": {
 WHOLE = {"do_center_crop": False, "size": {"height": 32, "width": 32}}
 DPT = TINY | {"num_hidden_layers": 4, "backbone_out_indices": [0, 1, 2, 3], "fusion_hidden_size": 8, "patch_size": 16,
               "neck_hidden_sizes": [16, 16, 16, 16]}  # fmt: skip
+BIT = {"model_type": "bit", "embedding_size": 8, "hidden_sizes": [16, 32, 16, 16], "depths": [1, 1, 1],
+       "num_groups": 4, "out_features": ["stage1", "stage2", "stage3"]}  # fmt: skip
+HYBRID = DPT | {"is_hybrid": True, "reassemble_factors": [1, 1, 1, 0.5], "backbone_config": BIT,
+                "backbone_featmap_shape": [1, 16, 2, 2], "neck_hidden_sizes": [16, 32, 16, 16]}  # fmt: skip
 DINO = TINY | {"model_type": "dinov2", "out_indices": [1, 2], "reshape_hidden_states": False}
 SWIN = {"image_size": 32, "patch_size": 4, "embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4}
 FOUR = {"hidden_sizes": [8] * 4, "depths": [1] * 4, "num_attention_heads": [1] * 4, "decoder_hidden_size": 8}
@@ -189,6 +193,8 @@ TRANSFORMERS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] =
     "swinv2 ViT": (SWIN, SQUARE, {}),
     "vit ViT": (TINY, SQUARE | {"do_normalize": False}, {}),
     "dpt DPT": (DPT, SQUARE, {}),
+    "dpt DPT segmentation": (DPT, SQUARE | {"do_reduce_labels": True}, {}),
+    "dpt DPT depth hybrid": (HYBRID, SQUARE, {}),
     "depth_anything DPT": (DEPTH_ANYTHING, MULTIPLE, {}),
     "glpn GLPN": (FOUR, {}, {}),
     "zoedepth ZoeDepth": (ZOE, SQUARE, {"do_pad": False}),
@@ -200,8 +206,8 @@ TASKS = dict.fromkeys(("dpt", *METRES), "depth") | {"segformer": "segmentation"}
 
 @pytest.mark.parametrize("case", TRANSFORMERS)
 def test_a_model_of_transformers(case: str, tmp_path: Path) -> None:
-    (kind, processor), (settings, seen, whole) = case.split(), TRANSFORMERS[case]
-    task, folder = TASKS.get(kind, "classification"), tmp_path / "model"
+    (kind, processor, *of), (settings, seen, whole) = case.split(), TRANSFORMERS[case]
+    task, folder = of[0] if of else TASKS.get(kind, "classification"), tmp_path / "model"
     labels: dict[str, Any] = {"architectures": ARCHITECTURES.get(kind)} | ({} if task == "depth" else {"num_labels": 7})
     auto = getattr(transformers, f"AutoModelFor{CLASSES[task]}")
     network = auto.from_config(AutoConfig.for_model(kind, **settings, **labels))

@@ -170,6 +170,8 @@ def test_every_digit_is_on_both_sides_of_the_smallest_and_the_largest_holdout(pr
         ({"guides__vit__model": "timm:checkpoint_filter_fn"}, r"guides\.vit: timm has no model 'checkpoint_filter_fn'"),
         ({"guides__vit__model": "torchvision:fcn_resnet50", "guides__vit__options": {}},
          r"guides\.vit: model 'torchvision:fcn_resnet50' is for segmentation, not for classification"),
+        ({"guides__vit__model": "torchvision:resnet18", "guides__vit__options": {}},
+         r"guides\.vit: torchvision:resnet18 takes 3 channels, the images have 1"),
         ({"guides__vit__options__embed": 16}, r"guides\.vit: .*unexpected keyword argument 'embed'"),
         ({"guides__vit__model": "timm:vit_tiny_patch16_224.nosuch"}, r"guides\.vit: .*nosuch"),
         ({"guides__vit__adapter__layers": ["*.nothing"]},

@@ -11,7 +11,6 @@ import pytest
 import timm
 import torch
 from diffusers import UNet2DModel
-from packaging.version import Version
 from safetensors.torch import load_file
 from torch import nn
 from torchvision.models import squeezenet1_1
@@ -26,7 +25,6 @@ from ppap.utils.weights import read_weights
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
 from tests.conftest import ROOT, ppap
-from tests.lowest import lowest
 from tests.test_diffusers import save_pipeline
 
 CIFAR10, IMAGENET, SMOKE = (
@@ -212,23 +210,6 @@ def user_preset(preset_file: Write, tmp_path: Path) -> Write:
             del sys.modules[name]
 
 
-@pytest.mark.parametrize(
-    ("model", "options"),
-    [("os.system", {"command": "touch made"}), ("timm.create_model", {"model_name": "resnet18"}), ("sys.exit", {})],
-)
-def test_user_names_nothing_of_the_standard_library_or_of_installed_packages(
-    user_preset: Write, tmp_path: Path, model: str, options
-) -> None:
-    line = one_line("pretrain", user_preset(model, guides__resnet__options=options), "resnet", cwd=tmp_path)
-    assert f"ppap: model 'user:{model}': there is no" in line and not (tmp_path / "made").exists()
-
-
-def test_a_module_beside_the_preset_must_not_have_the_name_of_another(user_preset: Write, tmp_path: Path) -> None:
-    (tmp_path / "os.py").write_text("def build(): pass\n")
-    line = one_line("pretrain", user_preset("os.build"), "resnet", cwd=tmp_path)
-    assert "os.py has the name of another module; rename it" in line
-
-
 def test_modules_of_the_users_own_lie_beside_the_preset_or_where_it_says(user_preset: Write, tmp_path: Path) -> None:
     package = tmp_path / "elsewhere" / "strange_package"
     package.mkdir(parents=True)
@@ -347,16 +328,3 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, content: bytes) -> 
         path.write_bytes(content)
         with pytest.raises(DataError, match=f"weights.{suffix}: truncated or not in the expected"):
             read_weights(path)
-
-
-# -- versions --------------------------------------------------------------------------------------
-
-
-def test_every_dependency_states_its_lowest_version_which_is_not_above_the_locked_one() -> None:
-    locked = dict(
-        line.split()[0].split("==")
-        for line in (ROOT / "requirements.lock").read_text().splitlines()
-        if "==" in line and not line.startswith((" ", "#"))
-    )
-    for name, version in lowest().items():
-        assert Version(version) <= Version(locked[name])
