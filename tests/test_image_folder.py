@@ -1,8 +1,11 @@
 """Folders of labelled images: classes, crops against a plain implementation, batches that never change."""
 
+import gc
 import io
 import math
+import multiprocessing
 import random
+import shutil
 import struct
 import zlib
 from collections.abc import Callable
@@ -91,6 +94,18 @@ def test_batches_do_not_depend_on_workers_or_restarts(folder: Path) -> None:
         assert torch.equal(images, expected[step].images)
         assert torch.equal(labels, expected[step].labels)
     assert not torch.equal(batches(folder, seed=8)(0).images, expected[0].images)
+
+
+def test_workers_end_with_their_batches(folder: Path) -> None:
+    before, drawn = multiprocessing.active_children(), batches(folder, workers=2)
+    drawn(0)
+    assert len(multiprocessing.active_children()) == len(before) + 2
+    gc.disable()  # what frees a cycle does so in an order in which workers wait for their time to run out
+    try:
+        del drawn
+        assert multiprocessing.active_children() == before
+    finally:
+        gc.enable()
 
 
 def test_an_image_is_cropped_anew_whenever_it_is_drawn(tmp_path: Path) -> None:

@@ -123,20 +123,29 @@ class TrainingBatches:
         workers: int | None = None,
         device: torch.device = _CPU,
     ) -> None:
-        self.files, self.image_size, self.batch_size = files, image_size, batch_size
-        self.seed, self.mirror, self.device = seed, mirror, device
-        self.workers = _cores() if workers is None else workers
+        self.crops = _Crops(files, image_size, batch_size, seed, mirror)
+        self.device, self.workers = device, _cores() if workers is None else workers
         self._next = -1
         self._loaded: Iterator[LabelledBatch] = iter(())
 
     def __call__(self, step: int) -> LabelledBatch:
         if step != self._next:
-            self._loaded = load(self._cropped, self._draws(step), self.device, self.workers)
+            self._loaded = load(self.crops.of, self.crops.draws(step), self.device, self.workers)
         pixels, labels = (part.to(self.device, non_blocking=True) for part in next(self._loaded))
         self._next = step + 1
         return LabelledBatch(to_tensor(pixels), labels)
 
-    def _draws(self, step: int) -> Iterator[list[_Draw]]:
+
+class _Crops(NamedTuple):
+    """What is drawn in each step. It knows nothing of workers: in a cycle with them they would end ten seconds late."""
+
+    files: LabelledFiles
+    image_size: int
+    batch_size: int
+    seed: int
+    mirror: bool
+
+    def draws(self, step: int) -> Iterator[list[_Draw]]:
         """Yield what is drawn in each step, from this one on, without end."""
         count, epoch = len(self.files.paths), -1
         while True:
@@ -150,7 +159,7 @@ class TrainingBatches:
             yield batch
             step += 1
 
-    def _cropped(self, draws: list[_Draw]) -> LabelledBatch:
+    def of(self, draws: list[_Draw]) -> LabelledBatch:
         """Make the uint8 crops (B, S, S, 3) of a batch."""
         crops = np.stack([self._crop(draw) for draw in draws])
         return LabelledBatch(torch.from_numpy(crops), torch.tensor([draw.label for draw in draws]))
