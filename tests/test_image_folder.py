@@ -24,15 +24,18 @@ from torchvision.transforms import v2
 
 from ppap.config import reading as presets
 from ppap.config.preset import Preset
+from ppap.config.runs import external_models
 from ppap.data import realdata
 from ppap.data.augmentation import random_crop
-from ppap.data.image_folder import LabelledFiles, TrainingBatches, list_files, pictures_under, read_image, unreadable
+from ppap.data.image_folder import LabelledFiles, TrainingBatches, list_files, pictures_under, read_image
 from ppap.utils.errors import DataError
 from ppap.utils.files import write_tensors
 from ppap.workflow import stored_images
 from ppap.workflow.check import problems
 from ppap.workflow.layout import Layout
+from ppap.workflow.steps import all_jobs
 from ppap.workflow.steps.download import Download
+from ppap.workflow.steps.train_expert import TrainExpert
 from ppap.workflow.targets import class_names
 from tests.conftest import ROOT, SMOKE, SMOKE_TASKS, ppap
 
@@ -340,8 +343,37 @@ def test_what_is_no_picture_is_named_in_one_line_each_when_the_preset_is_checked
     assert done.returncode == 2 and "shown/a/" in done.stderr and "cannot be decoded" in done.stderr
     with pytest.raises(DataError, match=r"shown/a/bomb.png: "):
         realdata.read_folder(tmp_path / "shown", 8)
-    seen = sorted(line.split(": ")[0].rpartition("/")[2] for line in unreadable(pictures_under(tmp_path), whole=False))
-    assert seen == ["bomb.png", "broken_link.png", "empty.png", "page.jpeg", "phone.HEIC"]
+
+
+def test_a_folder_that_experts_alone_learn_from_is_decoded_until_they_are_there(
+    preset_file, folder: Path, tmp_path: Path
+) -> None:
+    pictures = shutil.copytree(folder, tmp_path / "pictures")
+    (pictures / CLASSES[0] / "cut.jpg").write_bytes(encoded(NOISE, "jpeg")[:-900])
+    preset = presets.load(preset_file(
+        ROOT / "config" / "imagenet256.yaml", dataset__path=str(pictures), dataset__classes=3, figures__target_class=0,
+    ))  # fmt: skip
+    layout = Layout(preset, tmp_path / "results")
+
+    def said() -> list[str]:
+        return [line for line in map(str, problems(layout, files=True)) if line.startswith("dataset.path: ")]
+
+    assert [line.split(" (")[0] for line in said()] == [
+        f"dataset.path: {pictures}/{CLASSES[0]}/cut.jpg: cannot be decoded"
+    ]
+    taught = [job for job in all_jobs(layout) if isinstance(job, TrainExpert) and job.method != "ppap_5"]
+    for path in [path for job in taught for path in job.outputs(layout)]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert not said()
+
+
+def test_truths_that_are_computed_from_pictures_need_them_all_in_one_file(preset_file, tmp_path: Path) -> None:
+    own = "from ppap.guides.tasks.classification import Classification\nclass Own(Classification): own_truth = True\n"
+    (tmp_path / "own_task.py").write_text(own)
+    for task, whole in (("classification", False), ("user:own_task.Own", True)):
+        path = preset_file(ROOT / "config" / "imagenet256.yaml", modules=["."], guides__resnet50__task=task)
+        assert ("dataset" in external_models(presets.load(path))) is whole
 
 
 # -- read as a whole ---------------------------------------------------------------------------------

@@ -207,16 +207,12 @@ def read_fitted(paths: Sequence[str | Path], size: int, name: str) -> Tensor:
     return images
 
 
-def unreadable(paths: Sequence[str | Path], whole: bool = True) -> Iterator[str]:
-    """Say of each file that is no picture what is wrong with it; unless `whole`, only its beginning is read."""
+def unreadable(paths: Sequence[str | Path]) -> Iterator[str]:
+    """Decode each file, and say of those that are no pictures what is wrong with them."""
 
     def wrong(path: str | Path) -> str | None:
         try:
-            if whole:
-                read_image(path)
-            else:
-                with decoding(path):
-                    Image.open(path).close()
+            read_image(path)
         except DataError as error:
             return str(error)
         return None

@@ -344,8 +344,8 @@ def _pictures(layout: Layout, key: str, folder: Path) -> Iterator[str]:
             listed, own = list_files(folder, preset.dataset.classes), list(preset.dataset.class_names)
             if sorted(own) == listed.names != own:
                 yield f"{folder}: its classes are in the order of their names, dataset.class_names in another"
-            if not layout.model(DATASET).exists():
-                yield from unreadable(listed.paths, whole=not runs.streams_data(preset))
+            if not all(path.exists() for path in _made_of_pictures(layout)):
+                yield from unreadable(listed.paths)
         elif name == REFERENCE and not layout.model(REFERENCE).exists():
             yield from unreadable(reference_paths(folder))
         elif name in preset.guides and not layout.picture_targets(name).exists():
@@ -354,3 +354,11 @@ def _pictures(layout: Layout, key: str, folder: Path) -> Iterator[str]:
             yield from unreadable_targets(target_paths(folder, key), task)
     except DataError as error:
         yield str(error)
+
+
+def _made_of_pictures(layout: Layout) -> list[Path]:
+    """List the files whose jobs read all pictures of the data set: its own, or the experts that its labels teach."""
+    preset = layout.preset
+    taught = [(guide, name) for guide, name in runs.banks(preset) if preset.methods[name].supervision == "labels"]
+    experts = [path for guide, name in taught for path in layout.experts(guide, name)]
+    return experts if runs.streams_data(preset) else [layout.model(DATASET)]
