@@ -1,6 +1,7 @@
 """Images held out of experts' training, what is said of the experts there, and their batch-norm statistics."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,20 +9,32 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import nn
 
 import ppap
+from ppap.config import reading as presets
+from ppap.config.runs import streams_data
 from ppap.data.loading import ImagesInMemory
 from ppap.diffusion.schedules import Schedule
 from ppap.experts.distillation import average_statistics, train_expert
 from ppap.experts.examples import AnsweredImages, apart
+from ppap.experts.expert import ExpertHeader, read_expert
 from ppap.experts.settings import ExpertsConfig
 from ppap.experts.teacher import answers_on
+from ppap.guides.libraries.library import Shape
+from ppap.guides.libraries.registry import build_network
 from ppap.report import tables
 from ppap.training.loop import TrainingRun
+from ppap.utils import files
 from ppap.utils.checkpoint import Checkpoint
+from ppap.workflow.layout import Layout
+from ppap.workflow.steps.train_expert import TrainExpert
 from tests.conftest import ROOT
+from tests.recorder import keys_read
 
+IMAGENET = ROOT / "config" / "imagenet256.yaml"
+SMALL = {"layers": [1] * 4, "channels": [8] * 4, "stem_width": 4}
 COUNT = 60
 UNSEEN = [0, 20, 40]  # of 60, if 3 are asked for
 FEW = ppap.Training(steps=12, batch_size=8, learning_rate=1e-3, checkpoint_every=5)
@@ -85,6 +98,48 @@ def test_the_loss_on_held_out_images_is_the_mean_at_random_timesteps_of_the_rang
         answers = guide(abar.sqrt() * x0 + (1 - abar).sqrt() * torch.randn_like(x0))
         drawn.append(float(F.kl_div(answers.log_softmax(1), teacher, log_target=True, reduction="batchmean")))
     assert abs(expert.header.off_the_shelf_loss - np.mean(drawn)) < 4 * np.std(drawn)
+
+
+def test_pictures_that_are_read_as_they_are_drawn_are_held_out_too(preset_file, tmp_path: Path) -> None:
+    """The job of an expert that labels teach, from a folder: it reads the keys that it declares."""
+    pictures, rng = tmp_path / "pictures", np.random.default_rng(0)
+    for place in range(30):
+        path = pictures / "abc"[place // 10] / f"{place}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 36, 3), np.uint8)).save(path)
+    layout = Layout(presets.load(preset_file(
+        IMAGENET, runtime={"device": "cpu"}, dataset__path=str(pictures), dataset__classes=3, dataset__image_size=32,
+        figures__target_class=0, guides__resnet50__model="timm:resnet18d", guides__resnet50__input_size=32,
+        guides__resnet50__options=SMALL,
+        guides__resnet50__experts={"steps": 10, "batch_size": 4, "learning_rate": 1e-3},
+        experts={"held_out": 3, "warm_start": "none"},
+    )), tmp_path / "results")  # fmt: skip
+    torch.manual_seed(0)
+    network = build_network("timm:resnet18d", SMALL, Shape(3, 3))
+    files.write_tensors(layout.model("resnet50"), network.state_dict())
+    job, found = TrainExpert("resnet50", "single_noise_aware", 1), []
+
+    def trained(white: str | None = None) -> tuple[dict[str, torch.Tensor], ExpertHeader]:
+        content = (pictures / white).read_bytes() if white else b""
+        if white:
+            Image.new("RGB", (40, 36), "white").save(pictures / white)
+        found.append(keys_read(layout.preset, lambda: job.run(layout)))
+        if white:
+            (pictures / white).write_bytes(content)
+        (path,) = job.outputs(layout)
+        return files.read_tensors(path), read_expert(path).header
+
+    first, unseen, seen = trained(), trained("b/10.png"), trained("b/11.png")
+    decides_inputs = keys_read(layout.preset, lambda: streams_data(layout.preset)) | {"dataset.path"}
+    assert found[0] - decides_inputs == set(job.keys(layout.preset)) - decides_inputs
+    assert all(map(torch.equal, first[0].values(), unseen[0].values()))
+    assert not all(map(torch.equal, first[0].values(), seen[0].values()))
+    before = [header.off_the_shelf_loss for _, header in (first, unseen, seen)]
+    assert before[0] == before[2] != before[1]
+    assert unseen[1].held_out_loss != first[1].held_out_loss
+    none = layout.preset.model_copy(update={"experts": ExpertsConfig(held_out=0)})
+    job.run(replace(layout, preset=none))
+    assert read_expert(*job.outputs(layout)).header.off_the_shelf_loss is None
 
 
 @pytest.mark.parametrize(("rate", "worse"), [(3.0, True), (1e-2, False)])

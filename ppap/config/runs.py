@@ -106,20 +106,28 @@ def external_models(preset: Preset) -> list[str]:
 
 def needs_data(preset: Preset) -> bool:
     """Say whether anything is trained on the real images, compared with them, or guided to them."""
-    taught = any(preset.methods[run.method].supervision == "labels" for run in all_runs(preset))
-    return taught or _needs_whole(preset)
+    return bool(_taught_by_labels(preset)) or _needs_whole(preset)
 
 
 def streams_data(preset: Preset) -> bool:
-    """Say whether experts alone need the real images, and read them as they learn: there may be too many for memory."""
-    return bool(preset.dataset.facts.batch_reads) and not _needs_whole(preset)
+    """Say whether experts alone need the real images, and read them as they learn: there may be too many for memory.
+
+    Those of a latent model learn from latents, which are encoded before.
+    """
+    pixels = preset.diffusion.autoencoder is None
+    return bool(preset.dataset.facts.listed_reads) and pixels and not _needs_whole(preset)
+
+
+def _taught_by_labels(preset: Preset) -> list[str]:
+    return [run.guide for run in all_runs(preset) if preset.methods[run.method].supervision == "labels"]
 
 
 def _needs_whole(preset: Preset) -> bool:
     judged = preset.evaluator.compared_with is None
     shown = any(preset.guides[guide].targets.folder is None for guide in guides_of_pictures(preset))
     real = not all(preset.guidance(run.method).drawn for run in all_runs(preset))
-    return judged or shown or real or bool(trained_models(preset))
+    computed = any(preset.task(guide).own_truth for guide in _taught_by_labels(preset))
+    return judged or shown or real or computed or bool(trained_models(preset))
 
 
 class Learning(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from ppap.data import image_files, shapes
-from ppap.data.image_folder import LabelledBatch, LabelledFiles, TrainingBatches, list_files
+from ppap.data.image_folder import LabelledFiles, list_files
 from ppap.utils import tensor_spec
 from ppap.utils.errors import ConfigError, DataError
 from ppap.utils.registry import Registry, kind_of
@@ -25,12 +25,10 @@ Split = Literal["train", "holdout"]
 Images = NDArray[np.uint8]
 Truths = dict[str, NDArray[Any]]
 """The truths of images, by the names of tasks: (N, ...) each."""
-Batches = Callable[[int], LabelledBatch]
-"""The random batch of a training step: it depends on seed and step alone."""
 
 
 class DatasetKind:
-    """One kind of data set: facts about it, and how it is read, as a whole (`read`) or in batches (`batches`)."""
+    """One kind of data set: facts about it, and how it is read, as a whole (`read`) or by its files (`listed`)."""
 
     whole: ClassVar[bool] = True
     "All images can be held in memory: anything may be trained on them, compared with them, or guided to them."
@@ -38,8 +36,8 @@ class DatasetKind:
     "The data set, where it is read as a whole, is a file that `ppap download` makes."
     download_reads: ClassVar[tuple[str, ...]] = ()
     "The keys that decide what is in that file."
-    batch_reads: ClassVar[tuple[str, ...]] = ()
-    "The keys, beside `kind`, that decide its `batches`, if it has them: for experts, where nothing needs the whole."
+    listed_reads: ClassVar[tuple[str, ...]] = ()
+    "The keys, beside `kind`, that experts read which learn from its files, where nothing needs the whole; none: they cannot."
     key: ClassVar[str | None] = None
     "The key of `dataset` that belongs to this kind alone."
     channels: ClassVar[int | None] = None
@@ -54,9 +52,9 @@ class DatasetKind:
         """Read all images, uint8 (N, H, W, C), of a downloaded data set from its file."""
         raise ConfigError(f"dataset.kind: images of kind {data.kind} are not read as a whole")
 
-    def batches(self, data: DatasetConfig, batch_size: int, seed: int, device: torch.device) -> Batches:
-        """Make random batches for training; DataError if the images cannot be read."""
-        raise ConfigError(f"dataset.kind: images of kind {data.kind} are not read in batches")
+    def listed(self, data: DatasetConfig) -> LabelledFiles:
+        """List the files of pictures, and their classes; DataError if they are not there, or of other classes."""
+        raise ConfigError(f"dataset.kind: images of kind {data.kind} are no files")
 
 
 class Digits(DatasetKind):
@@ -129,22 +127,17 @@ class Registered(_Stored):
 
 
 class ImageFolder(_Stored):
-    """A folder of the user's, one folder in it a class: read as a whole, or where only experts learn from it, in batches."""
+    """A folder of the user's, one folder in it a class: read as a whole, or where only experts learn from it, as they do."""
 
     key = "path"
     download_reads = ("path", "image_size", "classes")
-    batch_reads = ("image_size", "classes", "mirror")
+    listed_reads = ("image_size", "classes")
 
-    def batches(self, data: DatasetConfig, batch_size: int, seed: int, device: torch.device) -> Batches:
-        return TrainingBatches(listed_folder(data), data.image_size, batch_size, seed, data.mirror, device=device)
-
-
-def listed_folder(data: DatasetConfig) -> LabelledFiles:
-    """List an image folder's files; DataError if it is missing, or has not `classes` folders with images."""
-    try:
-        return list_files(Path(data.path or ""), data.classes)
-    except DataError as error:
-        raise DataError(f"dataset.path: {error}") from None
+    def listed(self, data: DatasetConfig) -> LabelledFiles:
+        try:
+            return list_files(Path(data.path or ""), data.classes)
+        except DataError as error:
+            raise DataError(f"dataset.path: {error}") from None
 
 
 DATASETS: Registry[DatasetKind] = Registry(
@@ -166,9 +159,11 @@ class DatasetConfig(Section):
     colour, of any size, of 4 classes (disc, square, triangle, ring) and 5 segments (the same, after the background).
     An `image_folder` is read once into one file, each picture resized by its shorter side and cropped to the centre,
     and everything may be trained on it. If only the rows that labels teach need it, as with ImageNet, experts read its
-    pictures as they learn, cropped at random as ADM does, and `holdout` holds none back. Pictures are read as a viewer
-    shows them: turned as EXIF says, on white where transparent, the first of several frames; links are followed, hidden
-    files are left out, and `ppap config check --files` refuses by name what cannot be read.
+    pictures as they learn, cropped at random as ADM does, and `holdout` holds none back (`experts.held_out` does).
+    Pictures are read as a viewer shows them: turned as EXIF says, on white where transparent, the first of several
+    frames; links are followed, hidden files are left out, and `ppap config check --files` refuses by name what cannot be
+    read. It decodes every picture until the jobs that learn from them are done, on all cores: about an hour of one core
+    for ImageNet's.
     """
 
     kind: Annotated[str, *kind_of(DATASETS)] = Field(

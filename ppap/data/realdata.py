@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ppap.data.datasets import DatasetConfig, listed_folder
+from ppap.data.datasets import DatasetConfig
 from ppap.data.downloads import Downloads, only_one
 from ppap.data.image_files import check_statistics, reference_images
 from ppap.data.image_folder import pictures_under, read_fitted
@@ -87,6 +87,6 @@ def reference_paths(folder: Path) -> list[Path]:
 
 def labelled_folder(data: DatasetConfig) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read all images of an image folder, fitted as in `read_folder`, and their classes; beside them, these' names."""
-    listed = listed_folder(data)
+    listed = data.facts.listed(data)
     images = read_fitted(listed.paths, data.image_size, str(data.path))
     return {IMAGES: images, LABELS: torch.tensor(listed.labels)}, {"class_names": json.dumps(listed.names)}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ppap.data import augmentation, loading
-from ppap.data.datasets import DatasetConfig
+from ppap.data.image_folder import LabelledFiles, TrainingBatches, read_fitted
 from ppap.data.images import to_tensor
 from ppap.data.loading import Images
 from ppap.guides.tasks.task import Task
@@ -176,14 +176,30 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class StreamedImages:
-    """Labelled images of a data set that is too large for memory."""
+    """Pictures in files with their classes, too many for memory: each is read when it is drawn, and cropped at random."""
 
-    dataset: DatasetConfig
+    files: LabelledFiles
+    image_size: int
+    task: Task
+    mirror: bool
     from_teacher = False
     estimated = False
 
+    def apart(self, wanted: int) -> tuple[Self, LabelledImages | None]:
+        """Divide them as `apart` does; those held out are read at once, cropped to the centre."""
+        paths, labels, names = self.files
+        kept, unseen = (
+            LabelledFiles([paths[i] for i in part], [labels[i] for i in part], names)
+            for part in apart(len(paths), wanted)
+        )
+        if not unseen.paths:
+            return self, None
+        images = read_fitted(unseen.paths, self.image_size, "held-out pictures")
+        truths = torch.tensor(unseen.labels)
+        return replace(self, files=kept), LabelledImages(images.numpy(), truths, self.task, self.mirror)
+
     def batches(self, batch_size: int, run: TrainingRun, device: torch.device) -> Batches:
-        read = self.dataset.facts.batches(self.dataset, batch_size, run.seed, device)
+        read = TrainingBatches(self.files, self.image_size, batch_size, run.seed, self.mirror, device=device)
         return lambda step: Batch(*read(step))
 
 

@@ -53,9 +53,10 @@ class ExpertsConfig(Section):
     )
     held_out: Annotated[int, Field(ge=0)] = Field(
         256,
-        description="images that no expert learns from: a tenth of the clean ones at most, which experts then lack; "
-        "where labels teach, of those that `dataset.holdout` sets apart, none of a folder. An expert's loss there, and "
-        "the off-the-shelf model's, are in its header and in tables; a warning says if it is worse",
+        description="images that no expert learns from: a tenth of the clean ones, or of a folder's pictures, at "
+        "most, which experts then lack; where labels teach and all images are in memory, of those that `dataset.holdout` "
+        "sets apart. An expert's loss there, and the off-the-shelf model's, are in its header and in tables; a warning "
+        "says if it is worse",
     )
     tau: Annotated[float, Field(ge=0.001, le=1000)] = Field(
         0.25, description="the teacher's temperature, for classes and labels"

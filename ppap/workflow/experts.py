@@ -157,7 +157,7 @@ def _examples(
 
     They are clean images with the teacher's answers, or real ones with what is true of them.
     """
-    preset = layout.preset
+    preset, data = layout.preset, layout.preset.dataset
     wanted, mirror = preset.experts.held_out, preset.mirrored
     if supervision == "teacher":
         images, answers = stored_images.labelled(layout, guide)
@@ -168,12 +168,12 @@ def _examples(
         seen_images = stored_images.estimated(layout)
         return AnsweredImages(seen_images, answers, mirror, levels=chosen, stored=each).apart(wanted)
     if streams_data(preset):
-        return StreamedImages(preset.dataset), None
+        return StreamedImages(data.facts.listed(data), data.image_size, preset.task_of(guide), mirror).apart(wanted)
 
-    def labelled(data: RealImages) -> LabelledImages:
-        truths = stored_images.truth_of(preset, data, guide)
-        return LabelledImages(stored_images.as_drawn(layout, data), truths, preset.task_of(guide), mirror)
+    def labelled(part: RealImages) -> LabelledImages:
+        truths = stored_images.truth_of(preset, part, guide)
+        return LabelledImages(stored_images.as_drawn(layout, part), truths, preset.task_of(guide), mirror)
 
-    real = datasets.load_all(preset.dataset, layout.model(DATASET))
+    real = datasets.load_all(data, layout.model(DATASET))
     seen, first = real["train"], real["holdout"].first(wanted)
     return labelled(seen), labelled(first) if len(first.images) else None

@@ -66,7 +66,7 @@ def latent_keys(preset: Preset) -> list[str]:
 def data_keys(preset: Preset) -> list[str]:
     """List the keys that reading the real images reads."""
     facts = preset.dataset.facts
-    return [f"dataset.{key}" for key in ("kind", *(facts.batch_reads if streams_data(preset) else facts.reads))]
+    return [f"dataset.{key}" for key in ("kind", *(facts.listed_reads if streams_data(preset) else facts.reads))]
 
 
 def download_keys(preset: Preset, name: str) -> list[str]:
@@ -128,8 +128,7 @@ def lesson_keys(preset: Preset, guide: str, learning: Learning) -> list[str]:
         told = ["clean_images.estimates", "diffusion.variance", "diffusion.predicts"]
         seen += told if stored else estimate_keys(preset)
     if learning.supervision == "labels":
-        seen_first = [] if streams_data(preset) else ["experts.held_out"]
-        return [*data_keys(preset), *seen, *seen_first, *(CLEAN if learning.view == "linear" else [])]
+        return [*data_keys(preset), *seen, "experts.held_out", *(CLEAN if learning.view == "linear" else [])]
     loss = [f"experts.{key}" for key in preset.task(guide).distils_with]
     own = [*CLEAN, "clean_images.label_shards", "experts.held_out", *loss]
     return [*own, *IMAGE, *answer_keys(preset, guide), *seen]
