@@ -3,8 +3,10 @@
 import functools
 import inspect
 import json
+import shutil
 import sys
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,20 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
+    AuraFlowPipeline,
+    AuraFlowTransformer2DModel,
+    ChromaPipeline,
+    ChromaTransformer2DModel,
     DDIMScheduler,
+    DDPMScheduler,
     DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     FlowMatchHeunDiscreteScheduler,
     FlowMatchLCMScheduler,
     FluxTransformer2DModel,
     LCMScheduler,
+    PNDMScheduler,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionInpaintPipeline,
 )
@@ -27,16 +36,41 @@ from torch import Tensor, nn
 
 import ppap
 from ppap.utils.seeds import StepNoise, initial_noise
-from tests.tiny_pipelines import PIPELINES, PROMPTS, conditional_unet, tiny
+from tests.tiny_pipelines import PIPELINES, PROMPTS, SIZE, Tiny, autoencoder, conditional_unet, t5, t5_tokenizer, tiny
 
 STEPS, SEEDS = 4, [(0, 0), (0, 1)]
-FLOWS = ("StableDiffusion3Pipeline", "FluxPipeline", "SanaPipeline")
+FLOWS = ("StableDiffusion3Pipeline", "FluxPipeline", "ChromaPipeline", "AuraFlowPipeline", "SanaPipeline")
 TOLD = {"LDMPipeline": None, "DiTPipeline": [1, 2]}
+
+
+def chroma() -> ChromaPipeline:
+    transformer = ChromaTransformer2DModel(
+        in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=8, num_attention_heads=2,
+        joint_attention_dim=16, axes_dims_rope=(4, 2, 2), approximator_num_channels=8, approximator_hidden_dim=8,
+        approximator_layers=1,
+    ).eval()  # fmt: skip
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
+    return ChromaPipeline(
+        scheduler, autoencoder(scaling_factor=0.3611, shift_factor=0.1159), t5(), t5_tokenizer(), transformer
+    )
+
+
+def aura_flow() -> AuraFlowPipeline:
+    transformer = AuraFlowTransformer2DModel(
+        sample_size=8, num_mmdit_layers=1, num_single_dit_layers=1, attention_head_dim=4, num_attention_heads=2,
+        joint_attention_dim=16, caption_projection_dim=8, pos_embed_max_size=64,
+    ).eval()  # fmt: skip
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=1.73)
+    return AuraFlowPipeline(t5_tokenizer(), t5(), autoencoder(scaling_factor=0.13025), transformer, scheduler)
+
+
+SIZED = {"height": SIZE, "width": 2 * SIZE}
+EVERY = {**PIPELINES, "ChromaPipeline": Tiny(chroma, SIZED), "AuraFlowPipeline": Tiny(aura_flow, SIZED)}
 
 
 def solved(name: str) -> Any:
     """A tiny pipeline, its own solver replaced by one that samplers here have, and no clipping, which theirs do apart."""
-    pipeline = tiny(name)
+    pipeline = made(name)
     about = {key: value for key, value in pipeline.scheduler.config.items() if not key.startswith("_")}
     about |= {"clip_sample": False, "thresholding": False}
     if name == "SanaPipeline":
@@ -47,8 +81,15 @@ def solved(name: str) -> Any:
     return pipeline
 
 
+def made(name: str) -> Any:
+    torch.manual_seed(0)
+    pipeline = EVERY[name].make()
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
 def size_of(name: str) -> tuple[int, int] | None:
-    call = PIPELINES[name].call
+    call = EVERY[name].call
     return (call["height"], call["width"]) if "height" in call else None
 
 
@@ -56,13 +97,13 @@ def model_of(pipeline: Any, **options: Any) -> ppap.DiffusionModel:
     name = type(pipeline).__name__
     model = ppap.load_pipeline(pipeline, image_size=size_of(name))
     prompts = TOLD.get(name, PROMPTS)
-    scale = PIPELINES[name].call.get("guidance_scale")
+    scale = EVERY[name].call.get("guidance_scale")
     return model if prompts is None else model.prompted(prompts, **{"guidance_scale": scale, **options})
 
 
 def theirs(pipeline: Any, x: Tensor, monkeypatch: pytest.MonkeyPatch, **call: Any) -> tuple[Tensor, Tensor]:
     """What the pipeline's own call draws from this noise: its images or latents, and pictures in [0, 1]."""
-    about, reached = PIPELINES[type(pipeline).__name__], []
+    about, reached = EVERY[type(pipeline).__name__], []
     monkeypatch.setattr(sys.modules[type(pipeline).__module__], "randn_tensor", lambda *_, **__: x)
     step = pipeline.scheduler.step
 
@@ -88,7 +129,7 @@ def theirs(pipeline: Any, x: Tensor, monkeypatch: pytest.MonkeyPatch, **call: An
         pictures = (pictures / 2 + 0.5).clamp(0, 1)
     last = reached[0][: len(x)]
     if last.ndim == 3:
-        last = pipeline._unpack_latents(last, *size_of("FluxPipeline"), pipeline.vae_scale_factor)
+        last = pipeline._unpack_latents(last, *size_of(type(pipeline).__name__), pipeline.vae_scale_factor)
     return last, pictures
 
 
@@ -100,7 +141,7 @@ def check_same(model: ppap.DiffusionModel, sampler: str, expected: tuple[Tensor,
     assert np.abs(pictures - theirs).max() <= 1 and theirs.std() > 5
 
 
-@pytest.mark.parametrize("name", sorted(PIPELINES))
+@pytest.mark.parametrize("name", sorted(EVERY))
 def test_sample_draws_what_the_pipeline_draws_each_image_by_its_prompt(name: str, monkeypatch) -> None:
     pipeline = solved(name)
     model = model_of(pipeline)
@@ -197,6 +238,43 @@ def test_one_prompt_draws_any_number_and_is_encoded_once(monkeypatch) -> None:
     assert (alike[[0, 2]] == mixed[[0, 2]]).all() and (alike[1] != mixed[1]).any()
 
 
+def test_a_hubs_pipeline_is_asked_for_one_form_of_the_parts_that_are_used(tmp_path: Path, monkeypatch) -> None:
+    pipeline, there, asked = solved("StableDiffusionPipeline"), tmp_path / "hub", []
+    pipeline.save_pretrained(there)
+    pipeline.unet.save_pretrained(there / "unet", variant="fp16")
+    (there / "safety_checker").mkdir()
+    (there / "safety_checker" / "model.safetensors").write_bytes(b"large")
+
+    def snapshot_download(name: str, revision: str, cache_dir: Path, allow_patterns: list[str]) -> str:
+        found = [file for file in there.rglob("*") if file.is_file()]
+        for file in found:
+            place = file.relative_to(there)
+            if any(fnmatch(str(place), pattern) for pattern in allow_patterns):
+                asked.append(str(place))
+                (cache_dir / place).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, cache_dir / place)
+        return str(cache_dir)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    monkeypatch.chdir(tmp_path)
+    models = [ppap.load_pipeline(source, image_size=16) for source in (there, "somebody/pipeline")]
+    first, second = (ppap.sample(model.prompted("a red cup"), 1, steps=2) for model in models)
+    assert (first == second).all()
+    weights = {place for place in asked if place.endswith((".safetensors", ".bin"))}
+    stem = "diffusion_pytorch_model.safetensors"
+    assert weights == {f"unet/{stem}", f"vae/{stem}", "text_encoder/model.safetensors"}
+
+
+def test_schedulers_that_do_not_know_clipping_leave_latents_alone() -> None:
+    """DDPM and DDIM clip unless they are told not to; the defaults of others have no such key."""
+    for scheduler, limit in (
+        (PNDMScheduler(), None), (EulerDiscreteScheduler(), None), (DPMSolverMultistepScheduler(), None),
+        (DDIMScheduler(), 1.0), (DDPMScheduler(clip_sample=True, clip_sample_range=3.0), 3.0),
+        (DDIMScheduler(clip_sample=False), None),
+    ):  # fmt: skip
+        assert ppap.load_pipeline(changed("PixArtSigmaPipeline", scheduler=scheduler)).clip.limit == limit
+
+
 @pytest.mark.parametrize("name", ["StableDiffusionXLPipeline", "FluxPipeline", "SanaPipeline", "DiTPipeline"])
 def test_a_pipeline_of_half_precision_draws_nearly_the_same(name: str) -> None:
     pipeline = solved(name)
@@ -205,7 +283,7 @@ def test_a_pipeline_of_half_precision_draws_nearly_the_same(name: str) -> None:
     assert half.dtype == torch.float32 and 0 < (half - whole).abs().mean() < 0.05 * whole.std()
 
 
-@pytest.mark.parametrize("name", sorted({*PIPELINES} - {"LDMTextToImagePipeline"}))
+@pytest.mark.parametrize("name", sorted({*EVERY} - {"LDMTextToImagePipeline"}))
 def test_a_folder_draws_what_its_pipeline_does(name: str, tmp_path: Path) -> None:
     pipeline = solved(name)
     pipeline.save_pretrained(tmp_path)

@@ -62,7 +62,8 @@ def load_pipeline(
 
     - Unconditional ones of pixels, with a UNet2DModel.
     - Latent ones: StableDiffusionPipeline, StableDiffusionXLPipeline, StableDiffusion3Pipeline, FluxPipeline,
-      DiTPipeline, PixArtAlphaPipeline, PixArtSigmaPipeline, SanaPipeline, LDMPipeline and LDMTextToImagePipeline.
+      ChromaPipeline, AuraFlowPipeline, DiTPipeline, PixArtAlphaPipeline, PixArtSigmaPipeline, SanaPipeline, LDMPipeline
+      and LDMTextToImagePipeline.
     - IFPipeline: DeepFloyd's first stage, of pixels, by prompts.
 
     Those that draw by prompts, or classes, are told them by `DiffusionModel.prompted`. `image_size`, of pictures, is one

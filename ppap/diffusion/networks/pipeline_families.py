@@ -89,12 +89,10 @@ class StableDiffusion3(Family):
         return answer
 
 
-class Flux(Family):
-    """FLUX.1, a flow on latents packed 2 by 2; [dev] is told the guidance scale, others are guided by a second prompt."""
+class Packed(Family):
+    """Flows on latents that are packed 2 by 2, whose levels shift by the size of the picture."""
 
     network, packed = "transformer", 2
-    encoders = ("tokenizer", "text_encoder", "tokenizer_2", "text_encoder_2")
-    positive = (0, 1)
 
     @property
     def size(self) -> Any:
@@ -104,6 +102,18 @@ class Flux(Family):
     def unit(self) -> int:
         return self.packed
 
+    def asked(self, steps: int, height: int, width: int) -> Mapping[str, Any]:
+        about = self.pipeline.scheduler.config
+        sigmas = {} if about.get("use_flow_sigmas") else {"sigmas": np.linspace(1, 1 / steps, steps)}
+        return sigmas | {"mu": _shift(about, (height // 2) * (width // 2), 1.15)}
+
+
+class Flux(Packed):
+    """FLUX.1: [dev] is told the guidance scale, others are guided by a second prompt."""
+
+    encoders = ("tokenizer", "text_encoder", "tokenizer_2", "text_encoder_2")
+    positive = (0, 1)
+
     @property
     def embeds_scale(self) -> bool:
         return bool(self.config["guidance_embeds"])
@@ -112,32 +122,42 @@ class Flux(Family):
     def default_scale(self) -> float:
         return super().default_scale if self.embeds_scale else 1.0
 
-    def asked(self, steps: int, height: int, width: int) -> Mapping[str, Any]:
-        about = self.pipeline.scheduler.config
-        own = about.get("use_flow_sigmas")
-        sigmas = {} if own else {"sigmas": np.linspace(1, 1 / steps, steps)}
-        return sigmas | {"mu": _shift(about, (height // 2) * (width // 2), 1.15)}
-
     def told_not(self, prompt: str | None) -> Told:
         return self.told(prompt or "")
 
     def predict(self, network: nn.Module, x: Tensor, t: Tensor, told: Sequence[Tensor], scale: float) -> Tensor:
-        count, channels, height, width = x.shape
-        rows, columns = height // 2, width // 2
-        packed = (
-            x.reshape(count, channels, rows, 2, columns, 2).permute(0, 2, 4, 1, 3, 5).reshape(count, rows * columns, -1)
-        )
-        grid = torch.cartesian_prod(torch.arange(rows), torch.arange(columns))
-        places = torch.cat([torch.zeros(len(grid), 1), grid], dim=1).to(x)
         answer = network(
-            hidden_states=packed, timestep=t / 1000, pooled_projections=told[1], encoder_hidden_states=told[0],
-            guidance=torch.full((count,), scale, device=x.device) if self.embeds_scale else None,
-            txt_ids=torch.zeros(told[0].shape[1], 3).to(x), img_ids=places, return_dict=False,
+            hidden_states=_packed(x), timestep=t / 1000, pooled_projections=told[1], encoder_hidden_states=told[0],
+            guidance=torch.full((len(x),), scale, device=x.device) if self.embeds_scale else None,
+            txt_ids=torch.zeros(told[0].shape[1], 3).to(x), img_ids=_places(x), return_dict=False,
         )[0]  # fmt: skip
-        unpacked: Tensor = (
-            answer.reshape(count, rows, columns, channels, 2, 2).permute(0, 3, 1, 4, 2, 5).reshape(x.shape)
-        )
-        return unpacked
+        return _unpacked(answer, x)
+
+
+class Chroma(Packed):
+    """Chroma, made of FLUX.1: guided by a second prompt, of one text encoder, whose padding the network leaves out."""
+
+    positive, negative = (0, 2), (3, 5)
+
+    def predict(self, network: nn.Module, x: Tensor, t: Tensor, told: Sequence[Tensor], scale: float) -> Tensor:
+        packed = _packed(x)
+        seen = torch.cat([told[1], torch.ones(packed.shape[:2], dtype=torch.bool, device=x.device)], dim=1)
+        answer = network(
+            hidden_states=packed, timestep=t / 1000, encoder_hidden_states=told[0], attention_mask=seen,
+            txt_ids=torch.zeros(told[0].shape[1], 3).to(x), img_ids=_places(x), return_dict=False,
+        )[0]  # fmt: skip
+        return _unpacked(answer, x)
+
+
+class AuraFlow(Family):
+    """AuraFlow, a flow on the latents of Stable Diffusion XL."""
+
+    network = "transformer"
+    positive, negative = (0,), (2,)
+
+    def predict(self, network: nn.Module, x: Tensor, t: Tensor, told: Sequence[Tensor], scale: float) -> Tensor:
+        answer: Tensor = network(x, encoder_hidden_states=told[0], timestep=t / 1000, return_dict=False)[0]
+        return answer
 
 
 class DiT(Family):
@@ -200,6 +220,26 @@ class Sana(Family):
         return answer
 
 
+def _packed(x: Tensor) -> Tensor:
+    """Pack latents (B, C, H, W) 2 by 2 to tokens (B, H W / 4, 4 C)."""
+    count, channels, height, width = x.shape
+    squares = x.reshape(count, channels, height // 2, 2, width // 2, 2)
+    return squares.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+
+
+def _unpacked(tokens: Tensor, x: Tensor) -> Tensor:
+    """Return the latents, like x, of such tokens."""
+    count, channels, height, width = x.shape
+    squares = tokens.reshape(count, height // 2, width // 2, channels, 2, 2)
+    return squares.permute(0, 3, 1, 4, 2, 5).reshape(x.shape)
+
+
+def _places(x: Tensor) -> Tensor:
+    """Return the place of each token of packed latents, (H W / 4, 3): 0, its row and its column."""
+    grid = torch.cartesian_prod(*(torch.arange(side // 2) for side in x.shape[2:]))
+    return torch.cat([torch.zeros(len(grid), 1), grid], dim=1).to(x)
+
+
 def _shift(scheduler: Mapping[str, Any], tokens: int, most: float) -> float:
     """Return mu, the logarithm of the shift of a flow's sigmas, by the number of tokens: a line through two points."""
     (few, least), (many, most) = (
@@ -214,6 +254,8 @@ FAMILIES: dict[str, type[Family]] = {
     "StableDiffusionXLPipeline": StableDiffusionXL,
     "StableDiffusion3Pipeline": StableDiffusion3,
     "FluxPipeline": Flux,
+    "ChromaPipeline": Chroma,
+    "AuraFlowPipeline": AuraFlow,
     "DiTPipeline": DiT,
     "PixArtAlphaPipeline": PixArt,
     "PixArtSigmaPipeline": PixArt,
