@@ -48,7 +48,7 @@ def guide(
     sampler: Annotated[
         str, typer.Option(help="a key of `samplers`; the figures' if left out", autocompletion=names_in("samplers"))
     ] = "",
-    prompt: Annotated[str | None, typer.Option(help="for GLIDE, in place of the preset's prompt")] = None,
+    prompt: Annotated[str | None, typer.Option(help="in place of the preset's prompts")] = None,
     seed: Annotated[int, typer.Option(min=0, help="of the noise")] = 0,
     out: Annotated[Path, typer.Option(help="the sheet's file")] = Path("sheet.png"),
 ) -> None:
@@ -125,11 +125,13 @@ def _drawn(layout: Layout, goals: list[Goal], count: int, sampler: str, method: 
     from ppap.diffusion.sampling import sample, upsample
     from ppap.utils.mixed_precision import autocast
     from ppap.workflow.networks import load_model, load_second_stage
+    from ppap.workflow.prompts import told
 
     preset, second = layout.preset, layout.preset.diffusion.upsampling
+    seeds = [(seed, place) for place in range(count)]
     with autocast(preset.runtime):
         images = sample(
-            load_model(layout, preset.runtime),
+            told(layout, "sampling", load_model(layout, preset.runtime), seeds),
             count,
             goals,
             guidance=preset.guidance(method),
@@ -140,6 +142,5 @@ def _drawn(layout: Layout, goals: list[Goal], count: int, sampler: str, method: 
         )
         if second is None:
             return images
-        seeds = [(seed, place) for place in range(count)]
         how = second.drawing(preset.module_folders)
         return upsample(load_second_stage(layout), images, seeds, **how, batch_size=second.batch_size)

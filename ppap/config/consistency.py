@@ -20,7 +20,7 @@ from ppap.utils.settings import DEPTH, DIFFUSION, EVALUATOR, RESERVED
 def problems(preset: Preset) -> list[str]:
     """Yield all that does not fit together; names and kinds first, because all other rules look them up."""
     rules = (
-        *(_timesteps, _experts, _unets, _images, _classes, _tasks, _truths),
+        *(_timesteps, _experts, _unets, _prompts, _images, _classes, _tasks, _truths),
         *(_targets, _real_pictures, _evaluation, _rows, _downloads),
     )
     first = list(_names(preset)) or list(_kinds(preset))
@@ -79,7 +79,7 @@ def _kinds(preset: Preset) -> Iterator[str]:
             yield f"methods.{name}: supervision, experts and trainable belong to guidance: experts, all three"
         elif method.imported and not kind.experts:
             yield f"methods.{name}: imported belongs to guidance: experts"
-        needs_view = kind.experts and preset.diffusion.autoencoder is not None
+        needs_view = kind.experts and preset.diffusion.latent_space is not None
         if needs_view != (method.view is not None):
             yield f"methods.{name}.view: " + (
                 "say how experts look at latents" if needs_view else "is of latents, only"
@@ -158,6 +158,22 @@ def _unets(preset: Preset) -> Iterator[str]:
     if spec.upsampling and spec.upsampling.image_size <= data.image_size:
         key, size = f"diffusion.{spec.source.upsampling}.image_size", spec.upsampling.image_size
         yield f"{key}: {size} is no more than dataset.image_size, {data.image_size}"
+
+
+def _prompts(preset: Preset) -> Iterator[str]:
+    """Yield latents that do not fit the pictures, and images without a prompt where others have one."""
+    latents, size = preset.diffusion.latents, preset.dataset.image_size
+    if latents and size % latents.factor:
+        yield f"diffusion.latents.factor: {latents.factor} does not divide dataset.image_size, {size}"
+    given = {key: getattr(preset, key).prompts for key in ("clean_images", "sampling")}
+    for key, prompts in given.items():
+        if prompts is None and any(given.values()):
+            yield f"{key}.prompts: needed, as the same diffusion model is told of prompts elsewhere"
+        if prompts is not None and not preset.diffusion.pipeline:
+            yield f"{key}.prompts: belong to diffusion.pipeline"
+    for name, method in preset.methods.items():
+        if any(given.values()) and (method.supervision, method.sees) == ("labels", "x0_hat"):
+            yield f"methods.{name}.sees: real images have no prompts, by which x0_hat is estimated"
 
 
 def _images(preset: Preset) -> Iterator[str]:
@@ -269,7 +285,7 @@ def _rows(preset: Preset) -> Iterator[str]:
             if count > 1:
                 yield f"tables.{table}: the row {', '.join(run)} stands there twice"
     for guide in runs.main_guides(preset):
-        if not preset.diffusion.autoencoder and not runs.runs_seeing_x_t(preset, guide):
+        if not preset.diffusion.latent_space and not runs.runs_seeing_x_t(preset, guide):
             rows = f"tables.main has no row of {guide} with {preset.figures.sampler}"
             yield f"figures.sampler: {rows} that is guided by a model on x_t or by experts, to be shown"
 

@@ -150,7 +150,10 @@ class Preset(Section):
 
     def prompted(self, prompt: str) -> Preset:
         """Return the preset with another prompt; ConfigError if its diffusion model takes none."""
-        glide = self.diffusion.glide
+        glide, prompts = self.diffusion.glide, self.sampling.prompts
+        if prompts is not None:
+            of_all = prompts.model_copy(update={"file": None, "text": prompt})
+            return self.model_copy(update={"sampling": self.sampling.model_copy(update={"prompts": of_all})})
         if glide is None:
             raise ConfigError(f"{self.name}: its diffusion model takes no prompt")
         told = glide.model_copy(update={"prompt": prompt})
@@ -185,13 +188,13 @@ class Preset(Section):
     @property
     def mirrored(self) -> bool:
         """True if experts learn from mirror images too; the mirror image of a latent is none of a picture."""
-        return self.diffusion.autoencoder is None and self.dataset.mirror
+        return self.diffusion.latent_space is None and self.dataset.mirror
 
     @property
     def drawn_shape(self) -> tuple[int, int, int]:
         """The shape (C, H, W) of x_t: of an image of the data set, or of its latent."""
-        autoencoder, shape = self.diffusion.autoencoder, self.dataset.shape
-        return shape if autoencoder is None else autoencoder.latent_shape(shape)
+        space, shape = self.diffusion.latent_space, self.dataset.shape
+        return shape if space is None else space.latent_shape(shape)
 
     @property
     def finished_shape(self) -> tuple[int, int, int]:

@@ -114,7 +114,7 @@ def streams_data(preset: Preset) -> bool:
 
     Those of a latent model learn from latents, which are encoded before.
     """
-    pixels = preset.diffusion.autoencoder is None
+    pixels = preset.diffusion.latent_space is None
     return bool(preset.dataset.facts.listed_reads) and pixels and not _needs_whole(preset)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, field_validator
+from pydantic import Field, NonNegativeInt, field_validator, model_validator
 
 from ppap.diffusion.guidance import GUIDANCE, OBJECTIVES, Sees
 from ppap.diffusion.samplers import SAMPLERS
@@ -149,6 +149,31 @@ class MethodConfig(Section):
     imported: bool = Field(False, description="experts are not trained: `ppap import-experts` puts released ones there")
 
 
+class PromptsConfig(Section):
+    """What a pipeline that draws by prompts is told of its images: one prompt for all, or one of a file for each.
+
+    Of a file each prompt has as many images as others, but for a remainder, in a seeded order. A job encodes those of its
+    own images, once each.
+    """
+
+    file: LocalPath | None = Field(
+        None, description="a text file (UTF-8) of prompts, one a line; blank lines are left out"
+    )
+    text: str | None = Field(None, min_length=1, description="instead: the prompt of all images")
+    guidance_scale: Annotated[float, Field(ge=1, le=10_000)] | None = Field(
+        None, description="of classifier-free guidance; 1: none; left out: the pipeline's own"
+    )
+    negative: str | None = Field(
+        None, description="the prompt that classifier-free guidance leads away from; left out: the pipeline's own"
+    )
+
+    @model_validator(mode="after")
+    def one_is_given(self) -> PromptsConfig:
+        if (self.file is None) == (self.text is None):
+            raise ValueError("give one of file and text")
+        return self
+
+
 class CleanImagesConfig(Section):
     """The images that the diffusion model draws without guidance; teachers label them."""
 
@@ -159,6 +184,9 @@ class CleanImagesConfig(Section):
     shard_size: Count = Field(1000, description="images of one job; does not change them")
     estimates: Annotated[int, Field(gt=0, le=1000)] = Field(
         25, description="stored estimates of each, at as many levels of noise, where a method asks for them"
+    )
+    prompts: PromptsConfig | None = Field(
+        None, description="what a pipeline is told that draws by prompts: those that will be used"
     )
     label_shards: Count = Field(50, description="shards that one labelling job takes")
 
@@ -181,6 +209,7 @@ class SamplingConfig(Section):
         "takes the fastest; images are the same but for rounding",
     )
     shard_size: Count = Field(1000, description="images of one job; does not change them")
+    prompts: PromptsConfig | None = Field(None, description="what a pipeline is told that draws by prompts")
     checkpoint_every: Count = Field(50, json_schema_extra=FREE, description="sampling steps between checkpoints")
     classes: tuple[NonNegativeInt, ...] | None = Field(
         None, min_length=1, description="target classes of classifiers, each once; left out: all"

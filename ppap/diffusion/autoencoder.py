@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ppap.utils.arguments import checked
 from ppap.utils.errors import ConfigError
+from ppap.utils.mixed_precision import is_cast
 
 _AT_ONCE = 16  # pictures
 
@@ -86,8 +87,7 @@ class Autoencoder(nn.Module):
 
     def _own(self, images: Tensor) -> Tensor:
         """Bring images to the network's precision; under autocast it brings them itself."""
-        kind = images.device.type
-        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        if is_cast(images):
             return images
         return images.to(next((p.dtype for p in self.network.parameters()), images.dtype))
 

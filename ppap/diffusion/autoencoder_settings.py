@@ -1,4 +1,4 @@
-"""Settings of an autoencoder that the workflow trains."""
+"""Settings of latents: of an autoencoder that the workflow trains, and of those that a pipeline brings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,24 @@ from torch import nn
 
 from ppap.training.settings import Training
 from ppap.utils.errors import ConfigError, reason
-from ppap.utils.settings import Section
+from ppap.utils.settings import Count, Section
+
+Shape = tuple[int, int, int]
+
+
+class LatentsConfig(Section):
+    """The latents that a pipeline draws, which its own autoencoder decodes to pictures.
+
+    They are held against the pipeline. All networks but the diffusion model, and experts with their view of latents, see
+    decoded pictures.
+    """
+
+    channels: Count = Field(4, description="channels of a latent")
+    factor: Count = Field(8, description="how many times smaller its sides are than those of the picture")
+
+    def latent_shape(self, picture: Shape) -> Shape:
+        """Return the shape (c, h, w) of the latent of a picture (C, H, W)."""
+        return self.channels, picture[1] // self.factor, picture[2] // self.factor
 
 
 class AutoencoderConfig(Section):
@@ -34,7 +51,7 @@ class AutoencoderConfig(Section):
             raise ValueError(f"options.{min(ours)}: follows from the rest of the preset; leave it out")
         return self
 
-    def latent_shape(self, picture: tuple[int, int, int]) -> tuple[int, int, int]:
+    def latent_shape(self, picture: Shape) -> Shape:
         """Return the shape (c, h, w) of the latent of a picture (C, H, W)."""
         factor = 2 ** (len(self.options.get("block_out_channels", (64,))) - 1)
         return self.options.get("latent_channels", 4), picture[1] // factor, picture[2] // factor

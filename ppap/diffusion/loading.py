@@ -11,7 +11,7 @@ from ppap.diffusion.networks.adm_source import read_checkpoint, time_scale
 from ppap.diffusion.networks.architectures import ADMArchitecture
 from ppap.diffusion.networks.diffusers_source import Published, class_in, read_index
 from ppap.diffusion.networks.pipeline_families import FAMILIES
-from ppap.diffusion.networks.pipeline_folder import assembled
+from ppap.diffusion.networks.pipeline_folder import assembled, downloaded
 from ppap.diffusion.networks.pipeline_source import check_drawn, drawn, unconditional
 from ppap.diffusion.networks.sources import with_weights
 from ppap.diffusion.schedules import Schedule, ScheduleName, VarianceName
@@ -84,7 +84,7 @@ def load_pipeline(
             published = Published.read(name, cache, image_size)
             network = with_weights(published.network, published.weights())
             return DiffusionModel(network.eval().requires_grad_(False), published.shape, *published.process)
-        pipeline = assembled(name, index, cache)
+        pipeline = assembled(downloaded(name, index, cache), index)
     how = drawn if type(pipeline).__name__ in FAMILIES else unconditional
     network, shape, process, autoencoder = how(pipeline, image_size)
     return DiffusionModel(network.eval().requires_grad_(False), shape, *process, autoencoder)

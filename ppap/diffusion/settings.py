@@ -9,12 +9,12 @@ from typing import Annotated
 from pydantic import Field, PrivateAttr, model_validator
 
 from ppap.data.settings import Download
-from ppap.diffusion.autoencoder_settings import AutoencoderConfig
+from ppap.diffusion.autoencoder_settings import AutoencoderConfig, LatentsConfig
 from ppap.diffusion.networks.adm_source import PublishedADM, TrainedADM
 from ppap.diffusion.networks.architectures import ADMArchitecture
-from ppap.diffusion.networks.diffusers_source import Pipeline
 from ppap.diffusion.networks.glide_settings import GlideConfig, UpsamplingConfig
 from ppap.diffusion.networks.glide_source import PublishedGLIDE
+from ppap.diffusion.networks.preset_pipeline import PresetPipeline
 from ppap.diffusion.networks.sources import Source
 from ppap.diffusion.schedules import PredictionName, Schedule, ScheduleName, Spacing, VarianceName
 from ppap.training.settings import Training
@@ -23,7 +23,7 @@ from ppap.utils.settings import HubOrFolder, Section
 
 SOURCES: Registry[Source] = Registry(
     "source of the diffusion model",
-    {"train": TrainedADM(), "weights": PublishedADM(), "pipeline": Pipeline(), "glide": PublishedGLIDE()},
+    {"train": TrainedADM(), "weights": PublishedADM(), "pipeline": PresetPipeline(), "glide": PublishedGLIDE()},
 )
 
 
@@ -35,6 +35,9 @@ class DiffusionConfig(Section):
     )
     autoencoder: AutoencoderConfig | None = Field(
         None, description="the images of the diffusion model are its latents; with `train`"
+    )
+    latents: LatentsConfig | None = Field(
+        None, description="the images of a `pipeline` with an autoencoder, such as Stable Diffusion's, are latents"
     )
     noise_schedule: ScheduleName = Field(
         "linear",
@@ -58,7 +61,8 @@ class DiffusionConfig(Section):
     pipeline: HubOrFolder | None = Field(
         None,
         description="a diffusers pipeline: a name on the Hugging Face hub (NAME, or NAME@REVISION), or a folder "
-        "(`pip install 'ppap[diffusers]'`). What its scheduler says is honoured: `noise_schedule`, `variance` and `predicts` "
+        "(`pip install 'ppap[diffusers]'`), unconditional or of the classes that `ppap.load_pipeline` takes; those with "
+        "prompts need `prompts` of `clean_images` and `sampling`. What its scheduler says is honoured: `noise_schedule`, `variance` and `predicts` "
         "need not be stated, and `timesteps` only where they are not 1000; a value that differs is refused",
     )
     glide: GlideConfig | None = Field(None, description="GLIDE's public checkpoints")
@@ -68,6 +72,11 @@ class DiffusionConfig(Section):
     def source(self) -> Source:
         """The source of the diffusion model."""
         return SOURCES.get(self._source)
+
+    @property
+    def latent_space(self) -> AutoencoderConfig | LatentsConfig | None:
+        """What says the shape of the latents that are drawn; None where pixels are."""
+        return self.autoencoder or self.latents
 
     @property
     def schedule_name(self) -> str:
@@ -123,6 +132,8 @@ class DiffusionConfig(Section):
             raise ValueError(f"predicts: with {self._source} the network predicts eps")
         if self.autoencoder and not self.train:
             raise ValueError(f"autoencoder: with {self._source} there is none")
+        if self.latents and not self.pipeline:
+            raise ValueError(f"latents: are a pipeline's; with {self._source} there are none")
         if self.noise_schedule == "flow" and not self.train and self.predicts == "eps":
             raise ValueError("predicts: eps tells nothing of a flow's pure noise; `flow`, `v` and `x0` do")
         if self.training and self.architecture and self.architecture.learn_sigma:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ppap.utils.device import Runtime, device_of
 
@@ -20,6 +20,12 @@ def autocast(runtime: Runtime) -> Iterator[None]:
     where, dtype = device_of(runtime), precision(runtime)
     with torch.autocast(where.type, dtype, enabled=dtype != torch.float32):
         yield
+
+
+def is_cast(images: Tensor) -> bool:
+    """Say whether autocast brings these images, and weights, to its precision; on the meta device there is none."""
+    kind = images.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def precision(runtime: Runtime) -> torch.dtype:

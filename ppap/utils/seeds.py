@@ -27,6 +27,7 @@ class Stream(IntEnum):
     NOISY_INPUTS = 9
     HELD_OUT = 10
     ESTIMATES = 11
+    PROMPTS = 12
 
 
 def mix(*parts: int) -> int:
@@ -84,6 +85,19 @@ def balanced_classes(seed: int, count: int, classes: list[int]) -> Tensor:
     """Return `count` of these classes, each as often as others (but for a remainder), in a seeded order: (count,)."""
     generator = _generator(Stream.CLASSES, seed)
     return torch.tensor(classes)[torch.randperm(count, generator=generator) % len(classes)]
+
+
+def balanced_prompts(seeds: list[tuple[int, int]], prompts: int) -> list[int]:
+    """Return the number of the prompt of each image (run seed, index): among as many images as there are, each once.
+
+    Their order is seeded, apart from that of classes, and does not depend on how many images there are.
+    """
+    orders: dict[tuple[int, int], list[int]] = {}
+    for seed, index in seeds:
+        key = seed, index // prompts
+        if key not in orders:
+            orders[key] = torch.randperm(prompts, generator=_generator(Stream.PROMPTS, *key)).tolist()
+    return [orders[seed, index // prompts][index % prompts] for seed, index in seeds]
 
 
 def _generator(*parts: int) -> torch.Generator:

@@ -42,7 +42,7 @@ from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError, DataError, PPAPError, reason
 from ppap.utils.settings import DATASET, DIFFUSION, EVALUATOR, REFERENCE
 from ppap.utils.user_code import is_named
-from ppap.workflow import evaluator
+from ppap.workflow import evaluator, prompts
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
 
@@ -61,6 +61,7 @@ def problems(layout: Layout, files: bool = False) -> list[PPAPError]:
     second = [preset.diffusion.source.upsampling] if upsampling and is_named(upsampling.kind) else []
     checks: list[tuple[str, Check]] = [
         (DIFFUSION, partial(preset.diffusion.source.check, preset.diffusion, preset.dataset, try_network)),
+        *((f"{key}.prompts", partial(prompts.check, layout, key)) for key in prompts.SECTIONS),
         *((f"{preset.key(name)}.task", partial(_own_task, preset, name)) for name in tasks.values()),
         *((f"methods.{name}", partial(_own_method, preset, name)) for name in methods),
         *((f"samplers.{name}", partial(_own_sampler, preset, name)) for name in samplers),

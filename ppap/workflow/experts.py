@@ -14,7 +14,7 @@ from ppap.data import datasets
 from ppap.data.datasets import RealImages
 from ppap.data.images import to_tensor
 from ppap.diffusion.autoencoder import Autoencoder
-from ppap.diffusion.denoiser import Denoiser
+from ppap.diffusion.model import DiffusionModel
 from ppap.experts.bank import ExpertBank
 from ppap.experts.distillation import train_expert
 from ppap.experts.examples import AnsweredImages, Examples, HeldOut, LabelledImages, StreamedImages
@@ -28,7 +28,7 @@ from ppap.utils.device import device_of
 from ppap.utils.mixed_precision import autocast
 from ppap.utils.seeds import name_seed
 from ppap.utils.settings import DATASET
-from ppap.workflow import networks, stored_images, targets
+from ppap.workflow import networks, prompts, stored_images, targets
 from ppap.workflow.layout import Layout
 from ppap.workflow.step import Step
 
@@ -103,11 +103,12 @@ def train_and_write(
     spec = preset.guides[guide]
     with job.unfinished(layout) as checkpoint:
         network = networks.load_guide(layout, guide)
-        examples, unseen = _examples(layout, guide, str(purpose.supervision), timesteps if stored else None)
+        model = _model(layout, str(purpose.supervision)) if purpose.sees == "x0_hat" and not stored else None
+        labels = torch.tensor(model.labels) if model and model.labels else None
+        examples, unseen = _examples(layout, guide, str(purpose.supervision), timesteps if stored else None, labels)
         autoencoder = networks.load_autoencoder(layout)
         if autoencoder is not None:
             look_through(network, _view(layout, purpose.view, autoencoder))
-        denoiser = _denoiser(layout) if purpose.sees == "x0_hat" and not stored else None
         with autocast(preset.runtime):
             delta, facts = train_expert(
                 network,
@@ -120,7 +121,7 @@ def train_and_write(
                 run=TrainingRun(name, name_seed(preset.seed, name), checkpoint),
                 held_out=unseen,
                 initialisation=initialisation,
-                denoiser=denoiser,
+                denoiser=None if model is None else model.on(model.schedule),
             )
         about = purpose.model_dump() | {"lora_scale": purpose.lora_scale or 1.0}
         predicts = networks.process(layout).predicts if purpose.sees == "x0_hat" else "eps"
@@ -144,25 +145,29 @@ def _view(layout: Layout, name: ViewName | None, autoencoder: Autoencoder) -> nn
     return LinearView.fitted(latents, autoencoder.decoded(latents))
 
 
-def _denoiser(layout: Layout) -> Denoiser:
-    """Load the diffusion model whose estimates experts see."""
+def _model(layout: Layout, supervision: str) -> DiffusionModel:
+    """Load the diffusion model whose estimates experts see, told of clean images, where experts learn from these."""
     model = networks.load_model(layout, layout.preset.runtime)
-    return model.on(model.schedule)
+    if supervision == "labels":
+        return model
+    shards = range(len(layout.clean_sizes))
+    seeds = [seed for shard in shards for seed in stored_images.clean_seeds(layout, shard)]
+    return prompts.told(layout, "clean_images", model, seeds)
 
 
 def _examples(
-    layout: Layout, guide: str, supervision: str, estimated: range | None = None
+    layout: Layout, guide: str, supervision: str, estimated: range | None = None, labels: Tensor | None = None
 ) -> tuple[Examples, HeldOut | None]:
     """Open what experts learn from, and what is held out of that, if anything.
 
-    They are clean images with the teacher's answers, or real ones with what is true of them.
+    They are clean images with the teacher's answers, and `labels` of their prompts, or real ones with what is true of them.
     """
     preset, data = layout.preset, layout.preset.dataset
     wanted, mirror = preset.experts.held_out, preset.mirrored
     if supervision == "teacher":
         images, answers = stored_images.labelled(layout, guide)
         if estimated is None:
-            return AnsweredImages(images, answers, mirror).apart(wanted)
+            return AnsweredImages(images, answers, mirror, labels=labels).apart(wanted)
         each, levels = preset.clean_images.estimates, estimate_timesteps(preset)
         chosen = tuple(level for level, t in enumerate(levels) if t in estimated)
         seen_images = stored_images.estimated(layout)

@@ -10,7 +10,8 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from functools import reduce
-from operator import getitem
+from operator import attrgetter, getitem
+from pathlib import Path
 from typing import Any
 
 from ppap.config.preset import Preset
@@ -42,18 +43,25 @@ def values(preset: Preset, keys: Iterable[str]) -> dict[str, Any]:
     """Return the values of these keys, in the order of the keys' names.
 
     A key that names code of the user's own has a hash of its module's file besides; modules which that one imports
-    are not looked at.
+    are not looked at. So has one that names a file of prompts.
     """
-    by_key = {key: reduce(getitem, key.split("."), preset.plain) for key in sorted(set(keys))}
+    by_key: dict[str, Any] = {key: reduce(getitem, key.split("."), preset.plain) for key in sorted(set(keys))}
     for key, value in by_key.items():
         if isinstance(value, str) and user_code.is_well_named(value):
             by_key[key] = [value, _source_of(value, preset)]
+        elif value is not None and key.endswith(".prompts.file"):
+            by_key[key] = [value, _hash_of(Path(attrgetter(key)(preset)))]
     return by_key
 
 
 def _source_of(named: str, preset: Preset) -> str:
     path = user_code.module_file(named, preset.module_folders)
-    return "" if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
+    return "" if path is None else _hash_of(path)
+
+
+def _hash_of(path: Path) -> str:
+    """Hash a file; the check of the preset says if it is not there."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def fingerprint(preset: Preset, keys: Iterable[str]) -> str:

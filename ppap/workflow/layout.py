@@ -186,13 +186,15 @@ class Layout:
 
     @property
     def autoencoder(self) -> list[Path]:
-        """The autoencoder of a latent diffusion model; none of another one."""
-        return [self.model(AUTOENCODER)] if self.preset.diffusion.autoencoder else []
+        """The file of a latent diffusion model's autoencoder, a pipeline's own or one of itself; none of another one."""
+        if self.preset.diffusion.autoencoder:
+            return [self.model(AUTOENCODER)]
+        return [self.model(DIFFUSION)] if self.preset.diffusion.latents else []
 
     @property
     def drawing(self) -> list[Path]:
         """The networks that draw pictures: the diffusion model, and what decodes its latents."""
-        return [self.model(DIFFUSION), *self.autoencoder]
+        return list(dict.fromkeys([self.model(DIFFUSION), *self.autoencoder]))
 
     @property
     def reference_images(self) -> list[Path]:
@@ -230,7 +232,10 @@ class Layout:
         """List what experts learn from: real images, or clean ones with the teacher's labels, noise, and what they see."""
         stored = learning.estimates == "stored"
         seen = [self.model(DIFFUSION)] if learning.sees == "x0_hat" and not stored else self.process
-        seen = [*seen, *self.autoencoder, *(map(self.estimates, range(len(self.clean_sizes))) if stored else [])]
+        seen = [
+            *dict.fromkeys([*seen, *self.autoencoder]),
+            *(map(self.estimates, range(len(self.clean_sizes))) if stored else []),
+        ]
         if learning.supervision == "labels":
             return [*self.dataset, *seen, *([self.clean(0)] if learning.view == "linear" else [])]
         labels = [self.labels(guide, part) for part in range(len(self.label_sizes))]

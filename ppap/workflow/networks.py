@@ -54,9 +54,23 @@ def new_autoencoder(layout: Layout) -> nn.Module:
     return spec.build(layout.preset.dataset.channels)
 
 
+def untrained_autoencoder(layout: Layout) -> Autoencoder | None:
+    """Build the autoencoder of a latent diffusion model; None of another one."""
+    spec = layout.preset.diffusion
+    if spec.autoencoder:
+        return Autoencoder(new_autoencoder(layout))
+    return spec.source.autoencoder(spec, layout.model(DIFFUSION), weights=False) if spec.latents else None
+
+
 def load_autoencoder(layout: Layout) -> Autoencoder | None:
     """Load the autoencoder of a latent diffusion model, on the preset's device; None of another one."""
-    if layout.preset.diffusion.autoencoder is None:
+    spec = layout.preset.diffusion
+    if spec.latents:
+        brought = spec.source.autoencoder(spec, layout.model(DIFFUSION))
+        assert brought is not None
+        place(brought, layout.preset.runtime)
+        return brought
+    if spec.autoencoder is None:
         return None
     network, path = new_autoencoder(layout), layout.model(AUTOENCODER)
     network.load_state_dict(tensor_spec.read(path, tensor_spec.of_network(network), {"model": AUTOENCODER}))

@@ -6,10 +6,13 @@ Steps declare the keys of their jobs by these; tests/test_staleness.py records w
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 from ppap.config.preset import Preset
 from ppap.config.runs import Learning, Run, computed_runs, drawn_runs, has_warm_start, streams_data, table_runs
+from ppap.config.sections import PromptsConfig
 from ppap.data.settings import Download
+from ppap.diffusion.autoencoder_settings import LatentsConfig
 from ppap.experts.settings import AdapterConfig
 from ppap.guides.libraries.library import Input
 from ppap.guides.libraries.settings import NetworkConfig
@@ -58,9 +61,15 @@ def diffusion_keys(preset: Preset) -> list[str]:
 
 
 def latent_keys(preset: Preset) -> list[str]:
-    """List the keys that loading the autoencoder reads; none where the diffusion model draws pixels."""
-    built = ["diffusion.autoencoder.options", *IMAGE]
-    return built if preset.diffusion.autoencoder else []
+    """List the keys that the autoencoder and the shape of latents read; none where the diffusion model draws pixels."""
+    if preset.diffusion.autoencoder:
+        return ["diffusion.autoencoder.options", *IMAGE]
+    return [*keys_of(LatentsConfig, "diffusion.latents"), *IMAGE] if preset.diffusion.latents else []
+
+
+def prompt_keys(preset: Preset, section: Literal["clean_images", "sampling"]) -> list[str]:
+    """List the keys that say what the diffusion model is told of clean images, or of samples."""
+    return keys_of(PromptsConfig, f"{section}.prompts") if getattr(preset, section).prompts else []
 
 
 def data_keys(preset: Preset) -> list[str]:
@@ -77,7 +86,8 @@ def download_keys(preset: Preset, name: str) -> list[str]:
         return reference_keys(preset)
     if name == DIFFUSION:
         files = (key for name in preset.diffusion.downloads for key in keys_of(Download, f"diffusion.{name}"))
-        return [*preset.diffusion.source.download_reads, *files]
+        latents = keys_of(LatentsConfig, "diffusion.latents") if preset.diffusion.latents else []
+        return [*preset.diffusion.source.download_reads, *latents, *files]
     spec, own = preset.network(name), preset.key(name)
     if spec is None:  # of an evaluator that is no classifier
         return keys_of(Download, f"{EVALUATOR}.weights")
@@ -122,16 +132,22 @@ def bank_keys(preset: Preset, guide: str, method: str) -> list[str]:
 
 def lesson_keys(preset: Preset, guide: str, learning: Learning) -> list[str]:
     """List the keys that decide what an expert learns: real images with labels, or clean ones with a teacher's answers."""
-    seen = [*latent_keys(preset), *([] if preset.diffusion.autoencoder else ["dataset.mirror"])]
+    seen = [*latent_keys(preset), *([] if preset.diffusion.latent_space else ["dataset.mirror"])]
     if learning.sees == "x0_hat":
         stored = learning.estimates == "stored"
         told = ["clean_images.estimates", "diffusion.variance", "diffusion.predicts"]
-        seen += told if stored else estimate_keys(preset)
+        seen += told if stored else [*estimate_keys(preset), *clean_prompt_keys(preset)]
     if learning.supervision == "labels":
         return [*data_keys(preset), *seen, "experts.held_out", *(CLEAN if learning.view == "linear" else [])]
     loss = [f"experts.{key}" for key in preset.task(guide).distils_with]
     own = [*CLEAN, "clean_images.label_shards", "experts.held_out", *loss]
     return [*own, *IMAGE, *answer_keys(preset, guide), *seen]
+
+
+def clean_prompt_keys(preset: Preset) -> list[str]:
+    """List the keys that decide which prompt each clean image has."""
+    told = prompt_keys(preset, "clean_images")
+    return [*told, "clean_images.seed"] if told else []
 
 
 def estimate_keys(preset: Preset) -> list[str]:

@@ -58,7 +58,7 @@ def clean(layout: Layout, shards: range | None = None, finished: bool = False) -
     """
     chosen = range(len(layout.clean_sizes)) if shards is None else shards
     paths, sizes = [layout.clean(shard) for shard in chosen], [layout.clean_sizes[shard] for shard in chosen]
-    if layout.preset.diffusion.autoencoder:
+    if layout.preset.diffusion.latent_space:
         return ShardedImages(paths, sizes, layout.preset.drawn_shape, LATENT)
     return _opened(layout, paths, sizes, finished)
 

@@ -27,7 +27,7 @@ from ppap.diffusion.schedules import betas as named_betas
 from ppap.utils import files, weights
 from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError, DataError, reason
-from ppap.utils.mixed_precision import hold_precision
+from ppap.utils.mixed_precision import hold_precision, is_cast
 from ppap.utils.tensor_spec import of_published
 
 ImageSize = int | tuple[int, int]
@@ -66,7 +66,7 @@ class UNet(nn.Module):
         self.unet = unet
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        own = x if torch.is_autocast_enabled(x.device.type) else x.to(self.unet.dtype)
+        own = x if is_cast(x) else x.to(self.unet.dtype)
         return self.unet(own, t, return_dict=False)[0]
 
 
@@ -103,7 +103,7 @@ class Pipeline(Source):
     def process(self, settings: DiffusionSettings, file: Path) -> Process:
         about = _about(file)["scheduler"]
         process = process_of(about, about["_class_name"], f"{file}: {_SCHEDULER}")
-        _check_process(process, settings)  # what is stated may have changed since the download
+        check_process(process, settings)  # what is stated may have changed since the download
         return process
 
     def check(self, settings: DiffusionSettings, images: DatasetConfig, trial: Trial) -> None:
@@ -279,11 +279,11 @@ def _published(settings: DiffusionSettings, images: DatasetConfig, cache: Path) 
     ):
         if theirs != ours:
             raise ConfigError(f"{key}: the pipeline's {name} is {theirs}, the preset needs {ours}")
-    _check_process(published.process, settings)
+    check_process(published.process, settings)
     return published
 
 
-def _check_process(process: Process, settings: DiffusionSettings) -> None:
+def check_process(process: Process, settings: DiffusionSettings) -> None:
     """Refuse a preset that states another schedule than the pipeline's, or not its number of timesteps."""
     betas, stated = process.schedule.betas, settings.model_fields_set
     theirs = {"timesteps": len(betas), "predicts": process.predicts, "variance": process.variance}

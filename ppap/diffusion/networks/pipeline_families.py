@@ -166,7 +166,8 @@ class DiT(Family):
     network, encoders = "transformer", ()
 
     def told(self, prompt: str | int) -> Told:
-        number = self.pipeline.labels.get(prompt) if isinstance(prompt, str) else prompt
+        numbered = int(prompt) if not isinstance(prompt, str) or prompt.isdecimal() else None
+        number = self.pipeline.labels.get(prompt, numbered)
         if number is None or not 0 <= number < self._classes:
             raise ConfigError(
                 f"prompts: {shown(prompt)}; a class from 0 to {self._classes - 1}, or its name, was expected"

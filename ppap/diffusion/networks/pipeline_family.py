@@ -60,6 +60,11 @@ class Family(ABC):
         return float(inspect.signature(type(self.pipeline).__call__).parameters["guidance_scale"].default)
 
     @property
+    def example(self) -> str | int:
+        """A prompt that it can be told."""
+        return "" if self.encoders else 0
+
+    @property
     def unit(self) -> int:
         """The number that divides heights and widths."""
         return int(self.config.get("patch_size") or 1) * self.packed

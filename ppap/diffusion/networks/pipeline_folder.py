@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from ppap.data import hub
 from ppap.diffusion.networks.pipeline_families import FAMILIES
@@ -17,24 +19,43 @@ _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 _UNUSED = {"add_watermarker": False, "requires_safety_checker": False}
 
 
-def assembled(name: str, index: Mapping[str, Any], cache: Path) -> Any:
-    """Make a pipeline of one of the `FAMILIES`, by its folder or its name on the hub, in float32 on the CPU.
+def downloaded(name: str, index: Mapping[str, Any], cache: Path) -> Path:
+    """Return the folder of a pipeline of one of the `FAMILIES`, from the hub if it is none here; DataError if it cannot be had.
+
+    `index` is its model_index.json. Only what drawing and encoding prompts take is downloaded.
+    """
+    formats = [[f"{part}/{name}" for part in _wanted(index) for name in _names(*variant)] for variant in _VARIANTS]
+    return hub.folder_of(name, cache, _SETTINGS, formats, f"pipeline '{name}'")
+
+
+def files_of(folder: Path, index: Mapping[str, Any]) -> list[Path]:
+    """List the files of a pipeline's folder that `assembled` reads."""
+    found = [folder / "model_index.json"]
+    for part in _wanted(index):
+        names = [*_SETTINGS, *_names(*(_variant(folder / part) or _VARIANTS[0]))]
+        found += sorted({path for name in names for path in (folder / part).glob(name)})
+    return found
+
+
+def assembled(folder: Path, index: Mapping[str, Any], read: Container[str] | None = None) -> Any:
+    """Make a pipeline of one of the `FAMILIES` of its folder, in float32 on the CPU.
 
     `index` is its model_index.json. Its parts are of the installed diffusers and transformers, by name, and only those
-    that drawing and encoding prompts take are read. ConfigError for a part of another class; DataError if one cannot be
-    had or read.
+    that drawing and encoding prompts take are read. If `read` names some, the other networks are on the meta device,
+    without weights. ConfigError for a part of another class; DataError if one cannot be read.
     """
     _need_transformers()
     import diffusers
 
     kind = getattr(diffusers, index["_class_name"])
-    wanted = {part: named for part, named in index.items() if part in _parts(index) and named[1] is not None}
-    formats = [[f"{part}/{name}" for part in wanted for name in _names(*variant)] for variant in _VARIANTS]
-    folder = hub.folder_of(name, cache, _SETTINGS, formats, f"pipeline '{name}'")
+    wanted = _wanted(index)
     takes = inspect.signature(kind.__init__).parameters
     said = {key: value for key, value in index.items() if not isinstance(value, list) and key in takes}
     given = {**dict.fromkeys(part for part, named in index.items() if isinstance(named, list)), **said, **_UNUSED}
-    given |= {part: _part(folder / part, *named) for part, named in wanted.items()}
+    given |= {
+        part: _part(folder / part, named[0], named[1], read is not None and part not in read)
+        for part, named in wanted.items()
+    }
     try:
         return kind(**{key: value for key, value in given.items() if key in takes})
     except Exception as error:  # whatever a stranger's parts lead to
@@ -52,21 +73,22 @@ def _need_transformers() -> None:
         ) from None
 
 
-def _parts(index: Mapping[str, Any]) -> set[str]:
-    """Name the parts that are used, each with a library and a class in the index."""
+def _wanted(index: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parts that are used and there, each with its library and class."""
     family = FAMILIES[index["_class_name"]]
     used = {family.network, family.autoencoder, "scheduler", *family.encoders}
     return {
-        part
+        part: named
         for part, named in index.items()
         if isinstance(named, list)
         and len(named) == 2
+        and named[1] is not None
         and (part in used or part.startswith(("tokenizer", "text_encoder")))
     }
 
 
-def _part(folder: Path, library: Any, kind: Any) -> Any:
-    """Read a part: a scheduler, a tokenizer, or a network with all its weights."""
+def _part(folder: Path, library: Any, kind: Any, outlined: bool) -> Any:
+    """Read a part: a scheduler, a tokenizer, or a network with all its weights; of an outlined one its settings alone."""
     import diffusers
     import transformers
 
@@ -78,12 +100,14 @@ def _part(folder: Path, library: Any, kind: Any) -> Any:
         raise ConfigError(
             f"{folder}: {library}.{kind} is none of the networks, tokenizers and schedulers that are known"
         )
-    return _read(made, folder) if issubclass(made, others) else _network(made, folder)
+    if issubclass(made, others):
+        return _read(made, folder)
+    return _outline(made, folder) if outlined else _network(made, folder)
 
 
 def _network(kind: type, folder: Path) -> Any:
     """Read a network in float32; DataError if it lacks weights."""
-    found = next((each for each in _VARIANTS if any(any(folder.glob(name)) for name in _names(*each))), None)
+    found = _variant(folder)
     if found is None:
         raise DataError(f"{folder}: no weights: neither safetensors nor .bin, such as {_STEMS[0]}.safetensors")
     form, variant = found
@@ -92,6 +116,22 @@ def _network(kind: type, folder: Path) -> Any:
     if missing := sorted(about["missing_keys"]):
         raise DataError(f"{folder}: {len(missing)} weights of {kind.__name__} are missing, such as {missing[0]}")
     return network.float().eval()
+
+
+def _outline(kind: Any, folder: Path) -> Any:
+    """Make a network of its settings on the meta device, where it has no weights."""
+    try:
+        with torch.device("meta"):
+            if hasattr(kind, "load_config"):
+                return kind.from_config(kind.load_config(folder, local_files_only=True)).eval()
+            return kind(kind.config_class.from_pretrained(folder, local_files_only=True)).eval()
+    except Exception as error:  # whatever a stranger's settings lead to
+        raise DataError(f"{folder} cannot be read: its settings make no {kind.__name__} ({reason(error)})") from error
+
+
+def _variant(folder: Path) -> tuple[str, str] | None:
+    """Find the first format, and variant of it, in which a network's weights are there."""
+    return next((each for each in _VARIANTS if any(any(folder.glob(name)) for name in _names(*each))), None)
 
 
 def _read(kind: Any, folder: Path, **how: Any) -> Any:

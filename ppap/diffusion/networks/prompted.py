@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ppap.diffusion.classifier_free_guidance import classifier_free
 from ppap.diffusion.networks.pipeline_family import Family, Told
 from ppap.utils.errors import ConfigError
+from ppap.utils.mixed_precision import is_cast
 
 
 class Prompted(nn.Module):
@@ -46,13 +47,13 @@ class Prompted(nn.Module):
             why = "it is told the guidance scale" if family.embeds_scale else "guidance_scale is 1"
             raise ConfigError(f"negative_prompt: the network is told the prompt alone, as {why}")
         encoded = [family.told(prompt) for prompt in prompts]
-        texts = tuple(torch.cat(rows).cpu() for rows in zip(*encoded, strict=True))
-        away = tuple(row.cpu() for row in family.told_not(negative)) if guided else ()
+        texts = tuple(_kept(torch.cat(rows)) for rows in zip(*encoded, strict=True))
+        away = tuple(map(_kept, family.told_not(negative))) if guided else ()
         return Prompted(self.network, family, self.outputs, texts, away, scale)
 
     def forward(self, x: Tensor, t: Tensor, numbers: Tensor | None = None) -> Tensor:
         own: torch.dtype = getattr(self.network, "dtype", x.dtype)
-        seen = x if torch.is_autocast_enabled(x.device.type) else x.to(own)
+        seen = x if is_cast(x) else x.to(own)
 
         def placed(rows: Tensor) -> Tensor:
             return rows.expand(len(x), *rows.shape[1:]).to(x.device, own if rows.is_floating_point() else rows.dtype)
@@ -64,3 +65,8 @@ class Prompted(nn.Module):
         answer = self.family.predict(self.network, torch.cat([seen, seen]), torch.cat([t, t]), both, self.scale)
         prompt, empty = answer.float().chunk(2)
         return classifier_free(prompt, empty, x.shape[1], self.scale)[:, : self.outputs]
+
+
+def _kept(rows: Tensor) -> Tensor:
+    """Move to the CPU what has values."""
+    return rows if rows.is_meta else rows.cpu()

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ppap.data.datasets import DatasetConfig
 from ppap.data.downloads import Downloads
 from ppap.data.settings import Download
-from ppap.diffusion.autoencoder_settings import AutoencoderConfig
+from ppap.diffusion.autoencoder import Autoencoder
+from ppap.diffusion.autoencoder_settings import AutoencoderConfig, LatentsConfig
 from ppap.diffusion.denoiser import CLIPPED, Clip, Network, Process
 from ppap.diffusion.networks.architectures import ADMArchitecture
 from ppap.diffusion.networks.glide_settings import GlideConfig
@@ -37,6 +38,8 @@ class DiffusionSettings(Protocol):
     def architecture(self) -> ADMArchitecture | None: ...
     @property
     def autoencoder(self) -> AutoencoderConfig | None: ...
+    @property
+    def latents(self) -> LatentsConfig | None: ...
     @property
     def weights(self) -> Download | None: ...
     @property
@@ -107,6 +110,14 @@ class Source(ABC):
         """Return how the network was trained and is drawn from: as the preset says, unless `file` knows better."""
         clip = CLIPPED if settings.autoencoder is None else Clip(None)
         return Process(self.schedule(settings, file), settings.variance, settings.predicts, clip)
+
+    def autoencoder(self, settings: DiffusionSettings, file: Path, weights: bool = True) -> Autoencoder | None:
+        """Load the autoencoder that the network comes with, if any; without `weights` as it is on the meta device."""
+        return None
+
+    def told_of_prompts(self, settings: DiffusionSettings, file: Path) -> bool | None:
+        """Say whether the network is told a prompt of each image; None if that is known once it is downloaded."""
+        return False
 
     def build_upsampler(self, settings: DiffusionSettings) -> Upsampler:
         """Build the second stage of a cascade, untrained; ConfigError if the diffusion model is none."""

@@ -21,7 +21,7 @@ def figure_names(preset: Preset) -> list[str]:
 
 
 def _has(preset: Preset, kind: FigureKind) -> bool:
-    return kind.table in preset.tables and not (kind.of_x_t and preset.diffusion.autoencoder)
+    return kind.table in preset.tables and not (kind.of_x_t and preset.diffusion.latent_space)
 
 
 def figure_of(preset: Preset, name: str) -> tuple[FigureKind, str]:

@@ -15,12 +15,20 @@ from ppap.report.figures import confidence
 from ppap.report.figures.confidence import Believed, GuideRow
 from ppap.utils.seeds import balanced_classes
 from ppap.utils.settings import DIFFUSION
-from ppap.workflow import networks, targets
+from ppap.workflow import networks, prompts, targets
 from ppap.workflow.experts import goals_of
 from ppap.workflow.figures.kind import FigureKind, runs_of_all_guides
 from ppap.workflow.layout import Layout
 from ppap.workflow.plan.costs import Cost, Costs
-from ppap.workflow.reads import drawing_keys, drawn_keys, picture_target_keys, run_keys, target_keys, title_keys
+from ppap.workflow.reads import (
+    drawing_keys,
+    drawn_keys,
+    picture_target_keys,
+    prompt_keys,
+    run_keys,
+    target_keys,
+    title_keys,
+)
 
 _BAND = (0.1, 0.9)  # quantiles
 
@@ -38,7 +46,7 @@ class Confidence(FigureKind):
         for name in main_guides(preset):
             numbers = [k for k in target_keys(preset, name) if k != "sampling.samples"]
             own += [*numbers, *picture_target_keys(preset, name), *drawn_keys(preset, name)]
-        own += drawing_keys(preset, preset.figures.sampler)
+        own += [*drawing_keys(preset, preset.figures.sampler), *prompt_keys(preset, "sampling")]
         runs = runs_of_all_guides(preset)
         return [*own, *title_keys(runs), *(key for run in runs for key in run_keys(preset, *run))]
 
@@ -66,7 +74,7 @@ def _believed(layout: Layout, run: Run, model: DiffusionModel) -> Believed:
     wanted = goal.targets(count, model.shape).to(model.device)
     curve = Believed([], [], [], [])
     for step in sampling_steps(
-        model,
+        prompts.told(layout, "sampling", model, [(seed, place) for place in range(count)]),
         count,
         [goal],
         guidance=preset.guidance(run.method),

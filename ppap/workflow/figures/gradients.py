@@ -19,12 +19,20 @@ from ppap.diffusion.sampling import sampling_steps
 from ppap.report.figures import gradients
 from ppap.report.figures.gradients import SampleRow
 from ppap.utils.settings import DIFFUSION
-from ppap.workflow import networks, targets
+from ppap.workflow import networks, prompts, targets
 from ppap.workflow.experts import goals_of
 from ppap.workflow.figures.kind import FigureKind
 from ppap.workflow.layout import Layout
 from ppap.workflow.plan.costs import Cost, Costs
-from ppap.workflow.reads import drawing_keys, drawn_keys, picture_target_keys, run_keys, task_key, title_keys
+from ppap.workflow.reads import (
+    drawing_keys,
+    drawn_keys,
+    picture_target_keys,
+    prompt_keys,
+    run_keys,
+    task_key,
+    title_keys,
+)
 
 
 class Gradients(FigureKind):
@@ -39,7 +47,7 @@ class Gradients(FigureKind):
 
     def keys(self, preset: Preset, guide: str) -> list[str]:
         own = [*drawn_keys(preset, guide), "figures.timesteps", "sampling.seeds"]
-        own += drawing_keys(preset, preset.figures.sampler)
+        own += [*drawing_keys(preset, preset.figures.sampler), *prompt_keys(preset, "sampling")]
         if preset.task(guide).of_pictures:
             own += picture_target_keys(preset, guide)
         else:
@@ -85,7 +93,7 @@ def _sample(
     preset = layout.preset
     maps: dict[int, NDArray[Any]] = {}
     for step in sampling_steps(
-        model,
+        prompts.told(layout, "sampling", model, [(seed, 0)]),
         1,
         goals_of(layout, run, number),
         guidance=preset.guidance(run.method),

@@ -19,12 +19,21 @@ from ppap.evaluation.noisy_inputs import EmpiricalPosterior, Scored
 from ppap.report.figures import noisy_inputs as panels
 from ppap.utils.device import device_of
 from ppap.utils.settings import DIFFUSION
-from ppap.workflow import networks, stored_images
+from ppap.workflow import networks, prompts, stored_images
 from ppap.workflow.experts import guide_of
 from ppap.workflow.figures.kind import FigureKind, runs_of_all_guides
 from ppap.workflow.layout import Layout
 from ppap.workflow.plan.costs import Cost, Costs
-from ppap.workflow.reads import SCHEDULE, answer_keys, data_keys, drawing_keys, drawn_keys, guiding_keys, title_keys
+from ppap.workflow.reads import (
+    SCHEDULE,
+    answer_keys,
+    data_keys,
+    drawing_keys,
+    drawn_keys,
+    guiding_keys,
+    prompt_keys,
+    title_keys,
+)
 
 
 class NoisyInputs(FigureKind):
@@ -46,7 +55,7 @@ class NoisyInputs(FigureKind):
             if layout.knows_truth(name):
                 own += data_keys(preset)
             else:
-                own += [*drawing_keys(preset, sampler), "sampling.seeds"]
+                own += [*drawing_keys(preset, sampler), *prompt_keys(preset, "sampling"), "sampling.seeds"]
         runs = runs_of_all_guides(preset)
         return [*own, *title_keys(runs), *(k for run in runs for k in guiding_keys(preset, run.guide, run.method))]
 
@@ -105,11 +114,12 @@ def draw_unguided(layout: Layout) -> Tensor:
     """Draw images without guidance, from the sampling seeds' noise, rounded as images are: (N, C, H, W) in [-1, 1]."""
     preset, count = layout.preset, layout.preset.figures.images
     device, seed = device_of(preset.runtime), preset.sampling.seeds[0]
+    seeds = [(seed, place) for place in range(count)]
     images = sample(
-        networks.load_model(layout, preset.runtime),
+        prompts.told(layout, "sampling", networks.load_model(layout, preset.runtime), seeds),
         count,
         **preset.drawing(preset.figures.sampler),
-        seeds=[(seed, place) for place in range(count)],
+        seeds=seeds,
         batch_size=preset.sampling.batch_size,
         name="noisy inputs",
     )

@@ -106,7 +106,7 @@ class Costs:
     @property
     def _stored_image(self) -> int:
         """Bytes of a clean image, or of its latent."""
-        return math.prod(self.x_t) * np.dtype(LATENT).itemsize if self.preset.diffusion.autoencoder else self.pixels
+        return math.prod(self.x_t) * np.dtype(LATENT).itemsize if self.preset.diffusion.latent_space else self.pixels
 
     def upsampled(self, count: int) -> Cost:
         """Count the drawing of this number of images by the second stage of a cascade."""
@@ -170,9 +170,9 @@ class Costs:
     @cached_property
     def decoder(self) -> NetworkCost:
         """What decodes one latent; nothing where there are none."""
-        if not self.preset.diffusion.autoencoder:
+        autoencoder = flops.on_meta(lambda: models.untrained_autoencoder(self.layout))
+        if autoencoder is None:
             return NetworkCost(0, 0, 0, 0)
-        autoencoder = flops.on_meta(lambda: Autoencoder(models.new_autoencoder(self.layout)))
         return self._network(autoencoder.decode, autoencoder, self.x_t)
 
     @cached_property

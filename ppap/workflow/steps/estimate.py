@@ -19,11 +19,11 @@ from ppap.utils import files
 from ppap.utils.mixed_precision import autocast
 from ppap.utils.progress import Bar
 from ppap.utils.seeds import estimate_noise
-from ppap.workflow import networks, stored_images
+from ppap.workflow import networks, prompts, stored_images
 from ppap.workflow.experts import estimate_timesteps
 from ppap.workflow.layout import Layout, size_of
 from ppap.workflow.plan.costs import Cost, Costs
-from ppap.workflow.reads import CLEAN, estimate_keys
+from ppap.workflow.reads import CLEAN, estimate_keys, prompt_keys
 from ppap.workflow.step import Step
 
 
@@ -49,7 +49,13 @@ class Estimate(Step):
         return [*layout.drawing, layout.clean(self.shard)]
 
     def keys(self, preset: Preset) -> list[str]:
-        return [*CLEAN, "clean_images.seed", "clean_images.estimates", *estimate_keys(preset)]
+        return [
+            *CLEAN,
+            "clean_images.seed",
+            "clean_images.estimates",
+            *estimate_keys(preset),
+            *prompt_keys(preset, "clean_images"),
+        ]
 
     def cost(self, costs: Costs) -> Cost:
         return costs.estimates(self.shard)
@@ -59,16 +65,17 @@ class Estimate(Step):
         preset, out = layout.preset, layout.estimates(self.shard)
         size = size_of(layout.clean_sizes, self.shard)
         files.check_writable(out)
-        model, timesteps = networks.load_model(layout, preset.runtime), estimate_timesteps(preset)
-        denoiser, device = model.on(model.schedule), model.device
-        abar = torch.tensor(model.schedule.alphas_cumprod, dtype=torch.float32, device=device)
         seeds, images = stored_images.clean_seeds(layout, self.shard), stored_images.clean(layout, _only(self.shard))
+        model = prompts.told(layout, "clean_images", networks.load_model(layout, preset.runtime), seeds)
+        timesteps, device = estimate_timesteps(preset), model.device
+        abar = torch.tensor(model.schedule.alphas_cumprod, dtype=torch.float32, device=device)
         rows = np.empty((size, len(timesteps), *preset.drawn_shape), LATENT)
         each = max(1, preset.clean_images.batch_size // len(timesteps))
         for places in Bar(torch.arange(size).split(each), f"estimates {self.shard}", -(-size // each), unit="batch"):
             x0 = to_tensor(images.take(places)).repeat_interleave(len(timesteps), 0).to(device)
             noise = [estimate_noise(seeds[i], (len(timesteps), *preset.drawn_shape)) for i in places.tolist()]
             t = torch.tensor(timesteps, device=device).repeat(len(places))
+            denoiser = model.on(model.schedule, places.repeat_interleave(len(timesteps)))
             with autocast(preset.runtime):
                 seen = denoiser.x0_hat(add_noise(x0, torch.cat(noise).to(device), abar[t]), t)
             rows[places.numpy()] = seen.float().cpu().view(len(places), *rows.shape[1:]).numpy()

@@ -12,10 +12,10 @@ from ppap.data.shards import LATENT
 from ppap.diffusion import sampling
 from ppap.utils import files
 from ppap.utils.mixed_precision import autocast
-from ppap.workflow import networks, stored_images
+from ppap.workflow import networks, prompts, stored_images
 from ppap.workflow.layout import Layout, size_of
 from ppap.workflow.plan.costs import Cost, Costs
-from ppap.workflow.reads import CLEAN, drawing_keys
+from ppap.workflow.reads import CLEAN, drawing_keys, prompt_keys
 from ppap.workflow.step import Step
 
 
@@ -42,7 +42,7 @@ class Generate(Step):
 
     def keys(self, preset: Preset) -> list[str]:
         own = [*CLEAN, "clean_images.sampler", "clean_images.seed"]
-        return [*own, *drawing_keys(preset, preset.clean_images.sampler)]
+        return [*own, *drawing_keys(preset, preset.clean_images.sampler), *prompt_keys(preset, "clean_images")]
 
     def cost(self, costs: Costs) -> Cost:
         return costs.clean_images(self.shard)
@@ -51,17 +51,18 @@ class Generate(Step):
         preset, clean = layout.preset, layout.preset.clean_images
         size = size_of(layout.clean_sizes, self.shard)
         with self.unfinished(layout) as checkpoint:
-            model = networks.load_model(layout, preset.runtime)
+            seeds = stored_images.clean_seeds(layout, self.shard)
+            model = prompts.told(layout, "clean_images", networks.load_model(layout, preset.runtime), seeds)
             with autocast(preset.runtime):
                 images = sampling.sample(
                     model,
                     size,
                     **preset.drawing(clean.sampler),
-                    seeds=stored_images.clean_seeds(layout, self.shard),
+                    seeds=seeds,
                     batch_size=clean.batch_size,
                     checkpoint=checkpoint,
                     checkpoint_every=preset.sampling.checkpoint_every,
-                    decode=preset.diffusion.autoencoder is None,
+                    decode=model.autoencoder is None,
                     name=f"clean images {self.shard}",
                 )
             files.write_array(layout.clean(self.shard), images.astype(LATENT) if model.autoencoder else images)

@@ -18,11 +18,11 @@ from ppap.utils import files
 from ppap.utils.checkpoint import Checkpoint
 from ppap.utils.mixed_precision import autocast
 from ppap.utils.tensor_names import TARGET
-from ppap.workflow import networks, stored_images, targets
+from ppap.workflow import networks, prompts, stored_images, targets
 from ppap.workflow.experts import goals_of
 from ppap.workflow.layout import Layout, size_of
 from ppap.workflow.plan.costs import Cost, Costs
-from ppap.workflow.reads import data_keys, drawing_keys, picture_target_keys, run_keys, target_keys
+from ppap.workflow.reads import data_keys, drawing_keys, picture_target_keys, prompt_keys, run_keys, target_keys
 from ppap.workflow.step import Step
 
 
@@ -61,7 +61,7 @@ class Sample(Step):
         numbers = [*target_keys(preset, self.guide), "sampling.shard_size"]
         own = [*numbers, *run_keys(preset, *self.drawn)]
         if preset.guidance(self.method).drawn:
-            return [*own, *drawing_keys(preset, self.sampler)]
+            return [*own, *drawing_keys(preset, self.sampler), *prompt_keys(preset, "sampling")]
         of_pictures = preset.task(self.guide).of_pictures
         return [*own, *(picture_target_keys(preset, self.guide) if of_pictures else data_keys(preset))]
 
@@ -85,7 +85,8 @@ class Sample(Step):
     def _images(self, layout: Layout, numbers: Tensor, checkpoint: Checkpoint) -> NDArray[np.uint8]:
         """Draw the shard, guided to the targets with these numbers."""
         preset, run = layout.preset, self.drawn
-        model = networks.load_model(layout, preset.runtime)
+        seeds = stored_images.sample_seeds(layout, self.shard)
+        model = prompts.told(layout, "sampling", networks.load_model(layout, preset.runtime), seeds)
         with autocast(preset.runtime):
             return sampling.sample(
                 model,
@@ -93,7 +94,7 @@ class Sample(Step):
                 goals_of(layout, run, numbers),
                 guidance=preset.guidance(run.method),
                 **preset.drawing(run.sampler),
-                seeds=stored_images.sample_seeds(layout, self.shard),
+                seeds=seeds,
                 batch_size=preset.sampling.batch_size,
                 checkpoint=checkpoint,
                 checkpoint_every=preset.sampling.checkpoint_every,

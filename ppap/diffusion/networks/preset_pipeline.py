@@ -1,0 +1,195 @@
+"""A preset's pipeline of diffusers: one of latents or prompts is used where it lies, others are as `diffusers_source` says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Container
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ppap.data import hub
+from ppap.data.datasets import DatasetConfig
+from ppap.data.downloads import Downloads
+from ppap.diffusion.autoencoder import Autoencoder
+from ppap.diffusion.denoiser import Process
+from ppap.diffusion.networks.diffusers_source import Pipeline, check_process, read_index
+from ppap.diffusion.networks.pipeline_families import FAMILIES
+from ppap.diffusion.networks.pipeline_folder import assembled, downloaded, files_of
+from ppap.diffusion.networks.pipeline_source import Drawn, drawn
+from ppap.diffusion.networks.prompted import Prompted
+from ppap.diffusion.networks.sources import DiffusionSettings, Trial
+from ppap.diffusion.schedules import Schedule
+from ppap.utils import files
+from ppap.utils.device import Runtime
+from ppap.utils.errors import ConfigError, DataError, PPAPError
+from ppap.utils.mixed_precision import hold_precision
+
+_NONE: tuple[str, ...] = ()
+_INDEX = "model_index.json"
+
+
+class PresetPipeline(Pipeline):
+    """A pipeline of latents or prompts in the folder where it lies, or any that `Pipeline` takes.
+
+    Of the former the workflow's file says the folder, and a hash of each file in it, so that jobs depend on these.
+    """
+
+    def build(self, settings: DiffusionSettings, file: Path) -> nn.Module:
+        kept = Kept.read(file)
+        if kept is None:
+            return super().build(settings, file)
+        network = kept.drawn(_NONE).network
+        if not isinstance(network, Prompted):
+            return network
+        try:
+            return _told_an_example(network)
+        except RuntimeError:  # of an encoder that asks for values, of which the meta device has none
+            encoders = kept.parts - {network.family.network, str(network.family.autoencoder)}
+            return _told_an_example(kept.drawn(encoders).network)
+
+    def load(self, settings: DiffusionSettings, file: Path, how: Runtime) -> nn.Module:
+        kept = Kept.read(file)
+        if kept is None:
+            return super().load(settings, file, how)
+        network = kept.drawn({*kept.parts} - {str(kept.autoencoder)}).network
+        return hold_precision(network, how)
+
+    def schedule(self, settings: DiffusionSettings, file: Path) -> Schedule:
+        kept = Kept.read(file)
+        return super().schedule(settings, file) if kept is None else kept.drawn(_NONE).process.schedule
+
+    def process(self, settings: DiffusionSettings, file: Path) -> Process:
+        kept = Kept.read(file)
+        if kept is None:
+            return super().process(settings, file)
+        process = kept.drawn(_NONE).process
+        check_process(process, settings)  # what is stated may have changed since the download
+        return process
+
+    def autoencoder(self, settings: DiffusionSettings, file: Path, weights: bool = True) -> Autoencoder | None:
+        kept = Kept.read(file)
+        if kept is None or kept.autoencoder is None:
+            raise DataError(f"{file}: its pipeline has no autoencoder; delete it and run snakemake again")
+        found = kept.drawn({kept.autoencoder} if weights else _NONE).autoencoder
+        return found if weights or found is None else found.to("meta")
+
+    def told_of_prompts(self, settings: DiffusionSettings, file: Path) -> bool | None:
+        folder = Path(str(settings.pipeline))
+        try:
+            if not folder.is_dir():
+                kept = Kept.read(file)
+                if kept is None:
+                    return False
+                folder = kept.folder
+            kind = FAMILIES.get(str(read_index(str(folder), Path()).get("_class_name")))
+        except PPAPError:  # the check of the pipeline says why
+            return None
+        return kind is not None and kind.told_of_prompts
+
+    def check(self, settings: DiffusionSettings, images: DatasetConfig, trial: Trial) -> None:
+        """Check as in Source: a pipeline in a folder is there before any download."""
+        folder = Path(str(settings.pipeline))
+        index = read_index(str(folder), Path()) if folder.is_dir() else {}
+        if str(index.get("_class_name")) in FAMILIES:
+            _check_fit(folder, index, settings, images)
+        elif settings.latents is not None and folder.is_dir():
+            raise ConfigError(_NO_LATENTS)
+        else:
+            super().check(settings, images, trial)
+
+    def download(
+        self, settings: DiffusionSettings, images: DatasetConfig, downloads: Downloads
+    ) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Download as in Source, from a folder or from the Hugging Face hub, which resumes and checks downloads."""
+        name, cache = str(settings.pipeline), downloads.folder / "huggingface"
+        index = read_index(name, cache)
+        if str(index.get("_class_name")) not in FAMILIES:
+            if settings.latents is not None:
+                raise ConfigError(_NO_LATENTS)
+            return super().download(settings, images, downloads)
+        folder = downloaded(name, index, cache)
+        _check_fit(folder, index, settings, images)
+        hashes = {str(path.relative_to(folder)): files.sha256(path) for path in files_of(folder, index)}
+        said = {"folder": str(folder), "image_size": str(images.image_size), "files": json.dumps(hashes)}
+        return {}, hub.source_of(name, folder) | said
+
+
+_NO_LATENTS = "diffusion.latents: the pipeline draws pixels; leave it out"
+
+
+class Kept(NamedTuple):
+    """What the workflow's file says of a pipeline: its folder, its pictures' size, and the SHA-256 of each file there."""
+
+    file: Path
+    folder: Path
+    image_size: int
+    hashes: dict[str, str]
+
+    @classmethod
+    def read(cls, file: Path) -> Kept | None:
+        """Read it; None if the file holds the U-Net of a pipeline of pixels."""
+        about = files.read_metadata(file)
+        if not {"folder", "image_size", "files"} <= about.keys():
+            return None
+        return cls(file, Path(about["folder"]), int(about["image_size"]), json.loads(about["files"]))
+
+    @property
+    def parts(self) -> set[str]:
+        """The names of the parts that are used."""
+        return {name.partition("/")[0] for name in self.hashes} - {_INDEX}
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """The pipeline's model_index.json."""
+        return files.read_json(self.folder / _INDEX)
+
+    @property
+    def autoencoder(self) -> str | None:
+        """The name of the part that decodes latents, if there is one."""
+        return FAMILIES[self.about["_class_name"]].autoencoder
+
+    def drawn(self, read: Container[str]) -> Drawn:
+        """Read the pipeline, of these parts the weights too; the other networks are on the meta device."""
+        self.check(read)
+        with torch.device("cpu"):  # also where networks are built on the meta device
+            return drawn(assembled(self.folder, self.about, read), self.image_size)
+
+    def check(self, read: Container[str]) -> None:
+        """Raise DataError unless settings, and the weights of these parts, are the ones that were downloaded."""
+        for name, known in self.hashes.items():
+            path = self.folder / name
+            seen = name.partition("/")[0] in read or path.suffix == ".json"
+            if seen and not (path.is_file() and files.sha256(path) == known):
+                raise DataError(
+                    f"{path}: is gone or has changed; delete {self.file}, made of it, and run snakemake again"
+                )
+
+
+def _told_an_example(network: nn.Module) -> nn.Module:
+    assert isinstance(network, Prompted)
+    with torch.device("cpu"):  # of which a tokenizer's numbers are
+        return network.told([network.family.example], None, None)
+
+
+def _check_fit(folder: Path, index: dict[str, Any], settings: DiffusionSettings, images: DatasetConfig) -> None:
+    """Raise ConfigError unless a pipeline in a folder draws the preset's images, by the schedule that this states."""
+    found = drawn(assembled(folder, index, _NONE), images.image_size)
+    channels, height, _ = found.shape
+    if found.autoencoder is None:
+        if settings.latents is not None:
+            raise ConfigError(_NO_LATENTS)
+        if channels != images.channels:
+            raise ConfigError(f"dataset.channels: the pipeline's in_channels is {channels}, not {images.channels}")
+    else:
+        ours = settings.latents.latent_shape(images.shape) if settings.latents else None
+        if ours != found.shape:
+            theirs = f"{{channels: {channels}, factor: {images.image_size // height}}}"
+            raise ConfigError(f"diffusion.latents: those of the pipeline are {theirs}")
+        network: Any = found.autoencoder.network
+        pictures = network.config.get("out_channels") or network.config.get("in_channels")
+        if pictures != images.channels:
+            raise ConfigError(f"dataset.channels: {images.channels}, but the pipeline's pictures have {pictures}")
+    check_process(found.process, settings)
