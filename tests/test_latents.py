@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,11 +25,11 @@ SCHEDULE = Schedule.create("flow", 100)
 FEW = {"experts": 2, "training": {"steps": 4, "batch_size": 4}, "adapter": {"rank": 1, "freeze": ()}}
 
 
-def kl(seed: int = 0) -> AutoencoderKL:
+def kl(seed: int = 0, latent_channels: int = 4, out_channels: int = 3) -> AutoencoderKL:
     torch.manual_seed(seed)
     return AutoencoderKL(
-        block_out_channels=(4, 4, 4), down_block_types=("DownEncoderBlock2D",) * 3, latent_channels=4,
-        up_block_types=("UpDecoderBlock2D",) * 3, norm_num_groups=2, layers_per_block=1,
+        block_out_channels=(4, 4, 4), down_block_types=("DownEncoderBlock2D",) * 3, latent_channels=latent_channels,
+        up_block_types=("UpDecoderBlock2D",) * 3, norm_num_groups=2, layers_per_block=1, out_channels=out_channels,
     )  # fmt: skip
 
 
@@ -138,11 +139,52 @@ def test_estimates_of_another_prediction_are_refused(model, guide, latents) -> N
         ppap.sample(replace(model, predicts="v"), 2, ppap.Goal(bank, 1), sampler="euler", steps=2)
 
 
-def test_images_that_are_no_latents_are_named(model, guide, latents) -> None:
-    with pytest.raises(ConfigError, match=r"images: .*latents, floats"):
-        ppap.train_experts(guide, model, np.zeros((4, 8, 8, 4), np.uint8), **FEW)
+@pytest.mark.parametrize("images", [np.zeros((4, 8, 8, 4), np.uint8), np.zeros((4, 4, 8, 9), np.float32)])
+def test_images_that_are_no_latents_are_named(model, guide, latents, images: np.ndarray) -> None:
+    with pytest.raises(ConfigError, match=r"images: .*; latents, floats \(N, \*\(4, 8, 8\)\), were expected"):
+        ppap.train_experts(guide, model, images, **FEW)
     with pytest.raises(ConfigError, match="mirror: the mirror image of a latent"):
         ppap.train_experts(guide, model, latents, mirror=True, **FEW)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "view", "said"),
+    [
+        (False, "pixels", "view: 'pixels' .str.; .*'linear', 'decoder'"),
+        (False, Autoencoder(kl(latent_channels=2)), r"autoencoder: latents \(4, 8, 8\) decode to no picture"),
+        (False, Autoencoder(kl(out_channels=4)), "view: decodes pictures of 4 channels; 3 were expected"),
+        (True, "decoder", "view: is one of latents; the diffusion model draws pixels"),
+        (True, Autoencoder(kl()), "view: is one of latents; the diffusion model draws pixels"),
+    ],
+)
+def test_a_view_that_does_not_fit_is_refused_before_the_guide_is_asked(
+    model, guide, latents, pixels: bool, view: Any, said: str
+) -> None:
+    if pixels:
+        model, latents = replace(model, autoencoder=None), np.zeros((12, 8, 8, 4), np.uint8)
+    asked = guide.network.register_forward_hook(lambda *call: pytest.fail("the guide was asked"))
+    with pytest.raises(ConfigError, match=said) as refused:
+        ppap.train_experts(guide, model, latents, view=view, **FEW)
+    asked.remove()
+    assert "\n" not in str(refused.value)
+
+
+def test_a_linear_view_of_other_latents_is_refused(model, guide) -> None:
+    looking = ppap.Guide(guide.network, 32, (0.5,), (0.5,), view=LinearView(16))
+    goal = ppap.Goal(looking, objective=lambda answers: answers[:, 0])
+    with pytest.raises(ConfigError, match="view: linear, of latents with 16 channels; these have 4"):
+        ppap.sample(model, 2, goal, sampler="euler", steps=2)
+
+
+def test_experts_that_look_through_a_decoder_are_not_loaded_without_it(model, guide, latents, tmp_path: Path) -> None:
+    ppap.train_experts(guide, model, latents, view="decoder", **FEW).save(tmp_path)
+    with pytest.raises(
+        DataError, match=r"expert_1.*: looks at latents through their decoder; give the diffusion model"
+    ):
+        ppap.load_experts(tmp_path, guide)
+    other = replace(model, autoencoder=Autoencoder(kl(1), 0.5, 0.1))
+    with pytest.raises(DataError, match=r"expert_1.*: looks through the decoder \w+, not through \w+"):
+        ppap.load_experts(tmp_path, guide, other)
 
 
 @pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ppap.utils.arguments import checked
-from ppap.utils.errors import ConfigError
+from ppap.utils.errors import ConfigError, reason
 from ppap.utils.mixed_precision import is_cast
 
 _AT_ONCE = 16  # pictures
@@ -69,9 +69,11 @@ class Autoencoder(nn.Module):
         return torch.cat([self.encode(few) for few in pictures.split(_AT_ONCE)])
 
     def shape_of_pictures(self, latent: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Return the shape (C, H, W) of the picture of a latent of this shape (c, h, w)."""
-        with torch.no_grad():
-            _, channels, height, width = self.decode(torch.zeros(1, *latent, device=self.scale.device)).shape
+        """Return the shape (C, H, W) of the picture of a latent of this shape (c, h, w); ConfigError if it has none."""
+        try:
+            _, channels, height, width = self.decoded(torch.zeros(1, *latent, device=self.scale.device)).shape
+        except (RuntimeError, ValueError) as error:
+            raise ConfigError(f"autoencoder: latents {latent} decode to no picture ({reason(error)})") from error
         return channels, height, width
 
     @cached_property

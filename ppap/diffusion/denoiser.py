@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
 
 from ppap.diffusion.schedules import PredictionName, Schedule, VarianceName
 from ppap.utils.arguments import has_shape
 from ppap.utils.errors import ConfigError
 
 Network = Callable[[Tensor, Tensor], Tensor]
+
+_NO_GRADIENT = (
+    "guidance: the diffusion network gives no gradient for x_t (exported, quantised, under no_grad()?); experts and "
+    "'x0_estimate' need none"
+)
+_NO_AUTOGRAD = re.compile("requires grad|Inference tensors")
+"""What torch says of numpy on the way, and of weights that were made in inference mode."""
 
 
 class Clip(NamedTuple):
@@ -65,7 +74,8 @@ class Denoiser:
 
     A flow's network is asked in its own frame: of z = (1 - sigma) x_0 + sigma eps, with sigma / (1 - sigma) =
     sqrt(1 - abar) / sqrt(abar), it predicts the velocity eps - x_0. ConfigError if the network predicts eps, of which a
-    step of pure noise tells no clean image.
+    step of pure noise tells no clean image; when called, if the answer is of another shape, or has no gradient for an
+    x_t that asks for one.
     """
 
     def __init__(
@@ -109,10 +119,19 @@ class Denoiser:
 
     def _asked(self, x: Tensor, t: Tensor, signal: float | Tensor, noise: float | Tensor) -> Tensor:
         """Ask the network, in its frame, where x_t = signal x_0 + noise eps."""
-        output = self.network(x / (signal + noise) if self.predicts == "flow" else x, t)
+        differentiated = x.requires_grad and torch.is_grad_enabled()
+        try:
+            output = self.network(x / (signal + noise) if self.predicts == "flow" else x, t)
+        except RuntimeError as error:
+            if differentiated and _NO_AUTOGRAD.search(str(error)):
+                raise ConfigError(_NO_GRADIENT) from error
+            raise
         channels = x.shape[1] * (2 if self.variance == "learned_range" else 1)
         has_shape("the diffusion network", output, (len(x), channels, *x.shape[2:]))
-        return output.float()
+        if differentiated and not _differentiable(output, x):
+            raise ConfigError(_NO_GRADIENT)
+        output = output.float()
+        return output.clone() if output.is_inference() else output  # guides are to take gradients at what comes of it
 
     def _x0(self, x: Tensor, predicted: Tensor, signal: float | Tensor, noise: float | Tensor) -> Tensor:
         if self.predicts == "x0":
@@ -152,3 +171,18 @@ class Denoiser:
             return predicted, share * beta + (1 - share) * smallest
         large = self.variance == "fixed_large" and step > 0
         return output, torch.full_like(x, beta if large else smallest)
+
+
+def _differentiable(output: Tensor, x: Tensor) -> bool:
+    """Tell whether autograd gets from what a network made of x back to x, by operations that it all knows."""
+    seen: set[object] = set()
+    left = [output.grad_fn]
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        if "NotImplemented" in node.name():  # of a quantised layer, whose gradient would be taken for 0
+            return False
+        seen.add(node)
+        left.extend(before for before, _ in node.next_functions)
+    return get_gradient_edge(x).node in seen

@@ -76,6 +76,7 @@ def train_experts(
     if adapter is not None:  # tried before the guide is asked, which takes minutes
         lora.attach(copy.deepcopy(guide.network), adapter)
     _check_images(images, model, mirror)
+    _check_view(view, model)
     if truths is not None and len(truths) != len(images):
         raise ConfigError(f"truths: {len(truths)} for {len(images)} images")
     if model.labels and len(model.labels) != len(images):
@@ -132,6 +133,15 @@ def _check_images(images: NDArray[Any], model: DiffusionModel, mirror: bool) -> 
         raise ConfigError(f"images: {shown(images)}; latents, floats (N, *{model.shape}), were expected")
     if mirror:
         raise ConfigError("mirror: the mirror image of a latent is none of a picture")
+
+
+def _check_view(view: ViewName | Autoencoder, model: DiffusionModel) -> None:
+    if model.autoencoder is None and view != "linear":
+        raise ConfigError("view: is one of latents; the diffusion model draws pixels")
+    if isinstance(view, Autoencoder):
+        (channels, *_), (wanted, *_) = view.shape_of_pictures(model.shape), model.picture_shape
+        if channels != wanted:
+            raise ConfigError(f"view: decodes pictures of {channels} channels; {wanted} were expected")
 
 
 def _examples(

@@ -42,6 +42,8 @@ class LinearView(nn.Module):
         return view
 
     def forward(self, latents: Tensor) -> Tensor:
+        if latents.shape[1] != (channels := self.weight.shape[1]):
+            raise ConfigError(f"view: linear, of latents with {channels} channels; these have {latents.shape[1]}")
         return F.conv2d(latents, self.weight[:, :, None, None].to(latents), self.bias.to(latents))
 
 
