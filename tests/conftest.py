@@ -7,6 +7,7 @@ import fcntl
 import io
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
@@ -129,13 +130,19 @@ def built(once: Callable[..., Path]) -> Path:
 @pytest.fixture(scope="session")
 def built_tasks(once: Callable[..., Path]) -> Path:
     """A folder in which every job of the preset smoke_tasks has run."""
+    return once("built_tasks", partial(run_all, SMOKE_TASKS))
 
-    def build(where: Path) -> None:
-        layout = Layout(presets.load(SMOKE_TASKS), where / "results", where / "scratch")
-        for job in all_jobs(layout):
-            job.run(layout)
 
-    return once("built_tasks", build)
+@pytest.fixture(scope="session")
+def built_latents(once: Callable[..., Path]) -> Path:
+    """A folder in which every job of the preset smoke_latents has run."""
+    return once("built_latents", partial(run_all, SMOKE_LATENTS))
+
+
+def run_all(preset: Path, where: Path) -> None:
+    layout = Layout(presets.load(preset), where / "results", where / "scratch")
+    for job in all_jobs(layout):
+        job.run(layout)
 
 
 @pytest.fixture(scope="session")

@@ -175,6 +175,19 @@ class X0Gradient(Guidance):
         return detached, self.scale * gradient
 
 
+class BoundedX0Gradient(X0Gradient):
+    """The x0-gradient, smaller where noise is large: times sqrt(abar) (sqrt(abar) + sqrt(1 - abar)).
+
+    So a flow's velocity moves by sigma / ((1 - sigma)^2 + sigma^2) times the gradient, in place of sigma / (1 - sigma),
+    which has no bound.
+    """
+
+    def __call__(self, denoiser: Denoiser, x: Tensor, step: int) -> tuple[Prediction, Tensor]:
+        prediction, gradient = super().__call__(denoiser, x, step)
+        abar = float(denoiser.schedule.alphas_cumprod[step])
+        return prediction, abar**0.5 * (abar**0.5 + (1 - abar) ** 0.5) * gradient
+
+
 def gradient_of(guide: GuideAt, objective: Objective, x: Tensor, log_snr: float) -> Tensor:
     """Return the gradient of the objective of a guide's answers on images (B, C, H, W) for these, like them."""
     with torch.enable_grad():
@@ -291,6 +304,7 @@ GUIDANCE: Registry[type[Guidance]] = Registry(
         "none": NoGuidance,
         "off_the_shelf": NoisyInputGuidance,
         "x0_gradient": X0Gradient,
+        "x0_gradient_bounded": BoundedX0Gradient,
         "x0_estimate": EstimateGuidance,
         "mpgd": MPGD,
         "real": RealPictures,

@@ -56,6 +56,12 @@ _LOOKS = (
     Look("#ca9161", "*", "dashdot"),
     Look("#fbafe4", "h", (0, (2, 1))),
     Look("#ece133", "<", (0, (8, 2))),
+    Look("#949494", "p", (0, (2, 2))),  # from here on the marker alone tells it from one above
+    Look("#d55e00", "8", (0, (3, 3))),
+    Look("#de8f05", ">", (0, (7, 1))),
+    Look("#029e73", "d", (0, (1, 2))),
+    Look("#cc78bc", "H", (0, (4, 4))),
+    Look("#0173b2", "p", (0, (9, 1))),
 )
 
 

@@ -24,12 +24,13 @@ def method_title(name: str) -> str:
 
 
 def sampler_title(name: str) -> str:
-    """Return DDIM-25 for `ddim25`, DDIM-25 (third) for `ddim25_third`; other names as they are."""
+    """Return DDIM-25 for `ddim25`, DDIM-25 (third) for `ddim25_third`, Euler-25 for `euler25`; other names as they are."""
     parts = re.fullmatch(rf"({'|'.join(SAMPLERS)})(\d+)(?:_(.+))?", name)
     if not parts:
         return name
     kind, steps, variant = parts.groups()
-    return f"{kind.upper()}-{steps}" + (f" ({variant.replace('_', ' ')})" if variant else "")
+    named = kind.upper() if kind in ("ddim", "ddpm") else kind.capitalize()
+    return f"{named}-{steps}" + (f" ({variant.replace('_', ' ')})" if variant else "")
 
 
 def axis_title(score: Score) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -86,8 +87,8 @@ class FinishedRun:
         """Read real images, uint8 (N, H, W, C), and what is true of them by task: those never trained on, or of "train"."""
         return stored_images.real(self.layout, split)
 
-    def clean_images(self) -> NDArray[np.uint8]:
-        """Read what the diffusion model drew without guidance, and experts learn from: uint8 (N, H, W, C)."""
+    def clean_images(self) -> NDArray[Any]:
+        """Read what the diffusion model drew without guidance, and experts learn from: uint8 (N, H, W, C), or latents."""
         clean = stored_images.clean(self.layout)
         return clean.take(torch.arange(len(clean)))
 

@@ -63,11 +63,14 @@ def about(preset: Preset, name: str) -> About:
 
 
 def _scales(preset: Preset, name: str) -> Iterator[Scales]:
-    """Yield the guidance scale of each of a table's samplers, and of its guides that have their own."""
+    """Yield the guidance scale of each of a table's samplers, and those that its guides and methods have of their own."""
     runs = table_runs(preset, name)
     guides = {run.guide: preset.guides[run.guide].scales for run in runs}
     for sampler in dict.fromkeys(run.sampler for run in runs):
         own = {guide: scales[sampler] for guide, scales in guides.items() if sampler in scales}
+        for run in runs:
+            if run.sampler == sampler and run.guide in (scales := preset.methods[run.method].scales):
+                own[f"{run.guide} {titles(preset, [run])[run.method]}"] = scales[run.guide]
         yield Scales(sampler, preset.samplers[sampler].scale, own)
 
 

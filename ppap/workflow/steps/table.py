@@ -42,7 +42,8 @@ class Table(Step):
     def keys(self, preset: Preset) -> list[str]:
         """List what the values depend on, the note, and whether the paper's printed values may stand beside."""
         runs = table_runs(preset, self.table)
-        scales = [key for run in runs for key in (f"samplers.{run.sampler}.scale", f"guides.{run.guide}.scales")]
+        own = [(f"samplers.{run.sampler}.scale", f"guides.{run.guide}.scales") for run in runs]
+        scales = [*(key for keys in own for key in keys), *(f"methods.{run.method}.scales" for run in runs)]
         return [*values_keys(preset, self.table), *scales, "dataset.image_size", "dataset.classes"]
 
     def run(self, layout: Layout) -> None:
