@@ -237,3 +237,34 @@ def test_experts_of_shapes_train_the_share_that_docs_results_says() -> None:
     share = share["ppap_5"] / share["multi_experts_5"]
     assert share[["depth", "segmentation"]].between(0.15, 0.25).all()
     assert 0.35 < share["class"] < 0.45
+
+
+# -- latents: sentences of docs/latents.md --------------------------------------------------------------
+
+
+def test_what_docs_latents_claims_is_beyond_the_noise() -> None:
+    latents = between("latents")
+
+    def beyond(guide: str, first: str, second: str, metric: str) -> float:
+        return latents((guide, "euler25", first), (guide, "euler25", second), metric)
+
+    for other in ("naive", "x0_gradient", "x0_gradient_bounded", "x0_estimate", "mpgd"):
+        assert beyond("class", "estimate_5", other, "target_rate") > NOISE
+        assert beyond("class", "estimate_5_stored", other, "target_rate") > NOISE
+        assert beyond("class", "estimate_5_stored", other, "fid") < -NOISE
+    assert beyond("class", "naive", "none", "fid") > 0
+    assert beyond("class", "estimate_5_stored", "ppap_5", "target_rate") > NOISE
+    assert beyond("class", "ppap_5", "x0_gradient", "target_rate") > NOISE
+    assert beyond("depth", "x0_gradient_bounded", "estimate_5", "abs_rel") < -NOISE
+    assert beyond("depth", "estimate_5", "ppap_5", "abs_rel") < -NOISE
+
+
+def test_what_docs_latents_calls_a_tie_is_within_the_noise() -> None:
+    latents = between("latents")
+    ties = [("ppap_5", "x0_gradient_bounded")]
+    ties += [
+        (labels, ours) for labels in ("single_noise_aware", "multi_experts_5") for ours in ("ppap_5", "estimate_5")
+    ]
+    for first, second in ties:
+        for metric in ("target_rate", "fid"):
+            assert abs(latents(("class", "euler25", first), ("class", "euler25", second), metric)) < NOISE
