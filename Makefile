@@ -18,7 +18,7 @@ endif
 PIP := $(BIN)/pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install tables publish compare rehearsal notebooks test-fast test test-lowest test-slurm bench bench-gpu lint format docs docs-external report pull unlock schema lock clean
+.PHONY: help install tables publish compare rehearsal notebooks test-fast test test-exhaustive test-lowest test-slurm bench bench-gpu lint format docs docs-external report pull unlock schema lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ test-lowest: $(OLD)/.installed ## run the tests of what other libraries give wit
 	$(OLD)/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
 		tests/test_guides.py tests/test_diffusers.py tests/test_inception.py tests/test_libraries_dense.py \
 		tests/test_config.py tests/test_tasks.py tests/test_targets.py
+
+test-exhaustive: install ## run the tests that repeat others for every class of pipelines (minutes)
+	pytest -m exhaustive -n 2
 
 test-slurm: install ## run the workflow under a real, private Slurm (about 10 minutes; needs slurm-wlm and munge)
 	pytest -m slurm

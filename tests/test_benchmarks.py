@@ -63,7 +63,7 @@ def test_ours_stands_beside_both_peers() -> None:
         theirs, plainly = rows[f"diffusers' DDIMPipeline, {said}"], rows[f"plain PyTorch loop, {said}"]  # fmt: skip
         mine = rows[f"ours, {said}"]
         assert theirs[1] == plainly[2] == 1
-        assert mine[1:] == [pytest.approx(mine[0] / peer[0], abs=0.02) for peer in (theirs, plainly)]  # fmt: skip
+        assert mine[1:] == [pytest.approx(mine[0] / peer[0], abs=0.05) for peer in (theirs, plainly)]  # fmt: skip
     assert "ours, guided by resnet, bfloat16" in rows
     assert "ours, an expert of resnet" in rows
 

@@ -262,7 +262,7 @@ def test_a_prompt_without_a_vocabulary_is_refused(preset_file, tmp_path: Path) -
         ({"upsampling": {"image_size": 4}}, "upsampling.image_size: 4 is no more than"),
         ({"upsampling": {"image_size": 17}}, "upsampler_architecture.channel_mult: 2 resolutions"),
         ({"upsampling": {"steps": 999}}, "upsampling.steps: no integer stride keeps 999"),
-        ({"upsampling": {"kind": "euler"}}, "upsampling.kind: "),
+        ({"upsampling": {"kind": "nonsense"}}, "upsampling.kind: "),
         ({"text": {"width": 30, "heads": 4}}, "text: heads: 4 do not divide 30 channels"),
         ({"base_architecture": {"in_channels": 1}}, "base_architecture.in_channels: 1, but"),
         ({"upsampler": None}, "upsampler: "),

@@ -70,6 +70,7 @@ def test_of_noise_alone_there_is_no_guidance_whatever_the_gradient(name: str, op
 ACTING = [(EULER, 1), (HEUN, 2), ("DDIM", 1), ("DPMSolverMultistep", 1), ("HeunDiscrete", 2), ("PNDM", 1)]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("name", "order"), ACTING)
 @pytest.mark.parametrize(("start", "stop"), [(0.0, 1.0), (0.2, 1.0), (0.0, 0.5), (0.3, 0.7), (0.95, 1.0)])
 def test_guidance_acts_within_the_share_of_the_steps(name: str, order: int, start: float, stop: float) -> None:

@@ -30,7 +30,10 @@ def unmoved(images: Tensor) -> Tensor:
     return 0.0 * images.flatten(1).sum(1)
 
 
-@pytest.mark.parametrize("name", [*PIPELINES, *OTHERS])
+CLASSES = [*PIPELINES, *(pytest.param(name, marks=pytest.mark.exhaustive) for name in OTHERS)]
+
+
+@pytest.mark.parametrize("name", CLASSES)
 def test_without_a_pull_pictures_are_diffusers_own_to_the_bit(name: str) -> None:
     pipeline = tiny(name)
     plain = drawn(pipeline)
@@ -40,7 +43,7 @@ def test_without_a_pull_pictures_are_diffusers_own_to_the_bit(name: str) -> None
 
 
 @pytest.mark.parametrize("guidance", ["off_the_shelf", "x0_estimate"])
-@pytest.mark.parametrize("name", [*PIPELINES, *OTHERS])
+@pytest.mark.parametrize("name", CLASSES)
 def test_pictures_move_along_what_is_linear_in_them(name: str, guidance: str) -> None:
     """In the direction that is asked for, and the other way with the other sign; further with a larger scale."""
     pipeline, quantised = tiny(name), name.startswith("LDM")  # whose pictures go in steps, if they go at all

@@ -275,6 +275,7 @@ def test_schedulers_that_do_not_know_clipping_leave_latents_alone() -> None:
         assert ppap.load_pipeline(changed("PixArtSigmaPipeline", scheduler=scheduler)).clip.limit == limit
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["StableDiffusionXLPipeline", "FluxPipeline", "SanaPipeline", "DiTPipeline"])
 def test_a_pipeline_of_half_precision_draws_nearly_the_same(name: str) -> None:
     pipeline = solved(name)
@@ -283,6 +284,7 @@ def test_a_pipeline_of_half_precision_draws_nearly_the_same(name: str) -> None:
     assert half.dtype == torch.float32 and 0 < (half - whole).abs().mean() < 0.05 * whole.std()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", sorted({*EVERY} - {"LDMTextToImagePipeline"}))
 def test_a_folder_draws_what_its_pipeline_does(name: str, tmp_path: Path) -> None:
     pipeline = solved(name)
@@ -443,6 +445,7 @@ def test_a_folder_of_another_pipeline_and_one_whose_weights_are_others_are_refus
         ppap.load_pipeline(tmp_path)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["StableDiffusionPipeline", "FluxPipeline", "IFPipeline", "LDMPipeline"])
 @pytest.mark.parametrize("guidance", ["mpgd", "x0_gradient"])
 def test_a_guide_that_likes_light_pictures_makes_them_lighter(name: str, guidance: str) -> None:

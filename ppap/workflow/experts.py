@@ -148,7 +148,7 @@ def _view(layout: Layout, name: ViewName | None, autoencoder: Autoencoder) -> nn
 def _model(layout: Layout, supervision: str) -> DiffusionModel:
     """Load the diffusion model whose estimates experts see, told of clean images, where experts learn from these."""
     model = networks.load_model(layout, layout.preset.runtime)
-    if supervision == "labels":
+    if supervision == "labels" or layout.preset.clean_images.prompts is None:
         return model
     shards = range(len(layout.clean_sizes))
     seeds = [seed for shard in shards for seed in stored_images.clean_seeds(layout, shard)]
