@@ -109,7 +109,8 @@ class MethodConfig(Section):
 
     guidance: Annotated[str, *kind_of(GUIDANCE)] = Field(
         description="`off_the_shelf`: by the model on x_t; `x0_gradient`: by the model on the one-step estimate of x0; "
-        "`x0_gradient_bounded`: likewise, smaller where noise is large, for flows; `x0_estimate`: likewise, without the diffusion network's Jacobian; `mpgd`: the estimate itself moves; "
+        "`x0_gradient_bounded`: likewise, smaller where noise is large, for flows; `x0_estimate`: likewise, without the "
+        "diffusion network's Jacobian; `mpgd`: the estimate itself moves; "
         "`experts`; `real`: nothing is drawn, held-out real pictures that show the targets stand in for samples, the "
         "ceiling of every score; `user:MODULE.CLASS`: [your own](../docs/extending.md)"
     )

@@ -133,9 +133,13 @@ class ExpertGuidance(NoisyInputGuidance):
 class EstimateGuidance(Guidance):
     """The guide sees the one-step estimate of x0; its gradient is taken there, not through the diffusion network.
 
-    In place of the Jacobian d x0_hat / d x_t stands what it is for a Gaussian x0 of variance 1, sqrt(abar). So guide
-    experts of the denoised estimate.
+    In place of the Jacobian d x0_hat / d x_t stands what it is for a Gaussian x0 of variance 1, sqrt(abar). Experts of the
+    denoised estimate guide in this way.
     """
+
+    def weight(self, abar: float) -> float:
+        """Return the number that stands in the Jacobian's place, at this signal power."""
+        return abar**0.5
 
     def __call__(self, denoiser: Denoiser, x: Tensor, step: int) -> tuple[Prediction, Tensor | None]:
         with torch.no_grad():
@@ -143,21 +147,17 @@ class EstimateGuidance(Guidance):
         abar, log_snr = float(denoiser.schedule.alphas_cumprod[step]), float(denoiser.schedule.log_snr[step])
         if not abar:  # the estimate is the same whatever the noise
             return prediction, None
-        return prediction, self.scale * abar**0.5 * gradient_of(self.guide, self.objective, prediction.x0, log_snr)
+        gradient = gradient_of(self.guide, self.objective, prediction.x0, log_snr)
+        return prediction, self.scale * self.weight(abar) * gradient
 
 
-class MPGD(Guidance):
+class MPGD(EstimateGuidance):
     """The estimate of x0 moves by scale times the gradient there: manifold-preserving guided diffusion (He et al. 2023,
     arXiv 2311.16424, without its autoencoder), where eps follows the estimate."""
 
-    def __call__(self, denoiser: Denoiser, x: Tensor, step: int) -> tuple[Prediction, Tensor | None]:
-        with torch.no_grad():
-            prediction = denoiser(x, step)
-        abar, log_snr = float(denoiser.schedule.alphas_cumprod[step]), float(denoiser.schedule.log_snr[step])
-        if not abar:
-            return prediction, None
-        moved = self.scale * gradient_of(self.guide, self.objective, prediction.x0, log_snr)
-        return prediction, abar**0.5 / (1 - abar) * moved  # samplers move x0 by (1 - abar) / sqrt(abar) times this
+    def weight(self, abar: float) -> float:
+        """Undo what samplers do, which move x0 by (1 - abar) / sqrt(abar) times the gradient."""
+        return abar**0.5 / (1 - abar)
 
 
 class X0Gradient(Guidance):

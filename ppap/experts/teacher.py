@@ -43,8 +43,8 @@ def answers_on(
 ) -> TeacherAnswers:
     """Return the guide's answers on images, whose indices come in batches, and on their mirror images if asked for.
 
-    A teacher sees `pictures` of the images: what latents decode to. Answers are kept in the precision `dtype`; NumericalError, with the name, if one is not finite in it. With a name,
-    progress is shown.
+    A teacher sees `pictures` of the images: what latents decode to. Answers are kept in the precision `dtype`;
+    NumericalError, with the name, if one is not finite in it. With a name, progress is shown.
     """
     plain, mirrored = [], []
     bar = Bar(total=len(batches), name=f"labels of {name}", unit="batch", disable=not name)

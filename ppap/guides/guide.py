@@ -21,7 +21,8 @@ class Guide(nn.Module):
     """A network behind its own resizing and normalisation (`ppap.guides.preprocessing`).
 
     Call it with images (B, C, H, W) in [-1, 1], or, with a `view` (`ppap.guides.views`), with latents, of which it looks
-    at that view; it returns what the network returns, of a `task` in the shape of its answers. ConfigError, which says `name`, if these have another shape; what the network raises comes as it is.
+    at that view; it returns what the network returns, of a `task` in the shape of its answers. ConfigError, which says
+    `name`, if these have another shape; what the network raises comes as it is.
     `options` are those that a model of a library was built with, as the card of its experts tells them.
     """
 

@@ -25,6 +25,7 @@ from ppap.guides.views import FITTED, DecoderView, LinearView, ViewName, look_th
 from ppap.training.loop import TrainingRun
 from ppap.utils import files
 from ppap.utils.device import device_of
+from ppap.utils.errors import ConfigError
 from ppap.utils.mixed_precision import autocast
 from ppap.utils.seeds import name_seed
 from ppap.utils.settings import DATASET
@@ -131,7 +132,7 @@ def train_and_write(
 
 
 def estimate_timesteps(preset: Preset) -> list[int]:
-    """List the timesteps of stored estimates, at even distances; ConfigError if an expert's range has none."""
+    """List the timesteps of stored estimates, at even distances."""
     count, total = preset.clean_images.estimates, preset.diffusion.timesteps
     return [min(total - 1, (2 * level + 1) * total // (2 * count)) for level in range(count)]
 
@@ -170,6 +171,10 @@ def _examples(
             return AnsweredImages(images, answers, mirror, labels=labels).apart(wanted)
         each, levels = preset.clean_images.estimates, estimate_timesteps(preset)
         chosen = tuple(level for level, t in enumerate(levels) if t in estimated)
+        if not chosen:
+            raise ConfigError(
+                f"clean_images.estimates: {each} are too few; none is at timesteps {estimated.start} to {estimated.stop - 1}"
+            )
         seen_images = stored_images.estimated(layout)
         return AnsweredImages(seen_images, answers, mirror, levels=chosen, stored=each).apart(wanted)
     if streams_data(preset):
