@@ -252,9 +252,9 @@ class Preset(Section):
         return self.supervised or self.methods[method].supervision != "labels"
 
     @cached_property
-    def plain(self) -> dict[str, Any]:
-        """The whole preset as plain values, but for the folders of modules, which differ from site to site."""
-        return self.model_dump(mode="json", exclude={"modules"})
+    def stated(self) -> dict[str, Any]:
+        """What is not the default, as plain values, but for the folders of modules, which differ from site to site."""
+        return self.model_dump(mode="json", exclude={"modules"}, exclude_defaults=True)
 
     def ranges(self, method: MethodConfig) -> list[range]:
         """List the noise range of each of the method's experts, from the least noise to the most."""

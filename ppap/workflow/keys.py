@@ -6,6 +6,7 @@ and the checkpoints of unfinished jobs all tell stale work from current by the k
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
@@ -40,12 +41,15 @@ def leaves(section: Section, prefix: str = "", free: bool = True) -> Iterator[st
 
 
 def values(preset: Preset, keys: Iterable[str]) -> dict[str, Any]:
-    """Return the values of these keys, in the order of the keys' names.
+    """Return the values of these keys, in the order of the keys' names; those that are the default are left out.
 
-    A key that names code of the user's own has a hash of its module's file besides; modules which that one imports
+    So a new key of a later version, whose default is what was done before, makes nothing stale. A key that names code of the user's own has a hash of its module's file besides; modules which that one imports
     are not looked at. So has one that names a file of prompts.
     """
-    by_key: dict[str, Any] = {key: reduce(getitem, key.split("."), preset.plain) for key in sorted(set(keys))}
+    by_key: dict[str, Any] = {}
+    for key in sorted(set(keys)):
+        with contextlib.suppress(KeyError):
+            by_key[key] = reduce(getitem, key.split("."), preset.stated)
     for key, value in by_key.items():
         if isinstance(value, str) and user_code.is_well_named(value):
             by_key[key] = [value, _source_of(value, preset)]
