@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import ppap
 from ppap.data import loading
 from ppap.data.loading import ImagesInMemory
+from ppap.diffusion.autoencoder import Autoencoder
 from ppap.diffusion.networks.adm import ADM
 from ppap.diffusion.networks.architectures import ADMArchitecture
 from ppap.diffusion.training import train_diffusion
@@ -99,6 +100,49 @@ def test_an_option_changes_images_by_rounding_only(option: dict, bound: float) -
     assert np.abs(images - plainly_drawn()).mean() < bound
     if "precision" in option:
         assert (images != plainly_drawn()).any(), "nothing is in half precision"
+
+
+class Halved(nn.Module):
+    """An autoencoder whose latents are pictures of half the size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.mixed = nn.Conv2d(3, 3, 3, padding=1)
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        return nn.functional.avg_pool2d(pictures, 2)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return torch.tanh(self.mixed(nn.functional.interpolate(latents, scale_factor=2.0)))
+
+
+def latents_drawn(how: Runtime, guidance: str) -> np.ndarray:
+    """Draw latents that are guided by what they decode to: through the decoder, and for x0_gradient the network."""
+    diffusion, guide = place(hold_precision(network(), how), how), place(classifier(), how)
+    autoencoder = Autoencoder(Halved(), scale=0.5).to(device_of(how))
+    with autocast(how):
+        model = ppap.DiffusionModel(diffusion, (3, 8, 8), ppap.Schedule.create("flow", 1000), predicts="flow",
+                                    autoencoder=autoencoder)  # fmt: skip
+        goals = [ppap.Goal(guide, 1, 100.0)]
+        return ppap.sample(model, 4, goals, guidance=guidance, sampler="euler", steps=10).astype(int)
+
+
+@pytest.mark.parametrize("guidance", ["x0_estimate", "x0_gradient_bounded"])
+@pytest.mark.parametrize(
+    ("option", "bound"),
+    [
+        ({"device": "cpu", "precision": "bfloat16"}, COARSE),
+        ({"device": "cpu", "precision": "float16"}, ROUNDED),
+        on_gpu({"device": "cuda"}, ROUNDED),
+        on_gpu({"device": "cuda", "precision": "bfloat16"}, COARSE),
+        on_gpu({"device": "cuda", "precision": "float16"}, ROUNDED),
+    ],
+)
+def test_latents_of_a_flow_are_guided_alike(option: dict, bound: float, guidance: str) -> None:
+    images, plain = latents_drawn(Runtime(**option), guidance), latents_drawn(FLOAT32, guidance)
+    assert np.abs(images - plain).mean() < bound
+    assert plain.std() > 10, "pictures are flat"
 
 
 compiler = pytest.mark.skipif(not any(map(shutil.which, ("g++", "c++", "clang++"))), reason="no C++ compiler")

@@ -79,7 +79,7 @@ def load_pipeline(
     if isinstance(pipeline, str | Path):
         name, cache = str(pipeline), Path(folder) / "huggingface"
         index = read_index(name, cache)
-        if index.get("_class_name") not in FAMILIES:
+        if str(index.get("_class_name")) not in FAMILIES:  # a list names code of the pipeline's own
             check_drawn(index.get("_class_name"), class_in(index.get("unet")))
             published = Published.read(name, cache, image_size)
             network = with_weights(published.network, published.weights())
