@@ -44,9 +44,10 @@ publish: install ## copy a preset's finished tables, figures and metrics to publ
 compare: install ## how far a preset's results lie from the published ones
 	@ppap compare "$$PRESET"
 
-rehearsal: REHEARSAL = $(if $(filter digits,$(PRESET)),rehearsal256,$(PRESET))
-rehearsal: install ## the whole graph of imagenet256 (or glide: PRESET=rehearsal_glide) at full size on this CPU, with random weights
-	python workflow/scripts/rehearsal_inputs.py $(REHEARSAL)
+rehearsal: PRESET = imagenet256
+rehearsal: REHEARSAL = scratch/rehearsal_$(PRESET)/rehearsal_$(PRESET).yaml
+rehearsal: install ## the whole graph of imagenet256 (or PRESET=glide, sd15) at full size on this CPU, with random weights
+	python workflow/scripts/rehearsal.py $(PRESET)
 	snakemake --config preset=$(REHEARSAL) --resources mem_mb=18000
 	@ppap config where $(REHEARSAL)
 

@@ -16,15 +16,16 @@ from ppap.utils import files
 from ppap.utils.settings import EVALUATOR, REFERENCE
 from ppap.workflow.evaluator import load_extractor
 from ppap.workflow.layout import Layout
+from ppap.workflow.steps import all_jobs
 from tests.conftest import ROOT, ppap
 
-IMAGENET, REHEARSAL = (ROOT / "config" / f"{name}256.yaml" for name in ("imagenet", "rehearsal"))
+IMAGENET = ROOT / "config" / "imagenet256.yaml"
 
 
 def script():
     """The module that writes random weights in the publishers' formats."""
-    path = ROOT / "workflow" / "scripts" / "rehearsal_inputs.py"
-    spec = importlib.util.spec_from_file_location("rehearsal_inputs", path)
+    path = ROOT / "workflow" / "scripts" / "rehearsal.py"
+    spec = importlib.util.spec_from_file_location("rehearsal", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -94,20 +95,19 @@ def test_a_folder_of_references_is_fitted_to_the_image_size(tmp_path: Path) -> N
     assert images.shape == (2, 16, 16, 3) and images.dtype == torch.uint8
 
 
-def test_the_rehearsal_differs_from_imagenet256_in_counts_places_and_the_machine_only() -> None:
-    ours, theirs = (yaml.safe_load(path.read_text()) for path in (REHEARSAL, IMAGENET))
-    for key in ("methods", "tables", "experts"):
-        assert ours[key] == theirs[key]
-    assert ours["runtime"] == theirs["runtime"] | {"precision": "auto"}
-    assert ours.keys() == theirs.keys()
-    for name, guide in theirs["guides"].items():
-        mine = ours["guides"][name]
-        seen = ("input_size", "interpolation", "antialias")
-        assert all(mine.get(key) == guide.get(key) for key in ("model", "adapter", "stands_for", *seen))
-        for key in ("learning_rate", "weight_decay", "decay"):
-            assert mine["experts"][key] == guide["experts"][key]
-    for key in ("architecture", "noise_schedule", "timesteps", "variance"):
-        assert ours["diffusion"][key] == theirs["diffusion"][key]
-    for name, sampler in theirs["samplers"].items():
-        assert ours["samplers"][name] | {"steps": 0} == sampler | {"steps": 0}
-    assert ours["evaluator"]["classifier"]["model"] == theirs["evaluator"]["classifier"]["model"]
+@pytest.mark.parametrize("name", ["imagenet256", "glide", "sd15"])
+def test_a_rehearsal_has_the_networks_and_rows_of_its_preset(name: str, tmp_path: Path) -> None:
+    """All that it names lies beside it, is written by the script, and nothing else of it is to be downloaded."""
+    rehearsal, whole = script(), presets.load(ROOT / "config" / f"{name}.yaml")
+    plain = yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text())
+    path = tmp_path / "rehearsal.yaml"
+    path.write_text(yaml.safe_dump(rehearsal.rehearsed(plain, ROOT / "config")))
+    small = presets.load(path)
+    assert small.methods == whole.methods and small.tables == whole.tables
+    for guide, spec in whole.guides.items():
+        assert small.guides[guide].adapter == spec.adapter
+    places = rehearsal.named(small)
+    assert all(place.parent.absolute() == tmp_path and place.name in rehearsal.MAKERS for place in places)
+    assert all(source.local is not None for source in small.files.values())
+    assert {job.rule() for job in all_jobs(Layout(small))} == {job.rule() for job in all_jobs(Layout(whole))}
+    assert len([*all_jobs(Layout(small))]) < 130

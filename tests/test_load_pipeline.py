@@ -434,9 +434,17 @@ class Running:
 def test_a_folder_of_another_pipeline_and_one_whose_weights_are_others_are_refused(tmp_path: Path) -> None:
     index = tmp_path / "model_index.json"
     theirs = ["pipeline", "StableDiffusionPipeline"]  # in a file pipeline.py beside, which is not run
-    for name in ("CogVideoXPipeline", "StableVideoDiffusionPipeline", "HunyuanDiTPipeline", "SomebodysPipeline", theirs):
+    for name in (
+        "CogVideoXPipeline",
+        "StableVideoDiffusionPipeline",
+        "HunyuanDiTPipeline",
+        "SomebodysPipeline",
+        theirs,
+    ):
         index.write_text(json.dumps({"_class_name": name, "vae": ["diffusers", "AutoencoderKL"]}))
-        with pytest.raises(ppap.PPAPError, match=rf"{re.escape(str(name))}: cannot be drawn; StableDiffusionPipeline, "):
+        with pytest.raises(
+            ppap.PPAPError, match=rf"{re.escape(str(name))}: cannot be drawn; StableDiffusionPipeline, "
+        ):
             ppap.load_pipeline(tmp_path)
     tiny("StableDiffusionPipeline").save_pretrained(tmp_path)
     path = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"

@@ -130,7 +130,11 @@ class Kept(NamedTuple):
 
     @classmethod
     def read(cls, file: Path) -> Kept | None:
-        """Read it; None if the file holds the U-Net of a pipeline of pixels."""
+        """Read it; None if the file holds the U-Net of a pipeline of pixels, DataError if it is not there."""
+        if not file.exists():
+            raise DataError(
+                f"{file}: no such file; a pipeline is known once it is here: ppap download PRESET diffusion"
+            )
         about = files.read_metadata(file)
         if not {"folder", "image_size", "files"} <= about.keys():
             return None
