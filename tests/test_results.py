@@ -122,7 +122,7 @@ def test_digits_tables_of_sizes_are_as_docs_results_says() -> None:
     def beside_a_large_single_model(guide: str, method: str) -> float:
         return digits((guide, "ddim25", method), ("resnet_large", "ddim25", "single_noise_aware"), "fid")
 
-    assert beside_a_large_single_model("resnet_small", "multi_experts_5") > NOISE
+    assert beside_a_large_single_model("resnet_small", "multi_experts_5") > -NOISE
     assert abs(beside_a_large_single_model("resnet", "single_noise_aware")) < NOISE
     assert max(beside_a_large_single_model(guide, "ppap_5") for guide in ("resnet_large", "resnet")) < NOISE
     assert beside_a_large_single_model("resnet_large", "naive") > NOISE
