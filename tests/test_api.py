@@ -57,7 +57,7 @@ def test_the_lines_in_the_readme_do_what_they_say(tmp_path: Path, monkeypatch: p
     assert made["clean"].shape == (256, 32, 32, 3) and made["clean"].dtype == np.uint8
     assert made["images"].shape == (8, 32, 32, 3)
     names = {path.name for path in (tmp_path / "experts").iterdir()}
-    assert names == {"README.md", *(f"expert_{n}.safetensors" for n in range(1, 6))}
+    assert names == {"README.md", "guide.json", *(f"expert_{n}.safetensors" for n in range(1, 6))}
 
 
 def test_the_names_are_there() -> None:
@@ -130,8 +130,9 @@ def test_a_bank_of_the_workflow_is_a_bank_here(run, tmp_path: Path) -> None:
     log_snr = run.diffusion().schedule.log_snr[900]
     torch.testing.assert_close(bank.at(x, log_snr), run.experts("resnet", "ppap_5").at(x, log_snr))
     bank.save(tmp_path / "copy")
-    again = ppap.load_experts(tmp_path / "copy", run.guide("resnet"))
-    torch.testing.assert_close(again.at(x, log_snr), bank.at(x, log_snr))
+    alone = ppap.load_experts(tmp_path / "copy", weights=run.layout.model("resnet"), downloads=tmp_path)
+    for again in (alone, ppap.load_experts(tmp_path / "copy", run.guide("resnet"))):
+        torch.testing.assert_close(again.at(x, log_snr), bank.at(x, log_snr))
 
 
 @pytest.mark.parametrize(
@@ -385,7 +386,9 @@ def test_a_bank_is_a_folder_that_says_what_it_is(model, guide, bank, tmp_path: P
     for wanted, log_snr in zip(expected, levels, strict=True):
         torch.testing.assert_close(again.at(x, log_snr), wanted, rtol=0, atol=0)
     card = (tmp_path / "bank" / "README.md").read_text()
-    assert "| `expert_2.safetensors` | 334 to 666 | -1.12 to 1.05 | 100 |" in card and "Classification" in card
+    assert (
+        "| `expert_2.safetensors` | 334 to 666 | -1.12 to 1.05 | 100 |" in card and "| Task | classification |" in card
+    )
     assert (
         "| Input size | 8 |" in card and "| Mean, deviation | [0.5], [0.5] |" in card and "| Options | none |" in card
     )

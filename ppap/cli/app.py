@@ -11,12 +11,21 @@ from typing import Annotated
 
 import typer
 
-from ppap.cli import config, guide, results, steps
+from ppap.cli import config, experts, guide, results, steps
 from ppap.cli.arguments import Started, app
 from ppap.utils import failures
 from ppap.utils.failures import Stopped, stop_on_signals
 
-__all__ = ("app", "config", "guide", "main", "results", "run", "steps")  # the modules bring the app its commands
+__all__ = (
+    "app",
+    "config",
+    "experts",
+    "guide",
+    "main",
+    "results",
+    "run",
+    "steps",
+)  # the modules bring the app its commands
 
 
 @app.callback()
@@ -50,6 +59,8 @@ def run() -> int:
     traceback, for anything else.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
+    for transport in ("httpx", "httpx2"):  # which tell of every request to the hub
+        logging.getLogger(transport).setLevel(logging.WARNING)
     Started.step = ""
     try:
         app()

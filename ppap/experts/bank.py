@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -18,8 +19,9 @@ from ppap.diffusion.noise_ranges import LIMIT
 from ppap.diffusion.schedules import Array
 from ppap.experts import lora
 from ppap.experts.expert import Expert, read_delta
-from ppap.experts.folder import read_experts, write_experts
+from ppap.experts.folder import folder_of, push_experts, read_experts, write_experts
 from ppap.guides.guide import Guide
+from ppap.guides.recipe import GuideRecipe, guide_for
 from ppap.guides.tasks.task import Task
 from ppap.guides.views import TRAINED, DecoderView, LinearView, look_through
 from ppap.utils.arguments import checked
@@ -104,11 +106,23 @@ class ExpertBank:
         self._active = expert
 
     def save(self, folder: str | Path) -> None:
-        """Write a safetensors file for each expert, and a card that says what they are (`ppap.load_experts` reads them).
+        """Write a safetensors file for each expert, the recipe of their guide, and a card that says what they are.
 
-        All or nothing; DataError if the folder cannot be written, or holds experts of a larger bank.
+        `ppap.load_experts` reads the folder, which is a model repository as the Hugging Face hub has them. All or
+        nothing; DataError if the folder cannot be written, or holds experts of a larger bank.
         """
-        write_experts(self.experts, Path(folder), self.guide)
+        state = _hash(self._state)
+        write_experts([expert.made_of(state) for expert in self.experts], Path(folder), GuideRecipe.of(self.guide))
+
+    def push_to_hub(self, name: str, *, private: bool | None = None) -> str:
+        """Save the bank as the model repository USER/NAME of the Hugging Face hub, and return its address.
+
+        It is made if it is not there, by default as the user's account has it; experts that it held are replaced.
+        DataError if the hub cannot be reached, or refuses.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(folder)
+            return push_experts(Path(folder), name, private)
 
     def off_the_shelf(self) -> dict[str, Tensor]:
         """Return the guide's own parameters and buffers, whichever expert is in it."""
@@ -187,14 +201,30 @@ def _said(space: LatentSpace | None) -> str:
 
 @checked
 def load_experts(
-    folder: str | Path, guide: Guide, model: DiffusionModel | None = None, view: Autoencoder | None = None
+    folder: str | Path,
+    guide: Guide | None = None,
+    model: DiffusionModel | None = None,
+    view: Autoencoder | None = None,
+    *,
+    weights: str | Path | None = None,
+    downloads: str | Path = "downloads",
 ) -> ExpertBank:
-    """Load the bank that `ExpertBank.save`, or the workflow, wrote to a folder, for the guide that it was made of.
+    """Load the bank that `ExpertBank.save`, `push_to_hub` or the workflow wrote, for the guide that it was made of.
 
-    Experts that look at latents through their decoder need the diffusion `model`, whose autoencoder that is, or the
-    `view` that they were trained with. DataError if an expert is missing, or was made for another guide. The guide itself stays as it is.
+    It lies in a `folder`, or on the Hugging Face hub as "USER/NAME" or "USER/NAME@REVISION" (a branch, a tag or a
+    commit), from where it is fetched into `downloads`. The `guide`, which stays as it is, may be left out if it is a
+    model of a library: it is made as the folder says, with the library's weights, or with those in the file `weights`
+    (of transformers, a folder). A hash tells whether they are the right ones. Tensors and texts alone are read; code of
+    others is never run. Experts that look at latents through their decoder need the diffusion `model`, whose autoencoder
+    that is, or the `view` that they were trained with. DataError if an expert is missing, was made for another guide, or
+    cannot be had.
     """
-    experts = read_experts(Path(folder))
+    place = folder_of(folder, downloads)
+    experts = read_experts(place)
+    if guide is None:
+        guide = guide_for(place, experts[0].header.guide, weights, downloads)
+    elif weights is not None:
+        raise ConfigError("weights: leave them out, or the guide, which has its own")
     state = state_hash(guide)
     for expert in experts:
         if expert.header.guide_state not in (None, state):
@@ -204,10 +234,18 @@ def load_experts(
 
 def state_hash(guide: Guide) -> str:
     """Return a hash of the guide's parameters and buffers; ConfigError if some are no tensors."""
-    digest = hashlib.sha256()
-    for name, value in sorted(guide.network.state_dict().items()):
+    state = guide.network.state_dict()
+    for name, value in state.items():
         if not isinstance(value, Tensor) or value.is_quantized:
             raise ConfigError(f"guide '{guide.name}': its {name} is no plain tensor (a quantised network?)")
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return _hash(state)
+
+
+def _hash(state: Mapping[str, Tensor]) -> str:
+    """Hash a guide's state without a view of latents, which is its experts'."""
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        if not name.startswith(TRAINED):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

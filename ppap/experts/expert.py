@@ -97,7 +97,7 @@ class ExpertHeader(Purpose):
     trainable_parameters: NonNegativeInt
     guide_parameters: PositiveInt
     guide_state: str | None = Field(
-        None, description="a hash of the off-the-shelf model's state, where it is in no file"
+        None, description="a hash of the off-the-shelf model's state, of experts that were saved by themselves"
     )
     config: str | None = Field(None, description="a hash of the preset's keys that decide it, with their values")
     steps: PositiveInt | None = None
@@ -158,6 +158,10 @@ class Expert(NamedTuple):
         """Return it with the log-SNR of its timesteps in the full schedule of its training."""
         low, high = log_snr_range(schedule, self.timesteps)
         return self._replace(header=self.header.model_copy(update={"log_snr_min": low, "log_snr_max": high}))
+
+    def made_of(self, state: str) -> Expert:
+        """Return it with the hash of its guide's state, which those of the workflow do not say."""
+        return self._replace(header=self.header.model_copy(update={"guide_state": self.header.guide_state or state}))
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what it changes, by plain parameter names (`ppap.experts.lora.delta`)."""

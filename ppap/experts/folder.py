@@ -1,24 +1,27 @@
-"""Experts as a folder: a safetensors file for each, and a card that says what they are."""
+"""Experts as a folder: a safetensors file for each, the recipe of their guide, and a card that says what they are."""
 
 from __future__ import annotations
 
 import itertools
-import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ppap.experts.expert import Expert, ExpertHeader, read_expert
-from ppap.guides.guide import Guide
+from ppap.data import hub
+from ppap.experts.card import card
+from ppap.experts.expert import Expert, read_expert
+from ppap.guides.recipe import RECIPE, GuideRecipe
 from ppap.utils import files
 from ppap.utils.errors import DataError
 from ppap.utils.files import Writer
 
 CARD = "README.md"
 _EXPERTS = "expert_*.safetensors"
+_HUB_NAME = r"[\w.-]+/[\w.-]+(@\S+)?"
 
 
-def write_experts(experts: Sequence[Expert], folder: Path, guide: Guide) -> None:
-    """Write all experts of a guide and the card, or nothing.
+def write_experts(experts: Sequence[Expert], folder: Path, recipe: GuideRecipe) -> None:
+    """Write all experts of a guide, its recipe and the card, or nothing.
 
     DataError if the folder holds experts that would be left over.
     """
@@ -30,7 +33,40 @@ def write_experts(experts: Sequence[Expert], folder: Path, guide: Guide) -> None
         folder / name: files.tensors_writer(expert.tensors(), expert.header.metadata())
         for name, expert in zip(names, experts, strict=True)
     }
-    files.write_all(writers | {folder / CARD: files.bytes_writer(card(experts, names, guide).encode())})
+    texts = {RECIPE: files.json_text(recipe.model_dump()), CARD: card(experts, names, recipe)}
+    files.write_all(writers | {folder / name: files.bytes_writer(text.encode()) for name, text in texts.items()})
+
+
+def write_card(folder: Path) -> Path:
+    """Write the card of a folder of experts anew, and return its path; DataError if the folder is not whole."""
+    experts = read_experts(folder)
+    text = card(experts, [expert.path.name for expert in experts], GuideRecipe.read(folder))
+    files.write_text(folder / CARD, text)
+    return folder / CARD
+
+
+def push_experts(folder: Path, name: str, private: bool | None = None) -> str:
+    """Upload a folder of experts to the hub, and nothing else that lies there; return the repository's address.
+
+    DataError if the folder is not whole, or the hub cannot be reached, or refuses.
+    """
+    read_experts(folder)
+    GuideRecipe.read(folder)
+    if not (folder / CARD).is_file():
+        raise DataError(f"{folder / CARD}: no such file; `ppap experts card` writes it")
+    return hub.push(folder, name, (_EXPERTS, RECIPE, CARD), private)
+
+
+def folder_of(name: str | Path, downloads: str | Path) -> Path:
+    """Return the folder of experts of this name: one here, or USER/NAME or USER/NAME@REVISION of the hub, downloaded.
+
+    DataError if it cannot be had.
+    """
+    if Path(name).is_dir() or not re.fullmatch(_HUB_NAME, str(name)):
+        return Path(name)
+    return hub.folder_of(
+        str(name), Path(downloads) / "huggingface", (RECIPE, CARD), ((_EXPERTS,),), f"experts '{name}'"
+    )
 
 
 def read_experts(folder: Path) -> list[Expert]:
@@ -55,54 +91,6 @@ def read_experts(folder: Path) -> list[Expert]:
             f"{last.header.timesteps}; some are missing"
         )
     return experts
-
-
-def card(experts: Sequence[Expert], names: Sequence[str], guide: Guide) -> str:
-    """Say in Markdown what a folder of experts holds, in files with these names, and how to build their guide."""
-    header = experts[0].header
-    learned = {
-        "teacher": "the guide's own answers on drawn images (data-free distillation)",
-        "labels": "what is true of real images",
-        None: "not recorded",
-    }[header.supervision]
-    facts = {
-        "Guide": f"`{header.guide}`",
-        "Options": f"`{json.dumps(guide.options)}`" if guide.options else "none",
-        "Input size": guide.input_size,
-        "Resize": f"{guide.interpolation}{'' if guide.antialias else ', without antialiasing'}",
-        "Mean, deviation": f"{guide.mean.flatten().tolist()}, {guide.std.flatten().tolist()}",
-        "Task": header.task or "not recorded",
-        "Experts": len(experts),
-        "Timesteps of training": header.timesteps,
-        "Noise schedule": header.noise_schedule,
-        "Sees": about_sight(header),
-        "Learned from": learned,
-        "Parameters trained, an expert": f"{header.trainable_parameters:,} of {header.guide_parameters:,}",
-        "Adapters": f"rank {header.rank}, scale {header.lora_scale:g}" if header.rank else "none",
-    }
-    lines = ["# Noise-aware experts of a guide (PPAP)", ""]
-    lines += ["Load them with `ppap.load_experts(FOLDER, guide)`, where `guide` is the model below.", ""]
-    lines += ["| | |", "|:--|:--|", *(f"| {name} | {value} |" for name, value in facts.items())]
-    lines += ["", "| File | Timesteps | Log-SNR | Steps | Final loss | On held-out images | Guide's own there |"]
-    lines += ["|:--|:--|:--|--:|--:|--:|--:|"]
-    for name, expert in zip(names, experts, strict=True):
-        own = expert.header
-        timesteps = f"{own.range_start} to {own.range_stop - 1}"
-        noise = "not recorded" if expert.log_snr is None else "{:.2f} to {:.2f}".format(*expert.log_snr)
-        losses = [own.final_loss, own.held_out_loss, own.off_the_shelf_loss]
-        cells = [timesteps, noise, own.steps or "", *("" if loss is None else f"{loss:.4g}" for loss in losses)]
-        lines.append(f"| `{name}` | {' | '.join(map(str, cells))} |")
-    lines += [f"\n`{n}` is worse than the guide itself." for n, e in zip(names, experts, strict=True) if e.header.worse]
-    return "\n".join([*lines, ""])
-
-
-def about_sight(header: ExpertHeader) -> str:
-    """Say in words what experts look at."""
-    seen = "the network's estimate of x_0" if header.sees == "x0_hat" else "x_t"
-    if header.latents is None:
-        return seen
-    space = header.latents
-    return f"{seen}, latents (scale {space.scale}, shift {space.shift}) by the view `{header.view}`"
 
 
 def _made_for(expert: Expert) -> tuple[object, ...]:

@@ -23,7 +23,8 @@ class Guide(nn.Module):
     Call it with images (B, C, H, W) in [-1, 1], or, with a `view` (`ppap.guides.views`), with latents, of which it looks
     at that view; it returns what the network returns, of a `task` in the shape of its answers. ConfigError, which says
     `name`, if these have another shape; what the network raises comes as it is.
-    `options` are those that a model of a library was built with, as the card of its experts tells them.
+    `options` and `channels` are those that a model of a library was built with, and if it was `published` the library
+    has its weights: by these its experts find it again (`ppap.guides.recipe`).
     """
 
     mean: Tensor
@@ -41,12 +42,15 @@ class Guide(nn.Module):
         antialias: bool = True,
         options: Mapping[str, Any] | None = None,
         view: nn.Module | None = None,
+        channels: int = 3,
+        published: bool = False,
     ) -> None:
         super().__init__()
         self.view = view
         self.network, self.input_size = network, input_size
         self.interpolation, self.antialias = interpolation, antialias
         self.name, self.task, self.options = name, task, dict(options or {})
+        self.channels, self.published = channels, published
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 

@@ -102,7 +102,7 @@ def load_guide(
         weights=None if weights is None else Download(url=Path(weights).absolute().as_uri()),
     )
     made = _task(task, outputs, image_size)
-    shape = Shape(channels, outputs or 1, _name_of(made))
+    shape = Shape(channels, outputs or 1, name_of(made))
     path = Path(folder) / "guides" / f"{_file_name(spec, shape)}.safetensors"
     if spec.published and not path.exists():
         downloads = Downloads(Path(folder), Path(folder) / "downloads.lock")
@@ -111,11 +111,9 @@ def load_guide(
     network = build_network(model, spec.library.options(spec, path), shape)
     if spec.published:
         network.load_state_dict(files.read_tensors(path))
-    return (
-        Guide(network, **spec.input(path)._asdict(), name=model, task=made, options=options)
-        .eval()
-        .requires_grad_(False)
-    )
+    about: dict[str, Any] = {"options": options, "channels": channels, "published": spec.from_library}
+    guide = Guide(network, **spec.input(path)._asdict(), name=model, task=made, **about)
+    return guide.eval().requires_grad_(False)
 
 
 def _task(task: str | type[Task] | Task, outputs: int | None, image_size: int) -> Task:
@@ -127,7 +125,7 @@ def _task(task: str | type[Task] | Task, outputs: int | None, image_size: int) -
     return kind(_Images(outputs or 1, outputs, image_size))
 
 
-def _name_of(task: Task) -> str:
+def name_of(task: Task) -> str:
     """Name a task of ours; of the user's own, its class."""
     return next((name for name in TASKS if TASKS.get(name) is type(task)), type(task).__name__)
 

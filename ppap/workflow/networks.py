@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from ppap.config.preset import Preset
@@ -140,7 +142,9 @@ def new_guide(layout: Layout, name: str) -> Guide:
     """Build a guide, its network behind its resizing and normalisation, with untrained weights."""
     spec, network = _spec(layout.preset, name), new_network(layout, name)
     seen = spec.input(layout.model(name))._asdict()
-    return Guide(network, **seen, name=spec.model, task=layout.preset.task_of(name), options=spec.options)
+    task, channels = layout.preset.task_of(name), layout.preset.dataset.channels
+    about: dict[str, Any] = {"options": spec.options, "channels": channels, "published": spec.from_library}
+    return Guide(network, **seen, name=spec.model, task=task, **about)
 
 
 def load_guide(layout: Layout, name: str) -> Guide:

@@ -110,6 +110,10 @@ class Library(ABC):
         """Look up what the library says of the model's weights; ConfigError if it has no such weights."""
         raise ConfigError(f"model '{name}': its library publishes no weights")
 
+    def hub_name(self, name: str) -> str | None:
+        """Return the name of the model on the Hugging Face hub; None if it is not there."""
+        return None
+
     def load(self, name: str, shape: Shape, options: dict[str, Any], weights: Path) -> nn.Module:
         """Load the model with weights from a file in the library's format; DataError if they are others."""
         raise ConfigError(f"model '{name}': its library publishes no weights")

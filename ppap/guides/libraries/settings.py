@@ -99,6 +99,11 @@ class NetworkConfig(Section):
         """True if its weights are a file of others: its library's own, or `weights`."""
         return self._published
 
+    @property
+    def from_library(self) -> bool:
+        """True if its weights are those that its library publishes under its name."""
+        return self._published and self.weights is None
+
     def input(self, file: Path) -> Input:
         """Read its input: what is said here, else what goes with its weights, which the workflow keeps in `file`."""
         own = {"mean": (0.5,), "std": (0.5,)}

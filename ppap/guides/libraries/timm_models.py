@@ -49,6 +49,12 @@ class TimmModels(Library):
         seen = Input(known.input_size[-1], known.mean, known.std, known.interpolation)
         return Pretrained(_source(known), seen, tuple(names), known.num_classes)
 
+    def hub_name(self, name: str) -> str | None:
+        from timm.models import get_pretrained_cfg
+
+        known: Any = get_pretrained_cfg(name)
+        return known.hf_hub_id if known else None
+
     def load(self, name: str, shape: Shape, options: dict[str, Any], weights: Path) -> nn.Module:
         """Load as in `Library`, converted as timm does.
 

@@ -84,6 +84,9 @@ class TransformersModels(Library):
             "download it, or state its configuration (model_type and so on) as `options`"
         )
 
+    def hub_name(self, name: str) -> str | None:
+        return None if name.startswith((".", "/")) or Path(name).is_dir() else name.partition("@")[0]
+
     def published_input(self, spec: Network, file: Path) -> Mapping[str, Any]:
         said = _metadata(spec, file).get(_INPUT)
         known = json.loads(said) if said else _input_of(Path(spec.name))
