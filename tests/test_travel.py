@@ -1,4 +1,4 @@
-"""Experts travel: to the Hugging Face hub and back, with all that makes their guide, and nothing that runs."""
+"""Experts travel: to the hub and back, with all that makes their guide, and to pipelines without a preset."""
 
 from __future__ import annotations
 
@@ -14,12 +14,17 @@ import timm
 import torch
 from huggingface_hub import HfApi, ModelCard, RepoUrl
 from huggingface_hub.utils import filter_repo_objects
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
+from transformers import ViTConfig, ViTForImageClassification
 
 import ppap
+from ppap.report import sheet
 from ppap.utils import files
 from tests.conftest import ppap as command
+from tests.test_diffusers import save_pipeline
+from tests.tiny_pipelines import tiny
 
 NAME = "timm:test_resnet.r160_in1k"
 FILE = "timm--test_resnet.r160_in1k--model.safetensors"
@@ -137,6 +142,20 @@ def test_weights_of_ones_own_are_named_and_known_by_their_hash(place: Path, tmp_
         ppap.load_experts(tmp_path / "bank", weights=other, downloads=tmp_path)
 
 
+def test_a_model_of_transformers_may_lie_elsewhere_by_now(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    network = ViTForImageClassification(ViTConfig(image_size=32, patch_size=16, num_labels=4, **sizes))
+    network.save_pretrained(tmp_path / "vit")
+    about = {"outputs": 4, "image_size": 16, "input_size": 32, "mean": (0.5,), "std": (0.5,)}
+    guide = ppap.load_guide(f"transformers:{tmp_path / 'vit'}", folder=tmp_path, **about)
+    trained(guide).save(tmp_path / "bank")
+    (tmp_path / "vit").rename(tmp_path / "elsewhere")
+    again = ppap.load_experts(tmp_path / "bank", weights=tmp_path / "elsewhere", downloads=tmp_path / "other").guide
+    x = torch.randn(2, 3, 16, 16)
+    assert torch.equal(again(x), guide(x))
+
+
 def test_code_that_experts_name_is_not_run(folder: Path, place: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("theirs.py").write_text("open('ran', 'w')\n")
@@ -216,3 +235,86 @@ def test_a_hub_that_refuses_says_why(folder: Path, tmp_path: Path, monkeypatch: 
         server.shutdown()
     (line,) = refused.stderr.splitlines()
     assert refused.returncode == 2 and "some/experts: cannot be pushed to the hub" in line and "hf auth login" in line
+
+
+# -- ppap guide, by a pipeline -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def sheets(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the sheets show that are written from now on: what was asked for, and the images."""
+    shown: list[Any] = []
+    write = sheet.write_sheet
+
+    def noted(path: Path, wanted: Any, images: np.ndarray) -> None:
+        shown.append((wanted, images))
+        write(path, wanted, images)
+
+    monkeypatch.setattr(sheet, "write_sheet", noted)
+    return shown
+
+
+def guide(place: Path, *options: object, check: bool = True) -> Any:
+    return command("--downloads", place / "downloads", "guide", *options, check=check)
+
+
+def test_a_pipeline_and_experts_draw_without_a_preset(folder: Path, place: Path, tmp_path: Path, sheets) -> None:
+    save_pipeline(tmp_path / "pipeline")
+    photo, out = tmp_path / "photo.png", tmp_path / "sheet.png"
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 50, 3), np.uint8)).save(photo)
+    asked = ("--pipeline", tmp_path / "pipeline", "--steps", 3, "-n", 2, "--seed", 5, "--device", "cpu", "--out", out)
+    both = ("--experts", folder, "--target", 7, "--scale", 30, "--experts", folder, "--target", photo, "--scale", 10)
+    assert guide(place, *asked, *both).stdout == f"{out}\n"
+    ((number, seen), images), model = sheets[0], ppap.load_pipeline(tmp_path / "pipeline")
+    assert (number.title, seen.title) == (f"{NAME}: 7", f"{NAME}: photo.png") and int(number.target) == 7
+    bank = ppap.load_experts(folder, downloads=place / "downloads")
+    goals = [ppap.Goal(bank, 7, 30.0), ppap.Goal(bank, photo, 10.0)]
+    assert torch.equal(seen.target, goals[1].targets(1, (3, 32, 32))[0]) and seen.picture.shape == (32, 32, 3)
+    np.testing.assert_array_equal(images, ppap.sample(model, 2, goals, steps=3, seed=5))
+    assert (images != ppap.sample(model, 2, steps=3, seed=5)).any()
+    with Image.open(out) as drawn:
+        assert np.asarray(drawn).std() > 1
+
+
+def test_a_prompt_and_experts_of_latents_draw_together(bank, place: Path, tmp_path: Path, sheets) -> None:
+    tiny("StableDiffusionPipeline").save_pretrained(tmp_path / "pipeline")
+    model = ppap.load_pipeline(tmp_path / "pipeline").prompted("a red cup")
+    latents = ppap.sample(model, 8, steps=2, decode=False)
+    given = ppap.load_guide(NAME, outputs=1000, image_size=16, input_size=32, folder=place / "downloads")
+    training = {"steps": 2, "batch_size": 4}
+    ppap.train_experts(given, model, latents, experts=1, training=training).save(tmp_path / "bank")
+    again = ppap.load_experts(tmp_path / "bank", model=model, downloads=place / "downloads")
+    for scale in (0.0, 50.0):
+        guide(
+            place, "--pipeline", tmp_path / "pipeline", "--experts", tmp_path / "bank", "--target", 7, "-n", 2,
+            "--prompt", "a red cup", "--scale", scale, "--steps", 2, "--out", tmp_path / "sheet.png",
+        )  # fmt: skip
+        drawn = ppap.sample(model, 2, ppap.Goal(again, 7, scale), steps=2)
+        np.testing.assert_array_equal(sheets.pop()[1], drawn)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("digits", "--pipeline", "p"), "--pipeline: not together with the preset digits"),
+        ((), "--pipeline: name a pipeline, or a preset"),
+        (("--pipeline", "p", "--target", 3), "--experts: name one at least"),
+        (("--pipeline", "p", "--experts", "e"), "--target: 0 targets for 1 guides; one for each"),
+        (("--pipeline", "p", "--guide", "resnet", "--target", 3), "--guide: goes with a preset"),
+        (("digits", "--guide", "resnet", "--target", 3, "--steps", 4), "--steps: goes with --pipeline"),
+        (("PIPELINE", "--target", 3, "--weights", "w", "--weights", "w"), "--weights: 2 files for 1 guides"),
+        (("PIPELINE", "--target", 1000), "knows 0 to 999, not 1000"),
+        (("PIPELINE", "--target", "photo.png"), "photo.png: no such file"),
+        (("PIPELINE", "--target", 3, "--prompt", "a cup"), "prompts: the diffusion model draws without them"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_in_one_line(
+    folder: Path, place: Path, tmp_path: Path, options, message
+) -> None:
+    save_pipeline(tmp_path / "pipeline")
+    named = ("--pipeline", tmp_path / "pipeline", "--experts", folder)
+    given = [each for option in options for each in (named if option == "PIPELINE" else (option,))]
+    refused = guide(place, *given, "--out", tmp_path / "sheet.png", check=False)
+    said = [line for line in refused.stderr.splitlines() if line.startswith("ppap: ")]
+    assert refused.returncode == 2 and len(said) == 1 and message in said[0] and "Traceback" not in refused.stderr
+    assert not (tmp_path / "sheet.png").exists()

@@ -1,13 +1,16 @@
-"""`ppap guide`: from experts, or an off-the-shelf guide, to pictures."""
+"""`ppap guide`: from experts, or an off-the-shelf guide, to pictures, by a preset or by a pipeline."""
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ppap.cli.arguments import PresetName, app, names_in, open_preset
+from ppap.cli.arguments import PresetName, Started, app, names_in, open_preset
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,79 +18,202 @@ if TYPE_CHECKING:
 
     from ppap.config.preset import Preset
     from ppap.config.runs import Run
+    from ppap.experts.bank import ExpertBank
     from ppap.guides.goal import Goal
     from ppap.report.sheet import Asked
     from ppap.workflow.layout import Layout
 
 
+class Device(enum.StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """The options that both ways take."""
+
+    targets: Sequence[str]
+    scales: Sequence[float]
+    count: int
+    sampler: str
+    prompt: str | None
+    seed: int
+
+
 @app.command()
 def guide(
-    preset: PresetName,
+    preset: PresetName = "",
     guides: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--guide", help="a key of `guides`; several times: all at once", autocompletion=names_in("guides")
         ),
-    ],
-    targets: Annotated[
-        list[str],
-        typer.Option(
-            "--target",
-            help="of each guide in turn: a class by name or number; a depth or label map (.npy, .png), or a "
-            "picture, which the guide itself looks at",
-        ),
-    ],
-    count: Annotated[int, typer.Option("-n", "--count", min=1, help="images")] = 8,
-    scales: Annotated[
-        list[float] | None, typer.Option("--scale", min=0, help="of each guide in turn; the preset's if left out")
     ] = None,
     method: Annotated[
         str,
         typer.Option(help="a key of `methods`; experts without labels if left out", autocompletion=names_in("methods")),
     ] = "",
-    sampler: Annotated[
-        str, typer.Option(help="a key of `samplers`; the figures' if left out", autocompletion=names_in("samplers"))
+    pipeline: Annotated[
+        str, typer.Option(help="in place of a preset: a pipeline's folder, or its name on the hub")
     ] = "",
-    prompt: Annotated[str | None, typer.Option(help="in place of the preset's prompts")] = None,
+    experts: Annotated[
+        list[str] | None,
+        typer.Option(help="with --pipeline: a folder of experts, or USER/NAME on the hub; several times: all at once"),
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="with --experts, of each in turn: the file of the guide's weights, if they are its own"),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="with --pipeline; 25 if left out")] = None,
+    device: Annotated[Device | None, typer.Option(help="with --pipeline; a GPU if there is one, if left out")] = None,
+    targets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target",
+            help="of each guide in turn: a class by name (of a preset) or number; a depth or label map (.npy, .png), or "
+            "a picture, which the guide itself looks at",
+        ),
+    ] = None,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="images")] = 8,
+    scales: Annotated[
+        list[float] | None,
+        typer.Option("--scale", min=0, help="of each guide in turn; if left out the preset's, with --pipeline 1"),
+    ] = None,
+    sampler: Annotated[
+        str,
+        typer.Option(
+            help="a key of `samplers`, the figures' if left out; with --pipeline ddim, ddpm, euler or heun",
+            autocompletion=names_in("samplers"),
+        ),
+    ] = "",
+    prompt: Annotated[str | None, typer.Option(help="of the pipeline; or in place of the preset's prompts")] = None,
     seed: Annotated[int, typer.Option(min=0, help="of the noise")] = 0,
     out: Annotated[Path, typer.Option(help="the sheet's file")] = Path("sheet.png"),
 ) -> None:
     """Draw images that are guided to a target, and write them as a contact sheet, the target beside them.
 
-    Needs the preset's networks and experts: `snakemake experts` makes them.
+    By a preset, whose networks and experts `snakemake experts` makes; or by a pipeline of diffusers and experts that
+    `ExpertBank.save` or `push_to_hub` wrote: --pipeline with --experts.
     """
+    from ppap.report.sheet import check_format, write_sheet
+    from ppap.utils import files
+
+    wish = Wish(targets or [], scales or [], count, sampler, prompt, seed)
+    of_preset = {"--guide": guides, "--method": method}
+    of_pipeline = {"--experts": experts, "--weights": weights, "--steps": steps, "--device": device}
+    _check_way(preset, pipeline, of_preset, of_pipeline)
+    _check_each("--experts" if pipeline else "--guide", (experts if pipeline else guides) or [], wish, weights or [])
+    check_format(out)
+    files.check_writable(out)
+    if pipeline:
+        asked, images = _by_pipeline(pipeline, experts or [], weights or [], steps or 25, device or Device.auto, wish)
+    else:
+        asked, images = _by_preset(preset, guides or [], method, wish)
+    write_sheet(out, asked, images)
+    print(out)
+
+
+def _check_way(preset: str, pipeline: str, of_preset: Mapping[str, object], of_pipeline: Mapping[str, object]) -> None:
+    """Raise ConfigError unless there is either a preset or a pipeline, and no option of the other."""
+    from ppap.utils.errors import ConfigError
+
+    if bool(preset) == bool(pipeline):
+        both = f"not together with the preset {preset}" if preset else "name a pipeline, or a preset"
+        raise ConfigError(f"--pipeline: {both}")
+    for option, value in (of_preset if pipeline else of_pipeline).items():
+        if value:
+            raise ConfigError(f"{option}: goes with {'a preset' if pipeline else '--pipeline'}")
+
+
+def _check_each(option: str, guides: Sequence[str], wish: Wish, weights: Sequence[str]) -> None:
+    """Raise ConfigError unless each guide has a target, and a scale, and weights, if any has."""
+    from ppap.utils.errors import ConfigError
+
+    if not guides:
+        raise ConfigError(f"{option}: name one at least")
+    if len(wish.targets) != len(guides):
+        raise ConfigError(f"--target: {len(wish.targets)} targets for {len(guides)} guides; one for each")
+    if wish.scales and len(wish.scales) != len(guides):
+        raise ConfigError(f"--scale: {len(wish.scales)} scales for {len(guides)} guides; one for each")
+    if weights and len(weights) != len(guides):
+        raise ConfigError(f"--weights: {len(weights)} files for {len(guides)} guides; one for each")
+
+
+# -- by a pipeline -----------------------------------------------------------------------------------
+
+
+def _by_pipeline(
+    pipeline: str, experts: Sequence[str], weights: Sequence[str], steps: int, device: str, wish: Wish
+) -> tuple[list[Asked], NDArray[np.uint8]]:
+    """Draw by a pipeline of diffusers and experts in folders, or on the hub: what was asked, and uint8 (N, H, W, C)."""
+    import ppap
+    from ppap.utils.device import Runtime, device_of, keep_freed_memory
+
+    keep_freed_memory()
+    place = device_of(Runtime.model_validate({"device": device}))
+    model = ppap.load_pipeline(pipeline, folder=Started.downloads)
+    for network in filter(None, (model.network, model.autoencoder)):
+        network.to(place)
+    if wish.prompt is not None:
+        model = model.prompted(wish.prompt)
+    goals, asked = [], []
+    each = zip(experts, weights or [""] * len(experts), wish.targets, wish.scales or [1.0] * len(experts), strict=True)
+    for name, file, target, scale in each:
+        bank = ppap.load_experts(name, model=model, weights=file or None, downloads=Started.downloads)
+        bank.guide.to(place)
+        goal, said = _goal(bank, target, scale, model.picture_shape)
+        goals.append(goal)
+        asked.append(said)
+    sampler = wish.sampler or ("euler" if model.predicts == "flow" else "ddim")
+    return asked, ppap.sample(
+        model, wish.count, goals, sampler=sampler, steps=steps, seed=wish.seed, batch_size="auto", name="guided images"
+    )
+
+
+def _goal(bank: ExpertBank, text: str, scale: float, shape: tuple[int, int, int]) -> tuple[Goal, Asked]:
+    """Return the goal that a user asks experts for, a file or a class, and what the sheet says of it."""
+    import ppap
+    from ppap.guides.target_files import target_in
+    from ppap.report.sheet import Asked
+
+    if Path(text).is_file():
+        target, picture = target_in(Path(text), shape, bank.guide)
+    else:
+        target, picture = ppap.Goal(bank, int(text) if text.isdecimal() else text).targets(1, shape), None
+    goal = ppap.Goal(bank, target, scale)
+    title = f"{bank.guide.name}: {Path(text).name}"
+    return goal, Asked(title, goal.task, target[0], None if picture is None else picture[0].numpy())
+
+
+# -- by a preset -------------------------------------------------------------------------------------
+
+
+def _by_preset(preset: str, guides: Sequence[str], method: str, wish: Wish) -> tuple[list[Asked], NDArray[np.uint8]]:
+    """Draw by a preset's networks and experts: what was asked for, and images, uint8 (N, H, W, C)."""
     from dataclasses import replace
 
     from ppap.config.guidance_scales import guidance_scale
     from ppap.config.runs import Run, known
-    from ppap.report.sheet import check_format, write_sheet
-    from ppap.utils import files
     from ppap.utils.errors import ConfigError
 
     layout = open_preset(preset)
-    if prompt is not None:
-        layout = replace(layout, preset=layout.preset.prompted(prompt))
+    if wish.prompt is not None:
+        layout = replace(layout, preset=layout.preset.prompted(wish.prompt))
     chosen = layout.preset
-    sampler, method = sampler or chosen.figures.sampler, method or default_method(chosen)
-    named = [("samplers", sampler), ("methods", method), *(("guides", name) for name in guides)]
-    for section, name in named:
+    sampler, method = wish.sampler or chosen.figures.sampler, method or default_method(chosen)
+    for section, name in [("samplers", sampler), ("methods", method), *(("guides", name) for name in guides)]:
         known(chosen, section, name)
     if not _guides(chosen, method):
         raise ConfigError(f"methods.{method}: does not guide")
-    if len(targets) != len(guides):
-        raise ConfigError(f"--target: {len(targets)} targets for {len(guides)} guides; one for each")
-    if scales and len(scales) != len(guides):
-        raise ConfigError(f"--scale: {len(scales)} scales for {len(guides)} guides; one for each")
-    check_format(out)
-    files.check_writable(out)
-    given_scales = scales or [guidance_scale(chosen, sampler, name, method) for name in guides]
+    scales = wish.scales or [guidance_scale(chosen, sampler, name, method) for name in guides]
     wanted = [
         _wanted(layout, Run(sampler, name, method), target, scale)
-        for name, target, scale in zip(guides, targets, given_scales, strict=True)
+        for name, target, scale in zip(guides, wish.targets, scales, strict=True)
     ]
-    images = _drawn(layout, [goal for goal, _ in wanted], count, sampler, method, seed)
-    write_sheet(out, [asked for _, asked in wanted], images)
-    print(out)
+    images = _drawn(layout, [goal for goal, _ in wanted], wish.count, sampler, method, wish.seed)
+    return [asked for _, asked in wanted], images
 
 
 def default_method(preset: Preset) -> str:

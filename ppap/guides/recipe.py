@@ -47,7 +47,7 @@ class GuideRecipe(BaseModel):
             published=guide.published,
             task=None if guide.task is None else name_of(guide.task),
             outputs=getattr(data, guide.task.outputs, None) if guide.task and guide.task.outputs else None,
-            image_size=getattr(data, "image_size", None),
+            image_size=getattr(data, "image_size", None) or None,
             channels=guide.channels,
             options=guide.options,
             input_size=guide.input_size,
