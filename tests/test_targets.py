@@ -519,7 +519,7 @@ def streamed(plain: dict[str, Any]) -> None:
     ("base", "change", "message"),
     [
         (SMOKE_TASKS, set_to("guides.depth.task", "colour"),
-         r"guides\.depth\.task: task 'colour': write classification, depth, segmentation or user:MODULE\.CLASS"),
+         r"guides\.depth\.task: task 'colour': write classification, depth, segmentation, embedding, score or user:MODULE\.CLASS"),
         (SMOKE_TASKS, set_to("guides.depth.task", "user:nothing.Task"), r"guides\.depth\.task: .*there is no nothing\.py"),
         (SMOKE_TASKS, lambda p: p["judges"]["depth_judge"].pop("task"), r"judges\.depth_judge\.task: "),
         (SMOKE_TASKS, lambda p: p["dataset"].pop("segments"), r"dataset\.segments: guides\.segmentation needs it"),

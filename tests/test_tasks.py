@@ -9,16 +9,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial import distance
 from scipy.special import log_softmax
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, jaccard_score
+from sklearn.metrics.pairwise import cosine_similarity
 from torch import Tensor
 
 from ppap.data.datasets import DatasetConfig
 from ppap.experts.settings import ExpertsConfig
 from ppap.guides.tasks.registry import TASKS
+from ppap.guides.tasks.score import ENDLESS
 from ppap.guides.tasks.segmentation import VOID
 from ppap.guides.tasks.task import Task
+from ppap.utils.errors import ConfigError
 
 pytestmark = pytest.mark.fast
 
@@ -29,10 +33,10 @@ SEEDS = st.integers(0, 2**31)
 
 
 def task_of(name: str) -> Task:
-    return TASKS.get(name)(DATA)
+    return TASKS.get(name, options={"dimensions": SIZE} if name == "embedding" else None)(DATA)
 
 
-CLASS, DEPTH, LABELS = (task_of(name) for name in ("classification", "depth", "segmentation"))
+CLASS, DEPTH, LABELS, VECTOR, NUMBER = ALL = [task_of(name) for name in NAMES]
 
 
 def answers_of(task: Task, seed: int = 0, count: int = BATCH) -> Tensor:
@@ -44,7 +48,7 @@ def answers_of(task: Task, seed: int = 0, count: int = BATCH) -> Tensor:
 def targets_of(task: Task, seed: int = 1, count: int = BATCH) -> Tensor:
     """Targets at random: what other answers would have shown; of a label map some pixels say nothing."""
     targets = task.target_of(answers_of(task, seed, count))
-    if task is DEPTH:
+    if task in (DEPTH, VECTOR, NUMBER):
         return targets.float()
     if task is LABELS:
         random = torch.Generator().manual_seed(seed)
@@ -71,33 +75,28 @@ def functions(task: Task) -> dict[str, Callable[[Tensor], Tensor]]:
 
 
 def _like(task: Task) -> torch.dtype:
-    return torch.float64 if task is DEPTH else torch.int64
+    return torch.int64 if task in (CLASS, LABELS) else torch.float64
 
 
 @pytest.mark.parametrize("of", ["supervised", "sum", "reference", "objective"])
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_are_those_of_finite_differences(name: str, of: str) -> None:
     task = task_of(name)
-    function = functions(_same(task))[of]
+    function = functions(ALL[NAMES.index(name)])[of]
     assert torch.autograd.gradcheck(function, answers_of(task).requires_grad_())
 
 
-def _same(task: Task) -> Task:
-    """The task of this file that does the same."""
-    return next(mine for mine in (CLASS, DEPTH, LABELS) if type(mine) is type(task))
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("task", [CLASS, DEPTH, LABELS])
+@pytest.mark.parametrize("task", ALL)
 def test_losses_of_lower_precision_are_computed_in_float32(task: Task, dtype: torch.dtype) -> None:
     low = answers_of(task).to(dtype)
     for of, function in functions(task).items():
-        if of == "supervised" and task is DEPTH:
+        if of == "supervised" and task in (DEPTH, NUMBER):
             continue  # whose truths here are float64
         assert torch.equal(function(low), function(low.float())), of
 
 
-@pytest.mark.parametrize("task", [CLASS, DEPTH, LABELS])
+@pytest.mark.parametrize("task", ALL)
 def test_the_objective_of_an_image_does_not_depend_on_the_others(task: Task) -> None:
     answers, targets = answers_of(task), targets_of(task)
     together = task.objective(targets)(answers)
@@ -111,7 +110,7 @@ def test_the_objective_of_an_image_does_not_depend_on_the_others(task: Task) -> 
         assert leaf.grad[others].eq(0).all() and leaf.grad[i].ne(0).any()
 
 
-@pytest.mark.parametrize("task", [CLASS, DEPTH, LABELS])
+@pytest.mark.parametrize("task", ALL)
 def test_a_student_that_says_what_its_teacher_says_has_nothing_to_learn(task: Task) -> None:
     answers = answers_of(task).requires_grad_()
     teacher = answers.detach()
@@ -121,24 +120,26 @@ def test_a_student_that_says_what_its_teacher_says_has_nothing_to_learn(task: Ta
     assert float(task.distillation(answers, teacher.flip(-1), ExpertsConfig(tau=1.0))) > 0.1
 
 
-@pytest.mark.parametrize("task", [CLASS, DEPTH, LABELS])
+@pytest.mark.parametrize("task", ALL)
 def test_targets_that_are_met_have_the_best_scores_and_are_believed(task: Task) -> None:
     answers = answers_of(task)
     if task is CLASS:
         answers = 30 * torch.nn.functional.one_hot(targets_of(task), CLASSES).double()
     targets = task.target_of(answers)
     assert task.belief(answers, targets).tolist() == pytest.approx([1] * BATCH, abs=1e-6)
-    best = {"target_rate": 1, "abs_rel": 0, "spearman": 1, "miou": 1, "pixel_accuracy": 1}
-    found = task.scored(task.statistics(answers, targets))
+    best = {"target_rate": 1, "abs_rel": 0, "spearman": 1, "miou": 1, "pixel_accuracy": 1, "cosine": 1, "nearest": 1}
+    best |= {"score": float(answers.mean()), "score_error": 0}
+    found = task.scored(task.held_against(answers, targets, torch.arange(BATCH)))
     assert found == pytest.approx({name: best[name] for name in found}, abs=1e-6)
     assert [*found] == [score.name for score in task.scores]
 
 
-@pytest.mark.parametrize("task", [CLASS, DEPTH, LABELS])
+@pytest.mark.parametrize("task", ALL)
 def test_statistics_have_an_entry_a_sample_and_do_not_depend_on_the_batch(task: Task) -> None:
     answers, targets = answers_of(task), targets_of(task)
-    together = task.statistics(answers, targets)
-    alone = [task.statistics(answers[i : i + 1], targets[i : i + 1]) for i in range(BATCH)]
+    numbers = torch.arange(BATCH)
+    together = task.held_against(answers, targets, numbers)
+    alone = [task.held_against(answers[i : i + 1], targets, numbers[i : i + 1]) for i in range(BATCH)]
     for name, values in together.items():
         assert len(values) == BATCH
         torch.testing.assert_close(torch.cat([one[name] for one in alone]), values)
@@ -311,3 +312,68 @@ def test_pixels_that_say_nothing_change_nothing() -> None:
     torch.testing.assert_close(LABELS.objective(targets)(other), LABELS.objective(targets)(answers))
     first, second = (LABELS.statistics(x, targets) for x in (answers, other))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+# -- embeddings and scores -------------------------------------------------------------------------
+
+
+def test_vectors_learn_and_are_raised_by_their_direction_alone() -> None:
+    answers, others = answers_of(VECTOR), answers_of(VECTOR, 2)
+    cosines = 1 - np.array([distance.cosine(a, b) for a, b in zip(answers, others, strict=True)])
+    found = VECTOR.distillation(answers, others, ExpertsConfig())
+    assert float(found) == pytest.approx(1 - cosines.mean())
+    assert VECTOR.objective(others)(answers).numpy() == pytest.approx(100 * cosines)
+    torch.testing.assert_close(VECTOR.distillation(7 * answers, others / 3, ExpertsConfig()), found)
+
+
+def test_the_odds_of_two_targets_are_clips() -> None:
+    answers, words = answers_of(VECTOR, count=1), answers_of(VECTOR, 2, 2)
+    unit = [values / values.norm(dim=1, keepdim=True) for values in (answers, words)]
+    odds = log_softmax(100 * (unit[0] @ unit[1].T).numpy(), axis=1)[0]
+    raised = VECTOR.objective(words)(answers.expand(2, -1))
+    assert float(raised[0] - raised[1]) == pytest.approx(odds[0] - odds[1])
+
+
+@given(SEEDS, st.integers(1, 9))
+@settings(max_examples=20)
+def test_the_nearest_target_is_scikit_learns(seed: int, count: int) -> None:
+    targets, answers = answers_of(VECTOR, seed, 5), answers_of(VECTOR, seed + 1, count)
+    numbers = torch.randint(5, (count,), generator=torch.Generator().manual_seed(seed))
+    found = VECTOR.scored(VECTOR.held_against(answers, targets, numbers))
+    cosines = cosine_similarity(answers, targets)
+    assert found["nearest"] == pytest.approx(accuracy_score(numbers, cosines.argmax(1)))
+    assert found["cosine"] == pytest.approx(cosines[np.arange(count), numbers].mean())
+
+
+def test_several_targets_are_their_mean_direction() -> None:
+    targets = torch.tensor([[9.0, 0.0], [0.0, 2.0]])
+    torch.testing.assert_close(VECTOR.together(targets), torch.full((1, 2), 0.5**0.5))
+
+
+def test_a_number_is_raised_lowered_or_pulled() -> None:
+    answers = answers_of(NUMBER, count=3).requires_grad_()
+    raised = NUMBER.objective(torch.tensor([torch.inf, -torch.inf, 2.0]))(answers)
+    (gradient,) = torch.autograd.grad(raised.sum(), answers)
+    assert gradient.tolist() == pytest.approx([1, -1, 2 - float(answers[2])])
+    assert float(NUMBER.standing_target) == ENDLESS
+    assert TASKS.get("score", options={"target": 2.5})(DATA).standing_target.tolist() == 2.5
+
+
+def test_without_a_target_a_number_has_no_error() -> None:
+    answers = answers_of(NUMBER)
+    found = NUMBER.scored(NUMBER.statistics(answers, NUMBER.standing_target.expand(BATCH)))
+    assert found == pytest.approx({"score": float(answers.mean())})
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("embedding", {"size": 3}, r"task 'embedding': takes no option 'size' \(it takes dimensions\)"),
+        ("embedding", {"dimensions": 0}, "dimensions: 0; the size of the network's vectors was expected"),
+        ("score", {"target": "high"}, "target: 'high'; a number was expected"),
+        ("depth", {"dimensions": 3}, "task 'depth': takes no options"),
+    ],
+)
+def test_options_that_a_task_does_not_take_are_refused(name: str, options: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        _ = TASKS.get(name, options=options)(DATA).numbers

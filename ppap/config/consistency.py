@@ -213,6 +213,8 @@ def _tasks(preset: Preset) -> Iterator[str]:
         kind = preset.task(name)
         if kind.outputs and getattr(preset.dataset, kind.outputs) is None:
             yield f"dataset.{kind.outputs}: {preset.key(name)} needs it"
+        elif kind.takes:
+            yield from _failing(f"{preset.key(name)}.task_options", _numbers, preset, name)
         if kind.of_pictures and spec.train and spec.train.shift:
             yield f"{preset.key(name)}.train.shift: would move the picture, but not what is true of it"
     judged = Counter(spec.task for spec in preset.judges.values())
@@ -223,6 +225,10 @@ def _tasks(preset: Preset) -> Iterator[str]:
             yield f"judges.{name}.task: classes are judged by the evaluator"
 
 
+def _numbers(preset: Preset, name: str) -> int:
+    return preset.task_of(name).numbers
+
+
 def _truths(preset: Preset) -> Iterator[str]:
     """Yield what would learn from real images whose truths are not known."""
     learning = {n: f"{preset.key(n)}.train" for n, spec in preset.networks.items() if spec.train}
@@ -230,7 +236,7 @@ def _truths(preset: Preset) -> Iterator[str]:
         if preset.methods[run.method].supervision == "labels":
             learning.setdefault(run.guide, f"methods.{run.method}.supervision")
     for name, key in learning.items():
-        if not _knows_truth(preset, name):
+        if not _knows_truth(preset, name) and not (preset.task(name).own_look and key.startswith("methods.")):
             yield f"{key}: images of kind {preset.dataset.kind} say nothing of {preset.task_name(name)} ({name})"
 
 
@@ -248,7 +254,8 @@ def _targets(preset: Preset) -> Iterator[str]:
             yield f"guides.{guide}.targets.folder: classes are given by sampling.classes"
         if spec.targets.maps != "nearness" and spec.task != DEPTH:
             yield f"guides.{guide}.targets.maps: is said of depth maps, not of {spec.task}"
-        if of_pictures and folder is None and not _knows_truth(preset, guide):
+        known = preset.task(guide).own_look or _knows_truth(preset, guide)
+        if of_pictures and folder is None and not known:
             yield f"guides.{guide}.targets: images of kind {data.kind} say nothing of {spec.task}; give a `folder`"
     shown = any(preset.guides[guide].targets.folder is None for guide in runs.guides_of_pictures(preset))
     if shown and not data.facts.whole:

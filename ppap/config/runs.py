@@ -126,7 +126,8 @@ def _needs_whole(preset: Preset) -> bool:
     judged = preset.evaluator.compared_with is None
     shown = any(preset.guides[guide].targets.folder is None for guide in guides_of_pictures(preset))
     real = not all(preset.guidance(run.method).drawn for run in all_runs(preset))
-    computed = any(preset.task(guide).own_truth for guide in _taught_by_labels(preset))
+    tasks = map(preset.task, _taught_by_labels(preset))
+    computed = any(task.own_truth or task.own_look for task in tasks)
     return judged or shown or real or computed or bool(trained_models(preset))
 
 

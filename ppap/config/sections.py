@@ -27,14 +27,25 @@ def own_options(of: str) -> Any:
     return Field(default_factory=dict, description=f"arguments by name of {of} of your own")
 
 
+_TASK_OPTIONS: Any = Field(
+    default_factory=dict,
+    description="arguments by name of a task of your own; of `embedding` the size of the vectors, `dimensions`, and of "
+    "`score` the number to reach, `target`",
+)
+
+
 class TargetsConfig(Section):
-    """Pictures whose depth, labels and the like samples are guided to show, in place of classes.
+    """Pictures whose depth, labels, vectors and the like samples are guided to show, in place of classes.
 
     Labels are whole numbers from 0, and 255 for pixels that may show anything. Files are not watched: after a change,
     `snakemake --forcerun targets`. `ppap config check PRESET --files` says what is wrong with one.
     """
 
-    count: Count = Field(100, description="how many held-out real pictures, whose depth or labels the data set knows")
+    count: Count = Field(
+        100,
+        description="how many held-out real pictures, whose depth or labels the data set knows, or at which guide and "
+        "judge look themselves (`embedding`)",
+    )
     folder: LocalPath | None = Field(
         None,
         description="instead of these: a folder of files, of any depth, one target each. A map (.npy, .npz of one array, "
@@ -57,7 +68,7 @@ class JudgeConfig(NetworkConfig):
     """
 
     task: TaskName = Field(description="of the guides whose samples it judges")
-    task_options: dict[str, Any] = own_options("a task")
+    task_options: dict[str, Any] = _TASK_OPTIONS
 
 
 class GuideConfig(NetworkConfig):
@@ -68,7 +79,7 @@ class GuideConfig(NetworkConfig):
         description="what it says of an image, see [Tasks](#tasks); `user:MODULE.CLASS` is "
         "[your own](../docs/extending.md#a-task)",
     )
-    task_options: dict[str, Any] = own_options("a task")
+    task_options: dict[str, Any] = _TASK_OPTIONS
     targets: TargetsConfig = Field(
         TargetsConfig(), description="where the pictures come from whose depth or labels samples are guided to"
     )

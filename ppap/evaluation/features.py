@@ -52,15 +52,15 @@ def picture_statistics(
     """
     parts, indices = [], torch.arange(len(images)).split(batch_size)
     for places, batch in zip(indices, batches(images, indices, device), strict=True):
-        wanted = targets[numbers[places]].to(device)
-        parts.append(task.statistics(judge(to_tensor(batch)).float(), wanted))
+        answers = judge(to_tensor(batch)).float()
+        parts.append(task.held_against(answers, targets.to(device), numbers[places].to(device)))
     return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
 
 
 def describe_statistics(task: Task, count: int) -> Spec:
     """Describe the statistics of a task for this number of samples, which may be missing."""
     answers, wanted = torch.zeros(1, *task.shape), torch.zeros(1, *task.target_shape)
-    each = task.statistics(answers, wanted.to(task.target_of(answers).dtype))
+    each = task.held_against(answers, wanted.to(task.target_of(answers).dtype), torch.zeros(1, dtype=torch.long))
     return {
         name: TensorSpec((dtype_of(value),), (count, *value.shape[1:]), optional=True) for name, value in each.items()
     }

@@ -15,7 +15,7 @@ from ppap.diffusion.autoencoder import Autoencoder
 from ppap.diffusion.guidance import Objective, Sees, own_objective
 from ppap.diffusion.schedules import Array
 from ppap.guides.guide import Guide
-from ppap.guides.target_files import target_in
+from ppap.guides.target_files import target_in, target_paths
 from ppap.guides.tasks.classification import Classification
 from ppap.guides.tasks.segmentation import VOID, Segmentation
 from ppap.guides.tasks.task import Task
@@ -36,8 +36,10 @@ class Goal:
     """A goal: a guide or a bank of experts, the target that it should see in samples, and the guidance scale.
 
     `target` is a class; or a target as the guide's task takes them, one for all samples or one for each (N, ...), as
-    a tensor, an array or a list; or a file: a depth or label map (.npy, grey .png), or a picture, which the guide
-    itself looks at. `scale` multiplies the gradient (the paper's s, equation 5).
+    a tensor, an array or a list; or a file: a depth or label map (.npy, grey .png), a vector (.npy), or a picture, which
+    the guide itself looks at; or files, as a list or a folder: one for each sample, of embeddings their mean direction.
+    Words are no text here, but the vector `guide.text(words)`. A guide that gives a score raises it without a target.
+    `scale` multiplies the gradient (the paper's s, equation 5).
 
     `objective` is what guidance raises in place of the task's log p(target | x): a function of the guide's answers
     (B, ...) and the targets (B, ...), or without a `target` of the answers alone, which returns one number for each
@@ -46,11 +48,13 @@ class Goal:
     """
 
     guide: Guide | Experts | None
-    target: int | Tensor | Sequence[Any] | str | Path | None = None
+    target: int | float | Tensor | Sequence[Any] | str | Path | None = None
     scale: float = 1.0
     objective: str | Callable[..., Tensor] | None = None
 
     def __post_init__(self) -> None:
+        if self.target is None and self.objective is None and self.guide is not None and self._network.task:
+            object.__setattr__(self, "target", self.task.standing_target)
         if self.target is not None:
             _ = self.task  # or there is none to aim at
         elif self.objective is None:
@@ -119,11 +123,9 @@ class Goal:
     def _read(self, shape: tuple[int, int, int]) -> Tensor:
         if isinstance(self.target, Tensor):
             return self.target
-        if isinstance(self.target, str | Path):
-            path = Path(self.target)
-            if not path.is_file():
-                raise ConfigError(f"{path}: no such file, which guide '{self._network.name}' needs")
-            return target_in(path, shape, self._network)[0]
+        if paths := self._paths():
+            found = torch.cat([target_in(path, shape, self._network)[0] for path in paths])
+            return self.task.together(found) if len(found) > 1 else found
         try:
             numbers = int(self.target) if isinstance(self.target, Integral) else self.target
             return torch.as_tensor(numbers)
@@ -132,6 +134,20 @@ class Goal:
                 f"guide '{self._network.name}': a target is a {type(self.target).__name__}; a class, numbers, or a "
                 "file was expected"
             ) from None
+
+    def _paths(self) -> list[Path]:
+        """List the files that the target names; ConfigError or DataError if they are not there."""
+        if isinstance(self.target, str | Path) and Path(self.target).is_dir():
+            return target_paths(Path(self.target), "target")
+        several: Sequence[Any] = self.target if isinstance(self.target, list | tuple) else [self.target]
+        if not all(isinstance(each, str | Path) for each in several):
+            return []
+        paths = [Path(each) for each in several]
+        for path in paths:
+            if not path.is_file():
+                words = "; words are a target as `guide.text(WORDS)`" if self._network.reader else ""
+                raise ConfigError(f"{path}: no such file, which guide '{self._network.name}' needs{words}")
+        return paths
 
     def _check_numbers(self, targets: Tensor) -> None:
         """Refuse classes and labels that there are not; pixels may have no label."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -51,6 +51,7 @@ class Guide(nn.Module):
         self.interpolation, self.antialias = interpolation, antialias
         self.name, self.task, self.options = name, task, dict(options or {})
         self.channels, self.published = channels, published
+        self.reader: Callable[[str], Tensor] | None = None
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
@@ -75,6 +76,16 @@ class Guide(nn.Module):
         """Answer on pictures (B, C, H, W) in [-1, 1], whatever its view of latents."""
         answers: Tensor = self.network(self._prepared(pictures, normalise=True))
         return answers if self.task is None else self._checked(answers, len(pictures), self.task)
+
+    @checked
+    def text(self, words: str) -> Tensor:
+        """Return the vector (1, D) of words, by the text tower beside a network of images (CLIP, SigLIP): a target.
+
+        ConfigError if the model has none, or the words are more than it reads.
+        """
+        if self.reader is None:
+            raise ConfigError(f"guide '{self.name}': has no text tower, so that words are no target")
+        return self.reader(words)
 
     def at(self, images: Tensor, log_snr: float) -> Tensor:
         """Answer, the same whatever the noise; a bank of experts has a method of this name too."""

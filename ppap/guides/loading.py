@@ -19,6 +19,7 @@ from ppap.guides.libraries.library import Shape
 from ppap.guides.libraries.registry import build_network
 from ppap.guides.libraries.settings import NetworkConfig
 from ppap.guides.preprocessing import Interpolation
+from ppap.guides.tasks.embedding import Embedding
 from ppap.guides.tasks.registry import TASKS
 from ppap.guides.tasks.task import Task
 from ppap.utils import files
@@ -56,10 +57,12 @@ def wrap_guide(
     the samples), to which they are resized with `interpolation` ("bilinear" or "bicubic"; `antialias` smooths where it
     shrinks), normalised by `mean` and `std`, which are for pixels in [0, 1]. It answers as its `task` has it:
     "classification" with logits (B, outputs), "depth" with (B, h, w), larger where nearer, "segmentation" with
-    logits (B, outputs, h, w); or a subclass of `ppap.guides.tasks.task.Task`, an instance of one, or
-    "user:MODULE.CLASS", whose module lies in the current folder or on sys.path. ConfigError if there is no such task.
+    logits (B, outputs, h, w), "embedding" with vectors (B, outputs), "score" with numbers (B,) or (B, 1); or a subclass
+    of `ppap.guides.tasks.task.Task`, an instance of one, or "user:MODULE.CLASS", whose module lies in the current folder
+    or on sys.path. ConfigError if there is no such task.
     """
     made = _task(task, outputs, image_size)
+    _ = made.numbers  # or nothing says how many
     guide = Guide(network, input_size or image_size, mean, std, name, made, interpolation, antialias)
     where = next((p.device for p in network.parameters()), torch.device("cpu"))
     return guide.to(where).eval().requires_grad_(False)
@@ -71,7 +74,7 @@ def load_guide(
     task: str | type[Task] | Task = CLASSIFICATION,
     *,
     outputs: Count | None = None,
-    image_size: Count,
+    image_size: Count | None = None,
     channels: Count = 3,
     options: Mapping[str, Any] | None = None,
     input_size: int | None = None,
@@ -86,10 +89,12 @@ def load_guide(
 
     `model` is LIBRARY:NAME as in presets ("timm:resnet50.a1_in1k", "torchvision:...", "transformers:...") or
     "user:MODULE.FUNCTION", whose module lies in the current folder or on sys.path; `task` is as for `wrap_guide`,
-    `outputs` the number of its classes or labels, `image_size` that of the samples. Input size, resize and normalisation
-    go with the weights unless given. `weights` is a file in the library's format in their place. What is downloaded is kept in
-    `folder`, with a lock file that remembers its SHA-256. ConfigError if there is no such model, or it is for another
-    task; DataError if the weights cannot be had, or are others.
+    `outputs` the number of its classes or labels, and `image_size` that of the samples, which depth and labels need.
+    Of an embedding, the model is the library's without its head: of timm and torchvision the features below it, of
+    transformers (CLIP, SigLIP, DINO and others) its vector of the image, and of CLIP and SigLIP `guide.text(words)` too.
+    Input size, resize and normalisation go with the weights unless given. `weights` is a file in the library's format in
+    their place. What is downloaded is kept in `folder`, with a lock file that remembers its SHA-256. ConfigError if there
+    is no such model, or it is for another task; DataError if the weights cannot be had, or are others.
     """
     spec = NetworkConfig(
         model=model,
@@ -108,26 +113,41 @@ def load_guide(
         downloads = Downloads(Path(folder), Path(folder) / "downloads.lock")
         tensors, metadata = spec.library.download(spec, shape, "load_guide", downloads)
         files.write_tensors(path, tensors, metadata)
-    network = build_network(model, spec.library.options(spec, path), shape)
+    network = build_network(model, spec.library.options(spec, path), shape).eval().requires_grad_(False)
     if spec.published:
         network.load_state_dict(files.read_tensors(path))
+    seen = spec.input(path)
+    if isinstance(made, Embedding) and made.dimensions is None:
+        made.dimensions = network(torch.zeros(1, channels, seen.input_size, seen.input_size)).shape[-1]
     about: dict[str, Any] = {"options": options, "channels": channels, "published": spec.from_library}
-    guide = Guide(network, **spec.input(path)._asdict(), name=model, task=made, **about)
-    return guide.eval().requires_grad_(False)
+    guide = Guide(network, **seen._asdict(), name=model, task=made, **about).eval()
+    if spec.published and isinstance(made, Embedding):
+        guide.reader = spec.library.reader(spec, path, Path(folder))
+    return guide
 
 
-def _task(task: str | type[Task] | Task, outputs: int | None, image_size: int) -> Task:
+def _task(task: str | type[Task] | Task, outputs: int | None, image_size: int | None) -> Task:
     if isinstance(task, Task):
         return task
     kind = TASKS.get(task)
     if kind.outputs and outputs is None:
         raise ConfigError(f"outputs: a task {kind.__name__} needs the number of {kind.outputs}")
-    return kind(_Images(outputs or 1, outputs, image_size))
+    if "image_size" in kind.reads and image_size is None:
+        raise ConfigError(f"image_size: a task {kind.__name__} needs that of the samples")
+    made = kind(_Images(outputs or 1, outputs, image_size or 1))
+    if isinstance(made, Embedding) and outputs is not None:
+        made.dimensions = outputs
+    return made
 
 
 def name_of(task: Task) -> str:
-    """Name a task of ours; of the user's own, its class."""
-    return next((name for name in TASKS if TASKS.get(name) is type(task)), type(task).__name__)
+    """Name a task of ours, whatever its options; of the user's own, its class."""
+    own = _place(type(task))
+    return next((name for name in TASKS if _place(TASKS.get(name)) == own), type(task).__name__)
+
+
+def _place(kind: type[Task]) -> tuple[str, str]:
+    return kind.__module__, kind.__name__
 
 
 def _file_name(spec: NetworkConfig, shape: Shape) -> str:

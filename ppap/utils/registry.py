@@ -50,7 +50,8 @@ class Registry(Generic[Kind]):
     ) -> Kind:
         """Return the kind of this name, the user's own from a module (`user_code.find`); or the kind given itself.
 
-        `options` are arguments by name of the user's own; in Python, functools.partial gives them as well. ConfigError
+        `options` are arguments by name of the user's own, or those that one of ours `takes`; in Python, functools.partial
+        gives them as well. ConfigError
         if there is no such kind, or it does not take them. What the user's code raises comes as it is.
         """
         own = getattr(kind, "func", kind)  # of a functools.partial
@@ -60,9 +61,11 @@ class Registry(Generic[Kind]):
             thing = self._kinds[kind] if known else user_code.find(kind, self.what, self.expected, folders)
         ours: Any = thing
         if self._of_user is None or any(thing is known for known in self._kinds.values()):
-            if options:
-                raise ConfigError(f"{self.what} '{name}': takes no options")
-            return ours
+            takes = getattr(ours, "takes", ())
+            if odd := [option for option in options or {} if option not in takes]:
+                refused = f"option '{odd[0]}' (it takes {', '.join(takes)})" if takes else "options"
+                raise ConfigError(f"{self.what} '{name}': takes no {refused}")
+            return _with_options(f"{self.what} '{name}'", ours, options) if options else ours
         return self._of_user(name, _with_options(f"{self.what} '{name}'", thing, options or {}))
 
     @property

@@ -28,6 +28,7 @@ REFERENCE, DATASET = "reference", "dataset"
 AUTOENCODER = "autoencoder"
 # Names of tasks.
 CLASSIFICATION, DEPTH, SEGMENTATION = "classification", "depth", "segmentation"
+EMBEDDING, SCORE = "embedding", "score"
 JUDGES = (EVALUATOR, CLASSIFIER, REFERENCE)
 RESERVED = (UNGUIDED, DIFFUSION, AUTOENCODER, EVALUATOR, CLASSIFIER, REFERENCE, DATASET)
 

@@ -181,7 +181,7 @@ def _examples(
         return StreamedImages(data.facts.listed(data), data.image_size, preset.task_of(guide), mirror).apart(wanted)
 
     def labelled(part: RealImages) -> LabelledImages:
-        truths = stored_images.truth_of(preset, part, guide)
+        truths = stored_images.truth_of(layout, part, guide)
         return LabelledImages(stored_images.as_drawn(layout, part), truths, preset.task_of(guide), mirror)
 
     real = datasets.load_all(data, layout.model(DATASET))

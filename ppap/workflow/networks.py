@@ -126,9 +126,7 @@ def load_second_stage(layout: Layout) -> SecondStage:
 
 def shape_of(preset: Preset, name: str) -> Shape:
     """Return the channels, outputs and task that a guide is built for."""
-    outputs = preset.task(name).outputs
-    numbers = getattr(preset.dataset, outputs) if outputs else 1
-    return Shape(preset.dataset.channels, numbers, preset.task_name(name))
+    return Shape(preset.dataset.channels, preset.task_of(name).numbers, preset.task_name(name))
 
 
 def new_network(layout: Layout, name: str) -> nn.Module:

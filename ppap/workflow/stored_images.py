@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ppap.config.preset import Preset
 from ppap.config.runs import Run
 from ppap.data import datasets
 from ppap.data.datasets import RealImages, Split
@@ -34,11 +33,21 @@ def real(layout: Layout, split: Split) -> RealImages:
     return datasets.load(layout.preset.dataset, split, layout.model(DATASET))
 
 
-def truth_of(preset: Preset, data: RealImages, model: str) -> Tensor:
+def truth_of(layout: Layout, data: RealImages, model: str) -> Tensor:
     """Return what is true of real images for the task of a guide, a judge or the evaluator: (N, ...)."""
-    task = preset.task_of(model)
+    preset, task = layout.preset, layout.preset.task_of(model)
+    if task.own_look:
+        return looked_at(layout, model, torch.from_numpy(data.images))
     seen = to_tensor(data.images) if task.own_truth else torch.empty(0)
     return task.truth(seen, data.truths, preset.task_name(model))
+
+
+def looked_at(layout: Layout, model: str, images: Tensor) -> Tensor:
+    """Return what a guide or a judge itself sees in images, uint8 (N, H, W, C), as targets: (N, ...) on the CPU."""
+    guide, task = networks.load_guide(layout, model), layout.preset.task_of(model)
+    batches = to_tensor(images).split(layout.preset.sampling.judged_at_once)
+    with torch.inference_mode():
+        return torch.cat([task.target_of(guide(batch.to(guide.device)).float()).cpu() for batch in batches])
 
 
 # -- clean images ----------------------------------------------------------------------------------

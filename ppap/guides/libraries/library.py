@@ -15,7 +15,7 @@ from ppap.data.downloads import Downloads
 from ppap.data.settings import Download
 from ppap.guides.preprocessing import Interpolation
 from ppap.utils.errors import ConfigError, PPAPError, reason
-from ppap.utils.settings import CLASSIFICATION, DEPTH, SEGMENTATION
+from ppap.utils.settings import CLASSIFICATION, DEPTH, EMBEDDING, SCORE, SEGMENTATION
 from ppap.utils.weights import provenance
 
 
@@ -42,7 +42,8 @@ class Pretrained(NamedTuple):
 class Shape(NamedTuple):
     """Channels of the images that a network sees, and what it answers.
 
-    `classes` numbers an image, or for segmentation a pixel; for depth one number a pixel (B, H, W).
+    `classes` numbers an image, or for segmentation a pixel; for depth one number a pixel (B, H, W). An embedding is the
+    library's network without its head, which answers with as many numbers as it has.
     """
 
     channels: int
@@ -126,6 +127,13 @@ class Library(ABC):
         """Read the `Input` that goes with published weights, as far as anything says it."""
         return self.pretrained(spec.name).input._asdict()
 
+    def reader(self, spec: Network, file: Path, downloads: Path) -> Callable[[str], Tensor] | None:
+        """Return what turns words into vectors (1, D) beside those of images; None if the model has no text tower.
+
+        What it needs besides the workflow's file is downloaded when words are first read, into a folder there.
+        """
+        return None
+
     def check(self, spec: Network, shape: Shape, key: str) -> None:
         """Refuse a preset whose published weights do not exist, as far as that is known before any download."""
         known = self.pretrained(spec.name)
@@ -152,14 +160,15 @@ def published(known: Pretrained, model: str, key: str, shape: Shape) -> Download
     if known.source is None:
         raise ConfigError(f"{key}: there are no weights of {model}; give `train` or `weights`")
     refuse_task(model, shape.task, known.task)
-    if known.classes != shape.classes:
+    if shape.task != EMBEDDING and known.classes != shape.classes:
         raise ConfigError(f"{key}: the weights of {model} know {known.classes} classes, the preset has {shape.classes}")
     return known.source
 
 
 def refuse_task(model: str, task: str, able: str) -> None:
     """Raise ConfigError if a model that is able to do one task is asked for another one of ours."""
-    if task in {CLASSIFICATION, DEPTH, SEGMENTATION} - {able}:
+    does = {CLASSIFICATION, EMBEDDING, SCORE} if able == CLASSIFICATION else {able}
+    if task in {CLASSIFICATION, DEPTH, SEGMENTATION, EMBEDDING, SCORE} - does:
         raise ConfigError(f"model '{model}' is for {able}, not for {task}")
 
 

@@ -12,12 +12,12 @@ from torch import nn
 from ppap.data.settings import Download
 from ppap.guides.libraries.library import Input, Library, Pretrained, Shape, refuse_task
 from ppap.utils.errors import ConfigError, DataError, reason
-from ppap.utils.settings import CLASSIFICATION
+from ppap.utils.settings import CLASSIFICATION, EMBEDDING
 from ppap.utils.weights import check_numbers, read_weights
 
 
 class TimmModels(Library):
-    """Classifiers of timm."""
+    """Classifiers of timm, and these without their heads."""
 
     written = "timm:NAME"
     ours = frozenset(
@@ -31,7 +31,8 @@ class TimmModels(Library):
         import timm
 
         _check(name, options, shape.task)
-        return timm.create_model(name, in_chans=shape.channels, num_classes=shape.classes, **options)
+        classes = 0 if shape.task == EMBEDDING else shape.classes
+        return timm.create_model(name, in_chans=shape.channels, num_classes=classes, **options)
 
     def pretrained(self, name: str) -> Pretrained:
         from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
@@ -65,16 +66,19 @@ class TimmModels(Library):
         _check(name, options, shape.task)
         state = read_weights(weights)
         # with its classes, or timm would make up another head
-        overlay = {"state_dict": dict(state), "num_classes": shape.classes, "custom_load": False}
+        classes = self.pretrained(name).classes if shape.task == EMBEDDING else shape.classes
+        overlay = {"state_dict": dict(state), "num_classes": classes, "custom_load": False}
         try:
             network: Any = timm.create_model(
                 name, pretrained=True, pretrained_cfg_overlay=overlay, in_chans=shape.channels,
-                num_classes=shape.classes, **options,
+                num_classes=classes, **options,
             )  # fmt: skip
         except Exception as error:  # each model converts the names in its own way
             raise DataError(f"{weights}: not the weights of timm:{name} ({reason(error)})") from error
         network.pretrained_cfg.pop("state_dict", None)  # a second copy
         check_numbers(network, state, weights)
+        if shape.task == EMBEDDING:
+            network.reset_classifier(0)
         return network
 
 

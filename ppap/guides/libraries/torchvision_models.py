@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ppap.data.settings import Download
 from ppap.guides.libraries.library import Input, Library, Network, Pretrained, Shape, refuse_task
 from ppap.utils.errors import ConfigError
-from ppap.utils.settings import CLASSIFICATION, SEGMENTATION
+from ppap.utils.settings import CLASSIFICATION, EMBEDDING, SEGMENTATION
 from ppap.utils.weights import load_weights, read_weights
 
 _AUXILIARY = ("aux_classifier.", "AuxLogits.", "aux1.", "aux2.")  # heads that only taught the first layers
@@ -23,13 +23,18 @@ _RENAMED = (r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.", r"\1\2.")
 
 
 class TorchvisionModels(Library):
-    """Classifiers and segmenters of torchvision, without auxiliary heads."""
+    """Classifiers and segmenters of torchvision, without auxiliary heads; of embeddings without the last layer too."""
 
     written = "torchvision:NAME/WEIGHTS"
     ours = frozenset(["num_classes", "pretrained", "weights", "weights_backbone", "progress", "aux_loss", "aux_logits"])
     gives_features = False
 
     def build(self, name: str, shape: Shape, options: dict[str, Any], folders: Sequence[Path] = ()) -> nn.Module:
+        network = self._whole(name, shape, options)
+        return _headless(network, name) if shape.task == EMBEDDING else network
+
+    def _whole(self, name: str, shape: Shape, options: dict[str, Any]) -> nn.Module:
+        """Build the model with its head; an embedding leaves that off once its weights are loaded."""
         from torchvision import models
 
         model, task = _model(name)
@@ -39,7 +44,8 @@ class TorchvisionModels(Library):
         # torchvision would download the backbone otherwise
         own: dict[str, Any] = {"weights_backbone": None} if task == SEGMENTATION else {}
         own |= {"aux_logits": False} if model in _INCEPTIONS else {}
-        network: nn.Module = models.get_model(model, weights=None, num_classes=shape.classes, **own, **options)
+        own |= {} if shape.task == EMBEDDING else {"num_classes": shape.classes}
+        network: nn.Module = models.get_model(model, weights=None, **own, **options)
         if task == SEGMENTATION:
             network.register_forward_hook(_logits)
         if isinstance(network, models.MNASNet):  # it would refuse files that do not say their format's version
@@ -67,10 +73,10 @@ class TorchvisionModels(Library):
         )
 
     def load(self, name: str, shape: Shape, options: dict[str, Any], weights: Path) -> nn.Module:
-        network = self.build(name, shape, {**_set_by_weights(name), **options})
+        network = self._whole(name, shape, {**_set_by_weights(name), **options})
         state = {re.sub(*_RENAMED, key): value for key, value in read_weights(weights).items()}
         load_weights(network, {k: v for k, v in state.items() if not k.startswith(_AUXILIARY)}, weights)
-        return network
+        return _headless(network, name) if shape.task == EMBEDDING else network
 
 
 def _weights(name: str) -> Any:
@@ -93,6 +99,15 @@ def _set_by_weights(name: str) -> dict[str, Any]:
     if model.startswith("vit_"):
         return {"image_size": _weights(name).meta["min_size"][0]}
     return {"input_size": _weights(name).meta["min_size"]} if model.startswith("maxvit") else {}
+
+
+def _headless(network: nn.Module, name: str) -> nn.Module:
+    """Leave off the last linear layer, which makes classes of features; ConfigError if there is none (SqueezeNet)."""
+    linear = [layer for layer, kind in network.named_modules() if isinstance(kind, nn.Linear)]
+    if not linear:
+        raise ConfigError(f"torchvision:{name}: has no linear head, below which a vector could be taken")
+    network.set_submodule(linear[-1], nn.Identity())
+    return network
 
 
 def _logits(network: nn.Module, images: tuple[Tensor, ...], answers: dict[str, Tensor]) -> Tensor:

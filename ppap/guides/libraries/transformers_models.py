@@ -1,4 +1,4 @@
-"""Models of transformers: depth estimators, segmenters and classifiers of the Hugging Face hub, or of folders.
+"""Models of transformers: depth estimators, segmenters, classifiers and embeddings of the Hugging Face hub, or of folders.
 
 What such a model is, its publisher's config.json says: the download writes that beside the weights, and a preset
 may state it before, as `options`. Of a publisher's folder only settings and tensors are read: code that is kept with
@@ -7,33 +7,35 @@ a model is never asked for, nor are settings that would have transformers fetch 
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ppap.data import hub
 from ppap.data.downloads import Downloads
 from ppap.guides.libraries.library import Input, Library, Network, Shape
-from ppap.guides.preprocessing import Interpolation, normalised
+from ppap.guides.libraries.transformers_input import PROCESSOR, input_of, quiet_transformers
+from ppap.guides.libraries.transformers_words import TOKENIZER, vector_of
 from ppap.utils import files
 from ppap.utils.errors import ConfigError, DataError, reason
-from ppap.utils.settings import CLASSIFICATION, DEPTH, SEGMENTATION
+from ppap.utils.settings import CLASSIFICATION, DEPTH, EMBEDDING, SCORE, SEGMENTATION
 from ppap.utils.weights import check_weights
 
-_CONFIG, _PROCESSOR = "config.json", "preprocessor_config.json"
+_CONFIG = "config.json"
 _WEIGHTS = (("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"), ("pytorch_model.bin",))
+_CACHE = "huggingface"
 _SETTINGS, _INPUT = "settings", "seen"  # in the metadata of the workflow's file
 _CLASSES = {
     CLASSIFICATION: "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING",
     DEPTH: "MODEL_FOR_DEPTH_ESTIMATION_MAPPING",
     SEGMENTATION: "MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING",
+    EMBEDDING: "MODEL_FOR_IMAGE_MAPPING",
+    SCORE: "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING",
 }
 # how a model is run, saved or found, not what it is
 _NO_ARCHITECTURE = {
@@ -45,9 +47,6 @@ _ELSEWHERE = {"backbone", "use_timm_backbone", "use_pretrained_backbone", "quant
 _TWO_LABELS = {"0": "LABEL_0", "1": "LABEL_1"}  # transformers' own, where a publisher names none
 _METRIC = {"glpn", "zoedepth"}  # answer in metres, of which ours is the inverse
 _NEAREST = 1e-3  # metres
-# what a guide does as processors do it, or what is about other things than its image
-_DONE = {"do_resize", "do_rescale", "do_normalize", "do_center_crop", "do_convert_rgb", "do_reduce_labels"}
-_CLOSE = 1e-3  # of the largest value that a processor makes
 
 
 class TransformersModels(Library):
@@ -89,25 +88,32 @@ class TransformersModels(Library):
 
     def published_input(self, spec: Network, file: Path) -> Mapping[str, Any]:
         said = _metadata(spec, file).get(_INPUT)
-        known = json.loads(said) if said else _input_of(Path(spec.name))
+        known = json.loads(said) if said else input_of(Path(spec.name))
         return {key: tuple(value) if isinstance(value, list) else value for key, value in known.items()}
+
+    def reader(self, spec: Network, file: Path, downloads: Path) -> Callable[[str], Tensor] | None:
+        """Return as in `Library` the text tower of a model of images and words: CLIP, SigLIP and their like."""
+        settings = _plain(self.options(spec, file), spec.model)
+        if not hasattr(quiet_transformers().AutoConfig.for_model(**settings), "text_config"):
+            return None
+        return partial(_read, spec.name, downloads / _CACHE)
 
     def check(self, spec: Network, shape: Shape, key: str) -> None:
         """Check as in `Library`: a folder is read at once; of the hub, nothing is known before the download."""
         folder = Path(spec.name)
         if folder.is_dir():
             _published_config(spec, shape, _read_settings(folder))
-            spec.completed(lambda: _input_of(folder))
+            spec.completed(lambda: input_of(folder))
 
     def download(
         self, spec: Network, shape: Shape, key: str, downloads: Downloads
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Download as in `Library`, from a folder or from the hub, whose downloads are resumed and checked."""
-        cache = downloads.folder / "huggingface"
-        folder = hub.folder_of(spec.name, cache, (_CONFIG, _PROCESSOR), _WEIGHTS, f"model '{spec.model}'")
+        cache = downloads.folder / _CACHE
+        folder = hub.folder_of(spec.name, cache, (_CONFIG, PROCESSOR), _WEIGHTS, f"model '{spec.model}'")
         settings = _read_settings(folder)
         config = _published_config(spec, shape, settings)
-        seen = spec.completed(lambda: _input_of(folder))
+        seen = spec.completed(lambda: input_of(folder))
         network = _loaded(config, shape.task, folder, seen.input_size)
         about = hub.source_of(spec.name, folder) | {_SETTINGS: json.dumps(settings), _INPUT: json.dumps(seen._asdict())}
         names = [str(name) for _, name in sorted((config.id2label or {}).items())]
@@ -117,15 +123,6 @@ class TransformersModels(Library):
 
 
 # -- what a model is ---------------------------------------------------------------------------------
-
-
-def _transformers() -> Any:
-    """Import transformers, and have it say nothing but errors."""
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    return transformers
 
 
 def _metadata(spec: Network, file: Path) -> dict[str, str]:
@@ -172,16 +169,26 @@ def _config(settings: Mapping[str, Any], shape: Shape, model: str) -> Any:
     if "id2label" not in plain:
         plain |= {"num_labels": shape.classes, "num_channels": shape.channels}
     try:
-        config = _transformers().AutoConfig.for_model(**{"model_type": None, **plain})
+        config = quiet_transformers().AutoConfig.for_model(**{"model_type": None, **plain})
     except Exception as error:  # whatever a stranger's settings lead to
         raise ConfigError(
             f"model '{model}': its settings make no {plain.get('model_type')} ({reason(error)})"
         ) from error
+    if shape.task == EMBEDDING:
+        config = _of_images(config)
     if getattr(config, "num_channels", shape.channels) != shape.channels:
         raise ConfigError(f"model '{model}': takes {config.num_channels} channels, the images have {shape.channels}")
-    if shape.task != DEPTH and config.num_labels != shape.classes:
+    if shape.task not in (DEPTH, EMBEDDING) and config.num_labels != shape.classes:
         raise ConfigError(f"model '{model}': knows {config.num_labels} classes, the preset has {shape.classes}")
     return config
+
+
+def _of_images(config: Any) -> Any:
+    """Return the configuration of the tower that sees images, of a model of images and words."""
+    seen = getattr(config, "vision_config", config)
+    if hasattr(seen, "projection_dim"):  # of CLIP's, which the whole model says
+        seen.projection_dim = getattr(config, "projection_dim", seen.projection_dim)
+    return seen
 
 
 def _published_config(spec: Network, shape: Shape, settings: dict[str, Any]) -> Any:
@@ -200,10 +207,13 @@ def _published_config(spec: Network, shape: Shape, settings: dict[str, Any]) -> 
 
 def _class_of(config: Any, task: str, name: str) -> Any:
     """Choose the class of transformers that does the task; ConfigError if the model is none such."""
-    classes = getattr(_transformers(), _CLASSES.get(task, ""), {}).get(type(config), ())
+    library = quiet_transformers()
+    if task == EMBEDDING and isinstance(config, library.CLIPVisionConfig):
+        return library.CLIPVisionModelWithProjection
+    classes = getattr(library, _CLASSES.get(task, ""), {}).get(type(config), ())
     able = classes if isinstance(classes, tuple) else (classes,)
     for kind in able:
-        if kind.__name__ in (config.architectures or [able[0].__name__]):
+        if task == EMBEDDING or kind.__name__ in (config.architectures or [able[0].__name__]):
             return kind
     stated = (config.architectures or [config.model_type])[0]
     raise ConfigError(f"model 'transformers:{name}': is a {stated}, which is not for {task}")
@@ -254,66 +264,17 @@ def _answering(network: nn.Module, task: str) -> nn.Module:
 
 def _answer(task: str, network: Any, images: tuple[Tensor, ...], answers: Any) -> Tensor:
     """Take the task's tensor from an answer; of a depth in metres its inverse: as MiDaS's, larger is nearer."""
+    if task == EMBEDDING:
+        vector = answers.get("image_embeds", answers.get("pooler_output"))
+        if vector is None:
+            raise ConfigError(f"model '{type(network).__name__}': gives no vector of an image")
+        return vector.flatten(1)
     answer: Tensor = answers["predicted_depth" if task == DEPTH else "logits"]
     metric = getattr(network.config, "depth_estimation_type", "") == "metric" or network.config.model_type in _METRIC
     return torch.reciprocal(answer.clamp(min=_NEAREST)) if task == DEPTH and metric else answer
 
 
-# -- its input ----------------------------------------------------------------------------------------
-
-
-def _input_of(folder: Path) -> dict[str, Any]:
-    """Find out the `Input` that a folder's image processor makes of a square image, as far as it has one.
-
-    ConfigError if it does what a guide does not; DataError if its settings make none.
-    """
-    path = folder / _PROCESSOR
-    if not path.is_file():
-        return {}
-    try:
-        load = partial(_transformers().AutoImageProcessor.from_pretrained, folder, trust_remote_code=False)
-        known = load().to_dict()
-        processor = load(**_uncropped(known))
-        with torch.device("cpu"), torch.no_grad():  # wherever the network is to be
-            seen = _measured(lambda image: processor(image, return_tensors="pt").pixel_values[0])
-    except Exception as error:  # whatever a stranger's settings lead to
-        raise DataError(f"{path}: makes no image processor ({reason(error)})") from error
-    if seen is None:
-        odd = [key for key, value in sorted(known.items()) if value and key.startswith("do_") and key not in _DONE]
-        raise ConfigError(f"{path}: {', '.join(odd) or 'resample'}: not done to the images of a guide")
-    return seen
-
-
-def _uncropped(known: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the changes by which a processor shows the whole image, at the size of what it would crop."""
-    changes: dict[str, Any] = {"crop_pct": 1.0} if known.get("crop_pct") else {}
-    if known.get("do_center_crop"):
-        changes |= {"do_center_crop": False, "size": known["crop_size"]}
-    return changes
-
-
-def _measured(process: Callable[[Tensor], Tensor]) -> dict[str, Any] | None:
-    """Find out the input that a processor of images (3, H, W) in [0, 255] makes, by what it makes of three.
-
-    Without a size if that is no square, or varies with the image's; None if no resize and normalisation does the same.
-    """
-    black, white = process(torch.zeros(3, 64, 64)), process(torch.full((3, 96, 96), 255.0))
-    fixed, square = black.shape == white.shape, black.shape[1] == black.shape[2]
-    low, high = black.mean((1, 2)), white.mean((1, 2))
-    mean, std = _numbers(low / (low - high) + 0.0), _numbers(1 / (high - low))
-    sides = [side * 5 // 4 for side in black.shape[1:]]  # smaller ones show how it resizes
-    picture = torch.rand(3, *sides, generator=torch.Generator().manual_seed(0))
-    seen = process(255 * picture)
-    for interpolation, antialias in itertools.product(get_args(Interpolation), (True, False)):
-        ours = F.interpolate(picture[None], seen.shape[1:], mode=interpolation, antialias=antialias)[0]
-        ours = normalised(2 * ours - 1, *(torch.tensor(numbers).view(-1, 1, 1) for numbers in (mean, std)))
-        if (ours - seen).abs().max() < _CLOSE * seen.abs().max():
-            size = {"input_size": black.shape[1]} if fixed and square else {}
-            return {**size, "mean": mean, "std": std, "interpolation": interpolation, "antialias": antialias}
-    return None
-
-
-def _numbers(channels: Tensor) -> tuple[float, ...]:
-    """Return a number for each channel, or one for all; 1/255 has no end, so that the last digits are not meant."""
-    numbers = tuple(float(f"{number:.6g}") for number in channels)
-    return numbers if len(set(numbers)) > 1 else numbers[:1]
+def _read(name: str, cache: Path, words: str) -> Tensor:
+    """Return the vector (1, D) of words; the files of the text tower are downloaded once."""
+    model = f"model 'transformers:{name}'"
+    return vector_of(hub.folder_of(name, cache, (_CONFIG, *TOKENIZER), _WEIGHTS, model), words)

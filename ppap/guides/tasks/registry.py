@@ -6,11 +6,13 @@ from typing import Any
 
 from ppap.guides.tasks.classification import Classification
 from ppap.guides.tasks.depth import Depth
+from ppap.guides.tasks.embedding import Embedding
+from ppap.guides.tasks.score import Scoring
 from ppap.guides.tasks.segmentation import Segmentation
 from ppap.guides.tasks.task import Task
 from ppap.utils.errors import ConfigError
 from ppap.utils.registry import Registry
-from ppap.utils.settings import CLASSIFICATION, DEPTH, SEGMENTATION
+from ppap.utils.settings import CLASSIFICATION, DEPTH, EMBEDDING, SCORE, SEGMENTATION
 
 
 def _of_user(name: str, written: Any) -> type[Task]:
@@ -20,5 +22,8 @@ def _of_user(name: str, written: Any) -> type[Task]:
 
 
 TASKS: Registry[type[Task]] = Registry(
-    "task", {CLASSIFICATION: Classification, DEPTH: Depth, SEGMENTATION: Segmentation}, "class", _of_user
+    "task",
+    {CLASSIFICATION: Classification, DEPTH: Depth, SEGMENTATION: Segmentation, EMBEDDING: Embedding, SCORE: Scoring},
+    "class",
+    _of_user,
 )

@@ -68,12 +68,16 @@ class Task(ABC):
     """Samples are guided to what pictures show, such as their depth; otherwise to classes, by number."""
     own_truth: ClassVar[bool] = False
     """The truth of a real picture is computed from the picture; otherwise the data set has it."""
+    own_look: ClassVar[bool] = False
+    """What a picture shows is what a network itself sees in it: the guide's is a target, the judge's what it is held to."""
     outputs: ClassVar[Literal["classes", "segments"] | None] = None
     """The key of `dataset` that says how many numbers the network gives, an image or a pixel; None: one."""
     reads: ClassVar[tuple[str, ...]] = ()
     """Keys of `dataset` that decide the shape of an answer, beside `outputs`."""
     distils_with: ClassVar[tuple[str, ...]] = ()
     """Keys of `experts` that its distillation reads."""
+    takes: ClassVar[tuple[str, ...]] = ()
+    """Arguments that `task_options` may give; a task of the user's own takes those of its `__init__`."""
 
     maps: Maps = "nearness"
     """The meaning of the numbers of a depth map in a file."""
@@ -92,6 +96,11 @@ class Task(ABC):
     def target_shape(self) -> tuple[int, ...]:
         """The shape of one image's truth, and of one target."""
         return self.shape
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers a network gives, an image or a pixel."""
+        return getattr(self.data, self.outputs) if self.outputs else 1
 
     def fitted(self, answers: Tensor) -> Tensor:
         """Bring a network's answers to this shape, where they are at another resolution."""
@@ -130,6 +139,15 @@ class Task(ABC):
         """Make targets of answers on pictures: samples are to show the same."""
         return answers
 
+    @property
+    def standing_target(self) -> Tensor | None:
+        """What samples are guided to where no target is given (...); None: one must be."""
+        return None
+
+    def together(self, targets: Tensor) -> Tensor:
+        """Make targets of those in several files (N, ...): one for each sample, or one for all of them (1, ...)."""
+        return targets
+
     def read_target(self, path: Path) -> Tensor | None:
         """Read the target in a file, (1, ...); None if the file is a picture, which the guide itself is to look at.
 
@@ -151,6 +169,10 @@ class Task(ABC):
     @abstractmethod
     def statistics(self, answers: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Reduce a judge's answers on samples to what scores need: each (B, ...), of whole numbers or float32."""
+
+    def held_against(self, answers: Tensor, targets: Tensor, numbers: Tensor) -> dict[str, Tensor]:
+        """Reduce answers on samples (B, ...) likewise; of all `targets` (M, ...) each has the one with its number (B,)."""
+        return self.statistics(answers, targets[numbers])
 
     @abstractmethod
     def scored(self, statistics: Mapping[str, Tensor]) -> dict[str, float]:

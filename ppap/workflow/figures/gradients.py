@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +72,12 @@ class Gradients(FigureKind):
         model, chosen = networks.load_model(layout, preset.runtime), torch.tensor([number])
         runs = runs_seeing_x_t(preset, guide)
         rows = [_sample(layout, run, model, chosen, kept, preset.sampling.seeds[0]) for run in runs]
-        target = partial(task.draw, target=targets.of_numbers(layout, guide, chosen)[0])
+        target = targets.shown(layout, guide, chosen)[0] if shown else None
         names = [] if shown else targets.class_names(layout, guide)
         own = any(preset.methods[run.method].objective for run in runs)
         wanted = "the objective" if own else task.maximised.replace("{target}", names[number] if names else str(number))
         title = f"Gradient of {wanted} (guide {guide}); each map has its own scale"
-        return gradients.draw(rows, kept, target if shown else None, title, preset.dataset.image_size)
+        return gradients.draw(rows, kept, target, title, preset.dataset.image_size)
 
 
 def nearest(kept: Sequence[int], t: int) -> int:

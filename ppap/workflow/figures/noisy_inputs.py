@@ -129,5 +129,5 @@ def draw_unguided(layout: Layout) -> Tensor:
 def _with_truths(layout: Layout, data: RealImages, guide: str) -> tuple[Tensor, Tensor]:
     """Return images (N, C, H, W) in [-1, 1], and what is true of them for the guide's task (N, ...)."""
     device = device_of(layout.preset.runtime)
-    truths = stored_images.truth_of(layout.preset, data, guide)
+    truths = stored_images.truth_of(layout, data, guide)
     return to_tensor(data.images).to(device), truths.to(device)

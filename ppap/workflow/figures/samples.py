@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -47,9 +46,7 @@ class Samples(FigureKind):
         images = {method: shard.take(places) for method, shard in stored.items()}
         names, title = titles(preset, runs), f"({sampler_title(preset.figures.sampler)}, guide {guide})"
         if preset.task(guide).of_pictures:
-            task = preset.task_of(guide)
-            wanted = targets.of_numbers(layout, guide, numbers[places])
-            shown = [partial(task.draw, target=target) for target in wanted]
+            shown = targets.shown(layout, guide, numbers[places])
             return sheet.draw(images, f"Samples by target {title}", names, shown=shown)
         known = targets.class_names(layout, guide)
         classes = [known[n] if known else str(n) for n in numbers[places].tolist()]

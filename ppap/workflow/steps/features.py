@@ -18,7 +18,7 @@ from ppap.evaluation.features import class_statistics, features_of, picture_stat
 from ppap.utils import files
 from ppap.utils.device import device_of
 from ppap.utils.errors import DataError
-from ppap.utils.tensor_names import TARGET
+from ppap.utils.tensor_names import PICTURE, TARGET
 from ppap.workflow import evaluator, networks, stored_images, targets
 from ppap.workflow.layout import Layout
 from ppap.workflow.plan.costs import Cost, Costs
@@ -155,11 +155,13 @@ def _statistics(layout: Layout, guide: str, images: Images, classes: Tensor | No
     judge = preset.judge(guide)
     if judge is None:
         return {}
+    task, shown = preset.task_of(guide), targets.read(layout, guide)
+    looks = targets.compared_pictures(task)
     return picture_statistics(
         images,
         networks.load_guide(layout, judge),
-        preset.task_of(guide),
-        targets.read(layout, guide)[TARGET],
+        task,
+        stored_images.looked_at(layout, judge, shown[PICTURE]) if looks else shown[TARGET],
         targets.numbers(layout, guide),
         preset.sampling.judged_at_once,
         device_of(preset.runtime),

@@ -42,15 +42,19 @@ class Targets(Step):
         return [layout.picture_targets(self.guide)]
 
     def inputs(self, layout: Layout) -> list[Path]:
-        if layout.preset.guides[self.guide].targets.folder is None:
-            return layout.dataset
-        return [layout.model(self.guide)]
+        data = layout.dataset if layout.preset.guides[self.guide].targets.folder is None else []
+        return [*data, *([layout.model(self.guide)] if self._looks(layout.preset) else [])]
 
     def keys(self, preset: Preset) -> list[str]:
         own = [f"guides.{self.guide}.targets.folder", *answer_keys(preset, self.guide)]
+        own += network_keys(preset, self.guide) if self._looks(preset) else []
         if preset.guides[self.guide].targets.folder is None:
             return [*own, f"guides.{self.guide}.targets.count", *data_keys(preset)]
-        return [*own, f"guides.{self.guide}.targets.maps", *IMAGE, *network_keys(preset, self.guide)]
+        return [*own, f"guides.{self.guide}.targets.maps", *IMAGE]
+
+    def _looks(self, preset: Preset) -> bool:
+        """Say whether the guide itself is asked what pictures show."""
+        return preset.guides[self.guide].targets.folder is not None or preset.task(self.guide).own_look
 
     def run(self, layout: Layout) -> None:
         """Write the file; ConfigError if the guide's targets are classes, DataError if a file is no target."""
@@ -60,6 +64,8 @@ class Targets(Step):
         files.check_writable(out)
         folder = preset.guides[guide].targets.folder
         shown, pictures = _held_out(layout, guide) if folder is None else _of_folder(layout, guide, Path(folder))
+        standing = preset.task_of(guide).standing_target
+        shown = shown if standing is None else standing.expand_as(shown)
         tensors = {TARGET: shown.contiguous(), PICTURE: pictures.contiguous()}
         spec = pictures_spec(preset.task_of(guide).target_shape)
         tensor_spec.check(out, tensors, spec, remedy="not written")
@@ -69,7 +75,7 @@ class Targets(Step):
 def _held_out(layout: Layout, guide: str) -> tuple[Tensor, Tensor]:
     """Return what is true of the first held-out real pictures, and these."""
     data = stored_images.real(layout, "holdout").first(layout.preset.guides[guide].targets.count)
-    return stored_images.truth_of(layout.preset, data, guide), torch.from_numpy(data.images)
+    return stored_images.truth_of(layout, data, guide), torch.from_numpy(data.images)
 
 
 def _of_folder(layout: Layout, guide: str, folder: Path) -> tuple[Tensor, Tensor]:
