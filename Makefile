@@ -18,7 +18,7 @@ endif
 PIP := $(BIN)/pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install tables publish compare rehearsal notebooks test-fast test test-exhaustive test-lowest test-slurm bench bench-gpu lint format docs docs-external report pull unlock schema lock clean
+.PHONY: help install tables study publish compare rehearsal notebooks test-fast test test-exhaustive test-lowest test-slurm bench bench-gpu lint format docs docs-external report pull unlock schema lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ tables: install ## the main job: rebuild the paper's tables and figures (PRESET=
 	snakemake --config preset="$$PRESET"
 	@ppap config where "$$PRESET"
 	@ppap compare "$$PRESET" --if-published
+
+study: PRESET = study
+study: tables ## the tables of `digits` with error bars that include training: five whole runs (about an hour)
 
 publish: install ## copy a preset's finished tables, figures and metrics to published/ and into README.md
 	ppap publish "$$PRESET"

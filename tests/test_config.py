@@ -42,6 +42,8 @@ def test_the_committed_schema_is_the_models() -> None:
     [
         ({"sampling__smaples": 3}, "sampling.smaples: unknown key"),
         ({"seed": "many"}, "seed: Input should be a valid integer"),
+        ({"replicates": [0, 1, 1]}, "replicates: 1 is given twice"),
+        ({"replicates": [1, 2]}, r"replicates: give two or more, `seed` \(0\) among them"),
         ({"sampling__samples": 0}, "sampling.samples: Input should be greater than 0"),
         ({"diffusion__timesteps": 5}, r"samplers.ddpm250.steps: cannot keep 10 of 5 timesteps"),
         ({"methods__ppap_5__experts": None}, "methods.ppap_5: supervision, experts and trainable belong"),

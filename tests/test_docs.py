@@ -156,7 +156,7 @@ def what_steps_say() -> list[tuple[str, set[str], set[str], set[str]]]:
     files = [
         DIGITS,
         SMOKE,
-        *(ROOT / "config" / f"{name}.yaml" for name in ("imagenet256", "cifar10", "glide", "latents")),
+        *(ROOT / "config" / f"{name}.yaml" for name in ("imagenet256", "cifar10", "glide", "latents", "study")),
     ]
     layouts = [Layout(preset) for preset in [*map(presets.load, files), targets_of_a_folder()]]
 

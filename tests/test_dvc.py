@@ -86,7 +86,7 @@ def retrained(finished: Repository, tmp_path_factory) -> tuple[Repository, str]:
 def test_a_changed_training_parameter_reruns_what_depends_on_it_and_no_more(retrained) -> None:
     repository, printed = retrained
     ran = {stage for stage in DVC_STAGES if f"Running stage '{stage}'" in printed}
-    assert ran == {"stages", "experts", "samples", "evaluation", "tables"}
+    assert ran == {"stages", "experts", "samples", "evaluation", "tables", "replicates"}
     assert "Nothing to be done" in repository.snakemake("--dry-run").stdout
     assert "up to date" in repository.run("dvc", "status").stdout
 
@@ -141,7 +141,12 @@ PRESETS = [
 
 @pytest.fixture(scope="module", params=PRESETS, ids=lambda path: path.stem)
 def layout(request: pytest.FixtureRequest) -> Layout:
-    return Layout(presets.load(request.param))
+    return with_replicate(request.param)
+
+
+def with_replicate(path: Path) -> Layout:
+    preset = presets.load(path)
+    return Layout(preset.model_copy(update={"replicates": (preset.seed, 99)}))
 
 
 def in_stage(path: Path, layout: Layout) -> str:
@@ -166,8 +171,8 @@ def test_stages_allow_the_rules_of_their_steps_and_no_others() -> None:
     """Those of any preset: a stage is the steps that write to its folders, and the rule of its own name."""
     written: dict[str, set[str]] = {stage: {stage} for stage in STAGES}
     for path in [*PRESETS, ROOT / "config" / "latents.yaml"]:
-        for stage, jobs in by_stage(Layout(presets.load(path))).items():
-            written[stage] |= {job.rule() for job in jobs}
+        for stage, jobs in by_stage(with_replicate(path)).items():
+            written[stage] |= {job.rule() for _, job in jobs}
     for stage, rules in written.items():
         allowed = snakemake_of(stage).split("--allowed-rules ")[1].split(" -- ")[0].split()
         assert set(allowed) == rules and len(allowed) == len(rules)
@@ -185,14 +190,14 @@ def test_stages_that_may_have_no_jobs_make_their_folders_themselves() -> None:
         for stage, jobs in least.items()
         if not jobs
     }
-    assert makers.keys() == {"judges", "labels", "experts"}
+    assert makers.keys() == {"judges", "labels", "experts", "replicates"}
     assert all(DVC_STAGES[stage]["cmd"][:-1] == made for stage, made in makers.items())
 
 
 def test_a_stage_waits_for_all_that_its_jobs_read(layout: Layout) -> None:
     for stage, jobs in by_stage(layout).items():
-        made = {path for job in jobs for path in job.outputs(layout)}
-        read = {path for job in jobs for path in job.inputs(layout)} - made
+        made = {path for run, job in jobs for path in job.outputs(run)}
+        read = {path for run, job in jobs for path in job.inputs(run)} - made
         read -= {*layout.dataset}  # which a stage before `judges` has downloaded for all
         deps = DVC_STAGES[stage]["deps"]
         for path in (*read, layout.stage(stage)):

@@ -36,9 +36,13 @@ def start(
     downloads: Annotated[
         Path, typer.Option(envvar="PPAP_DOWNLOADS", help="where downloaded files lie, for all presets")
     ] = Path("downloads"),
+    replicate: Annotated[
+        int | None, typer.Option(min=0, help="the replicate of the preset to work on, one of its `replicates`")
+    ] = None,
 ) -> None:
     Started.step = context.invoked_subcommand or ""
     Started.results, Started.scratch, Started.downloads = results, scratch, downloads
+    Started.replicate = replicate
 
 
 def main() -> None:

@@ -30,15 +30,19 @@ class Started:
     results = Path("results")
     scratch = Path("scratch")
     downloads = Path("downloads")
+    replicate: int | None = None
 
 
 def open_preset(preset: str) -> Layout:
     """Load a preset for work with its networks, and say where its files lie."""
     from ppap.config import reading as presets
+    from ppap.config.replicates import replicate
     from ppap.utils.device import keep_compiled, keep_freed_memory
     from ppap.workflow.layout import Layout
 
     loaded = presets.load(presets.find(preset))
+    if Started.replicate is not None:
+        loaded = replicate(loaded, Started.replicate)
     layout = Layout(loaded, Started.results, Started.scratch, Started.downloads)
     keep_freed_memory()
     keep_compiled(layout.compiled)

@@ -58,7 +58,8 @@ def where(preset: PresetName) -> None:
     from ppap.utils.errors import DataError
 
     layout = open_preset(preset)
-    tables = [layout.table(name, "md") for name in layout.preset.tables]
+    studied = ["study"] if layout.preset.replicates else []
+    tables = [layout.table(name, "md", folder) for folder in ("tables", *studied) for name in layout.preset.tables]
     missing = [str(path) for path in tables if not path.exists()]
     if missing:
         raise DataError(f"{', '.join(missing)}: not computed yet")

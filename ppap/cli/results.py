@@ -19,25 +19,28 @@ class Format(enum.StrEnum):
 
 @app.command()
 def publish(preset: PresetName) -> None:
-    """Copy a preset's finished tables, figures and metrics to published/PRESET, which belongs into git.
+    """Copy a preset's finished tables, figures and metrics, of all replicates, to published/PRESET, for git.
 
     README.md's tables that are marked with their paths are renewed with them. Refuses results that are
     incomplete; a second time there is nothing to do.
     """
     from ppap.config.runs import all_runs
     from ppap.report import publish as publishing
-    from ppap.workflow import table_rows
+    from ppap.workflow.steps import jobs_of_all_runs
     from ppap.workflow.steps.figure import Figure
     from ppap.workflow.steps.metrics import Metrics
+    from ppap.workflow.steps.study import Study
     from ppap.workflow.steps.table import Table
 
     layout = open_preset(preset)
-    jobs = (job for step in (Table, Figure, Metrics) for job in step.jobs(layout))
+    placed = [(run, job) for run, job in jobs_of_all_runs(layout) if isinstance(job, Table | Figure | Metrics | Study)]
+    tables = [job for _, job in placed if isinstance(job, Table | Study)]
+    written = ((job, *item) for job in tables for item in job.texts(layout).items())
     changed = publishing.publish(
-        made=[path for job in jobs for path in job.outputs(layout)],
+        made=[path for run, job in placed for path in job.outputs(run)],
         root=layout.root,
         runs={run: layout.metrics(run.sampler, run.guide) for run in all_runs(layout.preset)},
-        tables={layout.table(name, "json"): table_rows.table(layout, name) for name in layout.preset.tables},
+        tables={path: text for job, path, text in written if isinstance(job, Study) or path.suffix == ".json"},
     )
     print("\n".join(map(str, changed)) if changed else f"{publishing.PUBLISHED}: nothing to renew")
 

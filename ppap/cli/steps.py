@@ -176,6 +176,14 @@ def table(
 
 
 @step
+def study(
+    preset: PresetName,
+    table: Annotated[str, typer.Argument(help="a key of `tables`", autocompletion=names_in("tables"))],
+) -> None:
+    """Write a table over all replicates: means with standard errors, and differences between rows with intervals."""
+
+
+@step
 def figure(
     preset: PresetName, figure: Annotated[str, typer.Argument(help="samples_GUIDE, metrics, confidence or gradients")]
 ) -> None:

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, field_validator
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
 from torch import Tensor
 
 from ppap.config.sections import (
@@ -62,6 +62,12 @@ class Preset(Section):
         "one of them",
     )
     seed: Seed = Field(0, description="seed of all training")
+    replicates: tuple[Seed, ...] = Field(
+        (),
+        description="training seeds, `seed` among them, each of which the whole run is repeated with, from training to "
+        "metrics; results of the others lie in `results/PRESET/replicates/SEED/`, tables with error bars of all in "
+        "`results/PRESET/study/`; left out: no repetition",
+    )
     supervised: bool = Field(
         True,
         description="`false`: rows taught by labels are not computed, their cells stay empty, and no data set is needed",
@@ -91,6 +97,17 @@ class Preset(Section):
     figures: FiguresConfig = Field(description="what the figures show")
     _folder: Path = PrivateAttr(Path())
 
+    @field_validator("replicates")
+    @classmethod
+    def replicates_are_several(cls, numbers: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        twice = [number for number in numbers if numbers.count(number) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]} is given twice")
+        seed = info.data.get("seed")
+        if numbers and (seed not in numbers or len(numbers) < 2):
+            raise ValueError(f"give two or more, `seed` ({seed}) among them")
+        return numbers
+
     @field_validator("tables")
     @classmethod
     def main_is_there(cls, tables: dict[str, tuple[Grid, ...]]) -> dict[str, tuple[Grid, ...]]:
@@ -114,6 +131,15 @@ class Preset(Section):
     @property
     def name(self) -> str:
         return self.preset
+
+    @property
+    def original(self) -> str:
+        """The name of the preset that this one is a replicate of (`ppap.config.replicates`); else its own."""
+        return self.name.partition("/")[0]
+
+    @property
+    def is_replicate(self) -> bool:
+        return self.name != self.original
 
     @property
     def folder(self) -> Path:

@@ -21,7 +21,6 @@ import pandas as pd
 
 from ppap.evaluation.measured import Run
 from ppap.report import compare, table_formats
-from ppap.report.tables import nested
 from ppap.utils import files
 from ppap.utils.errors import DataError
 
@@ -29,12 +28,10 @@ PUBLISHED = Path("published")
 README = Path("README.md")
 
 
-def publish(
-    made: Sequence[Path], root: Path, runs: Mapping[Run, Path], tables: Mapping[Path, pd.DataFrame]
-) -> list[Path]:
+def publish(made: Sequence[Path], root: Path, runs: Mapping[Run, Path], tables: Mapping[Path, str]) -> list[Path]:
     """Copy results below `root` to published/NAME, and renew README's tables; return the files that this changed.
 
-    `runs` are to be in the files of metrics given; `tables` are what the metrics give, by their JSON files. DataError,
+    `runs` are to be in the files of metrics given; `tables` are what the metrics give, by tables' files. DataError,
     and nothing changed, if results are missing or differ from that.
     """
     target = PUBLISHED / root.name
@@ -50,7 +47,7 @@ def publish(
     return [*changed, *gone]
 
 
-def _check(made: Sequence[Path], root: Path, runs: Mapping[Run, Path], tables: Mapping[Path, pd.DataFrame]) -> None:
+def _check(made: Sequence[Path], root: Path, runs: Mapping[Run, Path], tables: Mapping[Path, str]) -> None:
     missing = [path for path in made if not path.is_file()]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
@@ -59,8 +56,8 @@ def _check(made: Sequence[Path], root: Path, runs: Mapping[Run, Path], tables: M
     for run, path in runs.items():
         if run not in computed:
             raise DataError(f"{path}: nothing about {run.method}; nothing was published")
-    for path, frame in tables.items():
-        if files.read_json(path) != nested(frame):
+    for path, text in tables.items():
+        if path.read_text(encoding="utf-8") != text:
             raise DataError(f"{path}: older than the metrics; make the tables anew, then publish")
 
 

@@ -41,6 +41,16 @@ p {{ max-width: 60em; color: #444; }}
 """
 
 
+def texts(frame: pd.DataFrame, readable: pd.DataFrame, title: str, note: str, name: str) -> dict[str, str]:
+    """Write a table in all formats, by the suffixes of their files; `readable` has its cells as text."""
+    return {
+        "csv": frame.to_csv(index=False, float_format="%.6g"),
+        "md": markdown(readable, title, note),
+        "tex": latex(readable, title, name),
+        "html": html(readable, title, note),
+    }
+
+
 def markdown(readable: pd.DataFrame, title: str, note: str) -> str:
     return f"# {title}\n\n{markdown_rows(readable)}\n\n{note}\n"
 

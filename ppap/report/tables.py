@@ -100,15 +100,9 @@ def table(name: str, rows: Iterable[Row], scores: Sequence[Score]) -> pd.DataFra
 
 def texts(name: str, frame: pd.DataFrame, scores: Sequence[Score], about: About) -> dict[str, str]:
     """Write a table in all formats, by the suffixes of their files."""
-    readable, title = for_people(frame, scores, about.titles), TITLES[name]
-    below = note(about, scores, _is_printed(frame))
-    return {
-        "csv": frame.to_csv(index=False, float_format="%.6g"),
-        "md": table_formats.markdown(readable, title, below),
-        "tex": table_formats.latex(readable, title, name),
-        "html": table_formats.html(readable, title, below),
-        "json": files.json_text(nested(frame)),
-    }
+    readable, below = for_people(frame, scores, about.titles), note(about, scores, _is_printed(frame))
+    written = table_formats.texts(frame, readable, TITLES[name], below, name)
+    return written | {"json": files.json_text(nested(frame))}
 
 
 def for_people(frame: pd.DataFrame, scores: Sequence[Score], titles: Mapping[str, str]) -> pd.DataFrame:
@@ -154,7 +148,7 @@ def note(about: About, scores: Sequence[Score], in_print: bool) -> str:
     )
     return (
         f"Preset `{about.preset}`. {several if about.seeds > 1 else one}. "
-        f"Guidance scale: {', '.join(map(_scale, about.scales))}. {printed if in_print else ''}"
+        f"{scales_note(about)} {printed if in_print else ''}"
         "Trained parameters: of all experts together, and as a share of the guide's own. "
         "Steps: training steps of the row in all, shared start included. "
         "Held-out loss: of its experts on images that none learned from, at all timesteps; in brackets that of the "
@@ -162,6 +156,11 @@ def note(about: About, scores: Sequence[Score], in_print: bool) -> str:
         f"{''.join(f'{score.meaning} ' for score in scores)}"
         "An empty cell was not computed."
     )
+
+
+def scales_note(about: About) -> str:
+    """Say at which guidance scales a table's rows were drawn."""
+    return f"Guidance scale: {', '.join(map(_scale, about.scales))}."
 
 
 def _scale(scales: Scales) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ppap.config import reading as presets
 from ppap.config.preset import Preset
+from ppap.config.replicates import replicate
 from ppap.config.runs import Run, known, stored_as
 from ppap.data.datasets import RealImages, Split
 from ppap.diffusion.model import DiffusionModel
@@ -94,7 +95,10 @@ class FinishedRun:
 
 
 @checked
-def open_run(preset: str | Path, results: str | Path = "results") -> FinishedRun:
-    """Open what the workflow made of a preset, by its name (config/NAME.yaml) or its file, in the folder `results`."""
+def open_run(preset: str | Path, results: str | Path = "results", number: int | None = None) -> FinishedRun:
+    """Open what the workflow made of a preset, by its name (config/NAME.yaml) or its file, in the folder `results`.
+
+    `number` is one of its `replicates`; left out: its own run.
+    """
     loaded = presets.load(presets.find(str(preset)))
-    return FinishedRun(Layout(loaded, Path(results)))
+    return FinishedRun(Layout(loaded if number is None else replicate(loaded, number), Path(results)))

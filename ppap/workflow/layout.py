@@ -58,6 +58,17 @@ class Layout:
     def root(self) -> Path:
         return self.results / self.preset.name
 
+    @cached_property
+    def _shared(self) -> list[str]:
+        """The networks, data and methods of others, which a replicate takes from the preset's own run."""
+        if not self.preset.is_replicate:
+            return []
+        imported = (f"methods.{name}" for name, spec in self.preset.methods.items() if spec.imported)
+        return [*external_models(self.preset), *imported]
+
+    def _root_of(self, name: str) -> Path:
+        return self.results / self.preset.original if name in self._shared else self.root
+
     def checkpoint(self, output: Path) -> Path:
         """Return where the job that makes `output` keeps its unfinished work: a place of its own."""
         made = self.scratch / output.relative_to(self.results)
@@ -86,7 +97,7 @@ class Layout:
         """
         judge = name in JUDGES or name in self.preset.judges
         folder = "{folder}" if name.startswith("{") else "judges" if judge else "models"
-        return self.root / folder / f"{name}.safetensors"
+        return self._root_of(name) / folder / f"{name}.safetensors"
 
     @property
     def clean_sizes(self) -> list[int]:
@@ -125,7 +136,7 @@ class Layout:
         return self.root / "labels" / guide / "targets.safetensors"
 
     def expert(self, guide: str, method: str, expert: Index) -> Path:
-        return self.root / "experts" / guide / method / f"expert_{expert}.safetensors"
+        return self._root_of(f"methods.{method}") / "experts" / guide / method / f"expert_{expert}.safetensors"
 
     def warm(self, guide: str, name: str) -> Path:
         return self.root / "experts" / guide / f"{name}.safetensors"
@@ -163,8 +174,9 @@ class Layout:
     def tables(self) -> Path:
         return self.root / "tables"
 
-    def table(self, name: str, suffix: str) -> Path:
-        return self.tables / f"{name}.{suffix}"
+    def table(self, name: str, suffix: str, folder: str = "tables") -> Path:
+        """Return a table's file; the folder `study` has those over all replicates."""
+        return self.root / folder / f"{name}.{suffix}"
 
     @property
     def figures(self) -> Path:

@@ -257,12 +257,17 @@ def rows_keys(preset: Preset, table: str) -> list[str]:
     return [f"tables.{table}", "supervised", *(f"methods.{method}.supervision" for method in methods)]
 
 
-def values_keys(preset: Preset, table: str) -> list[str]:
-    """List the keys that the values in a table depend on."""
+def shown_keys(preset: Preset, table: str) -> list[str]:
+    """List the keys that tell a table's rows, their names, and what they are measured by."""
     keys = [*rows_keys(preset, table), "sampling.samples", "sampling.seeds"]
     for run in table_runs(preset, table):
-        keys += [*kind_keys(run.method), *title_keys([run]), f"guides.{run.guide}.stands_for"]
-        keys += task_key(preset, run.guide)
+        keys += [*kind_keys(run.method), *title_keys([run]), *task_key(preset, run.guide)]
+    return keys
+
+
+def values_keys(preset: Preset, table: str) -> list[str]:
+    """List the keys that the values in a table depend on."""
+    keys = [*shown_keys(preset, table), *(f"guides.{run.guide}.stands_for" for run in table_runs(preset, table))]
     for run in computed_runs(preset, table):
         if preset.guidance(run.method).experts:
             keys += [*bank_keys(preset, run.guide, run.method), f"methods.{run.method}.imported"]
@@ -270,6 +275,13 @@ def values_keys(preset: Preset, table: str) -> list[str]:
             if has_warm_start(preset, preset.methods[run.method]):
                 keys.append("experts.warm_share")
     return keys
+
+
+def note_keys(preset: Preset, table: str) -> list[str]:
+    """List the keys that a table's note tells: guidance scales, and whether printed values may stand beside."""
+    runs = table_runs(preset, table)
+    own = [(f"samplers.{r.sampler}.scale", f"guides.{r.guide}.scales", f"methods.{r.method}.scales") for r in runs]
+    return [*(key for keys in own for key in keys), "dataset.image_size", "dataset.classes"]
 
 
 def drawn_keys(preset: Preset, guide: str) -> list[str]:

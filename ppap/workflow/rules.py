@@ -11,23 +11,26 @@ from typing import Any
 from snakemake.io import directory, report
 
 from ppap.workflow.layout import Layout
+from ppap.workflow.replicates import renamed
 from ppap.workflow.step import Step
-from ppap.workflow.steps import STEPS
+from ppap.workflow.steps import STEPS, runs_of
 
 Wildcards = Any
 
 
 def all_rules(layout: Layout, preset_file: str) -> Iterator[Rule]:
-    """Make one rule for each step."""
-    return (Rule(step, layout, preset_file) for step in STEPS)
+    """Make one rule for each step; of all replicates, if there are several."""
+    return (Rule(step, runs_of(step, layout), preset_file) for step in STEPS)
 
 
 class Rule:
     """The rule of a step; each attribute is what the directive of its name takes."""
 
-    def __init__(self, step: type[Step], layout: Layout, preset_file: str) -> None:
-        self.step, self.layout = step, layout
-        self.name, self.message, self.local = step.rule(), step.message, step.local
+    def __init__(self, step: type[Step], runs: list[Layout], preset_file: str) -> None:
+        self.step, self.runs = step, {run.preset.name: run for run in runs}
+        layout = runs[0] if len(runs) == 1 else renamed(runs[0], "{run}")
+        self.name, self.local = step.rule(), step.local
+        self.message = step.message if len(runs) == 1 else f"{step.message}, {{wildcards.run}}"
         self.priority, self.retries = step.priority, step.retries
         asked = getattr(layout.preset.resources, step.resources)
         self.threads = asked.threads
@@ -40,20 +43,33 @@ class Rule:
         self.output = [self._output(path) for path in pattern.outputs(layout)]
         self.log = str(layout.log(pattern.name(layout)))
         self.benchmark = str(layout.benchmark(pattern.name(layout)))
-        self.params = {
-            "command": self.name.replace("_", "-"),
+        self._numbers = {field.name for field in fields(step) if field.type == "int"}
+        self.params, self.wildcard_constraints = self._params(preset_file), self._constraints()
+
+    def _params(self, preset_file: str) -> dict[str, Any]:
+        return {
+            "command": self._command,
             "preset": Path(preset_file),  # Snakemake keeps no record of a Path: another one makes no job stale
             "arguments": self._of(lambda job: job.arguments()),
-            "depends": self._of(lambda job: job.fingerprint(layout.preset)),
+            "depends": lambda wildcards: self._job(wildcards).fingerprint(self._run(wildcards).preset),
         }
-        self._numbers = {field.name for field in fields(step) if field.type == "int"}
-        jobs = list(step.jobs(layout))
-        self.wildcard_constraints = {name: self._constraint(name, jobs) for name in step.wildcards()}
-        self.wildcard_constraints["folder"] = "models|judges"
+
+    def _constraints(self) -> dict[str, str]:
+        jobs = list(self.step.jobs(next(iter(self.runs.values()))))
+        named = {name: self._constraint(name, jobs) for name in self.step.wildcards()}
+        return named | {"folder": "models|judges", "run": "|".join(map(re.escape, self.runs))}
 
     def input(self, wildcards: Wildcards) -> list[str]:
         """List what the job with these wildcards reads."""
-        return [str(path) for path in self._job(wildcards).inputs(self.layout)]
+        return [str(path) for path in self._job(wildcards).inputs(self._run(wildcards))]
+
+    def _command(self, wildcards: Wildcards) -> str | list[str]:
+        command, run = self.name.replace("_", "-"), self._run(wildcards).preset
+        return ["--replicate", str(run.seed), command] if run.is_replicate else command
+
+    def _run(self, wildcards: Wildcards) -> Layout:
+        """Return the layout of the replicate that a job is of."""
+        return self.runs[wildcards.get("run", next(iter(self.runs)))]
 
     def _output(self, path: Path) -> Any:
         shown = self.step.report
@@ -77,7 +93,7 @@ class Rule:
 
     def _job(self, wildcards: Wildcards) -> Step:
         named = {name: getattr(wildcards, name) for name in self.step.wildcards()}
-        return self.step.of(self.layout, **{k: int(v) if k in self._numbers else v for k, v in named.items()})
+        return self.step.of(self._run(wildcards), **{k: int(v) if k in self._numbers else v for k, v in named.items()})
 
     def _of(self, what: Callable[[Step], Any]) -> Callable[[Wildcards], Any]:
         return lambda wildcards: what(self._job(wildcards))

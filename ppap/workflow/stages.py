@@ -8,7 +8,7 @@ from ppap.utils import files
 from ppap.workflow.keys import values
 from ppap.workflow.layout import Layout
 from ppap.workflow.step import Step
-from ppap.workflow.steps import all_jobs
+from ppap.workflow.steps import jobs_of_all_runs
 
 STAGES = {
     "models": ("models",),
@@ -19,29 +19,33 @@ STAGES = {
     "samples": ("samples",),
     "evaluation": ("features", "archives", "metrics"),
     "tables": ("tables", "figures", "pdf"),
+    "replicates": ("replicates", "study"),
 }
 """Their folders, in the order in which they follow one another."""
+
+Placed = tuple[Layout, Step]
+"""A job, and the layout of the run that it belongs to."""
 
 _STAGE_OF = {folder: stage for stage, folders in STAGES.items() for folder in folders}
 
 
-def stage_of(job: Step, layout: Layout) -> str:
-    """Return the stage that a job belongs to."""
-    return _STAGE_OF[job.outputs(layout)[0].relative_to(layout.root).parts[0]]
+def stage_of(job: Step, run: Layout) -> str:
+    """Return the stage that a job of a run belongs to; all of a replicate are one stage."""
+    return _STAGE_OF[job.outputs(run)[0].relative_to(run.results / run.preset.original).parts[0]]
 
 
-def by_stage(layout: Layout) -> dict[str, list[Step]]:
-    """Sort the jobs into their stages."""
-    sorted_jobs: dict[str, list[Step]] = {stage: [] for stage in STAGES}
-    for job in all_jobs(layout):
-        sorted_jobs[stage_of(job, layout)].append(job)
+def by_stage(layout: Layout) -> dict[str, list[Placed]]:
+    """Sort the jobs of all runs of a preset into their stages, each with its run's layout."""
+    sorted_jobs: dict[str, list[Placed]] = {stage: [] for stage in STAGES}
+    for run, job in jobs_of_all_runs(layout):
+        sorted_jobs[stage_of(job, run)].append((run, job))
     return sorted_jobs
 
 
 def targets(layout: Layout) -> dict[str, list[str]]:
     """List the files that each stage makes."""
     return {
-        stage: [str(path) for job in jobs for path in job.outputs(layout)] for stage, jobs in by_stage(layout).items()
+        stage: [str(path) for run, job in jobs for path in job.outputs(run)] for stage, jobs in by_stage(layout).items()
     }
 
 
@@ -56,7 +60,12 @@ def write_stages(layout: Layout) -> None:
         files.write_json(layout.stage(stage), depends, sort_keys=True)
 
 
-def _dependencies(layout: Layout, jobs: list[Step]) -> dict[str, Any]:
-    keys = (key for job in jobs for key in job.keys(layout.preset))
-    names = sorted(" ".join([job.rule(), *job.arguments()]) for job in jobs)
-    return {"keys": values(layout.preset, keys), "jobs": names}
+def _dependencies(layout: Layout, jobs: list[Placed]) -> dict[str, Any]:
+    """A replicate's own values follow from the preset's, and from its number, which its jobs' names begin with."""
+    keys = (key for _, job in jobs for key in job.keys(layout.preset))
+    return {"keys": values(layout.preset, keys), "jobs": sorted(_name(run, job) for run, job in jobs)}
+
+
+def _name(run: Layout, job: Step) -> str:
+    number = [str(run.preset.seed)] if run.preset.is_replicate else []
+    return " ".join([*number, job.rule(), *job.arguments()])

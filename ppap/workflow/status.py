@@ -18,8 +18,7 @@ from tabulate import tabulate
 from ppap.utils.errors import ConfigError
 from ppap.workflow.layout import Layout
 from ppap.workflow.measured import seconds
-from ppap.workflow.stages import by_stage
-from ppap.workflow.step import Step
+from ppap.workflow.stages import Placed, by_stage
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def status(layout: Layout, preset: Path) -> list[Row]:
     """
     stages = {stage: jobs for stage, jobs in by_stage(layout).items() if jobs}
     everything = [job for jobs in stages.values() for job in jobs]
-    times, current = _mean_seconds(layout, everything), _current(layout, preset)
+    times, current = _mean_seconds(everything), _current(layout, preset)
     return [_row(layout, stage, jobs, times, current) for stage, jobs in [*stages.items(), ("total", everything)]]
 
 
@@ -58,20 +57,20 @@ def _current(layout: Layout, preset: Path) -> dict[str, bool]:
     return {row["output_file"]: row["plan"] == "no update" for row in rows}
 
 
-def _mean_seconds(layout: Layout, jobs: list[Step]) -> dict[str, float]:
+def _mean_seconds(jobs: list[Placed]) -> dict[str, float]:
     """Average the measured times of each step's jobs."""
     times: dict[str, list[float]] = defaultdict(list)
-    for job in jobs:
-        taken = seconds(layout.benchmark(job.name(layout)))
+    for run, job in jobs:
+        taken = seconds(run.benchmark(job.name(run)))
         if taken is not None:
             times[job.rule()].append(taken)
     return {step: mean(each) for step, each in times.items()}
 
 
-def _row(layout: Layout, stage: str, jobs: list[Step], times: dict[str, float], current: Mapping[str, bool]) -> Row:
-    paths = {job: [str(path.relative_to(layout.results.parent)) for path in job.outputs(layout)] for job in jobs}
-    left = [times.get(job.rule()) for job in jobs if not current[paths[job][0]]]
-    written = [path for each in paths.values() for path in each]
+def _row(layout: Layout, stage: str, jobs: list[Placed], times: dict[str, float], current: Mapping[str, bool]) -> Row:
+    paths = [[str(path.relative_to(layout.results.parent)) for path in job.outputs(run)] for run, job in jobs]
+    left = [times.get(job.rule()) for (_, job), (first, *_) in zip(jobs, paths, strict=True) if not current[first]]
+    written = [path for each in paths for path in each]
     there = [path for path in written if (layout.results.parent / path).exists()]
     return Row(
         stage,

@@ -50,6 +50,8 @@ class Step(ABC):
     """True if its jobs run where Snakemake itself runs."""
     retries: ClassVar[int | None] = None
     """The number of times that a failed job is tried again; None: as Snakemake's profile says."""
+    once: ClassVar[bool] = False
+    """True if its jobs are the preset's own, and replicates do without them."""
     report: ClassVar[Report | None] = None
 
     # -- what a step says of each job ------------------------------------------------------------

@@ -78,7 +78,7 @@ def _row(layout: Layout, run: Run) -> Row:
     preset = layout.preset
     stands_for = preset.guides[run.guide].stands_for
     effort = _effort(layout, run) if preset.computed(run.method) else Effort()
-    return Row(run, stands_for, effort, _metrics(layout, run))
+    return Row(run, stands_for, effort, metrics(layout, run))
 
 
 def _effort(layout: Layout, run: Run) -> Effort:
@@ -105,7 +105,7 @@ def _effort(layout: Layout, run: Run) -> Effort:
     )
 
 
-def _metrics(layout: Layout, row: Run) -> Metrics:
+def metrics(layout: Layout, row: Run) -> Metrics:
     """Read the metrics of a table's row, with its guide's scores; none if they were not computed."""
     run = stored_as(layout.preset, row)
     if not layout.metrics(run.sampler, run.guide).exists():

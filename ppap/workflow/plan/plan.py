@@ -16,7 +16,7 @@ from ppap.workflow.plan import gpus
 from ppap.workflow.plan.costs import Costs
 from ppap.workflow.stages import STAGES, stage_of
 from ppap.workflow.step import Step
-from ppap.workflow.steps import all_jobs
+from ppap.workflow.steps import jobs_of_all_runs
 
 log = logging.getLogger(__name__)
 Hours = float | None
@@ -24,8 +24,9 @@ Hours = float | None
 
 
 class Task(NamedTuple):
-    """A job, its stage, its hours, whether they were measured, and the bytes that it writes."""
+    """A job, its run, its stage, its hours, whether they were measured, and the bytes that it writes."""
 
+    run: Layout
     job: Step
     stage: str
     hours: Hours
@@ -75,18 +76,23 @@ def plan(layout: Layout, gpu_name: str, efficiency: float) -> Plan:
         basis = f"{gpu.name}, {precision}, {efficiency:.0%} of {gpu.tflops[precision]:g} TFLOP/s ({gpu.source})"
     log.info("building the networks of %s, to count their operations ...", layout.preset.name)
     costs = Costs(layout)
-    tasks = [_task(job, costs, layout, rate) for job in all_jobs(layout)]
+    tasks = [_task(run, job, costs, rate) for run, job in jobs_of_all_runs(layout)]
     sorted_tasks = {stage: [task for task in tasks if task.stage == stage] for stage in STAGES}
     rows = [_row(stage, each, bool(rate)) for stage, each in sorted_tasks.items() if each]
-    return Plan(layout.preset.name, unit, basis, rows, _row("total", tasks, bool(rate)), _chain(layout, tasks))
+    return Plan(layout.preset.name, unit, basis, rows, _row("total", tasks, bool(rate)), _chain(tasks))
 
 
-def _task(job: Step, costs: Costs, layout: Layout, rate: float | None) -> Task:
-    """Say what a job takes, at `rate` operations a second if it was not measured; without a rate, that is not known."""
-    cost, measured = job.cost(costs), seconds(layout.benchmark(job.name(layout)))
-    taken = measured if measured is not None else cost.flops / rate if rate else None
+def _task(run: Layout, job: Step, costs: Costs, rate: float | None) -> Task:
+    """Say what a job takes: as measured, else at `rate` operations a second; without a rate only nothing is known.
+
+    A replicate's job that has not run yet takes what the same job of the preset's own run took.
+    """
+    cost, own, name = job.cost(costs), costs.layout, job.name(run)
+    measured = seconds(run.benchmark(name)) or seconds(own.benchmark(name))
+    counted = cost.flops / rate if rate else None if cost.flops else 0.0
+    taken = counted if measured is None else measured
     hours = None if taken is None else taken / 3600
-    return Task(job, stage_of(job, layout), hours, measured is not None, cost.bytes)
+    return Task(run, job, stage_of(job, run), hours, measured is not None, cost.bytes)
 
 
 def _row(name: str, tasks: list[Task], counted: bool) -> Stage:
@@ -107,15 +113,15 @@ def _row(name: str, tasks: list[Task], counted: bool) -> Stage:
     )
 
 
-def _chain(layout: Layout, tasks: list[Task]) -> list[tuple[str, Hours]]:
+def _chain(tasks: list[Task]) -> list[tuple[str, Hours]]:
     """List stages and hours of the jobs that follow one another for the longest time."""
     ends: dict[Path, tuple[float, list[Task]]] = {}
     longest: tuple[float, list[Task]] = (0.0, [])
     for task in tasks:  # each after the ones it waits for
-        before = (ends[path] for path in task.job.inputs(layout) if path in ends)  # others are imported
+        before = (ends[path] for path in task.job.inputs(task.run) if path in ends)  # others are imported
         start, chain = max(before, key=lambda end: (end[0], len(end[1])), default=(0.0, []))
         end = (start + (task.hours or 0.0), [*chain, task])
-        ends |= dict.fromkeys(task.job.outputs(layout), end)
+        ends |= dict.fromkeys(task.job.outputs(task.run), end)
         longest = max(longest, end, key=lambda end: (end[0], len(end[1])))
     stages = dict.fromkeys(t.stage for t in longest[1])
     return [(stage, _total([t.hours for t in longest[1] if t.stage == stage])) for stage in stages]

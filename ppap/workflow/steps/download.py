@@ -33,6 +33,7 @@ class Download(Step):
 
     message = "Downloading {wildcards.model}"
     resources = "download"
+    once = True
     gpu = False
     priority = 50
     local = True  # a cluster's nodes often have no network

@@ -23,6 +23,7 @@ class Figure(Step):
 
     message = "Drawing figure {wildcards.figure}"
     resources = "figure"
+    once = True
     report = Report(".png", "figure.rst", "Figures")
 
     figure: str

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Self
 
 from ppap.config.preset import Preset
-from ppap.config.runs import table_runs
 from ppap.utils import files
 from ppap.workflow.layout import Layout
-from ppap.workflow.reads import values_keys
+from ppap.workflow.reads import note_keys, values_keys
 from ppap.workflow.step import Report, Step
 
 SUFFIXES = ("csv", "md", "tex", "html", "json")
@@ -23,6 +22,7 @@ class Table(Step):
 
     message = "Writing table {wildcards.table}"
     resources = "table"
+    once = True
     gpu = False
     report = Report(".html", "table.rst", "Tables")
 
@@ -41,14 +41,15 @@ class Table(Step):
 
     def keys(self, preset: Preset) -> list[str]:
         """List what the values depend on, the note, and whether the paper's printed values may stand beside."""
-        runs = table_runs(preset, self.table)
-        own = [(f"samplers.{run.sampler}.scale", f"guides.{run.guide}.scales") for run in runs]
-        scales = [*(key for keys in own for key in keys), *(f"methods.{run.method}.scales" for run in runs)]
-        return [*values_keys(preset, self.table), *scales, "dataset.image_size", "dataset.classes"]
+        return [*values_keys(preset, self.table), *note_keys(preset, self.table)]
 
     def run(self, layout: Layout) -> None:
         """Write the table in all formats, or in none. What was not computed stays empty."""
+        files.write_texts(self.texts(layout))
+
+    def texts(self, layout: Layout) -> dict[Path, str]:
+        """Return what the table's files are to hold."""
         from ppap.workflow import table_rows  # here, so that no other job waits for pandas
 
         texts = table_rows.texts(layout, self.table)
-        files.write_texts({layout.table(self.table, suffix): texts[suffix] for suffix in SUFFIXES})
+        return {layout.table(self.table, suffix): texts[suffix] for suffix in SUFFIXES}

@@ -1,0 +1,113 @@
+"""Tables over replicates: means with standard errors, and differences between rows with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from ppap.evaluation.measured import Run
+from ppap.evaluation.replicates import Values, paired_interval, summary
+from ppap.guides.tasks.task import Score
+from ppap.report import table_formats
+from ppap.report.tables import HEADINGS, TITLES, About, scales_note
+from ppap.report.titles import sampler_title
+
+METRICS = [Score(name, title, "", 3 if name in ("precision", "recall") else 2) for name, title in HEADINGS.items()]
+PAIR = ["sampler", "first_guide", "first", "second_guide", "second"]
+
+
+class Row(NamedTuple):
+    """A row of a table, the run that holds its samples (without guidance all guides share one), and its metrics, if any."""
+
+    run: Run
+    samples: Run
+    metrics: Mapping[str, Values]
+
+
+def means(rows: Sequence[Row]) -> pd.DataFrame:
+    """Build the table of means, a row a run; NAME_error is a metric's standard error, NAME_seeds the deviation over seeds."""
+    records = []
+    for row in rows:
+        record: dict[str, Any] = row.run._asdict()
+        for name, values in row.metrics.items():
+            record[name], record[f"{name}_error"], record[f"{name}_seeds"] = summary(values)
+        records.append(record)
+    return pd.DataFrame(records)
+
+
+def differences(rows: Sequence[Row]) -> pd.DataFrame:
+    """Build the table of differences, first minus second, of every two rows under one sampler; NAME_low, NAME_high: bounds."""
+    records = []
+    for first, second in combinations(rows, 2):
+        shared = [name for name in first.metrics if name in second.metrics]
+        if first.run.sampler != second.run.sampler or first.samples == second.samples or not shared:
+            continue
+        names = (first.run.sampler, first.run.guide, first.run.method, second.run.guide, second.run.method)
+        record: dict[str, Any] = dict(zip(PAIR, names, strict=True))
+        for name in shared:
+            interval = paired_interval(first.metrics[name], second.metrics[name])
+            record[name], record[f"{name}_low"], record[f"{name}_high"] = interval
+        records.append(record)
+    return pd.DataFrame(records, columns=None if records else PAIR)
+
+
+def texts(
+    name: str, rows: Sequence[Row], scores: Sequence[Score], about: About, count: int
+) -> dict[str, dict[str, str]]:
+    """Write both tables of `count` replicates: by name (`main`, `main_differences`), then by the suffixes of their files."""
+    of_means, of_pairs = means(rows), differences(rows)
+    metrics = [score for score in (*METRICS, *scores) if score.name in of_means]
+    shown, paired = _means_for_people(of_means, metrics, about), _pairs_for_people(of_pairs, metrics, about)
+    title, pairs = f"{TITLES[name]}, {count} replicates", f"{name}_differences"
+    note, pairs_note = _note(about, count, scores), _pairs_note(about, count)
+    return {
+        name: table_formats.texts(of_means, shown, title, note, name),
+        pairs: table_formats.texts(of_pairs, paired, f"{title}: differences", pairs_note, pairs),
+    }
+
+
+def _means_for_people(frame: pd.DataFrame, metrics: Sequence[Score], about: About) -> pd.DataFrame:
+    out = pd.DataFrame({"Guide": frame["guide"], "Sampler": frame["sampler"].map(sampler_title)})
+    out["Guidance"] = frame["method"].map(about.titles)
+    for score in metrics:
+        out[score.title] = list(_cells(frame, score, "{} ± {}", "", "_error"))
+        out[f"{score.title[:-2]} over seeds"] = list(_cells(frame, score, "{}", "_seeds"))
+    return out
+
+
+def _pairs_for_people(frame: pd.DataFrame, metrics: Sequence[Score], about: About) -> pd.DataFrame:
+    out = pd.DataFrame({"Sampler": frame["sampler"].map(sampler_title)})
+    for side in ("first", "second"):
+        out[side.capitalize()] = frame[f"{side}_guide"] + ": " + frame[side].map(about.titles)
+    for score in metrics:
+        if score.name in frame:
+            out[score.title] = list(_cells(frame, score, "{} [{}, {}]", "", "_low", "_high"))
+    return out
+
+
+def _cells(frame: pd.DataFrame, score: Score, form: str, *columns: str) -> Iterator[str]:
+    """Write cells of a metric's columns by these endings; empty where one is missing."""
+    for values in zip(*(frame[f"{score.name}{column}"].astype(float) for column in columns), strict=True):
+        numbers = [f"{score.factor * value:.{score.digits}f}" for value in values]
+        yield form.format(*numbers) + score.unit if all(map(pd.notna, values)) else ""
+
+
+def _note(about: About, count: int, scores: Sequence[Score]) -> str:
+    return (
+        f"Preset `{about.preset}`. Mean ± standard error over {count} replicates: whole runs with seeds of their own, every "
+        f"network trained and every image drawn anew. Over seeds: the standard deviation over the {about.seeds} sampling "
+        f"seeds, of {about.samples:,} samples each, of one replicate, whose networks are the same. {scales_note(about)} "
+        f"{''.join(f'{score.meaning} ' for score in scores)}"
+        "An empty cell was not computed."
+    )
+
+
+def _pairs_note(about: About, count: int) -> str:
+    return (
+        f"Preset `{about.preset}`. First minus second, paired by replicate and sampling seed, and Student's 95% interval "
+        f"over {count} replicates of the mean over {about.seeds} sampling seeds. Each interval stands for itself: of twenty, "
+        "one misses the truth."
+    )

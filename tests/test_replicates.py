@@ -1,0 +1,220 @@
+"""Replicates of a preset: the same run with other seeds, by the same rules, and tables with error bars over all."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from ppap import open_run
+from ppap.config import reading as presets
+from ppap.config.preset import Preset
+from ppap.config.runs import all_runs
+from ppap.evaluation.metrics import summarise
+from ppap.workflow.layout import Layout
+from ppap.workflow.replicates import runs
+from ppap.workflow.steps import all_jobs, jobs_of_all_runs
+from ppap.workflow.steps.figure import Figure
+from ppap.workflow.steps.study import Study
+from tests.conftest import DIGITS, ROOT, SMOKE, ppap
+from tests.recorder import Recorder
+from tests.repository import snakemake
+
+
+def repeated(*numbers: int, path: Path = SMOKE) -> Preset:
+    return presets.validate(yaml.safe_load(path.read_text()) | {"replicates": list(numbers)}, path)
+
+
+def told(layout: Layout) -> dict[str, tuple]:
+    """What Snakemake is told of each job of a run, by its name."""
+    return {
+        job.name(layout): (job.rule(), job.arguments(), job.fingerprint(layout.preset), job.outputs(layout))
+        for job in all_jobs(layout)
+        if not isinstance(job, Study)
+    }
+
+
+def test_the_preset_study_is_digits_five_times() -> None:
+    study, digits = (presets.load(path).model_dump() for path in (ROOT / "config" / "study.yaml", DIGITS))
+    assert study == digits | {"preset": "study", "replicates": (0, 1, 2, 3, 4)}
+
+
+def test_a_presets_own_run_has_the_same_jobs_with_replicates_as_without(smoke: Preset) -> None:
+    with_others = Layout(repeated(0, 3))
+    assert told(with_others) == told(Layout(smoke))
+    assert [job for run, job in jobs_of_all_runs(Layout(smoke))] == list(all_jobs(Layout(smoke)))
+    assert runs(with_others)[0] == with_others
+
+
+def test_a_replicate_has_other_seeds_and_files_and_is_the_same_else() -> None:
+    own, third, fourth = map(told, runs(Layout(repeated(0, 3, 4))))
+    assert {name: job[:2] for name, job in third.items()} == {name: job[:2] for name, job in own.items()}
+    for name in own:
+        if name.startswith(("models/", "judges/", "clean/", "samples/", "experts/")):
+            assert len({job[name][2] for job in (own, third, fourth)}) == 3, name
+    files = [{path for job in run.values() for path in job[3]} for run in (own, third, fourth)]
+    assert len(set.union(*files)) == sum(map(len, files))
+    assert all(path.is_relative_to("results/smoke/replicates/3") for path in files[1])
+
+
+def test_another_replicate_or_another_key_makes_no_other_stale() -> None:
+    own, third = map(told, runs(Layout(repeated(0, 3))))
+    assert [own, third] == [told(run) for run in runs(Layout(repeated(0, 3, 4)))[:2]]
+    plain = yaml.safe_load(SMOKE.read_text()) | {"replicates": [0, 3]}
+    plain["guides"]["vit"]["train"]["steps"] = 31
+    changed = [told(run) for run in runs(Layout(presets.validate(plain, SMOKE)))]
+    stale = [{name for name in old if old[name] != new[name]} for old, new in zip((own, third), changed, strict=True)]
+    assert stale == [{"models/vit"}] * 2
+
+
+def test_what_comes_from_others_is_taken_once() -> None:
+    path = ROOT / "config" / "imagenet256.yaml"
+    own, other = runs(Layout(repeated(0, 3, path=path)))
+    for name in ("diffusion", "resnet50", "evaluator"):
+        assert other.model(name) == own.model(name)
+    made = [(run, job.rule()) for run, job in jobs_of_all_runs(own)]
+    assert {rule for run, rule in made if run == other}.isdisjoint({"download", "table", "figure", "study"})
+    imported = other.preset.methods["ppap_5"].model_copy(update={"imported": True})
+    methods = {"methods": other.preset.methods | {"ppap_5": imported}}
+    taken = Layout(other.preset.model_copy(update=methods))
+    assert taken.experts("resnet50", "ppap_5") == own.experts("resnet50", "ppap_5")
+    assert other.experts("resnet50", "ppap_5")[0].is_relative_to(other.root)
+
+
+def test_a_dry_run_has_the_jobs_of_both_replicates(tmp_path: Path, preset_file) -> None:
+    path = preset_file(replicates=[0, 3])
+    done = snakemake(tmp_path, "--dry-run", preset=path)
+    counts = dict(line.split() for line in done.stdout.splitlines() if re.fullmatch(r"\w+ +\d+", line))
+    jobs = Counter(job.rule() for _, job in jobs_of_all_runs(Layout(presets.load(path))))
+    assert {rule: int(counts[rule]) for rule in jobs} == jobs
+    assert jobs["pretrain"] == 2 * 4 and jobs["study"] == jobs["table"] == 3
+    assert "results/smoke/replicates/3/experts/resnet/ppap_5/expert_1.safetensors" in done.stdout
+
+
+# -- tables ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def where(tmp_path: Path, preset_file) -> Path:
+    """A folder with metrics of two replicates of the smoke preset, made up: `preset.yaml` is their preset."""
+    layout = Layout(presets.load(preset_file(replicates=[0, 3])), tmp_path / "results")
+    for number, run in enumerate(runs(layout)):
+        for place, row in enumerate(all_runs(layout.preset)):
+            path = run.metrics(row.sampler, row.guide)
+            content = json.loads(path.read_text()) if path.exists() else about(run, row)
+            fid = 10 + place * (1 + number)
+            content["methods"][row.method] = dict.fromkeys(("is", "precision", "recall"), summarise([0.5, 0.5]))
+            content["methods"][row.method]["fid"] = summarise([fid - 0.5, fid + 0.5])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(content))
+    return tmp_path
+
+
+def about(run: Layout, row) -> dict:
+    seeds = list(run.preset.sampling.seeds)
+    return {"sampler": row.sampler, "guide": row.guide, "samples_per_seed": 20, "seeds": seeds, "methods": {}}
+
+
+def test_tables_have_errors_over_replicates_and_paired_intervals(where: Path) -> None:
+    """Row k of all has the FID 10 + k in one replicate and 10 + 2 k in the other."""
+    ppap("study", "preset.yaml", "main", cwd=where)
+    study = where / "results" / "smoke" / "study"
+    preset = presets.load(where / "preset.yaml")
+    means = pd.read_csv(study / "main.csv").set_index(["sampler", "guide", "method"])
+    places = {tuple(run): place for place, run in enumerate(all_runs(preset))}
+    for row, place in places.items():
+        if row in means.index:
+            assert means.loc[row, ["fid", "fid_error"]].tolist() == pytest.approx([10 + 1.5 * place, place / 2])
+    assert means["fid_seeds"].tolist() == pytest.approx([0.5**0.5] * 9, abs=1e-5)
+    pairs = pd.read_csv(study / "main_differences.csv")
+    pair = pairs[(pairs["first"] == "naive") & (pairs["second"] == "ppap_5") & (pairs["first_guide"] == "resnet")]
+    apart = places["ddim25", "resnet", "naive"] - places["ddim25", "resnet", "ppap_5"]
+    half = 12.7062 * abs(apart) / 2  # t with one degree of freedom, and the standard error of apart and 2 apart
+    wanted = [1.5 * apart, 1.5 * apart - half, 1.5 * apart + half]
+    assert pair[["fid", "fid_low", "fid_high"]].to_numpy().tolist() == [pytest.approx(wanted, rel=1e-4)]
+    unguided = pairs[(pairs["first"] == "none") & (pairs["second"] == "none")]
+    assert unguided.empty and set(pairs["sampler"]) == {"ddim25"}
+    text = (study / "main.md").read_text()
+    assert "over 2 replicates" in text and "| 10.00 ± 0.00 | 0.71 " in text
+
+
+def test_a_table_of_one_row_has_no_differences(where: Path) -> None:
+    ppap("study", "preset.yaml", "capacity", cwd=where)
+    written = (where / "results" / "smoke" / "study" / "capacity_differences.csv").read_text()
+    assert pd.read_csv(io.StringIO(written)).empty
+
+
+def test_a_job_reads_the_files_that_it_declares_and_no_undeclared_keys(where: Path) -> None:
+    preset = presets.load(where / "preset.yaml")
+    layout, job = Layout(preset, where / "results"), Study("main")
+    recorder = Recorder(preset, layout.results)
+    with recorder.recording():
+        job.run(layout)
+    made_of = {"clean_images.seed"}  # a replicate's preset is, whatever it is asked for
+    assert recorder.leaves - made_of == set(job.keys(preset))
+    assert recorder.files - {*job.outputs(layout)} == {*job.inputs(layout)}
+
+
+def test_published_are_the_study_and_every_replicates_metrics(where: Path) -> None:
+    preset = presets.load(where / "preset.yaml")
+    layout = Layout(preset, where / "results")
+    for name in preset.tables:
+        ppap("table", "preset.yaml", name, cwd=where)
+        ppap("study", "preset.yaml", name, cwd=where)
+    for path in (path for job in Figure.jobs(layout) for path in job.outputs(layout)):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    ppap("publish", "preset.yaml", cwd=where)
+    published = where / "published" / "smoke"
+    made = {path.relative_to(layout.root) for path in layout.root.rglob("*") if path.is_file()}
+    assert {path.relative_to(published) for path in published.rglob("*") if path.is_file()} == made
+    assert Path("replicates/3/metrics/ddim25/resnet.json") in made and Path("study/main.md") in made
+    table = layout.table("main", "csv", "study")
+    table.write_text(table.read_text().replace("naive", "none", 1))
+    done = ppap("publish", "preset.yaml", cwd=where, check=False)
+    assert done.returncode == 2 and "study/main.csv: older than the metrics" in done.stderr
+
+
+# -- slips -----------------------------------------------------------------------------------------
+
+
+def lose(path: Path) -> None:
+    path.unlink()
+
+
+def take_another_presets(path: Path) -> None:
+    path.write_text(path.read_text().replace('"samples_per_seed": 20', '"samples_per_seed": 500'))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lose, "replicate 3 has no naive yet; snakemake --config preset=smoke -- replicates"),
+        (take_another_presets, "of samples_per_seed 500, not 20"),
+    ],
+)
+def test_a_replicate_without_results_or_with_those_of_another_preset_is_named(where: Path, damage, message) -> None:
+    path = Path("results/smoke/replicates/3/metrics/ddim25/resnet.json")
+    damage(where / path)
+    done = ppap("study", "preset.yaml", "main", cwd=where, check=False)
+    assert done.returncode == 2 and done.stderr.startswith(f"ppap: {path}: {message}")
+    assert len(done.stderr.splitlines()) == 1 and not (where / "results" / "smoke" / "study").exists()
+
+
+def test_a_replicate_that_a_preset_has_not_is_refused(where: Path) -> None:
+    done = ppap("--replicate", 7, "metrics", "preset.yaml", "ddim25", "resnet", cwd=where, check=False)
+    assert (done.returncode, done.stderr) == (2, "ppap: replicates: preset smoke has no 7 (it has 0, 3)\n")
+    done = ppap("study", SMOKE, "main", cwd=where, check=False)
+    assert (done.returncode, done.stderr) == (2, "ppap: preset smoke has no `replicates`\n")
+
+
+def test_a_replicate_opens_in_python(where: Path) -> None:
+    path, results = where / "preset.yaml", where / "results"
+    assert open_run(path, results, 3).layout.root == results / "smoke" / "replicates" / "3"
+    assert open_run(path, results, 0).layout == open_run(path, results).layout
