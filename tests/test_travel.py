@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ from torch import nn
 from transformers import ViTConfig, ViTForImageClassification
 
 import ppap
+from ppap.guides.tasks.score import ENDLESS, Scoring
 from ppap.report import sheet
 from ppap.utils import files
 from tests.conftest import ppap as command
 from tests.test_diffusers import save_pipeline
+from tests.test_embedding_models import reading, saved
 from tests.tiny_pipelines import tiny
 
 NAME = "timm:test_resnet.r160_in1k"
@@ -33,10 +36,10 @@ LOG_SNR = MODEL.schedule.log_snr[300]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-def trained(guide: ppap.Guide) -> ppap.ExpertBank:
+def trained(guide: ppap.Guide, experts: int = 1) -> ppap.ExpertBank:
     images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
     training = {"steps": 4, "batch_size": 4, "learning_rate": 1e-2}
-    return ppap.train_experts(guide, MODEL, images, experts=2, training=training)
+    return ppap.train_experts(guide, MODEL, images, experts=experts, training=training)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +55,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def bank(place: Path) -> ppap.ExpertBank:
     guide = ppap.load_guide(NAME, outputs=1000, image_size=16, input_size=32, folder=place / "downloads")
-    return trained(guide)
+    return trained(guide, experts=2)
 
 
 @pytest.fixture
@@ -122,14 +125,14 @@ def test_a_folder_is_pushed_with_nothing_else_that_lies_there(folder: Path, hub)
 
 def test_weights_of_ones_own_are_named_and_known_by_their_hash(place: Path, tmp_path: Path) -> None:
     torch.manual_seed(1)
-    network = timm.create_model("test_resnet", num_classes=4)
+    network, task = timm.create_model("test_resnet", num_classes=1), partial(Scoring, target=2.5)
     own, other = tmp_path / "own.pt", place / "downloads" / FILE
     torch.save(network.state_dict(), own)
-    about = {"outputs": 4, "image_size": 16, "input_size": 32, "folder": tmp_path, "mean": (0.4,), "std": (0.3,)}
-    trained(guide := ppap.load_guide("timm:test_resnet", weights=own, **about)).save(tmp_path / "bank")
+    about = {"input_size": 32, "folder": tmp_path, "mean": (0.4,), "std": (0.3,)}
+    trained(guide := ppap.load_guide("timm:test_resnet", task, weights=own, **about)).save(tmp_path / "bank")
     again = ppap.load_experts(tmp_path / "bank", weights=own, downloads=tmp_path).guide
     x = torch.randn(2, 3, 16, 16)
-    assert torch.equal(again(x), guide(x)) and again.task.shape == (4,)
+    assert torch.equal(again(x), guide(x)) and again.task.target == 2.5
     with pytest.raises(ppap.PPAPError, match="has weights of its own; give their file as weights, or the guide"):
         ppap.load_experts(tmp_path / "bank", downloads=tmp_path)
     with pytest.raises(ppap.PPAPError, match="weights: leave them out, or the guide"):
@@ -167,7 +170,7 @@ def test_code_that_experts_name_is_not_run(folder: Path, place: Path, tmp_path: 
     for refused in (tmp_path / "theirs", folder):
         with pytest.raises(ppap.PPAPError, match="code of its maker's own; give the guide"):
             ppap.load_experts(refused, downloads=place / "downloads")
-    assert len(ppap.load_experts(tmp_path / "theirs", guide).experts) == 2
+    assert len(ppap.load_experts(tmp_path / "theirs", guide).experts) == 1
     assert not Path("ran").exists()
 
 
@@ -262,16 +265,29 @@ def test_a_pipeline_and_experts_draw_without_a_preset(folder: Path, place: Path,
     save_pipeline(tmp_path / "pipeline")
     photo, out = tmp_path / "photo.png", tmp_path / "sheet.png"
     Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 50, 3), np.uint8)).save(photo)
-    asked = ("--pipeline", tmp_path / "pipeline", "--steps", 3, "-n", 2, "--seed", 5, "--device", "cpu", "--out", out)
-    both = ("--experts", folder, "--target", 7, "--scale", 30, "--experts", folder, "--target", photo, "--scale", 10)
+    asked = ("--pipeline", tmp_path / "pipeline", "--steps", 2, "-n", 1, "--seed", 5, "--device", "cpu", "--out", out)
+    both = (
+        "--experts",
+        folder,
+        "--target",
+        "goldfish",
+        "--scale",
+        30,
+        "--experts",
+        folder,
+        "--target",
+        photo,
+        "--scale",
+        10,
+    )
     assert guide(place, *asked, *both).stdout == f"{out}\n"
     ((number, seen), images), model = sheets[0], ppap.load_pipeline(tmp_path / "pipeline")
-    assert (number.title, seen.title) == (f"{NAME}: 7", f"{NAME}: photo.png") and int(number.target) == 7
+    assert (number.title, seen.title) == (f"{NAME}: goldfish", f"{NAME}: photo.png") and int(number.target) == 1
     bank = ppap.load_experts(folder, downloads=place / "downloads")
-    goals = [ppap.Goal(bank, 7, 30.0), ppap.Goal(bank, photo, 10.0)]
+    goals = [ppap.Goal(bank, 1, 30.0), ppap.Goal(bank, photo, 10.0)]
     assert torch.equal(seen.target, goals[1].targets(1, (3, 32, 32))[0]) and seen.picture.shape == (32, 32, 3)
-    np.testing.assert_array_equal(images, ppap.sample(model, 2, goals, steps=3, seed=5))
-    assert (images != ppap.sample(model, 2, steps=3, seed=5)).any()
+    np.testing.assert_array_equal(images, ppap.sample(model, 1, goals, steps=2, seed=5))
+    assert (images != ppap.sample(model, 1, steps=2, seed=5)).any()
     with Image.open(out) as drawn:
         assert np.asarray(drawn).std() > 1
 
@@ -286,11 +302,38 @@ def test_a_prompt_and_experts_of_latents_draw_together(bank, place: Path, tmp_pa
     again = ppap.load_experts(tmp_path / "bank", model=model, downloads=place / "downloads")
     for scale in (0.0, 50.0):
         guide(
-            place, "--pipeline", tmp_path / "pipeline", "--experts", tmp_path / "bank", "--target", 7, "-n", 2,
+            place, "--pipeline", tmp_path / "pipeline", "--experts", tmp_path / "bank", "--target", 7, "-n", 1,
             "--prompt", "a red cup", "--scale", scale, "--steps", 2, "--out", tmp_path / "sheet.png",
         )  # fmt: skip
-        drawn = ppap.sample(model, 2, ppap.Goal(again, 7, scale), steps=2)
+        drawn = ppap.sample(model, 1, ppap.Goal(again, 7, scale), steps=2)
         np.testing.assert_array_equal(sheets.pop()[1], drawn)
+
+
+def test_words_and_a_score_to_raise_are_targets(place: Path, tmp_path: Path, sheets) -> None:
+    save_pipeline(tmp_path / "pipeline")
+    saved("CLIPModel CLIP", tmp_path / "clip")
+    reading(tmp_path / "clip")
+    torch.save(timm.create_model("test_resnet", num_classes=1).state_dict(), tmp_path / "score.pt")
+    reader = ppap.load_guide(f"transformers:{tmp_path / 'clip'}", "embedding", folder=tmp_path)
+    score = ppap.load_guide(
+        "timm:test_resnet",
+        "score",
+        weights=tmp_path / "score.pt",
+        input_size=32,
+        mean=(0.5,),
+        std=(0.5,),
+        folder=tmp_path,
+    )
+    for name, given in (("words", reader), ("score", score)):
+        trained(given).save(tmp_path / name)
+    guide(
+        place, "--pipeline", tmp_path / "pipeline", "--steps", 1, "-n", 1, "--out", tmp_path / "sheet.png",
+        "--experts", tmp_path / "words", "--target", "a red car", "--weights", "",
+        "--experts", tmp_path / "score", "--target", "", "--weights", tmp_path / "score.pt",
+    )  # fmt: skip
+    ((words, highest), _) = sheets[0]
+    assert words.title.endswith(": a red car") and torch.equal(words.target, reader.text("a red car")[0])
+    assert float(highest.target) == torch.tensor(ENDLESS)
 
 
 @pytest.mark.parametrize(

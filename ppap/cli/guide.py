@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -72,8 +73,9 @@ def guide(
         list[str] | None,
         typer.Option(
             "--target",
-            help="of each guide in turn: a class by name (of a preset) or number; a depth or label map (.npy, .png), or "
-            "a picture, which the guide itself looks at",
+            help="of each guide in turn: a class by name or number; a depth or label map (.npy, .png), or "
+            "a picture, which the guide itself looks at; with --pipeline, of CLIP and SigLIP, words; of a score a "
+            'number, or "" to raise it',
         ),
     ] = None,
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="images")] = 8,
@@ -173,18 +175,31 @@ def _by_pipeline(
 
 
 def _goal(bank: ExpertBank, text: str, scale: float, shape: tuple[int, int, int]) -> tuple[Goal, Asked]:
-    """Return the goal that a user asks experts for, a file or a class, and what the sheet says of it."""
+    """Return the goal that a user asks experts for, a file, a number or words, and what the sheet says of it."""
     import ppap
     from ppap.guides.target_files import target_in
     from ppap.report.sheet import Asked
 
+    picture = None
     if Path(text).is_file():
         target, picture = target_in(Path(text), shape, bank.guide)
+        text = Path(text).name
+    elif bank.guide.reader:
+        target = bank.guide.text(text)
     else:
-        target, picture = ppap.Goal(bank, int(text) if text.isdecimal() else text).targets(1, shape), None
+        names = [name.partition(",")[0] for name in bank.guide.class_names]
+        target = ppap.Goal(bank, names.index(text) if text in names else _number(text)).targets(1, shape)
     goal = ppap.Goal(bank, target, scale)
-    title = f"{bank.guide.name}: {Path(text).name}"
-    return goal, Asked(title, goal.task, target[0], None if picture is None else picture[0].numpy())
+    asked = Asked(f"{bank.guide.name}: {text}", goal.task, target[0], None if picture is None else picture[0].numpy())
+    return goal, asked
+
+
+def _number(text: str) -> int | float | str | None:
+    """Read a number; what is none stays as it is, to be refused, and without any text there is no target."""
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text or None
 
 
 # -- by a preset -------------------------------------------------------------------------------------

@@ -71,6 +71,7 @@ def train_experts(
     itself stays as it is. Training runs where the guide's weights are, in the precision of the autocast around the
     call. ConfigError for settings that cannot be; NumericalError if a loss is not finite.
     """
+    _ = guide.own_task  # or there is nothing to learn
     ranges = noise_ranges(model.schedule, experts, allocation)
     purpose = _purpose(guide, model, adapter, truths is None, sees, view)
     if adapter is not None:  # tried before the guide is asked, which takes minutes
@@ -183,7 +184,6 @@ def _purpose(
     return sight(sees, model.predicts, view, model.autoencoder) | {
         "guide": guide.name,
         "guide_state": state_hash(guide),
-        "task": type(guide.own_task).__name__,
         "timesteps": schedule.train_timesteps,
         "noise_schedule": schedule_name(schedule.betas),
         "supervision": "teacher" if taught else "labels",

@@ -104,7 +104,6 @@ class ExpertHeader(Purpose):
     final_loss: FiniteFloat | None = None
     held_out_loss: float | None = Field(None, description="on images held out of its training, noised as in its range")
     off_the_shelf_loss: float | None = Field(None, description="of the model it came from, on the same noisy images")
-    task: str | None = Field(None, description="of the guide, where no preset says it")
     released_sha256: str | None = Field(None, description="of the file it was imported from")
 
     @property

@@ -24,7 +24,8 @@ class Guide(nn.Module):
     at that view; it returns what the network returns, of a `task` in the shape of its answers. ConfigError, which says
     `name`, if these have another shape; what the network raises comes as it is.
     `options` and `channels` are those that a model of a library was built with, and if it was `published` the library
-    has its weights: by these its experts find it again (`ppap.guides.recipe`).
+    has its weights: by these its experts find it again (`ppap.guides.recipe`). Where the weights say what the classes
+    are called, these are the `class_names`.
     """
 
     mean: Tensor
@@ -44,13 +45,14 @@ class Guide(nn.Module):
         view: nn.Module | None = None,
         channels: int = 3,
         published: bool = False,
+        class_names: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.view = view
         self.network, self.input_size = network, input_size
         self.interpolation, self.antialias = interpolation, antialias
         self.name, self.task, self.options = name, task, dict(options or {})
-        self.channels, self.published = channels, published
+        self.channels, self.published, self.class_names = channels, published, tuple(class_names)
         self.reader: Callable[[str], Tensor] | None = None
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)

@@ -120,7 +120,8 @@ def load_guide(
     if isinstance(made, Embedding) and made.dimensions is None:
         made.dimensions = network(torch.zeros(1, channels, seen.input_size, seen.input_size)).shape[-1]
     about: dict[str, Any] = {"options": options, "channels": channels, "published": spec.from_library}
-    guide = Guide(network, **seen._asdict(), name=model, task=made, **about).eval()
+    names = json.loads(files.read_metadata(path).get("class_names", "[]")) if spec.published else []
+    guide = Guide(network, **seen._asdict(), name=model, task=made, class_names=names, **about).eval()
     if spec.published and isinstance(made, Embedding):
         guide.reader = spec.library.reader(spec, path, Path(folder))
     return guide

@@ -29,6 +29,7 @@ class GuideRecipe(BaseModel):
 
     published: bool
     task: str | None
+    task_options: dict[str, Any]
     outputs: Count | None
     image_size: Count | None
     channels: Count
@@ -43,9 +44,11 @@ class GuideRecipe(BaseModel):
     def of(cls, guide: Guide) -> Self:
         """Write a guide's recipe."""
         data = getattr(guide.task, "data", None)
+        options = {key: getattr(guide.task, key) for key in guide.task.takes} if guide.task else {}
         return cls(
             published=guide.published,
             task=None if guide.task is None else name_of(guide.task),
+            task_options={key: value for key, value in options.items() if value is not None},
             outputs=getattr(data, guide.task.outputs, None) if guide.task and guide.task.outputs else None,
             image_size=getattr(data, "image_size", None) or None,
             channels=guide.channels,
@@ -80,8 +83,9 @@ class GuideRecipe(BaseModel):
         """Make the guide of this name, with its library's weights, or others of the library's format (`load_guide`)."""
         if weights is not None and not library_of(name).one_file:
             name, weights = f"{name.partition(':')[0]}:{weights}", None
-        arguments = self.model_dump(exclude={"published"})
-        return load_guide(name, **arguments, weights=weights, folder=downloads)
+        task = TASKS.get(str(self.task), options=self.task_options)
+        arguments = self.model_dump(exclude={"published", "task", "task_options"})
+        return load_guide(name, task, **arguments, weights=weights, folder=downloads)
 
 
 def guide_for(folder: Path, name: str, weights: str | Path | None, downloads: str | Path) -> Guide:
