@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from statistics import fmean, stdev, variance
 from typing import NamedTuple
 
+from scipy.special import stdtrit
+
 from ppap.utils.errors import DataError
 
 Values = Mapping[int, Mapping[int, float]]
@@ -65,27 +67,5 @@ def paired_interval(first: Values, second: Values, confidence: float = 0.95) -> 
         raise DataError(f"{len(first)} replicate: a difference has an interval from two on")
     differences = [fmean(first[r][seed] - second[r][seed] for seed in first[r]) for r in first]
     mean, error = fmean(differences), stdev(differences) / math.sqrt(len(differences))
-    half = student_quantile(confidence, len(differences) - 1) * error
+    half = stdtrit(len(differences) - 1, (1 + confidence) / 2) * error
     return Interval(mean, mean - half, mean + half)
-
-
-def student_quantile(confidence: float, degrees: int) -> float:
-    """Return the t with P(|T| < t) = confidence, in (0, 1), of Student's T with 1, 2, ... degrees of freedom.
-
-    By bisection of the angle in Abramowitz and Stegun's finite series (Handbook of Mathematical Functions, 26.7.3, 26.7.4).
-    """
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _probability(middle, degrees) < confidence else (low, middle)
-    return math.sqrt(degrees) * math.tan(low)
-
-
-def _probability(angle: float, degrees: int) -> float:
-    """Return P(|T| < sqrt(degrees) tan(angle))."""
-    odd = degrees % 2
-    total, term = 0.0, math.cos(angle) if odd else 1.0
-    for power in range(odd, degrees - 1, 2):
-        total += term
-        term *= math.cos(angle) ** 2 * (power + 1) / (power + 2)
-    return 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total
