@@ -181,16 +181,21 @@ def stable_diffusion(path: Path, preset: Preset) -> None:
 
 def transformer(path: Path, preset: Preset) -> None:
     """Write a folder of transformers with the configuration that the preset states."""
-    from transformers import DPTConfig, DPTForDepthEstimation, DPTImageProcessor
+    import transformers
 
     spec = next(s for s in preset.networks.values() if Path(s.model.partition(":")[2]) == path)
-    options = {key: value for key, value in spec.options.items() if key != "model_type"}
     side = spec.input_size or 0
-    size = {"height": side, "width": side}
+    kind: Any = (
+        transformers.AutoModelForDepthEstimation if spec.options["model_type"] == "dpt" else transformers.AutoModel
+    )
+    size = {"size": {"height": side, "width": side}, "crop_size": {"height": side, "width": side}}
 
     def write(folder: Path) -> None:
-        DPTForDepthEstimation(DPTConfig(**options)).save_pretrained(folder)
-        DPTImageProcessor(size=size, image_mean=spec.mean, image_std=spec.std).save_pretrained(folder)
+        kind.from_config(transformers.AutoConfig.for_model(**spec.options)).save_pretrained(folder)
+        own: Any = (
+            transformers.DPTImageProcessor if spec.options["model_type"] == "dpt" else transformers.CLIPImageProcessor
+        )
+        own(**size, image_mean=spec.mean, image_std=spec.std).save_pretrained(folder)
 
     finished(path, write)
 
@@ -264,8 +269,7 @@ MAKERS: dict[str, Callable[[Path, Preset], None]] = {
     "reference.npz": reference,
     "imagenet": imagenet,
     "pictures": pictures,
-    "dpt-hybrid-midas": transformer,
-    "dpt-large": transformer,
+    **dict.fromkeys(("dpt-hybrid-midas", "dpt-large", "clip-vit-base-patch32", "dinov2-base"), transformer),
     **dict.fromkeys(
         (
             f"{name}.pth"
