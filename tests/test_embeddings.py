@@ -201,8 +201,8 @@ def preset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     plain["judges"] = {"vector_judge": wide, "number_judge": number | {"options": {"seed": 1}}}
     plain["clean_images"] |= {"count": 12, "batch_size": 12, "shard_size": 12}
     plain["sampling"] |= {"samples": 6, "seeds": [1]}
-    rows = ["none", "ppap_5", "multi_experts_5", "real"]
-    plain["tables"] = {"main": [{"guides": ["vector", "number"], "samplers": ["ddim25"], "methods": rows}]}
+    rows = {"vector": ["none", "ppap_5", "multi_experts_5", "real"], "number": ["ppap_5", "real"]}
+    plain["tables"] = {"main": [{"guides": [guide], "samplers": ["ddim25"], "methods": m} for guide, m in rows.items()]}
     plain["figures"]["samples"] = 6
     (path := folder / "preset.yaml").write_text(yaml.safe_dump(plain))
     yield path
