@@ -19,6 +19,7 @@ from ppap.config.runs import all_runs
 from ppap.evaluation.metrics import summarise
 from ppap.workflow.layout import Layout
 from ppap.workflow.replicates import runs
+from ppap.workflow.stages import by_stage
 from ppap.workflow.steps import all_jobs, jobs_of_all_runs
 from ppap.workflow.steps.figure import Figure
 from ppap.workflow.steps.study import Study
@@ -80,6 +81,7 @@ def test_what_comes_from_others_is_taken_once() -> None:
         assert other.model(name) == own.model(name)
     made = [(run, job.rule()) for run, job in jobs_of_all_runs(own)]
     assert {rule for run, rule in made if run == other}.isdisjoint({"download", "table", "figure", "study"})
+    assert {stage for stage, jobs in by_stage(other).items() if jobs} == {"replicates"}
     imported = other.preset.methods["ppap_5"].model_copy(update={"imported": True})
     methods = {"methods": other.preset.methods | {"ppap_5": imported}}
     taken = Layout(other.preset.model_copy(update=methods))
@@ -210,6 +212,8 @@ def test_a_replicate_without_results_or_with_those_of_another_preset_is_named(wh
 def test_a_replicate_that_a_preset_has_not_is_refused(where: Path) -> None:
     done = ppap("--replicate", 7, "metrics", "preset.yaml", "ddim25", "resnet", cwd=where, check=False)
     assert (done.returncode, done.stderr) == (2, "ppap: replicates: preset smoke has no 7 (it has 0, 3)\n")
+    done = ppap("--replicate", 3, "publish", "preset.yaml", cwd=where, check=False)
+    assert done.returncode == 2 and done.stderr.startswith("ppap: --replicate: ")
     done = ppap("study", SMOKE, "main", cwd=where, check=False)
     assert (done.returncode, done.stderr) == (2, "ppap: preset smoke has no `replicates`\n")
 

@@ -26,6 +26,7 @@ def publish(preset: PresetName) -> None:
     """
     from ppap.config.runs import all_runs
     from ppap.report import publish as publishing
+    from ppap.utils.errors import ConfigError
     from ppap.workflow.steps import jobs_of_all_runs
     from ppap.workflow.steps.figure import Figure
     from ppap.workflow.steps.metrics import Metrics
@@ -33,6 +34,8 @@ def publish(preset: PresetName) -> None:
     from ppap.workflow.steps.table import Table
 
     layout = open_preset(preset)
+    if layout.preset.is_replicate:
+        raise ConfigError("--replicate: a preset's replicates are published together, without it")
     placed = [(run, job) for run, job in jobs_of_all_runs(layout) if isinstance(job, Table | Figure | Metrics | Study)]
     tables = [job for _, job in placed if isinstance(job, Table | Study)]
     written = ((job, *item) for job in tables for item in job.texts(layout).items())

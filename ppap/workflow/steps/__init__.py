@@ -39,7 +39,7 @@ def all_jobs(layout: Layout) -> Iterator[Step]:
 
 def runs_of(step: type[Step], layout: Layout) -> list[Layout]:
     """List the runs of a preset in which a step has jobs: all replicates, or the preset's own run alone."""
-    return runs(layout)[:1] if step.once else runs(layout)
+    return [run for run in runs(layout) if not (step.once and run.preset.is_replicate)]
 
 
 def jobs_of_all_runs(layout: Layout) -> Iterator[tuple[Layout, Step]]:
