@@ -14,7 +14,8 @@ from benchmarks.setting import SCALE, Setting
 from benchmarks.timing import Stopwatch, Work, stepwise
 from ppap.data.images import to_uint8
 from ppap.diffusion.denoiser import Denoiser
-from ppap.diffusion.guidance import GUIDANCE, GuidanceCall, NoGuidance
+from ppap.diffusion.guidance import GuidanceCall, NoGuidance
+from ppap.diffusion.guidance_kinds import GUIDANCE
 from ppap.diffusion.samplers import State, ddim
 from ppap.diffusion.sampling import noise_state, trajectory
 from ppap.experts.distillation import train_expert

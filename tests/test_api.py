@@ -257,7 +257,7 @@ def test_depth_and_labels_guide_to_maps_and_to_pictures(model, tmp_path: Path) -
         (lambda m, g: ppap.sample(m, 2, ppap.Goal(g, objective=Tensor.mean)), "the objective gives float32 ()"),
         (lambda m, g: ppap.sample(m, 2, ppap.Goal(None, objective=lambda x: x.new_ones(2))), "has no gradient"),
         (lambda m, g: ppap.sample(m, 2, guidance=partial(NoGuidance, 3)), "give options by name"),
-        (lambda m, g: ppap.sample(m, 2, guidance=partial(NoGuidance, form=3)), "guidance 'NoGuidance': options: got an unexpected"),
+        (lambda m, g: ppap.sample(m, 2, guidance=partial(NoGuidance, form=3)), "guidance 'NoGuidance': takes no options"),
         (lambda m, g: ppap.sample(m, 1, guidance="naive"), "guidance 'naive': write none, off_the_shelf"),
         (lambda m, g: ppap.wrap_guide(nn.Identity(), "sound", image_size=8), "task 'sound': write"),
         (lambda m, g: ppap.wrap_guide(nn.Identity(), image_size=8), "needs the number of classes"),

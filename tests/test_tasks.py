@@ -370,7 +370,7 @@ def test_without_a_target_a_number_has_no_error() -> None:
     [
         ("embedding", {"size": 3}, r"task 'embedding': takes no option 'size' \(it takes dimensions\)"),
         ("embedding", {"dimensions": 0}, "dimensions: 0; the size of the network's vectors was expected"),
-        ("score", {"target": "high"}, "target: 'high'; a number was expected"),
+        ("score", {"target": "high"}, r"options: target: 'high' \(str\); float or None was expected"),
         ("depth", {"dimensions": 3}, "task 'depth': takes no options"),
     ],
 )

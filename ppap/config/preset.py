@@ -24,7 +24,9 @@ from ppap.config.sections import (
 )
 from ppap.data.datasets import DatasetConfig
 from ppap.data.settings import Download
-from ppap.diffusion.guidance import GUIDANCE, OBJECTIVES, Guidance
+from ppap.diffusion.goals import OBJECTIVES
+from ppap.diffusion.guidance import Guidance
+from ppap.diffusion.guidance_kinds import GUIDANCE
 from ppap.diffusion.noise_ranges import noise_ranges
 from ppap.diffusion.samplers import SAMPLERS, Sampler, respaced
 from ppap.diffusion.schedules import Schedule

@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, field_validator, model_validator
 
-from ppap.diffusion.guidance import GUIDANCE, OBJECTIVES, Sees
+from ppap.diffusion.goals import OBJECTIVES
+from ppap.diffusion.guidance import Sees
+from ppap.diffusion.guidance_kinds import GUIDANCE
 from ppap.diffusion.samplers import SAMPLERS
 from ppap.experts.settings import AdapterConfig
 from ppap.guides.libraries.settings import NetworkConfig
@@ -114,18 +116,17 @@ class SamplerConfig(Section):
 class MethodConfig(Section):
     """A row of the grid, by a name of your choice: what guides, who taught it, how many experts, what is trained.
 
-    `supervision`, `experts` and `trainable` belong to `guidance: experts`, and to kinds of your own that say so;
-    with `experts_of` they are those of the other method.
+    `supervision`, `experts` and `trainable` belong to `guidance: experts`, to a rival of it (`options: {of: experts}`), and
+    to kinds of your own that say so; with `experts_of` they are those of the other method.
     """
 
     guidance: Annotated[str, *kind_of(GUIDANCE)] = Field(
-        description="`off_the_shelf`: by the model on x_t; `x0_gradient`: by the model on the one-step estimate of x0; "
-        "`x0_gradient_bounded`: likewise, smaller where noise is large, for flows; `x0_estimate`: likewise, without the "
-        "diffusion network's Jacobian; `mpgd`: the estimate itself moves; "
-        "`experts`; `real`: nothing is drawn, held-out real pictures that show the targets stand in for samples, the "
-        "ceiling of every score; `user:MODULE.CLASS`: [your own](../docs/extending.md)"
+        description="how a model guides, or what stands in for samples: [kinds](#guidance); `user:MODULE.CLASS` is "
+        "[your own](../docs/extending.md)"
     )
-    options: dict[str, Any] = own_options("guidance")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="arguments by name of [guidance](#guidance), and of guidance of your own"
+    )
     objective: Annotated[str, *kind_of(OBJECTIVES)] | None = Field(
         None,
         description="what guidance raises in place of the task's, such as log p(target): `user:MODULE.FUNCTION`, "

@@ -17,7 +17,9 @@ from torch import Tensor
 
 from ppap.diffusion.autoencoder import Autoencoder
 from ppap.diffusion.denoiser import CLIPPED, Clip, Denoiser, Prediction
-from ppap.diffusion.guidance import GUIDANCE, Goal, Guidance, NoisyInputGuidance, decoding, guidance_towards
+from ppap.diffusion.goals import Goal, decoding, guidance_towards
+from ppap.diffusion.guidance import Guidance, NoisyInputGuidance
+from ppap.diffusion.guidance_kinds import GUIDANCE
 from ppap.diffusion.networks.diffusers_latents import Arrangement, autoencoder_of
 from ppap.diffusion.networks.diffusers_noise import SchedulerNoise
 from ppap.diffusion.schedules import PredictionName, Schedule, VarianceName
@@ -70,7 +72,7 @@ def guided(
     if start >= stop:
         raise ConfigError(f"start: {start:g}; less than stop, {stop:g}, was expected")
     how = GUIDANCE.get(guidance)
-    if how.through_denoiser or not (how.guided and how.drawn):
+    if how.through_denoiser or not (how.guided and how.drawn and how.stepwise):
         raise ConfigError(
             f"guidance '{how.__name__}': only ppap.sample draws with it; within a pipeline, guides see x_t"
         )

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, cast, runtime_checkable
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from ppap.diffusion.autoencoder import Autoencoder
 from ppap.diffusion.denoiser import Denoiser, Prediction
-from ppap.diffusion.schedules import Array
-from ppap.utils.arguments import has_shape
+from ppap.diffusion.schedules import Schedule
 from ppap.utils.errors import ConfigError
 from ppap.utils.registry import Registry
 
@@ -33,35 +30,23 @@ GuidanceCall = Callable[[Denoiser, Tensor, int], tuple[Prediction, Tensor | None
 
 
 class GuideAt(Protocol):
-    """A guide that may differ with the noise, log(abar / (1 - abar)): images in [-1, 1] to the model's output."""
+    """A guide that may differ with the noise, log(abar / (1 - abar)): images in [-1, 1] to the model's output.
+
+    Experts that look at the estimate of x_0 have an attribute `sees`, "x0_hat".
+    """
 
     def __call__(self, images: Tensor, log_snr: float) -> Tensor: ...
 
 
-@runtime_checkable
-class Goal(Protocol):
-    """A guide, what it is to see in samples, and how strongly it pulls (`ppap.guides.goal.Goal`).
+class Evaluations(NamedTuple):
+    """The evaluations of networks that one sample takes, by which kinds of guidance are compared.
 
-    Its guide looks at x_t, and of latents at the pictures that they decode to, unless `sees` says "x0_hat", or
-    `sees_latents` is true.
+    They are counted forward through the diffusion network, backward through it, and forward and backward through the guide.
     """
 
-    @property
-    def scale(self) -> float: ...
-
-    def at(self, images: Tensor, log_snr: float) -> Tensor:
-        """Return the guide's answers (B, ...) on images (B, C, H, W) in [-1, 1], or latents, with noise of this level."""
-
-    def check(
-        self, log_snrs: Iterable[float], betas: Array, autoencoder: Autoencoder | None = None, predicts: str = "eps"
-    ) -> None:
-        """Raise DataError if the guide knows noise or latents, and was not trained on one of these levels, or on these."""
-
-    def targets(self, count: int, shape: tuple[int, int, int]) -> Tensor:
-        """Return the target of each of `count` samples, pictures of the shape (C, H, W): (count, ...)."""
-
-    def objective_for(self, targets: Tensor) -> Objective:
-        """Return the objective that guidance raises on a batch with these targets (B, ...)."""
+    denoiser: int
+    denoiser_backward: int
+    guide: int
 
 
 class Guidance(ABC):
@@ -78,6 +63,8 @@ class Guidance(ABC):
     """The gradient goes through the diffusion network, which costs as much again."""
     sees_x_t: ClassVar[bool] = False
     """The guide is asked about x_t itself, so that its answers there can be shown."""
+    stepwise: ClassVar[bool] = True
+    """A step depends on x_t and its noise alone; if not, on the steps before it, or on their number."""
     drawn: ClassVar[bool] = True
     """Samples are drawn; otherwise real pictures that show the targets stand in for them, the best that can be."""
 
@@ -87,8 +74,22 @@ class Guidance(ABC):
     @abstractmethod
     def __call__(self, denoiser: Denoiser, x: Tensor, step: int) -> tuple[Prediction, Tensor | None]: ...
 
+    def evaluations(self, schedule: Schedule) -> Evaluations:
+        """Count the evaluations of a sample, if a step asks each network once."""
+        steps = len(schedule)
+        return Evaluations(steps, steps * self.through_denoiser, steps * self.guided)
 
-FACTS = ("guided", "experts", "through_denoiser", "sees_x_t", "drawn")
+
+def evaluations_of(kind: Any, schedule: Schedule) -> Evaluations:
+    """Count the evaluations of a sample by a kind; those of a kind of the user's own follow from its facts."""
+    own = getattr(kind, "evaluations", Guidance.evaluations)
+    if own is Guidance.evaluations:
+        return Guidance.evaluations(kind, schedule)
+    counted: Evaluations = kind(None, None, 1.0).evaluations(schedule)  # its options matter
+    return counted
+
+
+FACTS = ("guided", "experts", "through_denoiser", "sees_x_t", "stepwise", "drawn")
 
 
 class NoGuidance(Guidance):
@@ -111,11 +112,16 @@ class RealPictures(NoGuidance):
 
 
 class NoisyInputGuidance(Guidance):
-    """The guide sees x_t itself (paper, equation 5). With an off-the-shelf guide this is the naive row."""
+    """The guide sees x_t itself (paper, equation 5). With an off-the-shelf guide this is the naive row.
+
+    Experts of the denoised estimate see that, as in `EstimateGuidance`.
+    """
 
     sees_x_t = True
 
     def __call__(self, denoiser: Denoiser, x: Tensor, step: int) -> tuple[Prediction, Tensor | None]:
+        if getattr(self.guide, "sees", "x_t") == "x0_hat":
+            return EstimateGuidance(self.guide, self.objective, self.scale)(denoiser, x, step)
         with torch.no_grad():
             prediction = denoiser(x, step)
         log_snr = float(denoiser.schedule.log_snr[step])
@@ -151,13 +157,39 @@ class EstimateGuidance(Guidance):
         return prediction, self.scale * self.weight(abar) * gradient
 
 
+class UnweightedEstimateGuidance(EstimateGuidance):
+    """The gradient at the estimate stands for that in x_t as it is: the Jacobian is taken for 1."""
+
+    def weight(self, abar: float) -> float:
+        return 1.0
+
+
 class MPGD(EstimateGuidance):
     """The estimate of x0 moves by scale times the gradient there: manifold-preserving guided diffusion (He et al. 2023,
-    arXiv 2311.16424, without its autoencoder), where eps follows the estimate."""
+    arXiv 2311.16424, without its autoencoder).
+
+    `eps` then "follows" the estimate, or "stays", as in the authors' code, where it is the network's own; here it is that
+    of the clipped x0. The gradient is in the estimate then, and none is left for the sampler: DDIM's step moves by
+    sqrt(abar') scale grad_{x0} log p, at any eta, and DDPM's by c1 scale grad_{x0} log p, with c1 of Ho et al. 2020,
+    equation 7.
+    """
+
+    def __init__(
+        self, guide: GuideAt, objective: Objective, scale: float, *, eps: Literal["follows", "stays"] = "follows"
+    ) -> None:
+        super().__init__(guide, objective, scale)
+        self.eps = eps
 
     def weight(self, abar: float) -> float:
         """Undo what samplers do, which move x0 by (1 - abar) / sqrt(abar) times the gradient."""
         return abar**0.5 / (1 - abar)
+
+    def __call__(self, denoiser: Denoiser, x: Tensor, step: int) -> tuple[Prediction, Tensor | None]:
+        prediction, gradient = super().__call__(denoiser, x, step)
+        if self.eps == "follows" or gradient is None:
+            return prediction, gradient
+        moved = gradient / self.weight(float(denoiser.schedule.alphas_cumprod[step]))
+        return prediction._replace(x0=prediction.x0 + moved), None
 
 
 class X0Gradient(Guidance):
@@ -170,9 +202,8 @@ class X0Gradient(Guidance):
             x = x.detach().requires_grad_()
             prediction = denoiser(x, step)
             score = self.objective(self.guide(prediction.x0, float(denoiser.schedule.log_snr[step])))
-            gradient = _gradient(score, x)
-        detached = Prediction(*(part.detach() for part in prediction))
-        return detached, self.scale * gradient
+            gradient = derivative(score, x)
+        return detached(prediction), self.scale * gradient
 
 
 class BoundedX0Gradient(X0Gradient):
@@ -192,126 +223,32 @@ def gradient_of(guide: GuideAt, objective: Objective, x: Tensor, log_snr: float)
     """Return the gradient of the objective of a guide's answers on images (B, C, H, W) for these, like them."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        return _gradient(objective(guide(x, log_snr)), x)
+        return derivative(objective(guide(x, log_snr)), x)
 
 
-def _gradient(scores: Tensor, x: Tensor) -> Tensor:
+def derivative(scores: Tensor, x: Tensor) -> Tensor:
+    """Return the gradient of scores (B,) for the x (B, C, H, W) that they were computed of; ConfigError if there is none."""
     gradient = torch.autograd.grad(scores.sum(), x, allow_unused=True)[0] if scores.requires_grad else None
     if gradient is None:
         raise ConfigError("guidance: what is to grow has no gradient for the images; it must come from them")
     return gradient
 
 
-@dataclass(frozen=True)
-class DecodedGoal:
-    """A goal about pictures, asked about latents: its guide sees what they decode to."""
-
-    goal: Goal
-    autoencoder: Autoencoder
-
-    @property
-    def scale(self) -> float:
-        return self.goal.scale
-
-    def check(
-        self, log_snrs: Iterable[float], betas: Array, autoencoder: Autoencoder | None = None, predicts: str = "eps"
-    ) -> None:
-        self.goal.check(log_snrs, betas, autoencoder, predicts)
-
-    def targets(self, count: int, shape: tuple[int, int, int]) -> Tensor:
-        return self.goal.targets(count, shape)
-
-    def objective_for(self, targets: Tensor) -> Objective:
-        return self.goal.objective_for(targets)
-
-    def at(self, latents: Tensor, log_snr: float) -> Tensor:
-        """Return the guide's answers (B, ...) on the pictures of latents (B, c, h, w)."""
-        return self.goal.at(self.autoencoder.decode(latents), log_snr)
+def detached(prediction: Prediction) -> Prediction:
+    """Return the prediction without what autograd knows of it."""
+    return Prediction(*(part.detach() for part in prediction))
 
 
-def decoding(goals: Sequence[Goal], autoencoder: Autoencoder | None) -> list[Goal]:
-    """Return goals that can be asked about the images of a diffusion model, which may be latents."""
-    if autoencoder is None:
-        return list(goals)
-    return [goal if getattr(goal, "sees_latents", False) else DecodedGoal(goal, autoencoder) for goal in goals]
-
-
-def combined(goals: Sequence[Goal], targets: Sequence[Tensor]) -> tuple[GuideAt, Objective, float]:
-    """Combine goals to a guide, objective and scale: of several goals, the gradient of scale 1 is the sum of theirs.
-
-    `targets` are those of the batch, (B, ...) for each goal. The denoiser is asked once for all goals.
-    """
-    objectives = [goal.objective_for(wanted) for goal, wanted in zip(goals, targets, strict=True)]
-    if len(goals) == 1:
-        return goals[0].at, objectives[0], goals[0].scale
-
-    def guide(images: Tensor, log_snr: float) -> Any:
-        return [goal.at(images, log_snr) for goal in goals]
-
-    def objective(answers: Any) -> Tensor:
-        parts = zip(goals, objectives, answers, strict=True)
-        return torch.stack([goal.scale * grows(answer) for goal, grows, answer in parts]).sum(0)
-
-    return guide, objective, 1.0
-
-
-def own_objective(named: str | Callable[..., Tensor], count: int, *targets: Tensor) -> Objective:
-    """Make an objective of a function of the user's own, of answers (B, ...) and, if there are any, targets (B, ...).
-
-    ConfigError if there is none of this name, or it does not return `count` numbers, one for each image of the batch.
-    """
-    own = OBJECTIVES.get(named)
-
-    def objective(answers: Tensor) -> Tensor:
-        scores: Tensor = own(answers, *targets)
-        has_shape("the objective", scores, (count,))
-        return scores
-
-    return objective
-
-
-def guidance_towards(kind: type[Guidance], goals: Sequence[Goal], targets: Sequence[Tensor]) -> GuidanceCall:
-    """Make guidance of this kind towards all goals, whose `targets` are those of a batch; without goals, none."""
-    if not kind.guided:
-        return kind(None, _nothing, 0.0)  # type: ignore[arg-type]
-    if not goals:
-        return NoGuidance()
-    sights = {getattr(goal, "sees", "x_t") for goal in goals}
-    if len(sights) > 1:
-        raise ConfigError("goals: some see x_t, others x0_hat; those of one kind guide together")
-    if "x0_hat" in sights and isinstance(kind, type) and issubclass(kind, NoisyInputGuidance):
-        kind = EstimateGuidance
-    return kind(*combined(goals, targets))
-
-
-def _nothing(answers: Tensor) -> Tensor:
-    raise AssertionError("guidance without a guide has no objective")
-
-
-def _of_user(name: str, kind: Any) -> type[Guidance]:
-    """Return a class of the user's own with all facts; ConfigError if one is neither true nor false."""
-    for fact in FACTS:
-        value = getattr(kind, fact, getattr(Guidance, fact))
-        if not isinstance(value, bool):
-            raise ConfigError(f"guidance '{name}': {fact} is {value!r}; True or False was expected")
-        setattr(kind, fact, value)
-    return cast(type[Guidance], kind)
-
-
-GUIDANCE: Registry[type[Guidance]] = Registry(
+GRADIENTS: Registry[type[Guidance]] = Registry(
     "guidance",
     {
-        "none": NoGuidance,
         "off_the_shelf": NoisyInputGuidance,
         "x0_gradient": X0Gradient,
         "x0_gradient_bounded": BoundedX0Gradient,
         "x0_estimate": EstimateGuidance,
+        "x0_unweighted": UnweightedEstimateGuidance,
         "mpgd": MPGD,
-        "real": RealPictures,
         "experts": ExpertGuidance,
     },
-    "class",
-    _of_user,
 )
-
-OBJECTIVES: Registry[Callable[..., Tensor]] = Registry("objective", {}, "function", lambda name, function: function)
+"""The kinds that are a gradient, by name: other kinds may change it."""

@@ -18,15 +18,9 @@ from ppap.data.images import to_tensor, to_uint8
 from ppap.diffusion.batch_sizes import AnySize, BatchSize
 from ppap.diffusion.cascade import SecondStage
 from ppap.diffusion.denoiser import Denoiser, Prediction
-from ppap.diffusion.guidance import (
-    GUIDANCE,
-    Goal,
-    GuidanceCall,
-    NoGuidance,
-    NoisyInputGuidance,
-    decoding,
-    guidance_towards,
-)
+from ppap.diffusion.goals import Goal, decoding, guidance_towards
+from ppap.diffusion.guidance import GuidanceCall, NoGuidance, NoisyInputGuidance
+from ppap.diffusion.guidance_kinds import GUIDANCE
 from ppap.diffusion.model import DiffusionModel
 from ppap.diffusion.samplers import SAMPLERS, Sampler, State, respaced
 from ppap.diffusion.schedules import Schedule
@@ -34,7 +28,7 @@ from ppap.utils.arguments import checked
 from ppap.utils.checkpoint import Checkpoint, Unkept
 from ppap.utils.errors import ConfigError, NumericalError
 from ppap.utils.progress import Bar
-from ppap.utils.seeds import StepNoise, initial_noise, upsampling_seeds
+from ppap.utils.seeds import StepNoise, guidance_seeds, initial_noise, upsampling_seeds
 from ppap.utils.settings import Count, Seed, Share
 
 Seeds = list[tuple[int, int]]
@@ -229,10 +223,13 @@ def _guided(
 
     def of_batch(chosen: slice) -> tuple[Denoiser, GuidanceCall]:
         wanted = [each[chosen].to(model.device) for each in targets]
-        return model.on(denoiser.schedule, chosen), guidance_towards(kind, aims, wanted)
+        guiding = guidance_towards(kind, aims, wanted)
+        if hasattr(guiding, "noise"):
+            guiding.noise = StepNoise(guidance_seeds(known[chosen]), model.shape, model.device)
+        return model.on(denoiser.schedule, chosen), guiding
 
-    seeds = [(seed, place) for place in range(count)] if seeds is None else seeds
-    return _Drawing(name, seeds, model.shape, denoiser.schedule, function, eta, model.device, of_batch)
+    known = [(seed, place) for place in range(count)] if seeds is None else seeds
+    return _Drawing(name, known, model.shape, denoiser.schedule, function, eta, model.device, of_batch)
 
 
 def _pixels(model: DiffusionModel) -> Callable[[Tensor], Tensor]:
@@ -264,9 +261,11 @@ class _Drawing:
         start = noise_state(len(self.schedule), self.seeds[chosen], self.shape, self.device)
         return start._replace(x=self.temperature * start.x)
 
-    def follow(self, chosen: slice, state: State) -> Iterator[State]:
-        """Yield the states of a batch after this one."""
+    def follow(self, chosen: slice, state: State, memory: dict[str, Tensor] | None = None) -> Iterator[State]:
+        """Yield the states of a batch after this one; guidance that has a `memory` of former steps keeps it there."""
         denoiser, guidance = self.model(chosen)
+        if memory is not None and hasattr(guidance, "memory"):
+            guidance.memory = memory
         return trajectory(denoiser, self.sampler, guidance, state, self.seeds[chosen], self.eta, self.name)
 
     def images(self, batch_size: AnySize, checkpoint: Checkpoint | None, checkpoint_every: int) -> NDArray[Any]:
@@ -274,24 +273,25 @@ class _Drawing:
         kept, count, steps = checkpoint or Unkept(), len(self.seeds), len(self.schedule)
         size = BatchSize(batch_size, count, self.device)
         done: list[Tensor] = []
-        state: State | None = None
+        unfinished: tuple[State, dict[str, Tensor]] | None = None
         if saved := kept.load():
-            done, state = saved["done"], State(saved["steps_left"], saved["x"].to(self.device))
-        taken = len(done) * steps + (steps - state.steps_left if state else 0)
+            memory = {name: value.to(self.device) for name, value in saved.get("memory", {}).items()}
+            done, unfinished = saved["done"], (State(saved["steps_left"], saved["x"].to(self.device)), memory)
+        taken = len(done) * steps + (steps - unfinished[0].steps_left if unfinished else 0)
         bar = Bar(name=self.name, total=steps * -(-count // size.images), initial=taken, unit="step")
 
         def batch(images: int) -> Tensor:
-            nonlocal state
+            nonlocal unfinished
             first = sum(map(len, done))
-            at = state or self.begin(slice(first, min(first + images, count)))
-            state = None  # it is not tried twice
+            at, memory = unfinished or (self.begin(slice(first, min(first + images, count))), {})
+            unfinished = None  # it is not tried twice
             end = first + len(at.x)
             bar.total = bar.n + at.steps_left + steps * -(-(count - end) // images)
-            for reached in self.follow(slice(first, end), at):
+            for reached in self.follow(slice(first, end), at, memory):
                 at = reached
                 bar.update()
                 if at.steps_left and (steps - at.steps_left) % checkpoint_every == 0:
-                    kept.save({"done": done, "x": at.x.cpu(), "steps_left": at.steps_left})
+                    kept.save({"done": done, "x": at.x.cpu(), "steps_left": at.steps_left, "memory": memory})
             return self.finished(at.x)
 
         while sum(map(len, done)) < count:

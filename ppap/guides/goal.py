@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from ppap.diffusion.autoencoder import Autoencoder
-from ppap.diffusion.guidance import Objective, Sees, own_objective
+from ppap.diffusion.goals import own_objective
+from ppap.diffusion.guidance import Objective, Sees
 from ppap.diffusion.schedules import Array
 from ppap.guides.guide import Guide
 from ppap.guides.target_files import target_in, target_paths

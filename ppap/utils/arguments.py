@@ -59,6 +59,19 @@ def checked(public: Public) -> Public:
     return call  # type: ignore[return-value]
 
 
+def check_own_options(what: str, named: Any, options: Mapping[str, Any]) -> None:
+    """Raise ConfigError unless these are arguments that a class or function takes by name alone, and of its annotations."""
+    parameters = inspect.signature(named).parameters.values() if callable(named) else ()
+    own = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    if not own:
+        raise ConfigError(f"{what}: takes no options")
+    hints = get_type_hints(named.__init__ if isinstance(named, type) else named, include_extras=True)  # type: ignore[misc]
+    for name, value in options.items():
+        if name not in own:
+            raise ConfigError(f"{what}: takes no option '{name}' (it takes {', '.join(own)})")
+        _fitted(f"{what}: options: {name}", value, hints[name])
+
+
 def _named(init: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(init)
     def call(*arguments: Any, **values: Any) -> None:

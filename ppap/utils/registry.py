@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import AfterValidator, WithJsonSchema
 
 from ppap.utils import user_code
+from ppap.utils.arguments import check_own_options
 from ppap.utils.errors import ConfigError
 
 Kind = TypeVar("Kind")
@@ -50,23 +51,25 @@ class Registry(Generic[Kind]):
     ) -> Kind:
         """Return the kind of this name, the user's own from a module (`user_code.find`); or the kind given itself.
 
-        `options` are arguments by name of the user's own, or those that one of ours `takes`; in Python, functools.partial
-        gives them as well. ConfigError
-        if there is no such kind, or it does not take them. What the user's code raises comes as it is.
+        `options` are its arguments by name, of a built-in kind those that can be given by name alone; in Python,
+        functools.partial gives them as well. ConfigError if there is no such kind, or it does not take them. What the
+        user's code raises comes as it is.
         """
         own = getattr(kind, "func", kind)  # of a functools.partial
-        name, thing = kind if isinstance(kind, str) else getattr(own, "__name__", repr(own)), kind
+        name = kind if isinstance(kind, str) else getattr(own, "__name__", repr(own))
+        thing: Any = kind
         if isinstance(kind, str):
             known = self.check(kind) in self._kinds
             thing = self._kinds[kind] if known else user_code.find(kind, self.what, self.expected, folders)
-        ours: Any = thing
-        if self._of_user is None or any(thing is known for known in self._kinds.values()):
-            takes = getattr(ours, "takes", ())
-            if odd := [option for option in options or {} if option not in takes]:
-                refused = f"option '{odd[0]}' (it takes {', '.join(takes)})" if takes else "options"
-                raise ConfigError(f"{self.what} '{name}': takes no {refused}")
-            return _with_options(f"{self.what} '{name}'", ours, options) if options else ours
-        return self._of_user(name, _with_options(f"{self.what} '{name}'", thing, options or {}))
+        what = f"{self.what} '{name}'"
+        thing, given, facts = _taken_apart(what, thing, options or {})
+        ours = self._of_user is None or any(thing is known for known in self._kinds.values())
+        if ours and not given:
+            return thing
+        if given:
+            (check_own_options if ours else user_code.check_options)(what, thing, given)
+        made: Kind = _with_options(thing, given, facts)
+        return self._of_user(name, made) if self._of_user else made
 
     @property
     def json_schema(self) -> dict[str, Any]:
@@ -81,16 +84,19 @@ class Registry(Generic[Kind]):
         return f"{', '.join(others)} or {last}" if others else last
 
 
-def _with_options(what: str, thing: Any, options: Mapping[str, Any]) -> Any:
-    """Give a class or a function of the user's own these arguments by name; its facts, which are attributes, stay."""
-    facts = {}
-    if isinstance(thing, functools.partial):
-        if thing.args:
-            raise ConfigError(f"{what}: give options by name, as in functools.partial(NAME, option=3)")
-        thing, options, facts = thing.func, {**thing.keywords, **options}, vars(thing)
+def _taken_apart(what: str, thing: Any, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """Return a kind, all its options, and its facts: attributes of the functools.partial that gives some of these."""
+    if not isinstance(thing, functools.partial):
+        return thing, dict(options), {}
+    if thing.args:
+        raise ConfigError(f"{what}: give options by name, as in functools.partial(NAME, option=3)")
+    return thing.func, {**thing.keywords, **options}, vars(thing)
+
+
+def _with_options(thing: Any, options: Mapping[str, Any], facts: Mapping[str, Any]) -> Any:
+    """Give a class or a function these arguments by name; its facts, which are attributes, stay."""
     if not options:
         return thing
-    user_code.check_options(what, thing, options)
     if isinstance(thing, type):
         told = functools.partialmethod(thing.__init__, **options)  # type: ignore[misc]
         return type(thing)(thing.__name__, (thing,), {"__init__": told, "__module__": thing.__module__, **facts})

@@ -28,6 +28,7 @@ class Stream(IntEnum):
     HELD_OUT = 10
     ESTIMATES = 11
     PROMPTS = 12
+    GUIDANCE = 13
 
 
 def mix(*parts: int) -> int:
@@ -48,6 +49,11 @@ def initial_noise(seeds: list[tuple[int, int]], shape: tuple[int, ...]) -> Tenso
 def upsampling_seeds(seeds: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """List the seeds of a cascade's second stage, for those of its first: the two stages share no noise."""
     return [(mix(Stream.UPSAMPLING, seed), index) for seed, index in seeds]
+
+
+def guidance_seeds(seeds: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """List the seeds of what guidance draws, for those of the samples: it shares no noise with their steps."""
+    return [(mix(Stream.GUIDANCE, seed), index) for seed, index in seeds]
 
 
 def noise_at(timestep: int, places: range, shape: tuple[int, ...]) -> Tensor:

@@ -25,7 +25,7 @@ from ppap.config.sections import GuideConfig, JudgeConfig
 from ppap.data.image_folder import list_files, unreadable
 from ppap.data.realdata import reference_paths
 from ppap.diffusion.denoiser import Denoiser, Prediction
-from ppap.diffusion.guidance import own_objective
+from ppap.diffusion.goals import own_objective
 from ppap.diffusion.samplers import State
 from ppap.diffusion.sampling import trajectory
 from ppap.diffusion.schedules import Schedule
@@ -55,7 +55,11 @@ def problems(layout: Layout, files: bool = False) -> list[PPAPError]:
     preset = layout.preset
     judged: dict[str, JudgeConfig | GuideConfig] = {**preset.judges, **preset.guides}  # of one task, a guide is tried
     tasks = {(spec.task, str(spec.task_options)): name for name, spec in judged.items() if is_named(spec.task)}
-    methods = (name for name, method in preset.methods.items() if is_named(method.guidance) or method.objective)
+    methods = (
+        name
+        for name, method in preset.methods.items()
+        if is_named(method.guidance) or method.options or method.objective
+    )
     samplers = (name for name, sampler in preset.samplers.items() if is_named(sampler.kind))
     upsampling = preset.diffusion.upsampling
     second = [preset.diffusion.source.upsampling] if upsampling and is_named(upsampling.kind) else []
@@ -248,6 +252,8 @@ def _own_method(preset: Preset, method: str) -> None:
         answers = partial(_answers, torch.randn(task.shape)) if kind.guided else None
         raised = own_objective(objective, _IMAGES, targets) if objective else task.objective(targets)
         guidance = kind(answers, raised, 1.0)  # type: ignore[arg-type]
+        if hasattr(guidance, "noise"):
+            guidance.noise = lambda number: _noise(preset)
         for step in range(0, len(denoiser.schedule), max(1, len(denoiser.schedule) // 5)):
             prediction, gradient = guidance(denoiser, x, step)
             for part, value in {**prediction._asdict(), "gradient": gradient}.items():

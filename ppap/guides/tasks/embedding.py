@@ -43,7 +43,7 @@ class Embedding(Task):
     own_look = True
     takes = ("dimensions",)
 
-    def __init__(self, data: Data, dimensions: int | None = None) -> None:
+    def __init__(self, data: Data, *, dimensions: int | None = None) -> None:
         super().__init__(data)
         self.dimensions = dimensions
 

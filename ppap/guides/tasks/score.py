@@ -12,7 +12,6 @@ from torch import Tensor
 from ppap.diffusion.guidance import Objective
 from ppap.guides.tasks.losses import single
 from ppap.guides.tasks.task import Data, Score, Settings, Task
-from ppap.utils.errors import ConfigError
 
 ENDLESS = torch.finfo(torch.float32).max
 """The target of samples whose number is raised; they are never there. Files of targets hold no infinity."""
@@ -34,10 +33,8 @@ class Scoring(Task):
     own_look = True
     takes = ("target",)
 
-    def __init__(self, data: Data, target: float | None = None) -> None:
+    def __init__(self, data: Data, *, target: float | None = None) -> None:
         super().__init__(data)
-        if isinstance(target, bool) or not isinstance(target, int | float | None):
-            raise ConfigError(f"target: {target!r:.40}; a number was expected")
         self.target = target
 
     @property

@@ -17,6 +17,7 @@ from ppap.data.image_files import reference_images
 from ppap.data.shards import LATENT
 from ppap.diffusion.autoencoder import Autoencoder
 from ppap.diffusion.denoiser import Network
+from ppap.diffusion.guidance import evaluations_of
 from ppap.evaluation.evaluator import Extractor
 from ppap.evaluation.features import describe_statistics
 from ppap.experts import lora as adapters
@@ -240,9 +241,11 @@ class Costs:
         steps, decoding = self._steps(run.sampler), self.decoder.forward
         if not kind.guided:
             return steps * self.diffusion.forward + decoding
-        unet = self.diffusion.with_gradient if kind.through_denoiser else self.diffusion.forward
+        asked = evaluations_of(kind, self.preset.schedule(run.sampler))
+        backward = self.diffusion.with_gradient - self.diffusion.forward
         seen = 0 if self.preset.methods[run.method].view == "linear" else self.decoder.with_gradient
-        return steps * (unet + self.guide(run.guide).with_gradient + seen) + decoding
+        guiding = asked.guide * (self.guide(run.guide).with_gradient + seen)
+        return asked.denoiser * self.diffusion.forward + asked.denoiser_backward * backward + guiding + decoding
 
     def _extracted(self, count: int) -> Cost:
         taken, said = self.evaluation
