@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -332,6 +332,44 @@ def test_experts_of_the_estimate_are_shown_it_by_rivals_too(name: str) -> None:
     np.testing.assert_array_equal(experts, drawn(functools.partial(GUIDANCE.get(name), of="x0_estimate", **options)))
 
 
+# -- experts of midpoints --------------------------------------------------------------------------
+
+
+class Recording(nn.Module):
+    """A classifier that notes the power of each image that it learns from, (B,)."""
+
+    powers: ClassVar[list[Tensor]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(16, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            self.powers.append(x.detach().square().flatten(1).mean(1))
+        return self.layer(x.flatten(1))
+
+
+@pytest.mark.parametrize("trained_at", ["range", "midpoint"])
+def test_an_expert_of_midpoints_learns_at_one_noise_and_knows_its_whole_range(trained_at: str) -> None:
+    Recording.powers.clear()
+    model, grey = ppap.DiffusionModel(NETWORK, SHAPE, SCHEDULE), np.full((200, 4, 4, 1), 127, np.uint8)
+    wrapped = ppap.wrap_guide(Recording(), outputs=CLASSES, image_size=4, mean=(0.5,), std=(0.5,))
+    how = {"training": {"steps": 4, "batch_size": 200}, "adapter": None, "warm_share": 0.0, "held_out": 0}
+    bank = ppap.train_experts(wrapped, model, grey, experts=2, trained_at=trained_at, **how)
+    assert [expert.timesteps for expert in bank.experts] == [range(500), range(500, 1000)]
+    for timesteps, powers in zip(
+        (range(500), range(500, 1000)), (Recording.powers[:2], Recording.powers[2:]), strict=True
+    ):
+        seen, noise = torch.cat(powers), 1 - SCHEDULE.alphas_cumprod[list(timesteps)]
+        sampled = noise[249] * (2 / 16) ** 0.5  # the deviation of the mean of 16 squares
+        if trained_at == "midpoint":
+            assert abs(float(seen.mean()) - noise[249]) < 4 * sampled / 400**0.5
+            assert float(seen.std()) < 1.5 * sampled
+        else:
+            assert float(seen.std()) > 0.5 * noise.std() > 0
+
+
 # -- presets and errors ----------------------------------------------------------------------------
 
 
@@ -356,6 +394,8 @@ def test_a_rival_of_experts_has_their_facts_and_their_keys(preset_file: Any) -> 
         ({"guidance": "tfg", "options": {"scale": 3}}, "guidance 'tfg': takes no option 'scale'"),
         ({"guidance": "interval", "options": {"of": "tfg"}}, "options: of: guidance 'tfg': write off_the_shelf, "),
         ({"guidance": "interval", "options": {"of": "experts"}}, "methods.mine: supervision, experts and trainable"),
+        ({"guidance": "x0_gradient", "trained_at": "midpoint"}, "methods.mine.trained_at: belongs to guidance: experts"),
+        ({"guidance": "experts", "experts_of": "ppap_5", "trained_at": "midpoint"}, "mine.trained_at: is that of ppap_5"),
     ],
 )  # fmt: skip
 def test_options_that_cannot_be_are_named_in_a_line(preset_file: Any, keys: dict[str, Any], message: str) -> None:

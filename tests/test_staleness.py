@@ -101,7 +101,7 @@ WORDS = [
     "none", "sequential", "uniform", "linear", "cosine", "log_snr", "reference", "fixed_large", "ddpm",
     "ddim", "labels", "teacher", "all", "adapter", "x0_gradient", "off_the_shelf", "timm:resnet18", "vit",
     "resnet50", "ddim25", "ddpm250", "bfloat16", "auto", "classification", "depth", "bilinear",
-    "bicubic", "another",
+    "bicubic", "midpoint", "another",
 ]  # fmt: skip
 # These go with others: digits and shapes are what they are, and the figures show each guide of the main table.
 FIXED = [
@@ -131,7 +131,7 @@ def fixed(name: str) -> set[str]:
     """
     preset, found = PRESETS[name], [*FIXED, *FIXED_IN[name]]
     for method, spec in preset.methods.items():
-        own = ("supervision", "experts", "trainable", "imported")
+        own = ("supervision", "experts", "trainable", "trained_at", "imported")
         together = ("guidance",) if spec.experts else own
         found += [f"methods.{method}.{key}" for key in (*together, "options", "objective", "experts_of")]
         found += [f"methods.{method}.{key}" for key in ("sees", "view", "estimates", "scales")]

@@ -84,10 +84,12 @@ def _kinds(preset: Preset) -> Iterator[str]:
             yield f"methods.{name}.view: " + (
                 "say how experts look at latents" if needs_view else "is of latents, only"
             )
-        if method.sees != "x_t" and not kind.experts:
-            yield f"methods.{name}.sees: belongs to guidance: experts"
-        if method.estimates == "stored" and (method.sees, method.supervision) != ("x0_hat", "teacher"):
-            yield f"methods.{name}.estimates: stored ones are of experts that see x0_hat, taught by a teacher"
+        for key, default in (("sees", "x_t"), ("trained_at", "range")):
+            if getattr(method, key) != default and not kind.experts:
+                yield f"methods.{name}.{key}: belongs to guidance: experts"
+        learning = method.sees, method.supervision, method.trained_at
+        if method.estimates == "stored" and learning != ("x0_hat", "teacher", "range"):
+            yield f"methods.{name}.estimates: stored ones are of experts that see x0_hat, taught by a teacher, on a whole range"
         for guide in method.scales:
             if guide not in preset.guides:
                 yield f"methods.{name}.scales: guides has no '{guide}'"

@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeInt, field_validator, model_validator
 from ppap.diffusion.goals import OBJECTIVES
 from ppap.diffusion.guidance import Sees
 from ppap.diffusion.guidance_kinds import GUIDANCE
+from ppap.diffusion.noise_ranges import TrainedAt
 from ppap.diffusion.samplers import SAMPLERS
 from ppap.experts.settings import AdapterConfig
 from ppap.guides.libraries.settings import NetworkConfig
@@ -20,7 +21,7 @@ from ppap.utils.registry import kind_of
 from ppap.utils.settings import CLASSIFICATION, FREE, Count, LocalPath, Name, Scale, Section, Seed
 
 TaskName = Annotated[str, *kind_of(TASKS)]
-OF_EXPERTS = ("supervision", "experts", "trainable", "imported", "sees", "estimates", "view")
+OF_EXPERTS = ("supervision", "experts", "trainable", "trained_at", "imported", "sees", "estimates", "view")
 """The keys of a method that say what its experts are."""
 
 
@@ -140,6 +141,11 @@ class MethodConfig(Section):
     supervision: Literal["labels", "teacher"] | None = Field(None, description="what teaches the experts")
     experts: Count | None = Field(None, description="number of noise ranges, an expert each")
     trainable: Literal["all", "adapter"] | None = Field(None, description="which parameters experts train")
+    trained_at: TrainedAt = Field(
+        "range",
+        description="where an expert is trained: on its whole `range`, or at its `midpoint` alone. It is asked on all of it, "
+        "and a shared start sees all timesteps",
+    )
     sees: Sees = Field(
         "x_t",
         description="what experts look at: `x_t`, as in the paper, or `x0_hat`, the network's estimate of x0 in it, where "

@@ -14,6 +14,9 @@ import numpy as np
 from ppap.diffusion.schedules import Schedule
 from ppap.utils.errors import ConfigError
 
+TrainedAt = Literal["range", "midpoint"]
+"""Where in its range an expert is trained."""
+
 Allocation = Literal["uniform", "log_snr"]
 
 LIMIT = 30.0
@@ -52,3 +55,9 @@ def log_snr_range(schedule: Schedule, timesteps: range) -> tuple[float, float]:
     around = np.pad(levels, 1, mode="reflect", reflect_type="odd")
     bounds = ((around[1:] + around[:-1]) / 2).clip(-LIMIT, LIMIT)
     return float(bounds[timesteps.stop]), float(bounds[timesteps.start])
+
+
+def midpoint(timesteps: range) -> range:
+    """Return the timestep in the middle of a range."""
+    middle = (timesteps.start + timesteps.stop - 1) // 2
+    return range(middle, middle + 1)

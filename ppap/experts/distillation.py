@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ppap.diffusion.denoiser import Denoiser, add_noise
-from ppap.diffusion.noise_ranges import log_snr_range
+from ppap.diffusion.noise_ranges import TrainedAt, log_snr_range, midpoint
 from ppap.diffusion.schedules import Schedule
 from ppap.experts import lora
 from ppap.experts.examples import Batch, Examples, HeldOut
@@ -100,19 +100,22 @@ def train_expert(
     held_out: HeldOut | None = None,
     initialisation: Expert | None = None,
     denoiser: Denoiser | None = None,
+    trained_at: TrainedAt = "range",
 ) -> TrainedExpert:
     """Train a guide in place to be the expert of these timesteps, by examples.
 
-    It sees x_t or, with a `denoiser` of the full schedule, that one's estimate of x_0. It trains the parameters that
+    It sees x_t or, with a `denoiser` of the full schedule, that one's estimate of x_0; `trained_at` the midpoint of the
+    timesteps alone, or everywhere in them. It trains the parameters that
     `adapter` says, all if that is None, and a linear view of latents, from those of another expert if that is its
     `initialisation`; where the guide's weights are, in the precision of the autocast around the call. Its batch-norm
-    statistics end as averages over the range. Its loss on images that are held out, and that of the guide before, are
-    facts; a warning is logged if it is worse. ConfigError if the adapter does not fit the network, DataError if the
+    statistics end as averages over what it is trained at. Its loss over the range, on images that are held out, and that of
+    the guide before, are facts; a warning is logged if it is worse. ConfigError if the adapter does not fit the network, DataError if the
     initialisation does not; NumericalError, naming the step, if a loss is not finite.
     """
     network, device = guide.network, guide.device
     abar = torch.tensor(schedule.alphas_cumprod, dtype=torch.float32, device=device)
     lesson = Lesson(abar, timesteps, settings, examples.from_teacher, denoiser, examples.estimated)
+    taught = lesson if trained_at == "range" else lesson._replace(timesteps=midpoint(timesteps))
     before = lesson.held_out_loss(guide, held_out, training.batch_size) if held_out else None
     buffers = {name for name, _ in network.named_buffers()}
     base = {name: value.clone() for name, value in network.state_dict().items()}
@@ -131,11 +134,11 @@ def train_expert(
 
     def loss_at(step: int) -> Tensor:
         batch = batches(step)
-        return lesson.loss(guide, lesson.noised(batch), batch.answers)
+        return taught.loss(guide, taught.noised(batch), batch.answers)
 
     def noised_at(step: int) -> Tensor:
         torch.manual_seed(run.seed_at(step))
-        return lesson.noised(batches(step))
+        return taught.noised(batches(step))
 
     log_snr_min, log_snr_max = log_snr_range(schedule, timesteps)
     facts = {

@@ -16,7 +16,7 @@ from ppap.data.loading import ImagesInMemory
 from ppap.diffusion.autoencoder import Autoencoder
 from ppap.diffusion.guidance import Sees
 from ppap.diffusion.model import DiffusionModel
-from ppap.diffusion.noise_ranges import Allocation, noise_ranges
+from ppap.diffusion.noise_ranges import Allocation, TrainedAt, noise_ranges
 from ppap.experts import lora
 from ppap.experts.bank import ExpertBank, state_hash
 from ppap.experts.distillation import train_expert
@@ -50,6 +50,7 @@ def train_experts(
     adapter: AdapterConfig | None = DEFAULT_ADAPTER,
     truths: Tensor | None = None,
     allocation: Allocation = "uniform",
+    trained_at: TrainedAt = "range",
     warm_share: float = 0.5,
     mirror: bool = False,
     tau: float = 0.25,
@@ -63,7 +64,7 @@ def train_experts(
     x_0 in that x_t, which costs a call of the network a step. Of a latent model, `images` are latents (N, c, h, w) as
     `sample(..., decode=False)` draws them: the guide answers on what they decode to, and experts look at a `view` of them
     (`ppap.guides.views`), which may be an autoencoder of the user's own, such as a tiny one. The timesteps are divided
-    among the experts (section 4.1). `training` is what all of them take together: a share of its steps, `warm_share`, goes to an
+    among the experts (section 4.1), each of which may be `trained_at` the "midpoint" of its range alone. `training` is what all of them take together: a share of its steps, `warm_share`, goes to an
     initialisation that they have in common. `adapter` says which few parameters they train; None: all. With `truths`
     (N, ...), which are classes, depth maps or label maps, they learn these instead: the supervised baselines.
     `mirror`: mirror images are as valid. No expert learns from some of the images, `held_out` of them and a tenth at
@@ -98,7 +99,7 @@ def train_experts(
         look_through(student, fitted_view(view, model.autoencoder, few))
     shared_steps, own_steps = _shares(training.steps, experts, warm_share)
 
-    def trained(name: str, path: Path, timesteps: range, steps: int, first: Expert | None) -> Expert:
+    def trained(name: str, path: Path, timesteps: range, steps: int, first: Expert | None, at: TrainedAt) -> Expert:
         delta, facts = train_expert(
             copy.deepcopy(student),
             examples,
@@ -111,17 +112,18 @@ def train_experts(
             held_out=unseen,
             initialisation=first,
             denoiser=denoiser,
+            trained_at=at,
         )
         return Expert(path, ExpertHeader(**purpose | facts), delta)
 
     shared = None
     if shared_steps:
         name, everywhere = "shared start", range(model.schedule.train_timesteps)
-        shared = trained(name, Path(name), everywhere, shared_steps, None)
+        shared = trained(name, Path(name), everywhere, shared_steps, None, "range")
     bank = []
     for number, timesteps in enumerate(ranges, 1):
         name, path = f"expert {number} of {experts}", Path(f"expert_{number}.safetensors")
-        bank.append(trained(name, path, timesteps, own_steps, shared))
+        bank.append(trained(name, path, timesteps, own_steps, shared, trained_at))
     return ExpertBank(student, bank)
 
 

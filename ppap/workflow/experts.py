@@ -15,6 +15,7 @@ from ppap.data.datasets import RealImages
 from ppap.data.images import to_tensor
 from ppap.diffusion.autoencoder import Autoencoder
 from ppap.diffusion.model import DiffusionModel
+from ppap.diffusion.noise_ranges import TrainedAt
 from ppap.experts.bank import ExpertBank
 from ppap.experts.distillation import train_expert
 from ppap.experts.examples import AnsweredImages, Examples, HeldOut, LabelledImages, StreamedImages
@@ -95,6 +96,7 @@ def train_and_write(
     steps: int,
     initialisation: Expert | None = None,
     stored: bool = False,
+    trained_at: TrainedAt = "range",
 ) -> None:
     """Train the expert that is the output of a job, and write what it changes. The name seeds its random numbers.
 
@@ -123,6 +125,7 @@ def train_and_write(
                 held_out=unseen,
                 initialisation=initialisation,
                 denoiser=None if model is None else model.on(model.schedule),
+                trained_at=trained_at,
             )
         about = purpose.model_dump() | {"lora_scale": purpose.lora_scale or 1.0}
         predicts = networks.process(layout).predicts if purpose.sees == "x0_hat" else "eps"

@@ -48,7 +48,17 @@ class TrainExpert(Step):
 
     def keys(self, preset: Preset) -> list[str]:
         method = preset.methods[self.method]
-        own = ("experts_of", "imported", "supervision", "experts", "trainable", "sees", "estimates", "view")
+        own = (
+            "experts_of",
+            "imported",
+            "supervision",
+            "experts",
+            "trainable",
+            "trained_at",
+            "sees",
+            "estimates",
+            "view",
+        )
         return [
             *(f"methods.{self.method}.{key}" for key in own),
             *lesson_keys(preset, self.guide, Learning.of(method)),
@@ -80,6 +90,7 @@ class TrainExpert(Step):
             steps=steps,
             initialisation=self._initialisation(layout, purpose),
             stored=preset.methods[self.method].estimates == "stored",
+            trained_at=preset.methods[self.method].trained_at,
         )
 
     def _timesteps(self, preset: Preset) -> range:
