@@ -87,8 +87,14 @@ def scaled(network: Any) -> Autoencoder:
 
 
 def _precise(network: Any) -> Any:
-    """Copy one of half precision in float32, in which gradients do not overflow."""
-    return copy.deepcopy(network).float() if network.dtype == torch.float16 else network
+    """Return a copy that shares the weights; one of half precision in float32, in which gradients do not overflow.
+
+    The pipeline's own stays as it is: by whether weights want gradients, its convolutions round in another way.
+    """
+    if network.dtype == torch.float16:
+        return copy.deepcopy(network).float()
+    weights = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in network.parameters()}
+    return copy.deepcopy(network, {**weights, **{id(buffer): buffer for buffer in network.buffers()}})
 
 
 class Arrangement:
