@@ -40,7 +40,7 @@ def test_another_input_file_or_another_value_makes_a_checkpoint_stale(tmp_path: 
 
     checkpoint("seed").save({"step": 3})
     assert checkpoint("seed").load()["step"] == 3
-    assert checkpoint("seed", "experts.tau").load() is None
+    assert checkpoint("seed", "clean_images.count").load() is None
     guide.write_bytes(b"other")
     assert checkpoint("seed").load() is None
 
