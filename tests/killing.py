@@ -29,7 +29,7 @@ from ppap.cli.app import run
 Step = list[str]
 """The arguments of a call of `ppap`."""
 LONGEST = 0.03  # seconds from the first checkpoint to the kill
-ENOUGH = 7  # kills of a stage
+ENOUGH = 3  # kills of a stage
 
 
 def finish(steps: list[Step], scratch: Path, moments: random.Random) -> int:

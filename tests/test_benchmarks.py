@@ -148,6 +148,7 @@ def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
+@pytest.mark.exhaustive
 def test_all_of_a_gpu_is_measured_in_small_with_few_libraries(tmp_path: Path) -> None:
     out = tmp_path / "table.md"
     command = [sys.executable, "-m", "tests.bare", "benchmarks.gpu", IMAGE, "--small", "--out", str(out)]

@@ -165,6 +165,7 @@ def test_a_named_precision_is_taken_at_its_word(monkeypatch) -> None:
             assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == getattr(torch, name)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "c++", "clang++"))), reason="this machine has no C++ compiler")
 def test_what_one_job_compiled_the_next_one_takes_up(tmp_path: Path, preset_file) -> None:
     """With kernels of the same networks in scratch/compiled, nothing new is compiled, and answers are the same."""
