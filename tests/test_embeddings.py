@@ -279,7 +279,8 @@ def wrong_with(preset: Path, *path: Any) -> list[str]:
     ("path", "message"),
     [
         (("guides", "vector", "task_options", {}), "guides.vector.task_options: dimensions: None; the size of"),
-        (("judges", "number_judge", "task_options", {"target": "x"}), "judges.number_judge.task_options: target: 'x'"),
+        (("judges", "number_judge", "task_options", {"target": "x"}),
+         "judges.number_judge.task: task 'score': options: target: 'x' (str); float or None was expected"),
         (("guides", "number", "train", {"steps": 3, "batch_size": 2}),
          "guides.number.train: images of kind shapes say nothing of score"),
     ],
