@@ -44,6 +44,7 @@ class Autoencoder(nn.Module):
             if not callable(getattr(network, method, None)):
                 raise ConfigError(f"autoencoder: {type(network).__name__} has no method {method}")
         self.network: Any = network.eval().requires_grad_(False)
+        self._pictures: dict[tuple[int, int, int], tuple[int, int, int]] = {}
         for name, value in (("scale", scale), ("shift", shift)):
             number = torch.as_tensor(value, dtype=torch.float32)
             self.register_buffer(name, number.reshape(1, -1, 1, 1), persistent=False)
@@ -69,12 +70,17 @@ class Autoencoder(nn.Module):
         return torch.cat([self.encode(few) for few in pictures.split(_AT_ONCE)])
 
     def shape_of_pictures(self, latent: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Return the shape (C, H, W) of the picture of a latent of this shape (c, h, w); ConfigError if it has none."""
-        try:
-            _, channels, height, width = self.decoded(torch.zeros(1, *latent, device=self.scale.device)).shape
-        except (RuntimeError, ValueError) as error:
-            raise ConfigError(f"autoencoder: latents {latent} decode to no picture ({reason(error)})") from error
-        return channels, height, width
+        """Return the shape (C, H, W) of the picture of a latent of this shape (c, h, w); ConfigError if it has none.
+
+        The first time one is decoded, which takes as long as a step of drawing.
+        """
+        if latent not in self._pictures:
+            try:
+                _, channels, height, width = self.decoded(torch.zeros(1, *latent, device=self.scale.device)).shape
+            except (RuntimeError, ValueError) as error:
+                raise ConfigError(f"autoencoder: latents {latent} decode to no picture ({reason(error)})") from error
+            self._pictures[latent] = channels, height, width
+        return self._pictures[latent]
 
     @cached_property
     def space(self) -> LatentSpace:
