@@ -188,7 +188,7 @@ def saved(folder: Path, width: int) -> str:
 
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A vector and a number guide; their judges are other networks, whose vectors have another size."""
+    """A vector and a number guide; their judges are other networks: that of vectors, of another size, is trained here."""
     folder = tmp_path_factory.mktemp("embeddings")
     (folder / "ratings.py").write_text(RATING)
     plain = yaml.safe_load(SMOKE_TASKS.read_text())
@@ -197,7 +197,9 @@ def preset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     vector = {"task": "embedding", "task_options": {"dimensions": 16}, "model": saved(folder / "small", 16)}
     number = {"task": "score", "model": "user:ratings.rating", "options": {"seed": 0}, "input_size": 16}
     plain["guides"] = {"vector": vector | EXPERTS, "number": number | EXPERTS}
-    wide = vector | {"task_options": {"dimensions": 24}, "model": saved(folder / "wide", 24)}
+    wide = {"task": "embedding", "task_options": {"dimensions": 64}, "model": "timm:resnet18d", "input_size": 32,
+            "options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 64], "stem_width": 4},
+            "train": {"steps": 3, "batch_size": 8}}  # fmt: skip
     plain["judges"] = {"vector_judge": wide, "number_judge": number | {"options": {"seed": 1}}}
     plain["clean_images"] |= {"count": 12, "batch_size": 12, "shard_size": 12}
     plain["sampling"] |= {"samples": 6, "seeds": [1]}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ppap.data.shapes import KINDS, Shapes, draw
+from ppap.data.shapes import KINDS, Shapes, arrangements, draw
 
 COUNT = 400
 
@@ -110,6 +110,14 @@ def test_nearer_solids_hide_farther_ones(pictures: Shapes) -> None:
             assert box.all()
             whole += 1
     assert whole > 50
+
+
+def test_an_arrangement_has_the_share_of_each_kind_in_each_cell() -> None:
+    labels = torch.zeros(1, 8, 8, dtype=torch.int64)
+    labels[0, :2, 2:4] = 2  # all of the second cell of the first row is a square's
+    labels[0, 7, 7] = 4  # a quarter of the last cell is a ring's
+    found = arrangements(labels).view(4, 4, 4)
+    assert found.sum() == 1.25 and found[1, 0, 1] == 1 and found[3, 3, 3] == 0.25
 
 
 def test_colours_do_not_give_the_class_away(pictures: Shapes) -> None:

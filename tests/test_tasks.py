@@ -377,3 +377,9 @@ def test_without_a_target_a_number_has_no_error() -> None:
 def test_options_that_a_task_does_not_take_are_refused(name: str, options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         _ = TASKS.get(name, options=options)(DATA).numbers
+
+
+def test_vectors_of_another_size_than_the_data_sets_are_refused() -> None:
+    known = {"embedding": torch.zeros(3, SIZE + 1)}
+    with pytest.raises(ConfigError, match=f"dimensions: {SIZE}; the data set's vectors have {SIZE + 1}"):
+        VECTOR.truth(torch.empty(0), known, "embedding")

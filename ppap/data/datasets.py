@@ -18,7 +18,7 @@ from ppap.utils import tensor_spec
 from ppap.utils.errors import ConfigError, DataError
 from ppap.utils.registry import Registry, kind_of
 from ppap.utils.seeds import Stream, mix
-from ppap.utils.settings import CLASSIFICATION, DATASET, DEPTH, SEGMENTATION, LocalPath, Section
+from ppap.utils.settings import CLASSIFICATION, DATASET, DEPTH, EMBEDDING, SEGMENTATION, LocalPath, Section
 from ppap.utils.tensor_names import IMAGES, LABELS
 
 Split = Literal["train", "holdout"]
@@ -78,7 +78,7 @@ class Shapes(DatasetKind):
     channels = 3
     sizes: ClassVar = {"classes": 4, "segments": 5}
     reads = ("pictures", "image_size", "holdout")
-    truths = (CLASSIFICATION, DEPTH, SEGMENTATION)
+    truths = (CLASSIFICATION, DEPTH, SEGMENTATION, EMBEDDING)
 
     def read(self, data: DatasetConfig, file: Path | None) -> tuple[Images, Truths]:
         assert data.pictures is not None
@@ -87,6 +87,7 @@ class Shapes(DatasetKind):
             CLASSIFICATION: drawn.classes.numpy(),
             DEPTH: drawn.depth.numpy(),
             SEGMENTATION: drawn.labels.numpy(),
+            EMBEDDING: shapes.arrangements(drawn.labels).numpy(),
         }
 
 

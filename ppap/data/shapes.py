@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -26,6 +27,8 @@ KINDS = ("disc", "square", "triangle", "ring")
 
 _MOST = 3
 _BATCH = 500
+_CELLS = 4
+"A side of the grid of `arrangements`."
 _SECOND = 0.7
 "Side of the other solids, at most, as a share of the largest one's: so the class is beyond doubt."
 
@@ -117,6 +120,15 @@ def draw(count: int, size: int, seed: int) -> Shapes:
         np.concatenate([part.images for part in parts]),
         *(torch.cat(maps) for maps in zip(*(part[1:] for part in parts), strict=True)),
     )
+
+
+def arrangements(labels: Tensor) -> Tensor:
+    """Describe what stands where in label maps (N, H, W): the share of each kind in a grid of cells, float32 (N, 64).
+
+    The numbers are those of the 16 cells, row by row, for each of the four kinds in turn. H and W are 4 or more.
+    """
+    kinds = torch.stack([labels == 1 + kind for kind in range(len(KINDS))], dim=1)
+    return F.adaptive_avg_pool2d(kinds.float(), _CELLS).flatten(1)
 
 
 def _draw_floors(count: int, seed: int) -> _Floors:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ppap.utils.arguments import checked
 from ppap.utils.errors import ConfigError, reason
@@ -70,17 +71,20 @@ class Autoencoder(nn.Module):
         return torch.cat([self.encode(few) for few in pictures.split(_AT_ONCE)])
 
     def shape_of_pictures(self, latent: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Return the shape (C, H, W) of the picture of a latent of this shape (c, h, w); ConfigError if it has none.
-
-        The first time one is decoded, which takes as long as a step of drawing.
-        """
+        """Return the shape (C, H, W) of the picture of a latent of this shape (c, h, w); ConfigError if it has none."""
         if latent not in self._pictures:
             try:
-                _, channels, height, width = self.decoded(torch.zeros(1, *latent, device=self.scale.device)).shape
+                _, channels, height, width = self._decoded_shape(latent)
             except (RuntimeError, ValueError) as error:
                 raise ConfigError(f"autoencoder: latents {latent} decode to no picture ({reason(error)})") from error
             self._pictures[latent] = channels, height, width
         return self._pictures[latent]
+
+    def _decoded_shape(self, latent: tuple[int, int, int]) -> torch.Size:
+        """Decode shapes alone, which takes no memory; where the network's code needs numbers, a latent of zeros."""
+        with contextlib.suppress(Exception), FakeTensorMode(allow_non_fake_inputs=True):
+            return self.decoded(torch.empty(1, *latent, device=self.scale.device)).shape
+        return self.decoded(torch.zeros(1, *latent, device=self.scale.device)).shape
 
     @cached_property
     def space(self) -> LatentSpace:

@@ -35,9 +35,14 @@ def real(layout: Layout, split: Split) -> RealImages:
 
 def truth_of(layout: Layout, data: RealImages, model: str) -> Tensor:
     """Return what is true of real images for the task of a guide, a judge or the evaluator: (N, ...)."""
-    preset, task = layout.preset, layout.preset.task_of(model)
-    if task.own_look:
+    if layout.preset.task_of(model).own_look:
         return looked_at(layout, model, torch.from_numpy(data.images))
+    return told_truth(layout, data, model)
+
+
+def told_truth(layout: Layout, data: RealImages, model: str) -> Tensor:
+    """Return what the data set, or the pictures, say to a network that is to learn its task: (N, ...)."""
+    preset, task = layout.preset, layout.preset.task_of(model)
     seen = to_tensor(data.images) if task.own_truth else torch.empty(0)
     return task.truth(seen, data.truths, preset.task_name(model))
 

@@ -60,6 +60,14 @@ class Embedding(Task):
             )
         return self.dimensions
 
+    def truth(self, images: Tensor, known: Mapping[str, Tensor], name: str) -> Tensor:
+        vectors = super().truth(images, known, name)
+        if vectors.shape[1:] != self.shape:
+            raise ConfigError(
+                f"task_options: dimensions: {self.dimensions}; the data set's vectors have {vectors.shape[1]}"
+            )
+        return vectors
+
     def supervised(self, answers: Tensor, truths: Tensor) -> Tensor:
         """Return the mean cosine distance."""
         return (1 - cosine(answers, truths)).mean()

@@ -111,10 +111,10 @@ def _guide(layout: Layout, training: Training, run: TrainingRun) -> tuple[nn.Mod
     guide = networks.new_guide(layout, name)
     networks.place_guide(layout, name, guide.train())
     data = stored_images.real(layout, "train")
-    truths = stored_images.truth_of(layout, data, name).to(guide.device)
+    truths = stored_images.told_truth(layout, data, name).to(guide.device)
     summary = train_guide(guide, to_tensor(data.images).to(guide.device), truths, training, run)
     held = stored_images.real(layout, "holdout")
-    scores = holdout_scores(guide.eval(), to_tensor(held.images), stored_images.truth_of(layout, held, name))
+    scores = holdout_scores(guide.eval(), to_tensor(held.images), stored_images.told_truth(layout, held, name))
     said = ", ".join(f"{score} {value:.4f}" for score, value in scores.items())
     log.info("%s: on held-out images %s", name, said)
     return guide.network, _texts(summary) | {"holdout": f"{next(iter(scores.values())):.4f}"}
