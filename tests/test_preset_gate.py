@@ -125,6 +125,8 @@ UNET = "diffusion__architecture__"
         ({"sampling__classes": [3, 3]}, "sampling.classes: 3 is given twice"),
         ({"samplers__ddim25__scale": "inf"}, "samplers.ddim25.scale: Input should be a finite number"),
         ({"guides__resnet__experts__steps": 3}, "guides.resnet.experts.steps: 3 are too few for 2 experts"),
+        ({"methods__ppap_5__sees": "x0_hat", "methods__ppap_5__estimates": "stored", "clean_images__estimates": 1},
+         "clean_images.estimates: 1 are too few; none is at timesteps 0 to 499 (ppap_5)"),
         ({"experts__warm_share": 0.01}, "experts.warm_share: leaves the shared start of resnet none of its 40 steps"),
         ({"experts__warm_share": 0.99}, "guides.resnet.experts.steps: 40 are too few for 2 experts"),
         ({"dataset": RGB, f"{UNET}in_channels": 3,

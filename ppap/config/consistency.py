@@ -120,7 +120,7 @@ def _timesteps(preset: Preset) -> Iterator[str]:
 
 
 def _experts(preset: Preset) -> Iterator[str]:
-    """Yield every expert has a timestep at least, and every expert and shared start a step."""
+    """Yield experts without a timestep or a stored estimate, and experts and shared starts without a step."""
     total, spec = preset.diffusion.timesteps, preset.diffusion
     unknown = spec.source.knows_process and "noise_schedule" not in spec.model_fields_set
     if preset.experts.allocation == "log_snr" and unknown:
@@ -129,8 +129,17 @@ def _experts(preset: Preset) -> Iterator[str]:
         key = f"methods.{name}.experts"
         if (method.experts or 0) > total:
             yield f"{key}: {method.experts} experts over {total} timesteps leave one without any"
-        else:
-            yield from _failing(key, preset.ranges, method)
+            continue
+        try:
+            ranges = preset.ranges(method) if method.experts else []
+        except ConfigError as error:
+            yield f"{key}: {error}"
+            continue
+        for part in ranges if method.estimates == "stored" else []:
+            levels = runs.estimate_timesteps(preset)
+            if not any(t in part for t in levels):
+                few = f"{len(levels)} are too few; none is at timesteps {part.start} to {part.stop - 1} ({name})"
+                yield f"clean_images.estimates: {few}"
     for guide, name in runs.banks(preset):
         method, steps = preset.methods[name], preset.guides[guide].experts.steps
         warm, each = runs.expert_steps(preset, guide, method)

@@ -206,6 +206,12 @@ def stores_estimates(preset: Preset) -> bool:
     return any(preset.methods[method].estimates == "stored" for _, method in banks(preset))
 
 
+def estimate_timesteps(preset: Preset) -> list[int]:
+    """List the timesteps of stored estimates, at even distances."""
+    count, total = preset.clean_images.estimates, preset.diffusion.timesteps
+    return [min(total - 1, (2 * level + 1) * total // (2 * count)) for level in range(count)]
+
+
 def main_guides(preset: Preset) -> list[str]:
     """List the guides of the main table."""
     return list(dict.fromkeys(run.guide for run in table_runs(preset, "main")))

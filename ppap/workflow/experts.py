@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ppap.config.guidance_scales import guidance_scale
 from ppap.config.preset import Preset
-from ppap.config.runs import Learning, Run, expert_owner, streams_data
+from ppap.config.runs import Learning, Run, estimate_timesteps, expert_owner, streams_data
 from ppap.data import datasets
 from ppap.data.datasets import RealImages
 from ppap.data.images import to_tensor
@@ -26,7 +26,6 @@ from ppap.guides.views import FITTED, DecoderView, LinearView, ViewName, look_th
 from ppap.training.loop import TrainingRun
 from ppap.utils import files
 from ppap.utils.device import device_of
-from ppap.utils.errors import ConfigError
 from ppap.utils.mixed_precision import autocast
 from ppap.utils.seeds import name_seed
 from ppap.utils.settings import DATASET
@@ -134,12 +133,6 @@ def train_and_write(
         files.write_tensors(out, delta, header.metadata())
 
 
-def estimate_timesteps(preset: Preset) -> list[int]:
-    """List the timesteps of stored estimates, at even distances."""
-    count, total = preset.clean_images.estimates, preset.diffusion.timesteps
-    return [min(total - 1, (2 * level + 1) * total // (2 * count)) for level in range(count)]
-
-
 def _view(layout: Layout, name: ViewName | None, autoencoder: Autoencoder) -> nn.Module:
     """Make experts' view of latents; a linear one is fitted to the first that were drawn."""
     if name == "decoder":
@@ -174,10 +167,6 @@ def _examples(
             return AnsweredImages(images, answers, mirror, labels=labels).apart(wanted)
         each, levels = preset.clean_images.estimates, estimate_timesteps(preset)
         chosen = tuple(level for level, t in enumerate(levels) if t in estimated)
-        if not chosen:
-            raise ConfigError(
-                f"clean_images.estimates: {each} are too few; none is at timesteps {estimated.start} to {estimated.stop - 1}"
-            )
         seen_images = stored_images.estimated(layout)
         return AnsweredImages(seen_images, answers, mirror, levels=chosen, stored=each).apart(wanted)
     if streams_data(preset):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ppap.config.preset import Preset
-from ppap.config.runs import stores_estimates
+from ppap.config.runs import estimate_timesteps, stores_estimates
 from ppap.data.images import to_tensor
 from ppap.data.shards import LATENT
 from ppap.diffusion.denoiser import add_noise
@@ -20,7 +20,6 @@ from ppap.utils.mixed_precision import autocast
 from ppap.utils.progress import Bar
 from ppap.utils.seeds import estimate_noise
 from ppap.workflow import networks, prompts, stored_images
-from ppap.workflow.experts import estimate_timesteps
 from ppap.workflow.layout import Layout, size_of
 from ppap.workflow.plan.costs import Cost, Costs
 from ppap.workflow.reads import CLEAN, estimate_keys, prompt_keys
