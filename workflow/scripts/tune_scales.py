@@ -35,13 +35,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--samples", type=int, default=200, help="of each seed and scale")
     parser.add_argument("--guides", nargs="+")
+    parser.add_argument("--samplers", nargs="+")
     parser.add_argument("--methods", nargs="+")
     asked = parser.parse_args()
     layout = Layout(presets.load(presets.find(asked.preset)))
     for guide in asked.guides or main_guides(layout.preset):
         known(layout.preset, "guides", guide)
         for run in table_runs(layout.preset, "main"):
-            wanted = asked.methods is None or run.method in asked.methods
+            wanted = all(
+                names is None or name in names
+                for names, name in ((asked.samplers, run.sampler), (asked.methods, run.method))
+            )
             kind = layout.preset.guidance(run.method)
             if run.guide == guide and wanted and kind.guided and kind.drawn:
                 tune(layout, run, asked.scales, asked.seeds, asked.samples)
@@ -80,7 +84,10 @@ def tune(layout: Layout, run: Run, scales: list[float], seeds: list[int], sample
             for i in range(len(seeds))
         ]
         scores = "  ".join(f"{name} {value:.4f}" for name, value in task.scored(statistics).items())
-        print(f"{run.guide}  {run.method}  scale {scale:g}  FID {sum(fids) / len(fids):.2f}  {scores}", flush=True)
+        print(
+            f"{run.sampler}  {run.guide}  {run.method}  scale {scale:g}  FID {sum(fids) / len(fids):.2f}  {scores}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
