@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import io
+import pickle
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,13 +26,14 @@ from ppap.workflow.layout import Layout
 from ppap.workflow.steps import all_jobs
 
 if TYPE_CHECKING:
+    from tests.recorder import Read
     from tests.repository import Repository
 
 ROOT = Path(__file__).parent.parent
 SMOKE = ROOT / "tests" / "smoke.yaml"
 SMOKE_TASKS = ROOT / "tests" / "smoke_tasks.yaml"
 SMOKE_LATENTS = ROOT / "tests" / "smoke_latents.yaml"
-DIGITS = ROOT / "config" / "digits.yaml"
+DIGITS, IMAGENET, CIFAR10 = (ROOT / "config" / f"{name}.yaml" for name in ("digits", "imagenet256", "cifar10"))
 
 torch.set_num_threads(1)
 # No test depends on the clock, on chance or on an earlier run.
@@ -49,6 +52,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(item.path.name, 1))
 
 
+def forget_modules(where: Path) -> None:
+    """Forget modules that presets below a folder brought: another test's may have the same names."""
+    for name, module in list(sys.modules.items()):
+        if Path(getattr(module, "__file__", None) or "/").is_relative_to(where):
+            del sys.modules[name]
+
+
+@pytest.fixture(autouse=True)
+def forgetting(tmp_path: Path) -> Iterator[None]:
+    yield
+    forget_modules(tmp_path)
+
+
 @pytest.fixture(scope="session")
 def smoke() -> Preset:
     return presets.load(SMOKE)
@@ -56,21 +72,25 @@ def smoke() -> Preset:
 
 @pytest.fixture
 def preset_file(tmp_path: Path) -> Callable[..., Path]:
-    """A copy of the smoke preset with some keys (dotted) changed."""
+    """Write a copy of a preset with some keys changed."""
 
     def write(base: Path = SMOKE, name: str = "preset.yaml", **changes: Any) -> Path:
-        data = yaml.safe_load(base.read_text())
-        for key, value in changes.items():
-            *parents, last = key.split("__")
-            section = data
-            for parent in parents:
-                section = section[parent]
-            section[last] = value
         path = tmp_path / name
-        path.write_text(yaml.safe_dump(data))
+        path.write_text(yaml.safe_dump(changed(yaml.safe_load(base.read_text()), **changes)))
         return path
 
     return write
+
+
+def changed(plain: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """Change keys of a preset: `guides__vit__model` is its key guides.vit.model."""
+    for key, value in changes.items():
+        *parents, last = key.split("__")
+        section = plain
+        for parent in parents:
+            section = section[parent]
+        section[last] = value
+    return plain
 
 
 class Done(NamedTuple):
@@ -93,6 +113,20 @@ def ppap(*arguments: object, cwd: Path | None = None, check: bool = True) -> Don
     if check and code:
         raise AssertionError(f"ppap {arguments} failed:\n{err.getvalue()}")
     return Done(code, out.getvalue(), err.getvalue())
+
+
+def refused(*arguments: object, cwd: Path) -> str:
+    """The one line of a command that is refused in a folder; it leaves results there as they were."""
+    before = contents(cwd / "results")
+    done = ppap(*arguments, cwd=cwd, check=False)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("ppap: ")]
+    assert done.returncode == 2 and len(lines) == 1 and "Traceback" not in done.stderr, done.stderr
+    assert contents(cwd / "results") == before
+    return lines[0]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="session")
@@ -130,19 +164,26 @@ def built(once: Callable[..., Path]) -> Path:
 @pytest.fixture(scope="session")
 def built_tasks(once: Callable[..., Path]) -> Path:
     """A folder in which every job of the preset smoke_tasks has run."""
-    return once("built_tasks", partial(run_all, SMOKE_TASKS))
+    return once("built_tasks", partial(run_all, presets.load(SMOKE_TASKS)))
 
 
 @pytest.fixture(scope="session")
 def built_latents(once: Callable[..., Path]) -> Path:
     """A folder in which every job of the preset smoke_latents has run."""
-    return once("built_latents", partial(run_all, SMOKE_LATENTS))
+    return once("built_latents", partial(run_all, presets.load(SMOKE_LATENTS)))
 
 
-def run_all(preset: Path, where: Path) -> None:
-    layout = Layout(presets.load(preset), where / "results", where / "scratch")
-    for job in all_jobs(layout):
-        job.run(layout)
+def run_all(preset: Preset, where: Path) -> None:
+    """Run every job of a preset, and keep what each read."""
+    from tests.recorder import run_jobs
+
+    layout = Layout(preset, where / "results", where / "scratch")
+    reads = run_jobs(layout, all_jobs(layout))
+    (where / "reads.pickle").write_bytes(pickle.dumps(reads))
+
+
+def reads_of(where: Path) -> list[Read]:
+    return pickle.loads((where / "reads.pickle").read_bytes())
 
 
 @pytest.fixture(scope="session")

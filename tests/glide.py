@@ -11,10 +11,9 @@ from safetensors.torch import load_file
 
 from ppap.diffusion.networks.architectures import ADMArchitecture, TextArchitecture
 from ppap.diffusion.networks.glide import Networks
-from tests.conftest import ROOT
+from tests.conftest import IMAGENET
 
 GOLDEN = Path(__file__).parent / "golden"
-IMAGENET = ROOT / "config" / "imagenet256.yaml"
 ARCHITECTURE = {
     "model_channels": 32, "channel_mult": [1, 2], "num_res_blocks": 1, "attention_factors": [2],
     "head_channels": 16,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
@@ -18,6 +18,42 @@ from ppap.utils.settings import Section, holds_section
 from ppap.workflow.keys import leaves
 from ppap.workflow.layout import Layout
 from ppap.workflow.step import Step
+from ppap.workflow.steps.download import Download
+
+
+class Read(NamedTuple):
+    """A job, the leaf keys that it read, and the files but for its own."""
+
+    job: Step
+    keys: set[str]
+    files: set[Path]
+
+
+def run_jobs(layout: Layout, jobs: Iterable[Step]) -> list[Read]:
+    """Run jobs one after the other in this process, and note what each reads."""
+    recorder, found = Recorder(layout.preset, layout.results), []
+    for job in jobs:
+        with recorder.recording():
+            job.run(layout)
+        mine = {path.absolute() for path in job.outputs(layout)}
+        found.append(Read(job, recorder.leaves, recorder.files - mine))
+    return found
+
+
+def undeclared(layout: Layout, reads: Iterable[Read]) -> dict[str, tuple[set[str], set[Path]]]:
+    """The keys and files that jobs read without saying so, or say that they read and do not.
+
+    Downloads look at what else there is to download; what they read is in tests/test_reads.py.
+    """
+    differences = {
+        str(read.job): (
+            read.keys ^ set(read.job.keys(layout.preset)),
+            read.files ^ {path.absolute() for path in read.job.inputs(layout)},
+        )
+        for read in reads
+        if not isinstance(read.job, Download)
+    }
+    return {job: different for job, different in differences.items() if any(different)}
 
 
 def keys_read(preset: Preset, call: Callable[[], object]) -> set[str]:

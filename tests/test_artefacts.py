@@ -20,11 +20,10 @@ from safetensors.torch import load_file, save_file
 
 from ppap.evaluation import metrics
 from ppap.utils import files
-from tests.conftest import ROOT, SMOKE, ppap
+from tests.conftest import IMAGENET, SMOKE, contents, ppap, refused
 
 TRAIN = {"steps": 12, "batch_size": 32, "learning_rate": 3.0e-3}
 RESULTS = Path("results") / "smoke"
-IMAGENET = ROOT / "config" / "imagenet256.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -79,19 +78,8 @@ def step(where: Path, name: str, *arguments: object, check: bool = True) -> Any:
     return ppap(name, "preset.yaml", *arguments, cwd=where, check=check)
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def refused(where: Path, name: str, *arguments: object) -> str:
-    """The one line of a step that refuses; it must have changed nothing."""
-    before = contents(where / "results")
-    done = step(where, name, *arguments, check=False)
-    lines = [line for line in done.stderr.splitlines() if line.startswith("ppap: ")]
-    assert done.returncode == 2 and len(lines) == 1, done.stderr
-    assert "Traceback" not in done.stderr and str(RESULTS) in lines[0]
-    assert contents(where / "results") == before
-    return lines[0]
+def refused_step(where: Path, name: str, *arguments: object) -> str:
+    return refused(name, "preset.yaml", *arguments, cwd=where)
 
 
 # -- damage at random --------------------------------------------------------------------------------
@@ -309,27 +297,20 @@ def put(name: str, value: Any) -> Callable[[dict[str, torch.Tensor]], Any]:
 @pytest.mark.parametrize(
     ("path", "change", "step_and_arguments", "message"),
     [
-        ("judges/evaluator", put("fc.bias", torch.nan), FEATURES.command, "fc.bias is not finite"),
         ("models/resnet", lambda t: t.pop("fc.bias"), LABEL.command, "lacks fc.bias"),
-        ("experts/resnet/ppap_5/expert_2", lambda t: t.pop("conv1.0.weight.lora_A"), SAMPLE.command,
-         "lacks conv1.0.weight.lora_A"),
         ("labels/resnet/0001", lambda t: t.update(image=t["image"][:, :9].clone()),
          TRAIN_EXPERT.command, "image is (50, 9), not (50, 10)"),
-        ("labels/resnet/0000", lambda t: t.update(mirror=t["image"].clone()), TRAIN_EXPERT.command,
-         "has an unknown mirror"),
         ("samples/ddim25/resnet/naive/0000", put("target", 10), FEATURES.command,
          "sample 0 was guided to target 10, in the preset it is "),
         ("features/reference", lambda t: t.update({k: v[:3].clone() for k, v in t.items()}),
          METRICS.command, "features of 3 images; evaluator.neighbours needs 4"),
-        ("features/reference", lambda t: t.update(features=torch.zeros(len(t["logits"]), 9)),
-         METRICS.command, "naive has 8 features a sample, "),
     ],
 )  # fmt: skip
 def test_a_whole_file_with_wrong_tensors_is_refused(
     copy: Path, path: str, change, step_and_arguments, message: str
 ) -> None:
     rewrite(copy / RESULTS / f"{path}.safetensors", change)
-    line = refused(copy, *step_and_arguments)
+    line = refused_step(copy, *step_and_arguments)
     assert f"{path}.safetensors" in line and message in line
 
 
@@ -342,14 +323,8 @@ def test_a_whole_file_with_wrong_tensors_is_refused(
          "made for guide_sha256"),
         ("experts/resnet/ppap_5/expert_1", "experts/resnet/ppap_5/expert_2", SAMPLE.command,
          "covers timesteps [500, 1000), the run needs [0, 500)"),
-        ("experts/resnet/warm_teacher_adapter", "experts/resnet/warm_labels_adapter",
-         TRAIN_EXPERT.command, "made for method warm_labels_adapter, the run has warm_teacher_adapter"),
-        ("experts/resnet/warm_teacher_adapter", "experts/twin/warm_teacher_adapter",
-         TRAIN_EXPERT.command, "made for guide_sha256"),
-        ("labels/resnet/0000", "labels/twin/0000", TRAIN_EXPERT.command, "made for guide_sha256"),
         ("labels/resnet/0000", "labels/resnet/0001", TRAIN_EXPERT.command, "made for images"),
         ("judges/evaluator", "models/resnet", FEATURES.command, "made for model resnet, not evaluator"),
-        ("features/ddim25/resnet", "features/ddim25/unguided", METRICS.command, "made for guide unguided"),
         ("samples/ddim25/resnet/naive/0000", "samples/ddim25/twin/naive/0000", FEATURES.command,
          "made for run ddim25 twin naive"),
     ],
@@ -359,7 +334,7 @@ def test_a_whole_file_of_something_else_is_refused(
 ) -> None:
     root = copy / RESULTS
     shutil.copy(root / f"{source}.safetensors", root / f"{into}.safetensors")
-    line = refused(copy, *step_and_arguments)
+    line = refused_step(copy, *step_and_arguments)
     assert f"{into}.safetensors: " in line and message in line
 
 
@@ -370,10 +345,10 @@ def test_a_sequential_start_is_the_expert_before(copy: Path) -> None:
     step(copy, "train-expert", "resnet", "ppap_5", 2)
     bank = copy / RESULTS / "experts" / "resnet"
     shutil.copy(bank / "peer" / "expert_1.safetensors", bank / "ppap_5")
-    line = refused(copy, "train-expert", "resnet", "ppap_5", 2)
+    line = refused_step(copy, "train-expert", "resnet", "ppap_5", 2)
     assert "made for method peer, the run has ppap_5; use the preset that it was made with" in line
     shutil.copy(bank / "ppap_5" / "expert_2.safetensors", bank / "ppap_5" / "expert_1.safetensors")
-    line = refused(copy, "train-expert", "resnet", "ppap_5", 2)
+    line = refused_step(copy, "train-expert", "resnet", "ppap_5", 2)
     assert "covers timesteps [500, 1000), the run needs [0, 500)" in line
 
 
@@ -386,13 +361,13 @@ def test_shards_in_another_order_are_refused(copy: Path, folder: str) -> None:
     one.write_bytes(two.read_bytes())
     two.write_bytes(mine)
     command = TRAIN_EXPERT.command if folder == "clean" else FEATURES.command
-    assert "made for images" in refused(copy, *command)
+    assert "made for images" in refused_step(copy, *command)
 
 
 def test_metrics_that_are_not_finite_are_not_written(copy: Path, monkeypatch) -> None:
     scores = dict.fromkeys(("fid", "is", "precision", "recall", "target_rate"), 0.5)
     monkeypatch.setattr(metrics, "metrics_of", lambda *_: scores | {"fid": float("nan")})
-    line = refused(copy, *METRICS.command)
+    line = refused_step(copy, *METRICS.command)
     assert "metrics/ddim25/resnet.json: not written: methods.naive." in line
 
 
@@ -400,8 +375,6 @@ def test_metrics_that_are_not_finite_are_not_written(copy: Path, monkeypatch) ->
     ("change", "message"),
     [
         (lambda m: m.pop("seeds"), "seeds: Field required"),
-        (lambda m: m.update(guide="vit"), "of guide vit, not resnet"),
-        (lambda m: m["methods"].update(old=m["methods"]["naive"]), "the preset has no method 'old'"),
         (lambda m: m["methods"]["naive"].pop("fid"), "naive has is, precision"),
     ],
 )  # fmt: skip
@@ -410,22 +383,8 @@ def test_metrics_that_are_not_whole_are_not_put_into_a_table(copy: Path, change,
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
-    line = refused(copy, *TABLE.command)
+    line = refused_step(copy, *TABLE.command)
     assert "metrics/ddim25/resnet.json: " in line and message in line
-
-
-def test_files_without_metadata_as_version_01_wrote_them_are_read(copy: Path) -> None:
-    expected = {step.out: outcome(copy / RESULTS / step.out) for step in STEPS}
-    for path in (copy / RESULTS).rglob("*.safetensors"):
-        if "models" in path.parts:  # experts know these by their bytes
-            continue
-        about = files.read_metadata(path) if "experts" in path.parts else {}
-        for key in ("method", "supervision", "trainable", "rank"):
-            about.pop(key, None)
-        save_file(load_file(path), path, {"ppap": json.dumps(about)} if about else None)
-    for one in dict.fromkeys(STEPS):
-        step(copy, *one.command)
-        assert outcome(copy / RESULTS / one.out) == expected[one.out]
 
 
 # -- reference archives of others ----------------------------------------------------------------------
@@ -450,15 +409,10 @@ def declares_183_gib(path: Path) -> None:
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (lambda p: p.write_text("<html>"), "truncated or not in the expected format"),
         (declares_183_gib, "truncated or not in the expected format"),
         (lambda p: npz(p, images=PICTURES), "lacks arr_0"),
-        (lambda p: npz(p, arr_0=np.array([{}], object)), "Object arrays cannot be loaded"),
         (lambda p: npz(p, arr_0=PICTURES[:0]), "arr_0 is (0, 8, 8, 3), not (images, "),
-        (lambda p: npz(p, arr_0=PICTURES / 255), "arr_0 is not uint8 but float64"),
         (lambda p: npz(p, arr_0=PICTURES, mu=MU, sigma=MU), "sigma is (2048,), not (2048, 2048)"),
-        (lambda p: npz(p, arr_0=PICTURES, mu=MU), "has one of mu and sigma"),
-        (lambda p: npz(p, arr_0=PICTURES, mu=MU + np.nan, sigma=SIGMA), "mu is not finite"),
         (lambda p: npz(p, arr_0=PICTURES, mu=MU, sigma=np.triu(SIGMA + 1)), "sigma is not symmetric"),
     ],
 )  # fmt: skip
@@ -467,7 +421,5 @@ def test_what_is_no_reference_batch_is_refused_in_one_line(tmp_path: Path, prese
     write(path)
     inception = {"kind": "inception", "weights": {"url": "/none"}, "reference": {"archive": {"url": str(path)}}}  # fmt: skip
     preset = preset_file(IMAGENET, evaluator=inception)
-    done = ppap("download", preset, "reference", cwd=tmp_path, check=False)
-    assert (done.returncode, done.stderr.count("ppap: ")) == (2, 1), done.stderr
-    assert f"reference.npz: {message}" in done.stderr or message in done.stderr
-    assert not (tmp_path / "results").exists()
+    line = refused("download", preset, "reference", cwd=tmp_path)
+    assert "reference.npz: " in line and message in line

@@ -13,7 +13,7 @@ from ppap.config.runs import Run
 from ppap.evaluation.metrics import summarise
 from ppap.report import compare
 from ppap.report.compare import LIMIT, Results, Value
-from tests.conftest import ROOT, SMOKE, ppap
+from tests.conftest import ROOT, SMOKE, ppap, refused
 
 PUBLISHED = ROOT / "published" / "digits"
 USUAL = {"fid": (2.0, 0.2), "is": (9.0, 0.1), "precision": (0.7, 0.02), "recall": (0.9, 0.02)}
@@ -124,8 +124,7 @@ def test_names_are_those_of_presets_results_and_what_is_published(tmp_path: Path
 
 def test_nothing_published_is_an_error_unless_it_may_be(tmp_path: Path) -> None:
     write(tmp_path / "results" / "smoke")
-    done = ppap("compare", SMOKE, cwd=tmp_path, check=False)
-    assert done.returncode == 2 and "published/smoke: nothing is published" in done.stderr
+    assert "published/smoke: nothing is published" in refused("compare", SMOKE, cwd=tmp_path)
     quiet = ppap("compare", SMOKE, "--if-published", cwd=tmp_path)
     assert not quiet.stdout + quiet.stderr
 
@@ -134,8 +133,6 @@ def test_nothing_published_is_an_error_unless_it_may_be(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (None, "no results"),
-        ("{", "truncated"),
-        ('{"sampler": "ddim25", "guide": "resnet", "samples_per_seed": 500, "seeds": [1]}', "methods"),
         ('{"sampler": "ddim25", "guide": "resnet", "samples_per_seed": 500, "seeds": [1], "methods": '
          '{"naive": {"fid": {"mean": 1.0, "std": null, "values": [1.0]}}}}', "naive has fid"),
     ],
@@ -146,21 +143,16 @@ def test_damaged_metrics_are_one_line(tmp_path: Path, content: str | None, messa
     path.parent.mkdir(parents=True)
     if content is not None:
         path.write_text(content)
-    refused(tmp_path, "a", "b", message=message)
+    assert message in refused("compare", "a", "b", cwd=tmp_path)
 
 
 def test_what_cannot_be_compared_is_one_line(tmp_path: Path) -> None:
     write(tmp_path / "a")
     other = write(tmp_path / "b") / "metrics" / "ddim25" / "resnet.json"
     other.write_text(other.read_text().replace('"resnet"', '"vit"'))
-    refused(tmp_path, "a", "b", message="a and b have no row in common")
-    refused(tmp_path, "a", "nothing", message="nothing: neither a folder of results nor a preset")
-
-
-def refused(cwd: Path, *arguments: object, message: str) -> None:
-    done = ppap("compare", *arguments, cwd=cwd, check=False)
-    assert done.returncode == 2 and not done.stdout
-    assert len(done.stderr.splitlines()) == 1 and message in done.stderr
+    assert "a and b have no row in common" in refused("compare", "a", "b", cwd=tmp_path)
+    line = refused("compare", "a", "nothing", cwd=tmp_path)
+    assert "nothing: neither a folder of results nor a preset" in line
 
 
 VALUES = st.builds(lambda mean, std: Value(mean=mean, std=std), st.floats(0, 100), st.none() | st.floats(0, 10))

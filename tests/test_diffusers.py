@@ -19,9 +19,8 @@ from ppap.utils.errors import ConfigError
 from ppap.utils.seeds import initial_noise
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
-from tests.conftest import ROOT, ppap
+from tests.conftest import CIFAR10, ppap, refused
 
-CIFAR10 = ROOT / "config" / "cifar10.yaml"
 NAME = "squares-of-the-tests"
 
 
@@ -73,12 +72,7 @@ def preset(preset_file, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "said",
-    [
-        {},
-        {"prediction_type": "sample", "beta_schedule": "scaled_linear", "clip_sample_range": 2.0},
-        {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"},
-    ],
+    "said", [{}, {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}]
 )
 def test_a_pipeline_in_a_folder_becomes_the_diffusion_model(preset, tmp_path: Path, said: dict) -> None:
     unet = save_pipeline(tmp_path / "pipeline", **said)
@@ -103,7 +97,6 @@ def test_a_pipeline_in_a_folder_becomes_the_diffusion_model(preset, tmp_path: Pa
     "how",
     [
         {"max_shard_size": "20KB"},
-        {"variant": "fp16"},
         {"variant": "fp16", "max_shard_size": "20KB"},
         {"max_shard_size": "20KB", "safe_serialization": False},
     ],
@@ -118,35 +111,19 @@ def test_weights_in_several_files_and_of_half_precision_alone_are_read(tmp_path:
     assert torch.equal(loaded, load_pipeline(tmp_path / "whole").network(x, t))
 
 
-def test_a_unet_of_latents_and_one_that_asks_for_a_class_are_refused(tmp_path: Path) -> None:
-    pipeline = DDPMPipeline(save_pipeline(tmp_path), DDPMScheduler())
-    (tmp_path / "vqvae").mkdir()
-    with pytest.raises(ConfigError, match="vqvae: its U-Net draws latents"):
-        load_pipeline(tmp_path)
-    pipeline.unet.class_embedding = torch.nn.Embedding(10, 32)
-    with pytest.raises(ConfigError, match="asks for a class"):
-        load_pipeline(pipeline)
-
-
 @pytest.mark.parametrize(
     ("scheduler", "changes", "message"),
     [
         ({}, {"diffusion__noise_schedule": "cosine"}, "noise_schedule: cosine, but the pipeline's betas are others"),
-        ({}, {"diffusion__predicts": "x0"}, "predicts: x0, but the pipeline's is eps"),
         ({"prediction_type": "flow"}, {}, "scheduler_config.json: prediction_type: 'flow'"),
-        ({"num_train_timesteps": 500}, {}, "timesteps: 1000, but the pipeline's is 500"),
         ({}, {"dataset__image_size": 64}, "dataset.image_size: the pipeline's sample_size is [32, 32]"),
         ({}, {"diffusion__variance": "learned_range"}, "variance: learned_range, but the pipeline's is fixed_small"),
-        ({"variance_type": "learned"}, {}, "scheduler_config.json: variance_type: 'learned'"),
         ({}, {"experts__allocation": "log_snr"}, "noise_schedule: state the pipeline's"),
-        ({}, {"diffusion__pipeline": "/nowhere"}, "'/nowhere' cannot be read"),
     ],
 )
 def test_a_pipeline_that_does_not_fit_is_refused(preset, tmp_path: Path, scheduler, changes, message) -> None:
     save_pipeline(tmp_path / "pipeline", **scheduler)
-    done = ppap("download", preset(**changes), "diffusion", cwd=tmp_path, check=False)
-    assert done.returncode == 2 and message in done.stderr, done.stderr
-    assert not (tmp_path / "results").exists()
+    assert message in refused("download", preset(**changes), "diffusion", cwd=tmp_path)
 
 
 def test_what_is_stated_of_a_pipeline_later_is_checked_too(preset, tmp_path: Path) -> None:

@@ -21,10 +21,9 @@ from ppap.cli import app as cli
 from ppap.utils import files
 from ppap.utils.errors import DataError
 from ppap.utils.weights import read_weights
-from tests.conftest import SMOKE, ppap
-from tests.terminal import Terminal
+from tests.conftest import ROOT, SMOKE, contents, ppap, refused
+from tests.terminal import shown
 
-ROOT = Path(__file__).parent.parent
 WRITERS: dict[str, Callable[[Path], None]] = {
     "tensors": lambda path: files.write_tensors(path, {"a": torch.zeros(5000)}),
     "array": lambda path: files.write_array(path, np.zeros(5000)),
@@ -43,21 +42,6 @@ READERS: dict[str, Callable[[Path], Any]] = {
 }
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def in_a_child(code: str, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"} | options.pop("env", {})
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        capture_output=True, text=True, env=environment, **options,
-    )  # fmt: skip
-
-
-COMMAND = "from ppap.cli import main; main()"
-
-
 # -- what the file system refuses ------------------------------------------------------------------
 
 
@@ -66,24 +50,9 @@ def write(request: pytest.FixtureRequest) -> Callable[[Path], None]:
     return WRITERS[request.param]
 
 
-def test_a_file_in_a_folders_place_is_named(tmp_path: Path, write) -> None:
-    (tmp_path / "models").write_text("a file")
-    for path in (tmp_path / "models" / "a", tmp_path / "models" / "deeper" / "a"):
-        with pytest.raises(DataError, match=r"a: cannot be written: .*(exists|Not a directory)"):
-            write(path)
-
-
-def test_a_folder_in_a_files_place_is_named(tmp_path: Path, write) -> None:
-    (tmp_path / "a").mkdir()
-    with pytest.raises(DataError, match="a: cannot be written: Is a directory"):
-        write(tmp_path / "a")
-    assert list(tmp_path.iterdir()) == [tmp_path / "a"]
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
 @pytest.mark.parametrize("call", ["mkdir", "touch", "replace"])
-def test_each_refusal_is_one_line_with_its_reason(tmp_path: Path, write, monkeypatch, number, call) -> None:
-    path = tmp_path / "a" / "b"
+def test_each_refusal_is_one_line_with_its_reason(tmp_path: Path, write, monkeypatch, call) -> None:
+    path, number = tmp_path / "a" / "b", errno.EACCES
     write(path)
     before = contents(tmp_path)
 
@@ -109,16 +78,8 @@ def test_a_disk_that_fills_half_way_leaves_the_old_file(tmp_path: Path, write, s
     (tmp_path / "a").write_text("old")
     with pytest.raises(DataError, match=r"a: cannot be written: "):
         write(tmp_path / "a")
-    assert contents(tmp_path) == {str(tmp_path / "a"): b"old"}
+    assert contents(tmp_path) == {"a": b"old"}
     assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_check_writable_finds_what_a_write_would_and_leaves_nothing(tmp_path: Path) -> None:
-    files.check_writable(tmp_path / "new" / "a")
-    assert list((tmp_path / "new").iterdir()) == []
-    (tmp_path / "new" / "a").write_text("")
-    with pytest.raises(DataError, match="new/a/b: cannot be written: "):
-        files.check_writable(tmp_path / "new" / "a" / "b")
 
 
 def test_a_step_that_cannot_write_its_result_says_so_before_it_reads_anything(tmp_path: Path) -> None:
@@ -130,9 +91,7 @@ def test_a_step_that_cannot_write_its_result_says_so_before_it_reads_anything(tm
         ("features", SMOKE, "ddim25", "resnet"),
         ("reference-features", SMOKE),
     ):
-        done = ppap(*step, cwd=tmp_path, check=False)
-        assert done.returncode == 2
-        assert "cannot be written: Not a directory" in done.stderr
+        assert "cannot be written: Not a directory" in refused(*step, cwd=tmp_path)
 
 
 # -- what is written -------------------------------------------------------------------------------
@@ -152,10 +111,7 @@ def test_a_table_is_written_in_all_formats_or_in_none(tmp_path: Path, small_file
     tables.mkdir(parents=True)
     (tables / "main.csv").write_text("old")
     (tables / "main.json").write_text("old")
-    before = contents(tmp_path)
-    done = ppap("table", SMOKE, "main", cwd=tmp_path, check=False)
-    assert done.returncode == 2 and "tables/main." in done.stderr
-    assert contents(tmp_path) == before
+    assert "tables/main." in refused("table", SMOKE, "main", cwd=tmp_path)
 
 
 def test_equal_contents_are_equal_files_and_metadata_come_back(tmp_path: Path) -> None:
@@ -174,17 +130,6 @@ def test_a_file_of_version_02_is_read_without_its_seal(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(2)}, tmp_path / "a", about)
     assert files.read_metadata(tmp_path / "a") == {"model": "resnet"}
     assert files.read_tensors(tmp_path / "a")["a"].tolist() == [0, 0]
-
-
-def test_thousands_of_mapped_files_keep_none_open(tmp_path: Path) -> None:
-    array = np.arange(12, dtype=np.int16).reshape(3, 4)
-    files.write_array(tmp_path / "a.npy", array)
-    files.write_tensors(tmp_path / "a.safetensors", {"a": torch.from_numpy(array)})
-    before = len(list(Path("/proc/self/fd").iterdir()))
-    mapped = [files.map_array(tmp_path / "a.npy") for _ in range(100)]
-    mapped += [files.read_tensors(tmp_path / "a.safetensors")["a"].numpy() for _ in range(100)]
-    assert all(np.array_equal(each, array) for each in mapped)
-    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2
 
 
 def test_dvc_takes_up_no_file_that_is_being_written(tmp_path: Path) -> None:
@@ -210,17 +155,12 @@ def test_dvc_takes_up_no_file_that_is_being_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize("read", READERS.values(), ids=READERS.keys())
 def test_only_a_file_that_is_not_there_is_called_so(tmp_path: Path, read, monkeypatch) -> None:
     (tmp_path / "folder").mkdir()
-    (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    for name, reason in (
-        ("nothing", "no such file"),
-        ("folder", "cannot be read: Is a directory"),
-        ("loop", "cannot be read: Too many levels of symbolic links"),
-    ):
+    for name, reason in (("nothing", "no such file"), ("folder", "cannot be read: Is a directory")):
         with pytest.raises(DataError, match=f"{name}: {reason}"):
             read(tmp_path / name)
 
 
-@pytest.mark.parametrize("text", [b"[1]", b"\xff\xfe{", b"[" * 100_000, b""])
+@pytest.mark.parametrize("text", [b"[1]", b"\xff\xfe{"])
 def test_json_that_is_no_object_is_refused(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "a").write_bytes(text)
     with pytest.raises(DataError, match="a: truncated or not in the expected format"):
@@ -231,10 +171,8 @@ def test_json_that_is_no_object_is_refused(tmp_path: Path, text: bytes) -> None:
 
 
 SLEEPING = """
-import signal, time
+import time
 from ppap.cli import app as cli
-for number in (signal.SIGHUP, signal.SIGINT):  # which the tests may have been started to ignore
-    signal.signal(number, signal.SIG_DFL)
 def forever():
     try:
         print("working", flush=True)
@@ -246,16 +184,15 @@ cli.main()
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_unwinds_and_is_one_line(number: signal.Signals) -> None:
+def test_a_signal_unwinds_and_is_one_line() -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", SLEEPING], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert process.stdout is not None and process.stdout.readline() == "working\n"
-    process.send_signal(number)
+    process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (128 + number, "cleaned up\n")
-    assert err == f"ppap: stopped by {number.name}\n"
+    assert (process.returncode, out) == (128 + signal.SIGTERM, "cleaned up\n")
+    assert err == "ppap: stopped by SIGTERM\n"
 
 
 def ending(error: BaseException, monkeypatch) -> tuple[int, str]:
@@ -280,7 +217,6 @@ def test_what_nobody_foresaw_has_its_traceback(monkeypatch) -> None:
     "error",
     [
         MemoryError(),
-        OSError(errno.ENOMEM, "Cannot allocate memory"),
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"),
     ],
@@ -289,12 +225,6 @@ def test_too_little_memory_says_what_to_lower(monkeypatch, error) -> None:
     code, line = ending(error, monkeypatch)
     assert code == 2 and len(line.splitlines()) == 1
     assert line.startswith("ppap: sample: not enough memory; a smaller batch_size takes less (")
-
-
-def test_a_file_that_nobody_guarded_is_named(monkeypatch) -> None:
-    error = PermissionError(errno.EACCES, "Permission denied", "results/smoke")
-    line = "ppap: sample: results/smoke: Permission denied\n"
-    assert ending(error, monkeypatch) == (2, line)
 
 
 def test_an_error_is_not_glued_to_a_progress_bar(tmp_path: Path) -> None:
@@ -309,41 +239,12 @@ def app():
 cli.app = app
 cli.main()
 """
-    with Terminal([sys.executable, "-c", code], tmp_path, os.environ) as terminal:
-        assert terminal.ended() == 2
-    assert terminal.text.rpartition("\r\n")[0].rpartition("\r")[2] == "ppap: too bad"
+    ended, text = shown([sys.executable, "-c", code], tmp_path, os.environ)
+    assert ended == 2 and text.rpartition("\r\n")[0].rpartition("\r")[2] == "ppap: too bad"
 
 
-def test_output_that_nobody_reads_is_no_failure(tmp_path: Path) -> None:
-    for redirection in ("| head -c 1 >&2", ">&-"):
-        done = subprocess.run(
-            ["bash", "-o", "pipefail", "-c",
-             f'"{sys.executable}" -c "{COMMAND}" config schema {redirection}'],
-            capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
-        assert (done.returncode, done.stderr.strip("{")) == (0, ""), redirection
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-def test_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            [sys.executable, "-c", COMMAND, "config", "show", str(SMOKE)],
-            stdout=full, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-    assert done.returncode == 2
-    assert done.stderr == "ppap: config: No space left on device\n"
-
-
-def test_letters_that_the_terminal_lacks_are_no_failure(tmp_path: Path, preset_file) -> None:
-    names = [f"čtyři {i}" for i in range(10)]
-    preset = preset_file(dataset__class_names=names)
-    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    arguments = ("table", preset, "main")
-    done = in_a_child(COMMAND, *arguments, cwd=tmp_path, env=ascii_only)
-    assert done.returncode == 0, done.stderr
-    text = (tmp_path / "results/smoke/tables/main.md").read_text(encoding="utf-8")
-    assert "FID ↓" in text
+def test_letters_that_the_terminal_lacks_are_no_failure() -> None:
     code = "from ppap.cli import app as cli; cli.app = lambda: print(chr(0x2193)); cli.main()"
-    done = in_a_child(code, env=ascii_only)
+    ascii_only = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run([sys.executable, "-c", code], env=ascii_only, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "\\u2193\n")

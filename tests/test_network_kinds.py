@@ -15,9 +15,7 @@ from ppap.workflow import networks as models
 from ppap.workflow.check import problems
 from ppap.workflow.layout import Layout
 from ppap.workflow.reads import diffusion_keys, download_keys
-from tests.conftest import ROOT, ppap
-
-CIFAR10 = ROOT / "config" / "cifar10.yaml"
+from tests.conftest import CIFAR10, ppap
 
 
 class Shelf(Library):

@@ -15,7 +15,7 @@ import pytest
 from ppap.utils import progress
 from ppap.utils.progress import Bar
 from tests.conftest import ROOT
-from tests.terminal import Terminal
+from tests.terminal import shown
 
 LINE = re.compile(r"\d\d:\d\d:\d\d drawing: step (\d+) of 60, (\d\d:\d\d) so far, (\d\d:\d\d|\?) left(, loss=1)?")
 
@@ -53,6 +53,5 @@ def test_the_time_left_is_that_of_the_steps_since_the_checkpoint(clock: list[flo
 def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:
     code = "from ppap.utils.progress import Bar\nfor _ in Bar(range(3), 'steps', unit='step'): pass"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with Terminal([sys.executable, "-c", code], tmp_path, environment) as terminal:
-        assert terminal.ended() == 0
-    assert "\rsteps:   0%|" in terminal.text and not re.search(r"\d\d:\d\d:\d\d ", terminal.text)
+    ended, text = shown([sys.executable, "-c", code], tmp_path, environment)
+    assert ended == 0 and "\rsteps:   0%|" in text and not re.search(r"\d\d:\d\d:\d\d ", text)

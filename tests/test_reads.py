@@ -15,11 +15,10 @@ from ppap.workflow import networks
 from ppap.workflow.layout import Layout
 from ppap.workflow.reads import diffusion_keys, download_keys, network_keys
 from ppap.workflow.steps.download import Download, downloaded
-from tests.conftest import ROOT
+from tests.conftest import CIFAR10, IMAGENET
 from tests.recorder import keys_read
 from tests.test_diffusers import save_pipeline
 
-IMAGENET, CIFAR10 = (ROOT / "config" / f"{name}.yaml" for name in ("imagenet256", "cifar10"))
 TINY = {"model_channels": 32, "channel_mult": [1, 2], "num_res_blocks": 1, "attention_factors": [2],
         "head_channels": 16}  # fmt: skip
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,8 @@ SHAPES = Registry("shape", {"square": ("square", 4), "line": ("line", 2)}, "func
 
 
 @pytest.fixture
-def module(tmp_path: Path) -> Iterator[Write]:
-    """A module of the user's own, forgotten afterwards."""
-    before = set(sys.modules)
+def module(tmp_path: Path) -> Write:
+    """A module of the user's own."""
 
     def write(name: str = "strange_shapes", source: str = "def corner(): return 3\n") -> Path:
         path = tmp_path / f"{name}.py"
@@ -36,10 +34,7 @@ def module(tmp_path: Path) -> Iterator[Write]:
         path.write_text(source)
         return tmp_path
 
-    yield write
-    for name in set(sys.modules) - before:
-        if "strange" in name:
-            del sys.modules[name]
+    return write
 
 
 def test_built_in_kinds_come_by_name() -> None:
@@ -47,7 +42,7 @@ def test_built_in_kinds_come_by_name() -> None:
     assert SHAPES.get("line") == ("line", 2)
 
 
-@given(st.text())
+@given(st.text("aelnqrsu:.é "))
 def test_a_name_is_known_written_as_user_code_or_refused_with_the_known_ones(name: str) -> None:
     if name in ("square", "line") or name.startswith("user:"):
         assert SHAPES.check(name) == name
@@ -80,39 +75,17 @@ def test_the_users_own_kind_is_made_of_what_its_module_holds(module: Write) -> N
     assert SHAPES.get("user:strange_package.flat.corner", [folder])[1] == 1
 
 
-def test_the_users_modules_may_import_one_another(module: Write) -> None:
-    module("strange_sides", "three = 3\n")
-    folder = module(source="from strange_sides import three\ndef corner(): return three\n")
-    before = list(sys.path)
-    assert SHAPES.get("user:strange_shapes.corner", [folder])[1] == 3
-    assert sys.path == before
-
-
-@pytest.mark.parametrize("name", ["os.getcwd", "subprocess.check_output", "pytest.exit"])
+@pytest.mark.parametrize("name", ["os.getcwd", "pytest.exit"])
 def test_nothing_of_python_or_of_installed_packages_is_found(tmp_path: Path, name: str) -> None:
     missing = name.partition(".")[0]
     with pytest.raises(ConfigError, match=rf"^shape 'user:{name}': there is no {missing}\.py"):
         SHAPES.get(f"user:{name}", [tmp_path])
 
 
-@pytest.mark.parametrize("source", ["", "corner = 3"])
-def test_a_module_without_the_name_is_named(module: Write, source: str) -> None:
+def test_a_module_without_the_name_is_named(module: Write) -> None:
     with pytest.raises(ConfigError) as error:
-        SHAPES.get("user:strange_shapes.corner", [module(source=source)])
+        SHAPES.get("user:strange_shapes.corner", [module(source="corner = 3")])
     assert str(error.value) == ("shape 'user:strange_shapes.corner': strange_shapes has no function 'corner'")
-
-
-@pytest.mark.parametrize(
-    ("source", "error"),
-    [
-        ("def corner(): return 1 / 0", ZeroDivisionError),
-        ("import nowhere_at_all", ModuleNotFoundError),
-        ("def corner(", SyntaxError),
-    ],
-)
-def test_what_a_module_raises_comes_as_it_is(module: Write, source: str, error: type) -> None:
-    with pytest.raises(error):
-        SHAPES.get("user:strange_shapes.corner", [module(source=source)])
 
 
 def test_a_kind_may_be_given_itself() -> None:
@@ -128,10 +101,3 @@ def test_a_kind_may_be_given_itself() -> None:
 def test_a_module_must_not_have_the_name_of_another(module: Write) -> None:
     with pytest.raises(ConfigError, match=r"pathlib\.py has the name of another module; rename it"):
         SHAPES.get("user:pathlib.corner", [module("pathlib")])
-
-
-def test_a_module_is_the_same_however_its_folder_is_written(module: Write) -> None:
-    folder = module()
-    (folder / "below").mkdir()
-    for written in (folder, folder / "below" / ".."):
-        assert SHAPES.get("user:strange_shapes.corner", [written])[1] == 3
