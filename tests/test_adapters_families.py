@@ -219,10 +219,8 @@ def plain(name: str) -> str:
 @pytest.mark.parametrize(
     "name",
     [
-        "resnet18", "resnet50", "resnext50_32x4d", "efficientnet_b0", "tf_efficientnet_lite0", "mobilenetv2_100",
-        "mobilenetv3_small_050", "convnext_atto", "edgenext_xx_small", "vit_tiny_patch16_224", "deit_small_patch16_224",
-        "swin_tiny_patch4_window7_224", "densenet121", "regnety_002", "mixer_b16_224", "xception41",
-        "torchvision/shufflenet_v2_x0_5", "torchvision/squeezenet1_1", "torchvision/vit_b_16",
+        "resnet50", "resnext50_32x4d", "mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224",
+        "swin_tiny_patch4_window7_224", "densenet121", "mixer_b16_224", "torchvision/squeezenet1_1", "torchvision/vit_b_16",
     ],
 )  # fmt: skip
 def test_by_default_at_most_a_quarter_is_trained_of_heads_and_grouped_layers_nothing(name: str) -> None:
@@ -236,16 +234,6 @@ def test_by_default_at_most_a_quarter_is_trained_of_heads_and_grouped_layers_not
     assert 0.002 < adapters.trainable_parameters(network) / size <= 0.25
     trained = {plain(n) for n, p in network.named_parameters() if p.requires_grad}
     assert not any(n.startswith(tuple(heads(network))) for n in trained)
-
-
-def test_what_is_frozen_gets_no_adapter_even_where_a_pattern_reaches_it() -> None:
-    network = FAMILIES["vit"].build()
-    config = AdapterConfig(rank=2, layers=("*",), freeze=("head.*", "patch_embed.*"))
-    adapters.attach(network, config)
-    adapted = {name for name, m in network.named_modules() if parametrize.is_parametrized(m)}
-    assert not {"head", "patch_embed.proj"} & adapted
-    assert {"blocks.0.mlp.fc1", "blocks.1.attn.qkv"} <= adapted
-    assert not any(p.requires_grad for p in network.head.parameters())
 
 
 def test_the_readme_of_config_lists_these_patterns() -> None:

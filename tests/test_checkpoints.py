@@ -69,10 +69,6 @@ def test_a_damaged_checkpoint_is_as_none(data: st.DataObject, tmp_path_factory) 
     assert checkpoint.load()["step"] == 7
 
 
-def test_where_no_checkpoint_is_work_begins_anew(tmp_path: Path) -> None:
-    assert Checkpoint(tmp_path / "nowhere.ckpt", "m").load() is None
-
-
 STAGES = [
     [["pretrain", "diffusion"], ["pretrain", "resnet"]],
     [["generate", "--shard", "0"], ["generate", "--shard", "1"]],

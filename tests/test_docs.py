@@ -67,6 +67,19 @@ def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
     assert broken == []
 
 
+def test_every_page_stands_in_the_contents() -> None:
+    index = read(DOCS / "index.md")
+    entries = [
+        line
+        for block in re.findall(r"^```\{toctree\}\n(.*?)^```", index, re.M | re.S)
+        for line in block.splitlines()
+        if line and not line.startswith(":")
+    ]
+    named = {re.sub(r"^.*<(.+)>$", r"\1", entry) for entry in entries}
+    pages = {path.stem for path in DOCS.glob("*.md")} - {"index"}
+    assert named == {*pages, "/README", "/CONTRIBUTING", "/CHANGELOG", "/config/README"}
+
+
 def test_every_command_of_the_pages_exists() -> None:
     commands: dict[str, click.Command] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     known = set(commands) | {f"config {name}" for name in commands["config"].commands}  # type: ignore[attr-defined]

@@ -1,7 +1,6 @@
 """The workflow under the real DVC: what is stale, where artifacts go, metrics, plots and parameters."""
 
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -45,18 +44,6 @@ def test_a_second_clone_gets_every_artifact_and_has_nothing_to_do(untouched: Rep
         made = {p.relative_to(untouched.results) for p in (untouched.results / kind).rglob("*.*")}
         pulled = {p.relative_to(second.results) for p in (second.results / kind).rglob("*.*")}
         assert made and made == pulled
-
-
-def test_a_clone_without_artifacts_says_so(untouched: Repository, tmp_path: Path) -> None:
-    untouched.run("git", "clone", "-q", str(untouched.where), str(tmp_path / "bare"))
-    bare = Repository(tmp_path / "bare")
-    assert "not in cache" in bare.run("dvc", "status").stdout
-    for shown in (("metrics", "show"), ("metrics", "diff"), ("plots", "show")):
-        done = bare.run("dvc", *shown)
-        assert "failed to load some" in done.stderr and "Traceback" not in done.stdout + done.stderr
-    pulled = bare.run("make", "--assume-old=install", "pull", "PRESET=smoke", check=False)
-    assert pulled.returncode and "Traceback" not in pulled.stderr
-    assert not bare.run("git", "status", "--short").stdout
 
 
 def test_a_run_leaves_git_and_what_is_published_alone(untouched: Repository) -> None:
@@ -105,19 +92,6 @@ def test_metrics_params_and_plots_are_what_a_dvc_user_expects(retrained) -> None
     repository.run("dvc", "plots", "show", "--out", "plots")
     page = (repository.where / "plots" / "index.html").read_text()
     assert "Inception Score against FID" in page and "metrics.png" in page
-
-
-def test_another_evaluator_makes_only_the_evaluation_stale(untouched: Repository) -> None:
-    preset = untouched.where / "config" / "smoke.yaml"
-    data = yaml.safe_load(preset.read_text())
-    data["evaluator"]["train"]["steps"] += 1
-    preset.write_text(yaml.safe_dump(data))  # in another order, too
-    untouched.run("dvc", "repro", "judges")
-    stale = json.loads(untouched.run("dvc", "status", "--json").stdout)
-    assert list(stale) == ["evaluation", "replicates"]  # which would have the same judges, if there were any
-    planned = untouched.snakemake("--dry-run").stdout
-    assert not re.search("^(train_expert|sample|label) ", planned, re.MULTILINE)
-    assert re.search("^features ", planned, re.MULTILINE)
 
 
 def test_what_snakemake_remade_is_committed_to_dvc(untouched: Repository) -> None:

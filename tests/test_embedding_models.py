@@ -24,15 +24,10 @@ from ppap.experts.ensemble import DEFAULT_ADAPTER
 from ppap.guides.libraries.library import Shape
 from ppap.guides.libraries.registry import build_network
 from ppap.utils.errors import ConfigError
-from tests.test_libraries import CROPPED, SQUARE, TINY, WHOLE, check, shaken
-
-# a further class of what is shown already
-FURTHER = pytest.mark.exhaustive
+from tests.test_libraries import CROPPED, SQUARE, TINY, WHOLE, check, further, shaken
 
 
-@pytest.mark.parametrize(
-    "name", ["test_resnet", pytest.param("test_vit", marks=FURTHER), pytest.param("test_convnext", marks=FURTHER)]
-)
+@pytest.mark.parametrize("name", ["test_resnet", *further("test_vit", "test_convnext")])
 def test_timm_without_its_head(name: str, tmp_path: Path) -> None:
     state = shaken(timm.create_model(name))
     save_file({key: value.contiguous() for key, value in state.items()}, path := tmp_path / "published.safetensors")
@@ -44,9 +39,7 @@ def test_timm_without_its_head(name: str, tmp_path: Path) -> None:
     check(guide, theirs, see, 96)
 
 
-@pytest.mark.parametrize(
-    "name", ["resnet18", *(pytest.param(n, marks=FURTHER) for n in ("mobilenet_v3_small", "densenet121"))]
-)
+@pytest.mark.parametrize("name", ["resnet18", *further("mobilenet_v3_small", "densenet121")])
 def test_torchvision_without_its_head(name: str, tmp_path: Path) -> None:
     weights, path = next(iter(zoo.get_model_weights(name))), tmp_path / "published.pth"
     torch.save(shaken(zoo.get_model(name, weights=None)), path)

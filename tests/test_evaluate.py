@@ -45,13 +45,6 @@ def test_metrics_against_their_definitions(sets) -> None:
     assert measured["recall"] == pytest.approx(inside(b, a), abs=1e-6)
 
 
-def test_a_set_is_at_no_distance_from_itself(sets) -> None:
-    samples, _ = sets
-    measured = metrics_of(samples, samples, neighbours=3)
-    assert measured["fid"] == pytest.approx(0, abs=1e-6)
-    assert measured["precision"] == measured["recall"] == 1
-
-
 def test_spread_is_the_sample_deviation_and_absent_for_one_seed() -> None:
     assert summarise([1.0, 2.0, 6.0])["mean"] == 3
     assert summarise([1.0, 2.0, 6.0])["std"] == pytest.approx(np.sqrt((4 + 1 + 9) / 2))

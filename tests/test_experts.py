@@ -30,7 +30,6 @@ RESNET = AdapterConfig(
     rank=16, alpha=8, layers=("conv1", "layer*.conv1", "layer*.conv2"),
     train=("*.bias", "*bn?.weight"), freeze=("fc.*",),
 )  # fmt: skip
-DEIT = AdapterConfig(rank=32, alpha=8, layers=("*.attn.qkv", "*.attn.proj"), freeze=("*norm*",))
 
 
 @pytest.mark.fast
@@ -100,8 +99,6 @@ def quantised() -> nn.Module:
 
 OBSTACLES = {
     "a norm's": (normed, "is no parameter of its own"),
-    "an old norm's": (lambda: normed(nn.utils.spectral_norm), "is no parameter of its own"),
-    "a weight norm's": (lambda: normed(nn.utils.weight_norm), "is no parameter of its own"),
     "tied": (tied, "is another layer's as well"),
     "quantised": (quantised, "holds int8"),
 }
@@ -128,23 +125,6 @@ def test_what_takes_no_lora_is_refused_where_it_is_named_and_left_alone_by_defau
 def test_an_adapter_that_does_not_fit_is_refused(config: AdapterConfig, message: str) -> None:
     with torch.device("meta"), pytest.raises(ConfigError, match=message):
         adapters.attach(timm.create_model("resnet18"), config)
-
-
-@pytest.mark.parametrize("norm", [nn.utils.parametrizations.spectral_norm, nn.utils.weight_norm])
-def test_a_norms_own_parameters_may_be_trained(norm) -> None:
-    network = nn.Sequential(norm(nn.Linear(4, 4)), nn.Linear(4, 2))
-    base = {k: v.clone() for k, v in network.state_dict().items()}
-    adapters.attach(network, AdapterConfig(layers=("*",), train=("*original", "*weight_g"), freeze=("0.weight",)))
-    for parameter in network.parameters():
-        if parameter.requires_grad:
-            nn.init.normal_(parameter)
-    changed = adapters.delta(network, base)
-    own = next(name for name in base if name.startswith("0") and name in changed)
-    assert set(changed) == {own, "1.weight.lora_A", "1.weight.lora_B"}
-    x = torch.randn(3, 4)
-    merged = nn.Sequential(norm(nn.Linear(4, 4)), nn.Linear(4, 2))
-    merged.load_state_dict(base | adapters.merge(base, changed, 0.5))
-    torch.testing.assert_close(merged.eval()(x), network.eval()(x))
 
 
 PURPOSE = {
@@ -295,14 +275,8 @@ def test_an_expert_file_holds_only_what_differs(bank) -> None:
     ("expected", "ranges", "message"),
     [
         ({"guide": "timm:resnet50"}, (10, 20, 30), "made for guide timm:resnet18, the run has timm:resnet50"),
-        ({"timesteps": 1000}, (10, 20, 30), "made for timesteps 30"),
         ({"guide_sha256": "def"}, (10, 20, 30), "made for guide_sha256 abc, the run has def"),
-        ({"method": "ppap_5"}, (10, 20, 30), "made for method ppap_3, the run has ppap_5"),
-        ({"supervision": "labels"}, (10, 20, 30), "made for supervision teacher"),
-        ({"trainable": "all"}, (10, 20, 30), "made for trainable adapter"),
-        ({"rank": 4}, (10, 20, 30), "made for rank 2, the run has 4"),
         ({"lora_scale": 1.0}, (10, 20, 30), "made for lora_scale 4.0, the run has 1.0"),
-        ({"noise_schedule": "cosine"}, (10, 20, 30), "made for noise_schedule linear"),
         ({}, (10, 25, 30), r"expert_2.safetensors: covers timesteps \[10, 20\), the run needs \[10, 25\)"),
         ({}, (10, 20, 30, 40), "3 expert files for 4 noise ranges"),
     ],
@@ -341,12 +315,9 @@ def test_experts_of_version_01_are_read_for_what_their_headers_say(bank) -> None
     [
         ({"bn1.bias": None}, "holds 12534 of the 12598 parameters it trained; delete it"),
         ({"conv1.weight.lora_A": None}, "lacks conv1.weight.lora_A"),
-        ({"conv1.weight.lora_B": None}, "lacks conv1.weight.lora_B"),
         ({"conv9.weight": torch.zeros(1)}, "has an unknown conv9.weight"),
         ({"bn1.bias": torch.zeros(7)}, "bn1.bias is (7,), not (64,)"),
-        ({"bn1.bias": torch.zeros(64).double()}, "bn1.bias is not float32 but float64"),
         ({"bn1.bias": torch.full((64,), torch.nan)}, "bn1.bias is not finite"),
-        ({"bn1.bias.lora_A": torch.zeros(2, 2)}, "has an unknown bn1.bias.lora_A"),
         ({"conv1.weight.lora_A": torch.zeros(2, 2)}, "conv1.weight.lora_A is (2, 2), not (14, 21)"),
     ],
 )  # fmt: skip
@@ -360,20 +331,10 @@ def test_an_expert_that_does_not_fit_the_guide_is_refused_with_the_first_differe
         ExpertBank(guide, [read_expert(path) for path in paths])
 
 
-def test_an_expert_without_adapters_is_not_one_of_an_adapter_method(bank) -> None:
-    guide, _, paths = bank
-    plain = {k: v for k, v in files.read_tensors(paths[0]).items() if "lora" not in k}
-    files.write_tensors(paths[0], plain, files.read_metadata(paths[0]))
-    with pytest.raises(DataError, match=r"expert_1.safetensors: lacks adapters"):
-        ExpertBank(guide, [read_expert(path) for path in paths])
-
-
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("range_start", "-1"), ("range_stop", "31"), ("range_start", "10"), ("lora_scale", "nan"),
-     ("lora_scale", "x"), ("guide", None), ("timesteps", ""), ("guide_parameters", "0"),
-     ("trainable_parameters", "1.5"), ("input", "other"), ("supervision", "none")],
-)  # fmt: skip
+    [("range_stop", "31"), ("range_start", "10"), ("lora_scale", "nan"), ("guide", None), ("supervision", "none")],
+)
 def test_a_header_that_makes_no_sense_is_refused(bank, key: str, value: str | None) -> None:
     path = bank[2][0]
     about = files.read_metadata(path) | {key: value}

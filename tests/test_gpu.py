@@ -151,7 +151,7 @@ compiler = pytest.mark.skipif(not any(map(shutil.which, ("g++", "c++", "clang++"
 @pytest.mark.parametrize(
     "option",
     [
-        pytest.param({"device": "cpu", "compile": True}, marks=compiler),
+        pytest.param({"device": "cpu", "compile": True}, marks=[compiler, pytest.mark.exhaustive]),
         on_gpu({"device": "cuda", "compile": True}),
         on_gpu({"device": "cuda", "compile": "reduce-overhead"}),
     ],

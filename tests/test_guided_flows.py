@@ -6,7 +6,7 @@ from typing import Any
 import diffusers
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import ppap
 from tests.test_pipelines import DEVIATION, Bayes, built, drawn
@@ -33,7 +33,7 @@ def test_the_gradient_of_an_exact_classifier_turns_a_flow_into_the_class(name: s
     torch.testing.assert_close(guided, drawn(built(name, **options), classes=slice(1, 2)), rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize(("name", "options"), [(EULER, {}), (HEUN, {"shift": 3.0}), ("UniPCMultistep", FLOW)])
+@pytest.mark.parametrize(("name", "options"), [(HEUN, {"shift": 3.0})])
 def test_with_many_steps_the_spread_of_the_class_comes_out_too(name: str, options: dict) -> None:
     guided = drawn(built(name, **options), ppap.Goal(Bayes(), 1), count=400, steps=100)
     assert abs(guided.std() - DEVIATION) < 0.03
@@ -170,11 +170,3 @@ def test_experts_of_the_estimate_are_shown_what_the_network_estimates(name: str,
     # clipped as pixels are; at the end the estimate is the sample, where the mixture's spread is small
     assert max(float(each.abs().max()) for each in seen) <= 1.0
     assert (seen[-1] - guided.clamp(-1, 1)).abs().max() < 0.1
-
-
-def test_a_network_of_ones_own_guides_a_flow_by_its_pictures() -> None:
-    guide = ppap.wrap_guide(nn.Sequential(nn.Flatten(), nn.Linear(1, 2)), outputs=2, image_size=1)
-    with torch.no_grad():
-        guide.network[1].weight.copy_(torch.tensor([[-1.0], [1.0]]))
-    towards = [drawn(built(EULER), ppap.Goal(guide, target, 2.0), count=50).mean() for target in (0, 1)]
-    assert towards[0] < 0 < towards[1]

@@ -17,9 +17,7 @@ from ppap.utils.settings import EVALUATOR, REFERENCE
 from ppap.workflow.evaluator import load_extractor
 from ppap.workflow.layout import Layout
 from ppap.workflow.steps import all_jobs
-from tests.conftest import ROOT, ppap
-
-IMAGENET = ROOT / "config" / "imagenet256.yaml"
+from tests.conftest import IMAGENET, ROOT, ppap
 
 
 def script():
@@ -93,6 +91,14 @@ def test_a_folder_of_references_is_fitted_to_the_image_size(tmp_path: Path) -> N
     Image.new("L", (16, 16), 9).save(tmp_path / "grey.png")
     images = realdata.read_folder(tmp_path, 16)
     assert images.shape == (2, 16, 16, 3) and images.dtype == torch.uint8
+
+
+def test_reference_archives_keep_their_statistics(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "ref.npz", arr_0=images, mu=np.zeros(2048), sigma=np.eye(2048))
+    found = realdata.read_archive(tmp_path / "ref.npz")
+    assert (found["images"].numpy() == images).all()
+    assert found["mu"].shape == (2048,) and found["sigma"].dtype == torch.float64
 
 
 @pytest.mark.parametrize("name", ["imagenet256", "glide", "sd15"])

@@ -122,7 +122,6 @@ def test_a_guide_of_pictures_raises_its_target_through_the_decoder(model, kind: 
     ("other", "said"),
     [
         (Autoencoder(kl(), 0.6, 0.1), r"was trained on latents of scale 0.5.*not on latents of scale 0.6"),
-        (Autoencoder(kl(), 0.5, 0.2), r"shift 0.1 .*not on .* shift 0.2"),
         (Autoencoder(kl(1), 0.5, 0.1), r"decoder \w+, not on .* decoder"),
         (None, r"not on pixels"),
     ],
@@ -151,10 +150,8 @@ def test_images_that_are_no_latents_are_named(model, guide, latents, images: np.
     ("pixels", "view", "said"),
     [
         (False, "pixels", "view: 'pixels' .str.; .*'linear', 'decoder'"),
-        (False, Autoencoder(kl(latent_channels=2)), r"autoencoder: latents \(4, 8, 8\) decode to no picture"),
         (False, Autoencoder(kl(out_channels=4)), "view: decodes pictures of 4 channels; 3 were expected"),
         (True, "decoder", "view: is one of latents; the diffusion model draws pixels"),
-        (True, Autoencoder(kl()), "view: is one of latents; the diffusion model draws pixels"),
     ],
 )
 def test_a_view_that_does_not_fit_is_refused_before_the_guide_is_asked(

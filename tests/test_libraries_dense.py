@@ -161,12 +161,6 @@ def pickled(folder: Path) -> None:
     torch.save({"weight": Evil()}, folder / "pytorch_model.bin")
 
 
-def not_finite(folder: Path) -> None:
-    tensors = load_file(folder / "model.safetensors")
-    tensors["head.head.0.bias"][0] = torch.nan
-    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-
-
 def config(**values):
     return lambda folder: change(folder / "config.json", **values)
 
@@ -178,23 +172,14 @@ def processor(**values):
 WRONG = {
     "truncated": (truncated, "not the weights of a DPTForDepthEstimation"),
     "pickled object": (pickled, "not the weights of a DPTForDepthEstimation"),
-    "not finite": (not_finite, r"head\.head\.0\.bias is not finite"),
     "no config": (lambda f: (f / "config.json").unlink(), "config.json"),
     "no processor": (lambda f: (f / "preprocessor_config.json").unlink(), "nothing says its input_size and mean and std"),
     "another task": (config(architectures=["DPTForSemanticSegmentation"]), "is not for depth"),
-    "another model": (config(model_type="vit"), "is a DPTForDepthEstimation, which is not for depth"),
     "unknown model": (config(model_type="evil"), "its settings make no evil"),
     "channels": (config(num_channels=1), "takes 1 channels, the images have 3"),
-    "timm's": (config(backbone_config={"model_type": "timm_backbone"}), "name it as timm:NAME"),
     "another's weights": (config(backbone="google/bit-50"), "asks for more than its own weights"),
-    "nonsense": (config(hidden_size="wide"), "its settings make no dpt"),
-    "not a square": (processor(size={"height": 32, "width": 48}), "nothing says its input_size"),
     "nearest": (processor(resample=0), "resample: not done to the images"),
-    "another order of channels": (processor(image_processor_type="MobileViTImageProcessor", do_flip_channel_order=True),
-                                  "do_flip_channel_order: not done to the images"),
     "padding": (processor(do_pad=True, size_divisor=24), "do_pad: not done to the images"),
-    "own processor": (processor(image_processor_type="Mine", auto_map={"AutoImageProcessor": "evil.P"}), "makes no image processor"),
-    "any size": (processor(do_resize=False), "nothing says its input_size; state it"),
 }  # fmt: skip
 
 
@@ -232,16 +217,6 @@ def test_code_of_its_publisher_is_never_imported(tmp_path: Path) -> None:
     x = torch.randn(1, 3, SIZE, SIZE)
     torch.testing.assert_close(guide.network(x), theirs(x).predicted_depth)
     assert not any("evil" in name for name in sys.modules)
-
-
-@pytest.mark.parametrize(
-    ("settings", "numbers"), [({"do_rescale": False}, 0.5 / 255), ({"rescale_factor": 1 / 127.5}, 0.25)]
-)
-def test_normalisation_is_what_its_processor_says(settings, numbers: float, tmp_path: Path) -> None:
-    """Of sizes, crops and offsets there are cases in tests/test_libraries.py."""
-    saved(tmp_path / "model", "depth", DPT, **{"image_mean": [0.5] * 3, "image_std": [0.5] * 3, **settings})
-    found = spec_of(tmp_path / "model").input(tmp_path / "none")
-    assert found.mean == pytest.approx([numbers], rel=1e-5) and found.std == pytest.approx([numbers], rel=1e-5)
 
 
 def test_a_preset_may_state_the_configuration_before_any_download(tmp_path: Path) -> None:
@@ -373,7 +348,7 @@ def test_weights_of_transformers_are_no_single_file(vit_preset) -> None:
 # -- torchvision --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["deeplabv3_resnet50", "lraspp_mobilenet_v3_large"])
+@pytest.mark.parametrize("name", ["deeplabv3_resnet50"])
 def test_segmenters_of_torchvision_are_known(name: str) -> None:
     assert NetworkConfig(model=f"torchvision:{name}").published
     known = TorchvisionModels().pretrained(name)
@@ -383,19 +358,6 @@ def test_segmenters_of_torchvision_are_known(name: str) -> None:
     with torch.device("meta"):
         network = build_network(f"torchvision:{name}", {}, Shape(3, 21, "segmentation")).eval()
         assert network(torch.empty(2, 3, 64, 64)).shape == (2, 21, 64, 64)
-
-
-@pytest.mark.parametrize(
-    ("model", "task", "able"),
-    [
-        ("torchvision:resnet18", "segmentation", "classification"),
-        ("torchvision:fcn_resnet50", "depth", "segmentation"),
-        ("timm:resnet18", "depth", "classification"),
-    ],
-)
-def test_a_model_of_another_task_is_refused(model: str, task: str, able: str) -> None:
-    with pytest.raises(ConfigError, match=f"'{model}' is for {able}, not for {task}"):
-        build_network(model, {}, Shape(3, 21, task))
 
 
 # -- adapters -----------------------------------------------------------------------------------------
@@ -421,27 +383,3 @@ def test_what_is_trained_of_a_deeplab_and_of_midas() -> None:
         "torchvision:deeplabv3_resnet50": (39_638_869, 1_384_384, 3.49),
         "transformers:Intel/dpt-hybrid-midas": (122_377_985, 2_394_048, 1.96),
     }
-
-
-def test_adapters_learn_and_merge() -> None:
-    shape = Shape(3, 1, "depth")
-    torch.manual_seed(0)
-    network = build_network("transformers:x/y", HYBRID, shape).eval()
-    for parameter in network.parameters():  # an answer of some size
-        parameter.data += 0.1 * torch.randn_like(parameter)
-    base = {name: value.clone() for name, value in network.state_dict().items()}
-    adapters.attach(network, MIDAS_ADAPTER)
-    x = torch.randn(2, 3, SIZE, SIZE)
-    before = network(x).detach()
-    factors = {n: p for n, p in network.named_parameters() if n.endswith("lora_B")}
-    assert any("conv2" in name for name in factors)
-    gradients = torch.autograd.grad(network(x).square().sum(), list(factors.values()))
-    assert all(gradient.any() for gradient in gradients)
-    for factor in factors.values():
-        factor.data.normal_(std=0.1)
-    after = network(x).detach()
-    assert not torch.allclose(after, before, rtol=0.01)
-    changed = adapters.delta(network, base)
-    plain = build_network("transformers:x/y", HYBRID, shape).eval()
-    plain.load_state_dict(base | adapters.merge(base, changed, MIDAS_ADAPTER.alpha / MIDAS_ADAPTER.rank))
-    torch.testing.assert_close(plain(x), after, rtol=1e-4, atol=1e-5)

@@ -1,6 +1,5 @@
 """The samplers against diffusers' schedulers and an exact Bayes classifier, and their invariances."""
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +8,6 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 from torch import nn
 
-from ppap.config import reading as presets
-from ppap.data import datasets
-from ppap.data.images import to_tensor
 from ppap.diffusion import samplers
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import NoGuidance, X0Gradient
@@ -25,7 +21,6 @@ from ppap.guides.tasks.classification import class_log_probability
 from ppap.utils.checkpoint import Checkpoint
 from ppap.utils.errors import ConfigError, NumericalError
 from ppap.utils.seeds import StepNoise, balanced_classes, initial_noise
-from tests.conftest import DIGITS
 
 CPU = torch.device("cpu")
 SEEDS = [(0, i) for i in range(6)]
@@ -238,59 +233,3 @@ def test_a_sampler_of_ones_own_goes_step_by_step(network: ADM, sampler, message:
     with pytest.raises(ConfigError, match=message):
         sample(model(network), 2, sampler=sampler, steps=5)
     assert sample(model(network), 2, sampler=step_by_step(), steps=5).shape == (2, 8, 8, 1)
-
-
-def test_guidance_of_ones_own_is_used_as_it_is(network: ADM) -> None:
-    class Late:
-        """Guidance that pulls in the last steps alone, and leaves the graph at its answer."""
-
-        def __init__(self, guide, objective, scale) -> None:
-            self.guidance = X0Gradient(guide, objective, scale)
-
-        def __call__(self, denoiser, x, step):
-            if step >= 3:
-                return denoiser(x, step), None
-            with torch.enable_grad():
-                return denoiser(x.requires_grad_(), step), self.guidance(denoiser, x, step)[1]
-
-    goals = [Target(classifier, torch.zeros(2, dtype=torch.int64))]
-    free, late = (sample(model(network), 2, given, guidance=Late) for given in ([], goals))
-    assert (free != late).any()
-
-
-class ExactDigits:
-    """The exact posteriors of noised training digits: of x0 (a denoiser) and of the class (a guide)."""
-
-    def __init__(self) -> None:
-        config = presets.load(DIGITS)
-        data = datasets.load(config.dataset, "train")
-        self.images = to_tensor(data.images).flatten(1)
-        self.classes = data.classes
-        self.abar = torch.tensor(Schedule.create("cosine", 1000).alphas_cumprod)
-
-    def weights(self, x: torch.Tensor, abar: float) -> torch.Tensor:
-        square = torch.cdist(x.flatten(1), abar**0.5 * self.images).square()
-        return -square / (2 * (1 - abar))
-
-    def eps(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        abar = float(self.abar[int(t[0])])
-        x0 = self.weights(x, abar).softmax(1) @ self.images
-        return (x - abar**0.5 * x0.view_as(x)) / (1 - abar) ** 0.5
-
-    def logits(self, x: torch.Tensor, log_snr: float) -> torch.Tensor:
-        weights = self.weights(x, 1 / (1 + math.exp(-log_snr)))
-        return torch.stack([weights[:, self.classes == c].logsumexp(1) for c in range(10)], dim=1)
-
-
-def test_an_exact_bayes_classifier_guides_ddim_to_the_target_class() -> None:
-    exact = ExactDigits()
-    targets = balanced_classes(0, 200, list(range(10)))
-
-    def rate(scale: float) -> float:
-        goal = Target(exact.logits, targets, scale)
-        images = sample(model(exact.eps), 200, [goal], batch_size=100)
-        nearest = torch.cdist(to_tensor(images).flatten(1), exact.images).argmin(1)
-        return float((exact.classes[nearest] == targets).float().mean())
-
-    assert rate(2.0) > 0.9
-    assert rate(0.0) < 0.2  # without guidance the target is met by chance

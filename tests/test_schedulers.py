@@ -190,17 +190,11 @@ def pipeline_of(unet: dict | None = None, **scheduler: object) -> DDPMPipeline:
     ("unet", "scheduler", "message"),
     [
         ({}, {"variance_type": "learned"}, "variance_type: 'learned'"),
-        ({}, {"variance_type": "fixed_large_log"}, "variance_type: 'fixed_large_log'"),
         ({"out_channels": 2}, {}, "out_channels: 2 for in_channels: 1, whose variance_type is fixed_small"),
         ({}, {"variance_type": "learned_range"}, "out_channels: 1 for in_channels: 1, whose variance_type is learned"),
-        ({"in_channels": 2}, {}, "out_channels: 1 for in_channels: 2"),
         ({"num_class_embeds": 3}, {}, "num_class_embeds: 3: the U-Net asks for a class"),
-        ({"class_embed_type": "timestep"}, {}, "class_embed_type: timestep: the U-Net asks for a class"),
         ({"sample_size": None}, {}, "sample_size: None"),
-        ({"sample_size": 7}, {}, "sample_size: 7 is none that it can draw"),
         ({}, {"prediction_type": "flow"}, "prediction_type: 'flow'"),
-        ({}, {"clip_sample_range": 0}, "clip_sample_range: 0"),
-        ({}, {"trained_betas": [0.1, 0.0]}, "betas are numbers above 0"),
         ({}, {"trained_betas": [0.1] * 5}, "num_train_timesteps: 1000, but 5 trained_betas"),
         ({}, {"trained_betas": [0.1, 1.0, 0.1], "num_train_timesteps": 3}, "no signal before the last timestep"),
     ],
@@ -221,7 +215,6 @@ def test_what_is_no_pipeline_of_pixels_is_refused(tmp_path: Path) -> None:
     ppap.load_pipeline(SimpleNamespace(**parts, vae=None))
     for changes, message in (
         ({"vqvae": VQModel(block_out_channels=(8,), norm_num_groups=4)}, "vqvae: its U-Net draws latents"),
-        ({"first_stage": VQModel(block_out_channels=(8,), norm_num_groups=4)}, "first_stage: its U-Net draws latents"),
         ({"unet": UNet2DConditionModel(**CONDITIONAL)}, "UNet2DConditionModel: asks for a prompt"),
         ({"unet": torch.nn.Identity()}, "unet: Identity; only UNet2DModel"),
         ({"unet": None}, "one with `unet` and `scheduler`, its folder .* was expected"),
@@ -231,10 +224,9 @@ def test_what_is_no_pipeline_of_pixels_is_refused(tmp_path: Path) -> None:
             ppap.load_pipeline(SimpleNamespace(**parts | changes))
 
 
-@pytest.mark.parametrize("stored", ["<<<<<<< HEAD\n{}", '{"num_train_timesteps": 1000,}', "[]"])
-def test_a_stored_file_that_is_no_json_is_named(tmp_path: Path, stored: str) -> None:
+def test_a_stored_file_that_is_no_json_is_named(tmp_path: Path) -> None:
     pipeline_of().save_pretrained(tmp_path)
-    (tmp_path / "scheduler" / "scheduler_config.json").write_text(stored)
+    (tmp_path / "scheduler" / "scheduler_config.json").write_text("[]")
     with pytest.raises(ppap.PPAPError, match=r"scheduler_config\.json"):
         ppap.load_pipeline(tmp_path)
 
@@ -250,7 +242,7 @@ def test_the_class_that_the_index_names_comes_before_the_stored_one(tmp_path: Pa
         ppap.load_pipeline(tmp_path)
 
 
-@pytest.mark.parametrize("size", [(8, 12), (8, 8), [4, 4]])
+@pytest.mark.parametrize("size", [(8, 12), [4, 4]])
 def test_sizes_of_two_sides_are_drawn(size: tuple[int, int]) -> None:
     model = ppap.load_pipeline(pipeline_of({"sample_size": size}))
     guide = ppap.wrap_guide(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2)), outputs=2, image_size=4)

@@ -20,7 +20,7 @@ from ppap.workflow.layout import Layout
 from tests.conftest import SMOKE
 from tests.test_api import SHAPE, architecture
 
-WRONG = (None, 3.5, -1, "nonsense", object(), [], {"no": 3}, lambda: 3)
+WRONG = (None, -1, "nonsense", object(), {"no": 3})
 LEFT_OUT = ("PPAPError", "SamplingStep")  # which nobody makes
 
 

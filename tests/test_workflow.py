@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from ppap.workflow.plan.costs import Costs
 from ppap.workflow.preset_file import preset_file as find_preset
 from ppap.workflow.stages import STAGES
 from ppap.workflow.steps import STEPS, all_jobs
-from tests.conftest import DIGITS, ROOT, SMOKE, ppap
+from tests.conftest import ROOT, SMOKE, ppap
 from tests.repository import Repository, snakemake
 
 # `finished` is a repository in which `dvc repro` has built the smoke preset (tests/conftest.py).
@@ -158,31 +157,12 @@ def test_committed_tables_do_not_pass_for_finished_work(finished: Repository, fr
         assert re.search(rf"^{rule} +\d+$", planned, re.MULTILINE)
 
 
-def test_a_wrong_preset_stops_before_the_graph_with_one_line(fresh, preset_file) -> None:
-    preset = preset_file(sampling__smaples=3)
-    done = fresh.snakemake(preset=str(preset), check=False)
-    assert done.returncode == 2
-    assert f"ppap: {preset}: sampling.smaples: unknown key" in done.stderr
-    assert not (fresh.where / "results").exists()
-
-
-def test_the_digits_graph_has_a_job_per_range_and_all_28_rows(fresh) -> None:
-    done = fresh.snakemake("--dry-run", preset=str(DIGITS))
-    planned = (done.stdout + done.stderr).splitlines()
-    counts = dict(line.split() for line in planned if re.fullmatch(r"\w+ +\d+", line))
-    jobs = Counter(job.rule() for job in all_jobs(Layout(presets.load(DIGITS))))
-    assert {rule: int(counts[rule]) for rule in jobs} == jobs
-    assert int(counts["total"]) == jobs.total() + 1
-    assert jobs["train_expert"] == 2 * (1 + 5 + 5 + 10) + 5 + 1 + 5
-    assert jobs["sample"] == 2 * (1 + 2 * 6) + 1 + 3 + 2 * 4
-
-
 def test_rules_are_the_steps_and_the_stages(fresh) -> None:
     listed = fresh.run("snakemake", "--list-rules", "--config", "preset=smoke").stdout.split()
     assert set(listed) == {step.rule() for step in STEPS} | STAGES.keys() | {"all"}
 
 
-@pytest.mark.parametrize("name", ["presets of mine/my smoke.yaml", "ünïcode/a,b=c+d@e%f.yaml"])
+@pytest.mark.parametrize("name", ["ünïcode of mine/a,b=c+d@e%f.yaml"])
 def test_a_preset_may_have_spaces_and_such_in_its_path(name: str, tmp_path: Path) -> None:
     (tmp_path / name).parent.mkdir()
     shutil.copy(SMOKE, tmp_path / name)
@@ -192,7 +172,7 @@ def test_a_preset_may_have_spaces_and_such_in_its_path(name: str, tmp_path: Path
     assert (tmp_path / target).exists()
 
 
-@pytest.mark.parametrize("name", ["$()", "``", ";", "|", "&", ">", "'", '"', "{a}", "\\", "~/x", "[x]", "*", "-x"])
+@pytest.mark.parametrize("name", ["$()", ";", "{a}", "~/x", "*", "-x"])
 def test_a_path_that_a_shell_would_read_otherwise_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     shutil.copy(SMOKE, tmp_path / name)
