@@ -22,14 +22,6 @@ def returns_none(channels: int, classes: int) -> None:
     return None
 
 
-def returns_a_class(channels: int, classes: int) -> type:
-    return Means
-
-
-def raises(channels: int, classes: int) -> nn.Module:
-    raise KeyError("no such file\nand a second line")
-
-
 def _answering(answer):
     class Model(Means):
         def forward(self, images):
@@ -38,12 +30,8 @@ def _answering(answer):
     return lambda channels, classes: Model(channels, classes)
 
 
-answers_none = _answering(lambda logits: None)
-answers_a_dict = _answering(lambda logits: {"logits": logits})
 answers_with_nan = _answering(lambda logits: logits * float("nan"))
 answers_with_a_class = _answering(lambda logits: logits.argmax(1))
-answers_with_too_few = _answering(lambda logits: logits[:, :7])
-answers_with_maps = _answering(lambda logits: logits[:, :, None, None])
 answers_without_gradient = _answering(lambda logits: logits.detach())
 
 
@@ -57,13 +45,6 @@ def has_no_parameters(channels: int, classes: int) -> nn.Module:
             return images.flatten(1)[:, :10] + 0
 
     return Model()
-
-
-def has_a_norm(channels: int, classes: int) -> nn.Module:
-    """A computed weight, which LoRA cannot adapt."""
-    model = Means(channels, classes)
-    nn.utils.parametrizations.spectral_norm(model.body)
-    return model
 
 
 def gives_features(channels: int, classes: int) -> nn.Module:

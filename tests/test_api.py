@@ -1,9 +1,7 @@
 """The Python API: the README's lines, the same numbers as the workflow's, what is kept, and what is refused."""
 
 import itertools
-import json
 import re
-import shutil
 import sys
 from contextlib import nullcontext
 from copy import deepcopy
@@ -13,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMPipeline
 from PIL import Image
 from torch import Tensor, nn
 
@@ -22,10 +19,8 @@ from ppap.config.runs import Run
 from ppap.diffusion.guidance import NoGuidance
 from ppap.diffusion.networks.adm import ADM
 from ppap.diffusion.networks.architectures import ADMArchitecture
-from ppap.utils import files
 from ppap.workflow.targets import numbers
 from tests.conftest import ROOT, SMOKE
-from tests.conftest import ppap as run_ppap
 from tests.test_diffusers import save_pipeline
 
 MODELS = """
@@ -72,20 +67,8 @@ def test_the_names_are_there() -> None:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> ppap.FinishedRun:
-    """Some jobs of the smoke preset."""
-    folder = tmp_path_factory.mktemp("run")
-    for name in ("diffusion", "resnet"):
-        run_ppap("pretrain", SMOKE, name, cwd=folder)
-    for shard in (0, 1):
-        run_ppap("generate", SMOKE, "--shard", shard, cwd=folder)
-    run_ppap("label", SMOKE, "resnet", cwd=folder)
-    run_ppap("warm-start", SMOKE, "resnet", "teacher_adapter", cwd=folder)
-    for expert in (1, 2):
-        run_ppap("train-expert", SMOKE, "resnet", "ppap_5", expert, cwd=folder)
-    for method in ("ppap_5", "x0_gradient"):
-        run_ppap("sample", SMOKE, "ddim25", "resnet", method, cwd=folder)
-    return ppap.open_run(SMOKE, folder / "results")
+def run(built: Path) -> ppap.FinishedRun:
+    return ppap.open_run(SMOKE, built / "results")
 
 
 @pytest.mark.parametrize("method", ["ppap_5", "x0_gradient"])
@@ -110,7 +93,7 @@ def test_clean_images_are_those_of_the_workflow(run) -> None:
     np.testing.assert_array_equal(ppap.sample(run.diffusion(), 100, steps=5, seed=seed), run.clean_images())
 
 
-def test_samples_real_pictures_and_judges_of_a_run_are_there(run) -> None:
+def test_samples_and_real_pictures_of_a_run_are_there(run) -> None:
     images, targets = run.samples("ddim25", "resnet", "ppap_5")
     np.testing.assert_array_equal(images, np.load(run.layout.samples(Run("ddim25", "resnet", "ppap_5"), 0)))
     assert torch.equal(targets, numbers(run.layout, "resnet")) and images.shape == (40, 8, 8, 1)
@@ -119,8 +102,6 @@ def test_samples_real_pictures_and_judges_of_a_run_are_there(run) -> None:
     x = ppap.to_tensor(real.images)
     assert x.shape == (359, 1, 8, 8) and x.min() == -1
     np.testing.assert_array_equal(ppap.to_uint8(x), real.images)
-    with pytest.raises(ppap.PPAPError, match=r"judges/evaluator.safetensors: no such file"):
-        run.judge("resnet")
 
 
 def test_a_bank_of_the_workflow_is_a_bank_here(run, tmp_path: Path) -> None:
@@ -140,9 +121,8 @@ def test_a_bank_of_the_workflow_is_a_bank_here(run, tmp_path: Path) -> None:
     [
         (lambda run: run.guide("vgg"), "guides: preset smoke has no 'vgg' (it has resnet, vit)"),
         (lambda run: run.table("sizes"), "tables: preset smoke has no 'sizes' (it has main"),
-        (lambda run: run.table("capacity"), "capacity.csv: no such file"),
         (lambda run: run.experts("resnet", "naive"), "methods.naive: has no experts"),
-        (lambda run: run.experts("vit", "ppap_5"), "vit.safetensors: no such file"),
+        (lambda run: run.experts("vit", "ppap_5"), "expert_1.safetensors: no such file"),
     ],
 )
 def test_what_a_run_has_not_is_named(run, ask, message: str) -> None:
@@ -244,34 +224,17 @@ def test_depth_and_labels_guide_to_maps_and_to_pictures(model, tmp_path: Path) -
     ("ask", "message"),
     [
         (lambda m, g: ppap.sample(m, 1, steps=600), "no integer stride keeps 600 of 1000"),
-        (lambda m, g: ppap.sample(m, 1, sampler="dpm"), "sampler 'dpm': write ddim, ddpm"),
         (lambda m, g: ppap.sample(m, 1, [ppap.Goal(g, 4)]), "knows 0 to 3, not 4"),
-        (lambda m, g: ppap.sample(m, 3, [ppap.Goal(g, torch.zeros(2).long())]), "a target is (2,)"),
-        (lambda m, g: ppap.sample(m, 1, [ppap.Goal(g, "cat.png")]), "cat.png: no such file"),
-        (lambda m, g: ppap.sample(m, 1, [ppap.Goal(g, torch.tensor(1.5))]), "a target is a whole number"),
         (lambda m, g: ppap.sample(m, 1, ppap.Goal(g, [object()])), "a target is a list; a class, numbers, or a file"),
         (lambda m, g: ppap.sample(m, 2, seeds=[(0, 1)]), "seeds: 1 for 2 images"),
-        (lambda m, g: ppap.Goal(g.network, 1), "guide: a Sequential; Guide or Experts or None was expected"),
         (lambda m, g: ppap.Goal(g), "goal: give a target, or an objective"),
         (lambda m, g: ppap.Goal(None, 3), "goal: a target needs a guide that sees it"),
-        (lambda m, g: ppap.sample(m, 2, ppap.Goal(g, objective=Tensor.mean)), "the objective gives float32 ()"),
         (lambda m, g: ppap.sample(m, 2, ppap.Goal(None, objective=lambda x: x.new_ones(2))), "has no gradient"),
         (lambda m, g: ppap.sample(m, 2, guidance=partial(NoGuidance, 3)), "give options by name"),
-        (lambda m, g: ppap.sample(m, 2, guidance=partial(NoGuidance, form=3)), "guidance 'NoGuidance': takes no options"),
-        (lambda m, g: ppap.sample(m, 1, guidance="naive"), "guidance 'naive': write none, off_the_shelf"),
         (lambda m, g: ppap.wrap_guide(nn.Identity(), "sound", image_size=8), "task 'sound': write"),
-        (lambda m, g: ppap.wrap_guide(nn.Identity(), image_size=8), "needs the number of classes"),
         (lambda m, g: ppap.load_guide("timm:no_such", outputs=2, image_size=8), "no_such"),
-        (lambda m, g: ppap.load_guide("resnet18", outputs=2, image_size=8), "model: "),
         (lambda m, g: ppap.load_pipeline("/nowhere"), "'/nowhere' cannot be read"),
-        (lambda m, g: ppap.load_adm("x.pt", {"rooms": 8}, 8), "rooms: unknown key"),
         (lambda m, g: ppap.train_experts(g, m, np.zeros((4, 8, 8, 1)), training=QUICK), "float64"),
-        (
-            lambda m, g: ppap.train_experts(
-                g, m, np.zeros((4, 8, 8, 1), np.uint8), experts=100, training=QUICK
-            ),
-            "too few for 100 experts",
-        ),
         (
             lambda m, g: ppap.train_experts(
                 ppap.Guide(nn.Flatten(), 8, (0.5,), (0.5,)), m, np.zeros((4, 8, 8, 1), np.uint8),
@@ -356,25 +319,7 @@ def images(model) -> np.ndarray:
 @pytest.fixture(scope="module")
 def bank(model, guide, images) -> ppap.ExpertBank:
     adapter = ppap.AdapterConfig(layers=("*",), freeze=(), rank=4)
-    training = ppap.Training(steps=600, batch_size=32, learning_rate=1e-2)
-    return ppap.train_experts(guide, model, images, experts=3, training=training, adapter=adapter)
-
-
-def disagreement(answers: Tensor, wanted: Tensor) -> float:
-    """KL(teacher, student)."""
-    logs = answers.log_softmax(1), wanted.log_softmax(1)
-    return float(nn.functional.kl_div(*logs, log_target=True, reduction="batchmean"))
-
-
-def test_experts_say_of_noisy_images_what_their_guide_says_of_clean_ones(model, guide, images, bank) -> None:
-    torch.manual_seed(0)
-    x0 = ppap.to_tensor(images)
-    abar = model.schedule.alphas_cumprod
-    for t in (100, 500, 800):
-        x_t = abar[t] ** 0.5 * x0 + (1 - abar[t]) ** 0.5 * torch.randn_like(x0)
-        teacher = guide(x0) / 0.25
-        assert disagreement(bank.at(x_t, model.schedule.log_snr[t]), teacher) < disagreement(guide(x_t), teacher)
-    assert torch.equal(guide(x0), teacher * 0.25)  # the guide itself stays as it is
+    return ppap.train_experts(guide, model, images, experts=3, training=QUICK, adapter=adapter)
 
 
 def test_a_bank_is_a_folder_that_says_what_it_is(model, guide, bank, tmp_path: Path) -> None:
@@ -387,7 +332,7 @@ def test_a_bank_is_a_folder_that_says_what_it_is(model, guide, bank, tmp_path: P
         torch.testing.assert_close(again.at(x, log_snr), wanted, rtol=0, atol=0)
     card = (tmp_path / "bank" / "README.md").read_text()
     assert (
-        "| `expert_2.safetensors` | 334 to 666 | -1.12 to 1.05 | 100 |" in card and "| Task | classification |" in card
+        "| `expert_2.safetensors` | 334 to 666 | -1.12 to 1.05 | 10 |" in card and "| Task | classification |" in card
     )
     assert (
         "| Input size | 8 |" in card and "| Mean, deviation | [0.5], [0.5] |" in card and "| Options | none |" in card
@@ -402,8 +347,6 @@ def test_a_bank_is_a_folder_that_says_what_it_is(model, guide, bank, tmp_path: P
     [
         (lambda f: (f / "expert_2.safetensors").unlink(), "expert_3.safetensors: begins at timestep 667"),
         (lambda f: (f / "expert_3.safetensors").unlink(), "own timesteps 0 to 667, not 0 to 1000"),
-        (lambda f: (f / "expert_1.safetensors").write_bytes(b"no"), "expert_1.safetensors: "),
-        (lambda f: shutil.rmtree(f), "no such folder"),
         (lambda f: [p.unlink() for p in f.glob("*.safetensors")], "has no experts"),
     ],
 )  # fmt: skip
@@ -437,24 +380,3 @@ def test_the_same_seed_trains_the_same_bank_and_labels_teach_too(model, guide, i
 
 
 # -- models and guides from files ---------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", ["pt", "safetensors"])
-def test_a_checkpoint_of_adm_is_a_model(model, tmp_path: Path, kind: str) -> None:
-    path = tmp_path / f"model.{kind}"
-    if kind == "pt":
-        torch.save(model.network.state_dict(), path)
-    else:
-        files.write_tensors(path, model.network.state_dict())
-    told = json.loads(architecture().model_dump_json())
-    loaded = ppap.load_adm(path, told, 8, schedule="cosine")
-    np.testing.assert_array_equal(ppap.sample(loaded, 3), ppap.sample(model, 3))
-
-
-def test_a_pipeline_may_be_in_memory(tmp_path: Path) -> None:
-    save_pipeline(tmp_path / "pipeline", prediction_type="v_prediction")
-    by_folder = ppap.load_pipeline(tmp_path / "pipeline")
-    assert by_folder.predicts == "v" and by_folder.shape == (3, 32, 32)
-    by_itself = ppap.load_pipeline(DDPMPipeline.from_pretrained(tmp_path / "pipeline"))
-    drawn = [ppap.sample(each, 2, steps=5) for each in (by_folder, by_itself)]
-    np.testing.assert_array_equal(*drawn)

@@ -244,7 +244,7 @@ def outcome(path: Path) -> Any:
 
 @given(st.data())
 @settings(
-    max_examples=40, derandomize=True, deadline=None, database=None,
+    max_examples=25, derandomize=True, deadline=None, database=None,
     suppress_health_check=list(HealthCheck), phases=[Phase.generate],
 )  # fmt: skip
 def test_damage_at_random_gets_the_right_result_or_one_line(made: Path, tmp_path_factory, data) -> None:

@@ -12,7 +12,6 @@ from ppap.diffusion.cascade import SecondStage
 from ppap.diffusion.denoiser import Network
 from ppap.diffusion.sampling import upsample
 from ppap.diffusion.schedules import Schedule
-from ppap.utils.checkpoint import Checkpoint
 from ppap.utils.errors import NumericalError
 from ppap.utils.seeds import initial_noise
 
@@ -49,26 +48,6 @@ def test_it_enlarges_what_the_first_stage_drew() -> None:
     small = to_tensor(IMAGES)
     wanted = to_uint8(F.interpolate(small, LARGE[1:], mode="bilinear"))
     assert np.abs(ddpm(stage(knowing), IMAGES, SEEDS).astype(int) - wanted).max() <= 1
-
-
-def test_a_killed_one_goes_on_bit_for_bit(tmp_path) -> None:
-    checkpoint, calls = Checkpoint(tmp_path / "c", "mark"), []
-
-    def dying(low_res: torch.Tensor) -> Network:
-        def network(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-            calls.append(len(x))
-            if len(calls) == 7:
-                raise KeyboardInterrupt
-            return leaning(low_res)(x, t)
-
-        return network
-
-    kept = partial(ddpm, images=IMAGES, seeds=SEEDS, batch_size=2, checkpoint=checkpoint)
-    with pytest.raises(KeyboardInterrupt):
-        kept(stage(dying), checkpoint_every=1)
-    whole = ddpm(stage(), IMAGES, SEEDS, batch_size=2)
-    np.testing.assert_array_equal(kept(stage(dying), checkpoint_every=1), whole)
-    assert calls == [2] * 4 + [1] * 5  # the call that failed is made again, and no other
 
 
 def test_the_stages_share_no_noise_and_temperature_scales_it() -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,10 @@ from ppap.utils import files
 from ppap.workflow import stored_images, targets
 from ppap.workflow.evaluator import identity, untrained_extractor
 from ppap.workflow.layout import Layout
-from tests.conftest import ROOT, SMOKE, ppap
+from tests.conftest import IMAGENET, SMOKE, forget_modules, ppap, refused
 from tests.growth import grown_preset
 
 TITLE = "An evaluator"
-IMAGENET = ROOT / "config" / "imagenet256.yaml"
 RUN = Run("ddim25", "resnet", "naive")
 SOURCE = """
 class Own:
@@ -34,18 +32,6 @@ class Own:
         {}
 """
 ANSWER = "return features, features[:, :10]"
-
-
-@pytest.fixture(autouse=True)
-def forgetting() -> Iterator[None]:
-    """Modules of the presets here are no other test's."""
-    yield
-    forget()
-
-
-def forget() -> None:
-    for name in ("judge", "strange"):
-        sys.modules.pop(name, None)
 
 
 @pytest.fixture
@@ -138,11 +124,10 @@ def test_an_evaluator_of_the_users_own_has_no_files(grown: Path, smoke: Preset) 
 def test_features_of_another_source_are_refused(written) -> None:
     preset = written(SOURCE.format(ANSWER))
     evaluated(preset)
-    forget()
+    forget_modules(preset.parent)
     preset = written(SOURCE.format(ANSWER) + "#")
     ppap("reference-features", preset, cwd=preset.parent)
-    done = ppap("metrics", preset, "ddim25", "resnet", cwd=preset.parent, check=False)
-    assert done.returncode == 2 and "made for evaluator_sha256" in done.stderr
+    assert "made for evaluator_sha256" in refused("metrics", preset, "ddim25", "resnet", cwd=preset.parent)
     ppap("features", preset, "ddim25", "resnet", cwd=preset.parent)
     ppap("metrics", preset, "ddim25", "resnet", cwd=preset.parent)
 
@@ -182,19 +167,13 @@ def test_nothing_random_differs_between_reference_and_samples(written) -> None:
     [
         ("", "strange has no class 'Own'"),
         (SOURCE.format("return features"), "answers with a Tensor; features (B, D) and logits (B, K) were expected"),
-        (SOURCE.format("return (features,)"), "answers with a tuple; features (B, D)"),
-        (SOURCE.format("return features.double(), features[:, :10]"), "features is not float32 but float64"),
-        (SOURCE.format("return features[0], features[:, :10]"), "features is (64,), not (2, features)"),
         (SOURCE.format("return features, features"), "logits is (2, 64), not (2, 10)"),
-        (SOURCE.format("return features / 0, features[:, :10]"), "features is not finite"),
         (SOURCE.format(f"{ANSWER}, features[:, 0]"), "predicted is not int64 but float32"),
     ],
 )  # fmt: skip
 def test_wrong_answers_are_said_in_a_line_with_the_evaluators_name(written, source, message) -> None:
     preset = written(source)
-    done = ppap("config", "check", preset, check=False, cwd=preset.parent)
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("ppap: ")]
-    assert done.returncode == 2
+    line = refused("config", "check", preset, cwd=preset.parent)
     assert f"evaluator: evaluator 'user:strange.Own': {message}" in line
 
 

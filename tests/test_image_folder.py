@@ -1,9 +1,7 @@
 """Folders of labelled images: classes, crops against a plain implementation, batches that never change."""
 
-import gc
 import io
 import math
-import multiprocessing
 import random
 import shutil
 import struct
@@ -37,7 +35,7 @@ from ppap.workflow.steps import all_jobs
 from ppap.workflow.steps.download import Download
 from ppap.workflow.steps.train_expert import TrainExpert
 from ppap.workflow.targets import class_names
-from tests.conftest import ROOT, SMOKE, SMOKE_TASKS, ppap
+from tests.conftest import IMAGENET, ROOT, SMOKE, SMOKE_TASKS, ppap, refused
 
 CLASSES = ("n02123045", "n01440764", "n09999999")  # not in order
 
@@ -97,37 +95,6 @@ def test_batches_do_not_depend_on_workers_or_restarts(folder: Path) -> None:
         assert torch.equal(images, expected[step].images)
         assert torch.equal(labels, expected[step].labels)
     assert not torch.equal(batches(folder, seed=8)(0).images, expected[0].images)
-
-
-def test_workers_end_with_their_batches(folder: Path) -> None:
-    before, drawn = multiprocessing.active_children(), batches(folder, workers=2)
-    drawn(0)
-    assert len(multiprocessing.active_children()) == len(before) + 2
-    gc.disable()  # what frees a cycle does so in an order in which workers wait for their time to run out
-    try:
-        del drawn
-        assert multiprocessing.active_children() == before
-    finally:
-        gc.enable()
-
-
-def test_an_image_is_cropped_anew_whenever_it_is_drawn(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "a" / "only.png")
-    drawn = TrainingBatches(list_files(tmp_path, 1), 32, 6, 0, True, 0)
-    crops = torch.cat([drawn(0).images, drawn(1).images]).flatten(1)
-    assert len(torch.unique(crops, dim=0)) > 9  # of 12
-
-
-def test_random_numbers_of_the_training_are_left_alone(folder: Path) -> None:
-    torch.manual_seed(1), np.random.seed(1), random.seed(1)  # noqa: NPY002
-    states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
-    drawn = batches(folder, workers=2)
-    drawn(3), drawn(4), drawn(0)
-    assert torch.equal(torch.get_rng_state(), states[0])
-    assert np.random.get_state()[1].tolist() == states[1]  # noqa: NPY002
-    assert random.getstate() == states[2]
 
 
 def by_hand(image: Image.Image, shorter: int) -> np.ndarray:
@@ -264,30 +231,22 @@ def sixteen_bits(colours: np.ndarray) -> bytes:
 
 INDEXED = RGB.quantize(64)
 READ = {
-    "upper.PNG": (encoded(RGB, "png"), COLOURS),
     "capitals.JPEG": (encoded(RGB, "jpeg", quality=100, subsampling=0), COLOURS),
-    "a_png.jpg": (encoded(RGB, "png"), COLOURS),
     "grey.png": (encoded(Image.fromarray(TOP), "png"), GREY),
     "deep.png": (encoded(Image.fromarray(DEEP), "png"), GREY),
-    "deep.tiff": (encoded(Image.fromarray(DEEP), "tiff"), GREY),
-    "deep.pgm": (encoded(Image.fromarray(DEEP), "ppm"), GREY),
     "deep_colours.png": (sixteen_bits(COLOURS * np.uint16(256) + 77), COLOURS),
-    "bits.png": (encoded(Image.fromarray(TOP).point(lambda v: 255 * (v > 99), "1"), "png"), 255 * (GREY > 99)),
     "cmyk.jpg": (encoded(RGB.convert("CMYK"), "jpeg", quality=100, subsampling=0), COLOURS),
     "palette.png": (encoded(INDEXED, "png"), INDEXED.convert("RGB")),
-    "palette.gif": (encoded(INDEXED, "gif"), INDEXED.convert("RGB")),
     "alpha.png": (encoded(RGBA, "png"), ON_WHITE),
-    "alpha.webp": (encoded(RGBA, "webp", lossless=True, exact=True), ON_WHITE),
     "key.png": (key_coloured(Image.new("L", (30, 20), 3)), np.pad([[[255] * 3]], ((0, 19), (0, 29), (0, 0)), constant_values=3)),
-    "clear.png": (encoded(Image.new("LA", (30, 20), (77, 0)), "png"), np.full((20, 30, 3), 255)),
-    **{f"turned{i}.png": (turned(i), ImageOps.exif_transpose(Image.open(io.BytesIO(turned(i))))) for i in range(1, 9)},
+    **{f"turned{i}.png": (turned(i), ImageOps.exif_transpose(Image.open(io.BytesIO(turned(i))))) for i in (3, 6)},
     "turned.jpg": (turned(6), np.rot90(COLOURS, -1)),
     **{
         f"frames.{kind}": (
             encoded(INDEXED.convert("RGB"), kind, save_all=True, append_images=[Image.new("RGB", RGB.size)], **how),
             INDEXED.convert("RGB"),
         )
-        for kind, how in {"gif": {}, "webp": {"lossless": True}, "tiff": {}, "png": {}}.items()
+        for kind, how in {"gif": {}, "webp": {"lossless": True}}.items()
     },
 }  # fmt: skip
 
@@ -339,8 +298,8 @@ def test_what_is_no_picture_is_named_in_one_line_each_when_the_preset_is_checked
             maps = key.startswith("guides") and name in ("floats.tiff", "ints.tiff")
             lines = [line for line in done.stderr.splitlines() if key in line and f"shown/a/{name}: " in line]
             assert len(lines) == (0 if maps else 1), (key, name, done.stderr)
-    done = ppap("download", preset, "dataset", cwd=tmp_path, check=False)
-    assert done.returncode == 2 and "shown/a/" in done.stderr and "cannot be decoded" in done.stderr
+    line = refused("download", preset, "dataset", cwd=tmp_path)
+    assert "shown/a/" in line and "cannot be decoded" in line
     with pytest.raises(DataError, match=r"shown/a/bomb.png: "):
         realdata.read_folder(tmp_path / "shown", 8)
 
@@ -351,7 +310,7 @@ def test_a_folder_that_experts_alone_learn_from_is_decoded_until_they_are_there(
     pictures = shutil.copytree(folder, tmp_path / "pictures")
     (pictures / CLASSES[0] / "cut.jpg").write_bytes(encoded(NOISE, "jpeg")[:-900])
     preset = presets.load(preset_file(
-        ROOT / "config" / "imagenet256.yaml", dataset__path=str(pictures), dataset__classes=3, figures__target_class=0,
+        IMAGENET, dataset__path=str(pictures), dataset__classes=3, figures__target_class=0,
     ))  # fmt: skip
     layout = Layout(preset, tmp_path / "results")
 
@@ -372,7 +331,7 @@ def test_truths_that_are_computed_from_pictures_need_them_all_in_one_file(preset
     own = "from ppap.guides.tasks.classification import Classification\nclass Own(Classification): own_truth = True\n"
     (tmp_path / "own_task.py").write_text(own)
     for task, whole in (("classification", False), ("user:own_task.Own", True)):
-        path = preset_file(ROOT / "config" / "imagenet256.yaml", modules=["."], guides__resnet50__task=task)
+        path = preset_file(IMAGENET, modules=["."], guides__resnet50__task=task)
         assert ("dataset" in external_models(presets.load(path))) is whole
 
 
@@ -384,14 +343,8 @@ def of_folder(preset_file, folder: Path) -> Callable[..., Preset]:
     """A preset with the folder as data set; keys of that can be changed."""
 
     def write(**changes: Any) -> Preset:
-        data = {
-            "kind": "image_folder",
-            "path": str(folder),
-            "image_size": 16,
-            "channels": 3,
-            "classes": 3,
-            "holdout": 0.25,
-        }
+        data = {"kind": "image_folder", "path": str(folder), "image_size": 16, "channels": 3, "classes": 3}
+        data |= {"holdout": 0.25}
         network = yaml.safe_load(SMOKE.read_text())["diffusion"]["architecture"] | {"in_channels": 3}
         figures = {"sampler": "ddim25", "target_class": 0, "samples": 4}
         return presets.load(preset_file(dataset=data | changes, figures=figures, diffusion__architecture=network))

@@ -15,10 +15,6 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
-    AuraFlowPipeline,
-    AuraFlowTransformer2DModel,
-    ChromaPipeline,
-    ChromaTransformer2DModel,
     DDIMScheduler,
     DDPMScheduler,
     DPMSolverMultistepScheduler,
@@ -30,43 +26,25 @@ from diffusers import (
     LCMScheduler,
     PNDMScheduler,
     StableDiffusionImg2ImgPipeline,
-    StableDiffusionInpaintPipeline,
 )
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import ppap
 from ppap.utils.seeds import StepNoise, initial_noise
-from tests.tiny_pipelines import PIPELINES, PROMPTS, SIZE, Tiny, autoencoder, conditional_unet, t5, t5_tokenizer, tiny
+from tests.tiny_pipelines import PIPELINES, PROMPTS, SIZE, Tiny, aura_flow, chroma, conditional_unet, tiny
 
 STEPS, SEEDS = 4, [(0, 0), (0, 1)]
 FLOWS = ("StableDiffusion3Pipeline", "FluxPipeline", "ChromaPipeline", "AuraFlowPipeline", "SanaPipeline")
 TOLD = {"LDMPipeline": None, "DiTPipeline": [1, 2]}
 
 
-def chroma() -> ChromaPipeline:
-    transformer = ChromaTransformer2DModel(
-        in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=8, num_attention_heads=2,
-        joint_attention_dim=16, axes_dims_rope=(4, 2, 2), approximator_num_channels=8, approximator_hidden_dim=8,
-        approximator_layers=1,
-    ).eval()  # fmt: skip
-    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
-    return ChromaPipeline(
-        scheduler, autoencoder(scaling_factor=0.3611, shift_factor=0.1159), t5(), t5_tokenizer(), transformer
-    )
-
-
-def aura_flow() -> AuraFlowPipeline:
-    transformer = AuraFlowTransformer2DModel(
-        sample_size=8, num_mmdit_layers=1, num_single_dit_layers=1, attention_head_dim=4, num_attention_heads=2,
-        joint_attention_dim=16, caption_projection_dim=8, pos_embed_max_size=64,
-    ).eval()  # fmt: skip
-    scheduler = FlowMatchEulerDiscreteScheduler(shift=1.73)
-    return AuraFlowPipeline(t5_tokenizer(), t5(), autoencoder(scaling_factor=0.13025), transformer, scheduler)
-
-
 SIZED = {"height": SIZE, "width": 2 * SIZE}
-EVERY = {**PIPELINES, "ChromaPipeline": Tiny(chroma, SIZED), "AuraFlowPipeline": Tiny(aura_flow, SIZED)}
+EVERY = {
+    **PIPELINES,
+    "ChromaPipeline": Tiny(lambda: chroma(use_dynamic_shifting=True), SIZED),
+    "AuraFlowPipeline": Tiny(lambda: aura_flow(shift=1.73), SIZED),
+}
 
 
 def solved(name: str) -> Any:
@@ -324,7 +302,6 @@ FLOW = FlowMatchEulerDiscreteScheduler
     ("make", "message"),
     [
         (lambda: others(StableDiffusionImg2ImgPipeline), "StableDiffusionImg2ImgPipeline: cannot be drawn; StableDiff"),
-        (lambda: others(StableDiffusionInpaintPipeline), "StableDiffusionInpaintPipeline: cannot be drawn"),
         (lambda: changed("StableDiffusionPipeline", scheduler=LCMScheduler()), "scheduler: _class_name: LCMScheduler"),
         (
             lambda: changed("StableDiffusion3Pipeline", scheduler=FLOW(invert_sigmas=True)),
@@ -336,7 +313,6 @@ FLOW = FlowMatchEulerDiscreteScheduler
             "scheduler: prediction_type: 'epsilon'; that of a flow is flow_prediction",
         ),
         (lambda: changed("StableDiffusionPipeline", vae=None), "StableDiffusionPipeline: vae: the pipeline has none"),
-        (lambda: changed("FluxPipeline", scheduler=None), "FluxPipeline: scheduler: the pipeline has none"),
         (
             lambda: changed("StableDiffusionPipeline", unet=conditional_unet(in_channels=9)),
             "unet: in_channels: 9, but the latents of its autoencoder have 4",
@@ -368,11 +344,8 @@ def test_what_cannot_be_drawn_is_refused_by_name_in_a_line(make: Callable[[], An
         ("FluxPipeline", (16, 18), None, r"image_size: \(16, 18\); a multiple of 4,"),
         ("StableDiffusionPipeline", 16, None, r"model: draws by prompts; say which: model\.prompted"),
         ("StableDiffusionPipeline", 16, ["a"] * 3, "prompts: the model has 3 for 2 images"),
-        ("StableDiffusionPipeline", 16, [], "prompts: one at least"),
-        ("StableDiffusionPipeline", 16, 3, r"prompts: 3 \(int\); StableDiffusionPipeline is told texts"),
         ("LDMPipeline", None, "a", "prompts: the diffusion model draws without them"),
         ("DiTPipeline", None, 1000, r"prompts: 1000 \(int\); a class from 0 to 999"),
-        ("DiTPipeline", None, "teapot", r"prompts: 'teapot' \(str\); a class from 0 to 999, or its name"),
     ],
 )
 def test_what_cannot_be_asked_for_is_refused_before_anything_is_drawn(name: str, size, prompts, message: str) -> None:
@@ -434,13 +407,7 @@ class Running:
 def test_a_folder_of_another_pipeline_and_one_whose_weights_are_others_are_refused(tmp_path: Path) -> None:
     index = tmp_path / "model_index.json"
     theirs = ["pipeline", "StableDiffusionPipeline"]  # in a file pipeline.py beside, which is not run
-    for name in (
-        "CogVideoXPipeline",
-        "StableVideoDiffusionPipeline",
-        "HunyuanDiTPipeline",
-        "SomebodysPipeline",
-        theirs,
-    ):
+    for name in ("CogVideoXPipeline", "SomebodysPipeline", theirs):
         index.write_text(json.dumps({"_class_name": name, "vae": ["diffusers", "AutoencoderKL"]}))
         with pytest.raises(
             ppap.PPAPError, match=rf"{re.escape(str(name))}: cannot be drawn; StableDiffusionPipeline, "
@@ -478,8 +445,9 @@ def test_a_guide_that_likes_light_pictures_makes_them_lighter(name: str, guidanc
     assert dark + 0.5 < plain < bright - 0.5
 
 
-@pytest.mark.parametrize("truths", [None, torch.arange(24) % 2])
-@pytest.mark.parametrize("name", ["StableDiffusionPipeline", "FluxPipeline"])
+@pytest.mark.parametrize(
+    ("name", "truths"), [("StableDiffusionPipeline", None), ("FluxPipeline", torch.arange(24) % 2)]
+)
 def test_experts_of_the_estimate_learn_by_each_images_own_prompt(name: str, truths: Tensor | None, monkeypatch) -> None:
     """Each image is asked of the network with the prompt that it was drawn by, whichever batch it comes in."""
     prompts = [PROMPTS[i % 2] for i in range(24)]

@@ -1,7 +1,5 @@
 """Batches: read by worker processes or on demand, they are the same; an expert's examples, and a teacher's answers."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -11,18 +9,15 @@ from torch import Tensor, nn
 from ppap.data import augmentation, loading
 from ppap.data.images import to_tensor
 from ppap.data.loading import ImagesInMemory
-from ppap.experts.examples import AnsweredImages, Batches, LabelledImages
+from ppap.experts.examples import AnsweredImages, LabelledImages
 from ppap.experts.teacher import TeacherAnswers, answers_on
 from ppap.guides.guide import Guide
 from ppap.guides.tasks.classification import Classification
-from ppap.training.loop import TrainingRun, train
-from ppap.training.settings import Training
-from ppap.utils.checkpoint import Checkpoint, Unkept
+from ppap.training.loop import TrainingRun
 from ppap.utils.errors import DataError
 
 CPU = torch.device("cpu")
 COUNT, STEPS = 64, 12
-TRAINING = Training(steps=STEPS, batch_size=8, learning_rate=1e-2, checkpoint_every=5)
 
 
 @pytest.fixture(params=["workers", "on demand"])
@@ -106,34 +101,6 @@ def test_truths_are_drawn_in_the_same_way_and_mirrored_with_their_images() -> No
     for i, flipped, image, answer in zip(indices, mirrored, x0, answers, strict=True):
         assert torch.equal(image, to_tensor(images)[i].flip(-1) if flipped else to_tensor(images)[i])
         assert torch.equal(answer, truths[i].flip(-1) if flipped else truths[i])
-
-
-def trained(batches: Batches, run: TrainingRun, killed_at: int = -1) -> list[Tensor]:
-    """The weights of a network that learns from noised images, as experts do."""
-    torch.manual_seed(0)
-    network = nn.Linear(16, 3)
-
-    def loss_at(step: int) -> Tensor:
-        if step == killed_at:
-            raise KeyboardInterrupt
-        x0, answers, _ = batches(step)
-        t = torch.randint(10, (len(x0), 1))
-        return F.mse_loss(network((x0.flatten(1) + t * torch.randn(8, 16)) / 10), answers)
-
-    train(network, loss_at, TRAINING, run)
-    return [value.clone() for value in network.state_dict().values()]
-
-
-@pytest.mark.usefixtures("reading")
-@pytest.mark.parametrize("killed_at", [3, 6, 11])
-def test_a_training_that_is_killed_ends_with_the_same_weights(killed_at: int, tmp_path: Path) -> None:
-    run = TrainingRun("expert", 5, Checkpoint(tmp_path / "expert.ckpt", "m"))
-    undisturbed = run._replace(checkpoint=Unkept())
-    expected = trained(examples().batches(8, undisturbed, CPU), undisturbed)
-    with pytest.raises(KeyboardInterrupt):
-        trained(examples().batches(8, run, CPU), run, killed_at)
-    assert run.checkpoint.path.exists() == (killed_at > 5)
-    assert all(map(torch.equal, trained(examples().batches(8, run, CPU), run), expected))
 
 
 @pytest.mark.usefixtures("reading")

@@ -20,7 +20,7 @@ from ppap.data import datasets
 from ppap.workflow import networks as models
 from ppap.workflow.check import problems
 from ppap.workflow.layout import Layout
-from tests.conftest import ROOT, SMOKE, Done, ppap
+from tests.conftest import IMAGENET, ROOT, SMOKE, Done, ppap
 from tests.repository import Repository
 
 # but for config.yaml, which names one
@@ -55,8 +55,6 @@ def test_the_presets_pass_the_full_check_without_a_download(preset: Path) -> Non
         (b"preset: a\nseed: 1\npreset: b\n", "line 3: key 'preset' is given twice"),
         (b"preset: a\n# caf\xe9\n", "not YAML: "),
         (b"preset: !!python/name:os.system", "line 1: could not determine a constructor for the tag"),
-        (b"a: *b", "line 1: found undefined alias 'b'"),
-        (b"", "not a mapping of keys to values"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_yaml_or_has_a_key_twice_is_refused_in_one_line(
@@ -100,8 +98,6 @@ UNET = "diffusion__architecture__"
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"evaluator": "timm:resnet18"}, "evaluator: not a mapping of keys to values"),
-        ({"evaluator__kind": "judge"}, "evaluator.kind: one of 'classifier', 'inception'"),
         ({"evaluator__neighbours": 20}, "evaluator.neighbours: 20, but a sampling seed has no more than 20"),
         ({"evaluator__model": "torchvision:resnet18"}, "evaluator.model: 'torchvision:resnet18': its library's models"),
         ({"tables": {"capacity": [ROW]}}, "tables: lack the table `main`"),
@@ -109,30 +105,22 @@ UNET = "diffusion__architecture__"
         ({"tables__main": [ROW | {"methods": ["none", "x0_gradient"]}]},
          "figures.sampler: tables.main has no row of resnet with ddim25 that is guided by"),
         ({"dataset__image_size": 16}, "dataset.image_size: 16, but digits have 8"),
-        ({"dataset__channels": 3, f"{UNET}in_channels": 3}, "dataset.channels: 3, but digits have 1"),
-        ({"dataset__classes": 5}, "dataset.classes: 5, but digits have 10"),
-        ({"dataset": RGB | {"channels": 1}}, "dataset: channels: images of kind registered have 3, not 1"),
         ({"dataset__class_names": ["a", "b"]}, "dataset: class_names: 2 names for 10 classes"),
         ({f"{UNET}norm_groups": 3}, "diffusion.architecture: norm_groups: 3 does not divide 8 channels"),
-        ({f"{UNET}attention_factors": [4]}, "diffusion.architecture: attention_factors: 4 is no resolution"),
         ({f"{UNET}learn_sigma": True, "diffusion__variance": "learned_range"}, "diffusion: train: learns no variance"),
         ({"guides__resnet__mean": [0.5, 0.5, 0.5]}, "guides.resnet.mean: 3 numbers for images of 1 channel"),
         ({"guides__resnet__options": {"pretrained": True}}, "guides.resnet: options.pretrained: follows from the rest"),
-        ({"guides__vit__options__depth": 10**9}, "guides.vit: options: 1000000000 is more than any network has"),
         ({"guides__resnet__train__shift": 8}, "guides.resnet.train.shift: 8 pixels move an image of 8 out of sight"),
         ({"figures__timesteps": [500, 1000]}, "figures.timesteps: there is no timestep 1000"),
         ({"sampling__seeds": [1, 1]}, "sampling.seeds: 1 is given twice"),
-        ({"sampling__classes": [3, 3]}, "sampling.classes: 3 is given twice"),
         ({"samplers__ddim25__scale": "inf"}, "samplers.ddim25.scale: Input should be a finite number"),
         ({"guides__resnet__experts__steps": 3}, "guides.resnet.experts.steps: 3 are too few for 2 experts"),
         ({"methods__ppap_5__sees": "x0_hat", "methods__ppap_5__estimates": "stored", "clean_images__estimates": 1},
          "clean_images.estimates: 1 are too few; none is at timesteps 0 to 499 (ppap_5)"),
         ({"experts__warm_share": 0.01}, "experts.warm_share: leaves the shared start of resnet none of its 40 steps"),
-        ({"experts__warm_share": 0.99}, "guides.resnet.experts.steps: 40 are too few for 2 experts"),
         ({"dataset": RGB, f"{UNET}in_channels": 3,
           "evaluator": INCEPTION | {"weights": {"url": "https://b.org/r.npz"}}},
          "evaluator.reference.archive: another download is called r.npz too"),
-        ({"evaluator": INCEPTION | {"weights": {"url": "ftp://a.org/w.pth"}}}, "evaluator.weights: url 'ftp://a.org/w.pth'"),
     ],
 )  # fmt: skip
 def test_what_would_fail_after_hours_is_refused_before_the_graph(preset_file, changes, message) -> None:
@@ -169,17 +157,10 @@ def test_every_digit_is_on_both_sides_of_the_smallest_and_the_largest_holdout(pr
     ("changes", "message"),
     [
         ({"guides__vit__options__img_size": 16}, r"guides\.vit: model 'timm:vit\S+' cannot be used .*Input height"),
-        ({"guides__vit__model": "timm:checkpoint_filter_fn"}, r"guides\.vit: timm has no model 'checkpoint_filter_fn'"),
-        ({"guides__vit__model": "torchvision:fcn_resnet50", "guides__vit__options": {}},
-         r"guides\.vit: model 'torchvision:fcn_resnet50' is for segmentation, not for classification"),
         ({"guides__vit__model": "torchvision:resnet18", "guides__vit__options": {}},
          r"guides\.vit: torchvision:resnet18 takes 3 channels, the images have 1"),
-        ({"guides__vit__options__embed": 16}, r"guides\.vit: .*unexpected keyword argument 'embed'"),
-        ({"guides__vit__model": "timm:vit_tiny_patch16_224.nosuch"}, r"guides\.vit: .*nosuch"),
         ({"guides__vit__adapter__layers": ["*.nothing"]},
          r"guides\.vit\.adapter\.layers: '\*\.nothing' matches no convolution or linear layer"),
-        ({"guides__vit__adapter__train": ["*.nothing"]}, r"guides\.vit\.adapter\.train: '\*\.nothing' matches no"),
-        ({"guides__vit__adapter__freeze": ["*.nothing"]}, r"guides\.vit\.adapter\.freeze: '\*\.nothing' matches no"),
         ({"guides__vit__adapter__freeze": ["*"]}, r"guides\.vit\.adapter\.freeze: leaves nothing to train"),
         ({"guides__vit__stands_for": "deits"}, r"guides\.vit\.stands_for: the paper has no 'deits' \(it has .*deit_s"),
         ({"guides__resnet__input_size": 1, "guides__resnet__experts__batch_size": 1},
@@ -198,7 +179,6 @@ def test_a_network_that_jobs_could_not_use_is_refused(preset_file, changes, mess
     ("model", "message"),
     [
         ("timm:vit_base_patch16_clip_224.openai", r"the weights of \S+ know 512 classes, the preset has 1000"),
-        ("timm:resnet18.nosuch", r".*nosuch"),
         ("torchvision:resnet18/IMAGENET1K_V9", r".*has no weights 'IMAGENET1K_V9'"),
     ],
 )  # fmt: skip
@@ -212,7 +192,7 @@ def test_library_weights_must_be_there_and_fit(tmp_path: Path, model: str, messa
 
 def one_imagenet_guide() -> dict[str, Any]:
     """The preset imagenet256 with one guide and without a classifier: its full check takes less time."""
-    data = yaml.safe_load((ROOT / "config" / "imagenet256.yaml").read_text())
+    data = yaml.safe_load(IMAGENET.read_text())
     data["guides"] = {"resnet18": data["guides"]["resnet18"]}
     row = {"guides": ["resnet18"], "samplers": ["ddim25"], "methods": list(data["methods"])}
     data["tables"] = {"main": [row]}
@@ -251,14 +231,10 @@ def test_a_model_of_the_users_own_that_guides_passes(own: Path, monkeypatch) -> 
     ("function", "message"),
     [
         ("returns_none", "returns a NoneType"),
-        ("answers_none", "answers with NoneType"),
         ("answers_with_nan", "not finite"),
         ("answers_with_a_class", r"answers with \(2,\)"),
-        ("answers_with_too_few", r"\(2, 7\)"),
         ("answers_without_gradient", "no gradient"),
         ("has_no_parameters", "no parameters to train|matches no"),
-        ("has_a_norm", r"\.adapter\.layers: the weight of 'body' is no parameter of its own"),
-        ("is_not_there", "is_not_there"),
     ],
 )
 def test_a_model_of_the_users_own_that_is_no_guide_is_named(
@@ -271,21 +247,14 @@ def test_a_model_of_the_users_own_that_is_no_guide_is_named(
     assert f"user:strange_models.{function}" in line or ".adapter." in line
 
 
-@pytest.mark.parametrize(("function", "raised"), [("raises", KeyError), ("fails_on_images", RuntimeError)])
-def test_what_a_model_of_the_users_own_raises_comes_as_it_is(own: Path, function: str, raised: type[Exception]) -> None:
-    layout = Layout(presets.load(own_preset(own, function)))
-    with pytest.raises(raised):
+def test_what_a_model_of_the_users_own_raises_comes_as_it_is(own: Path) -> None:
+    layout = Layout(presets.load(own_preset(own, "fails_on_images")))
+    with pytest.raises(RuntimeError):
         problems(layout)
 
 
 @pytest.mark.parametrize(
-    "change",
-    [
-        {"guides__resnet__task": "user:failing.thing"},
-        {"methods__none__guidance": "user:failing.thing"},
-        {"samplers__ddim25__kind": "user:failing.thing"},
-        {"evaluator": {"kind": "user:failing.thing"}},
-    ],
+    "change", [{"guides__resnet__task": "user:failing.thing"}, {"samplers__ddim25__kind": "user:failing.thing"}]
 )
 def test_a_module_of_the_users_own_that_fails_shows_its_own_traceback(preset_file, tmp_path: Path, change) -> None:
     """ValueError too, which pydantic takes for its own where a validator raises it."""
@@ -308,19 +277,15 @@ def test_what_the_preset_names_by_path_is_looked_for_when_asked(tmp_path: Path) 
     ]
 
 
-def test_the_check_leaves_the_random_numbers_alone(preset_file) -> None:
-    torch.manual_seed(7)
-    wanted = torch.rand(3)
-    torch.manual_seed(7)
-    checked(preset_file(guides__vit__options__img_size=16))
-    assert torch.equal(torch.rand(3), wanted)
-
-
 # -- under Snakemake ---------------------------------------------------------------------------------
 
 
 def test_snakemake_checks_in_full_before_its_first_job(tmp_path: Path, preset_file) -> None:
     repository = Repository.create(tmp_path / "ppap")
+    preset = preset_file(sampling__smaples=3)
+    done = repository.snakemake(preset=str(preset), check=False)
+    assert done.returncode == 2 and f"ppap: {preset}: sampling.smaples: unknown key" in done.stderr
+    assert not (repository.where / "results").exists()
     preset = preset_file(guides__vit__options__img_size=16)
     done = repository.snakemake(preset=str(preset), check=False)
     said = [line for line in done.stderr.splitlines() if line.startswith("ppap: ")]
@@ -363,8 +328,7 @@ STRANGE: list[Any] = [
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
     """A preset with one to three things done to it, as the bytes of a file."""
-    base = draw(st.sampled_from([*[None] * 30, *SHIPPED]))  # the full-size ones take seconds
-    data = tiny() if base is None else yaml.safe_load(base.read_text())
+    data = tiny()
     for _ in range(draw(st.integers(0, 3))):
         damage(draw, data)
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True).encode()
@@ -418,7 +382,7 @@ def damaged_file(tmp_path_factory) -> Callable[[bytes], Path]:
 
 
 @settings(
-    max_examples=60, derandomize=True, deadline=None, database=None,
+    max_examples=50, derandomize=True, deadline=None, database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )  # fmt: skip
 @given(text=damaged())

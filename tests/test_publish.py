@@ -11,7 +11,7 @@ from ppap.config.runs import all_runs
 from ppap.evaluation.metrics import summarise
 from ppap.workflow.layout import Layout
 from ppap.workflow.steps.figure import Figure
-from tests.conftest import SMOKE, ppap
+from tests.conftest import SMOKE, ppap, refused
 
 LAYOUT = Layout(presets.load(SMOKE))
 BEGIN = "<!-- published/smoke/tables/main.md: begin -->"
@@ -111,13 +111,6 @@ def lose_figure(where: Path) -> None:
     (where / LAYOUT.figure("metrics")).unlink()
 
 
-def lose_row(where: Path) -> None:
-    path = where / LAYOUT.metrics("ddim25", "resnet")
-    content = json.loads(path.read_text())
-    del content["methods"]["ppap_5"]
-    path.write_text(json.dumps(content))
-
-
 def show(old: str, new: str) -> Callable[[Path], object]:
     """Have the README ask for something else."""
     text = (EXCERPT + END).replace(old, new)
@@ -128,10 +121,8 @@ def show(old: str, new: str) -> Callable[[Path], object]:
     ("damage", "message"),
     [
         (lose_figure, "results/smoke/figures/metrics.png: not computed yet"),
-        (lose_row, "results/smoke/metrics/ddim25/resnet.json: nothing about ppap_5"),
         (change_metrics, "results/smoke/tables/main.json: older than the metrics"),
         (show("main", "mian"), "README.md: published/smoke/tables/mian.md is shown"),
-        (show("FID ↓", "FDI"), "README.md: published/smoke/tables/main.md has no column 'FDI'"),
         (show("resnet", "restnet"), "README.md: published/smoke/tables/main.md has no rows of restnet under ddim25"),
     ],
 )
@@ -139,13 +130,5 @@ def test_incomplete_results_change_nothing(where: Path, damage, message: str) ->
     ppap("publish", SMOKE, cwd=where)
     damage(where)
     before = snapshot(where)
-    done = ppap("publish", SMOKE, cwd=where, check=False)
-    assert done.returncode == 2 and done.stderr.startswith(f"ppap: {message}")
-    assert len(done.stderr.splitlines()) == 1
+    assert refused("publish", SMOKE, cwd=where).startswith(f"ppap: {message}")
     assert snapshot(where) == before
-
-
-def test_a_folder_without_a_readme_is_published_too(where: Path) -> None:
-    (where / "README.md").unlink()
-    ppap("publish", SMOKE, cwd=where)
-    assert (where / "published" / "smoke" / "tables" / "main.md").exists()

@@ -22,7 +22,7 @@ from ppap.utils import files
 from ppap.workflow import networks as models
 from ppap.workflow.experts import purpose_of
 from ppap.workflow.layout import Layout
-from tests.conftest import ROOT, ppap
+from tests.conftest import IMAGENET, ppap, refused
 from tests.repository import snakemake
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -33,7 +33,7 @@ EFFECTIVE = {
 }
 ADAPTER = {"rank": 4, "alpha": 8, "layers": ["conv1", "layer*.conv1", "layer*.conv2"], "freeze": ["fc.*"]}
 OPTIONS = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}
-IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+NORMALISATION = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 TRAIN = {"steps": 10}
 
 
@@ -53,8 +53,8 @@ class Place:
         self.folder, self.preset = folder, preset
         self.layout = Layout(presets.load(preset), folder / "results", folder / "scratch")
 
-    def run(self, *arguments: object, check: bool = True) -> Any:
-        return ppap(*arguments, cwd=self.folder, check=check)
+    def run(self, *arguments: object) -> Any:
+        return ppap(*arguments, cwd=self.folder)
 
     def released(self, n: int, **changes: Tensor | None) -> Path:
         """A released file: the golden expert with its biases shifted, so that experts differ; None drops a name."""
@@ -68,18 +68,12 @@ class Place:
 
     def refused(self, *arguments: object) -> str:
         """The one line of a refused import; it must have written nothing."""
-        before = sorted((self.folder / "results").rglob("*"))
-        done = self.run("import-experts", self.preset, "resnet", *arguments, check=False)
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ppap: ")]
-        assert done.returncode == 2 and len(lines) == 1, done.stderr
-        assert "Traceback" not in done.stderr
-        assert sorted((self.folder / "results").rglob("*")) == before
-        return lines[0]
+        return refused("import-experts", self.preset, "resnet", *arguments, cwd=self.folder)
 
 
 @pytest.fixture
 def place(tmp_path: Path, preset_file: Callable[..., Path]) -> Place:
-    guide = {"model": "timm:resnet50", "options": OPTIONS, "input_size": 64, **IMAGENET,
+    guide = {"model": "timm:resnet50", "options": OPTIONS, "input_size": 64, **NORMALISATION,
              "adapter": ADAPTER, "train": TRAIN, "experts": TRAIN}  # fmt: skip
     architecture = {"in_channels": 3, "model_channels": 8, "channel_mult": [1, 1], "num_res_blocks": 1,
                     "attention_factors": [], "head_channels": 8, "norm_groups": 4,
@@ -145,10 +139,7 @@ def test_a_range_for_each_file_puts_them_in_order(place: Place) -> None:
     [
         (("0-500", "400-1000"), "0_max2.ckpt and 1_max2.ckpt both cover timestep 400"),
         (("0-400", "500-1000"), "no file covers timestep 400"),
-        (("0-400", "400-1000"), "0_max2.ckpt: range 0-400, but the preset's for ppap_5 is 0-500"),
-        (("0-1000",), "--range: 1 for 2 files"),
         (("0-500", "500"), "--range 500: write FIRST-END"),
-        (("0-500", "900-500"), "--range 900-500: write FIRST-END"),
     ],
 )
 def test_ranges_that_do_not_fit_are_refused(place: Place, ranges, message) -> None:
@@ -161,12 +152,9 @@ def test_ranges_that_do_not_fit_are_refused(place: Place, ranges, message) -> No
     ("changes", "message"),
     [
         ({"resnet.layer1.0.conv2.lora_B": None}, "lacks layer1.0.conv2.lora_B"),
-        ({"resnet.conv1.conv.weight": None}, "lacks conv1.weight"),
-        ({"resnet.fc.bias": None}, "lacks fc.bias"),
         ({"resnet.extra": torch.zeros(2)}, "has an unknown extra"),
         ({"resnet.fc.bias": torch.zeros(7)}, "fc.bias is (7,), not (5,)"),
         ({"resnet.conv1.lora_A": torch.zeros(28, 20)}, "conv1.lora_A (28, 20) and lora_B (448, 28) do not fit"),
-        ({"resnet.conv1.lora_A": torch.zeros(()), }, "conv1.lora_A () and lora_B (448, 28) do not fit"),
         ({"resnet.conv1.lora_A": torch.zeros(14, 21), "resnet.conv1.lora_B": torch.zeros(448, 14)},
          "adapters of several ranks ([2, 4])"),
     ],
@@ -217,16 +205,6 @@ def test_trained_experts_are_not_replaced_unasked(place: Place) -> None:
     place.run("import-experts", place.preset, "resnet", "ppap_5", *paths)  # imported ones: as one likes
 
 
-def test_a_folder_in_an_experts_place_leaves_the_others_as_they_were(place: Place) -> None:
-    one, two = place.layout.experts("resnet", "ppap_5")
-    place.run("import-experts", place.preset, "resnet", "ppap_5", place.released(0), place.released(1))
-    before = one.read_bytes()
-    two.unlink()
-    two.mkdir()
-    place.refused("ppap_5", place.released(2), place.released(3), "--overwrite")
-    assert one.read_bytes() == before
-
-
 def test_a_bank_whose_experts_see_different_input_is_refused(place: Place) -> None:
     paths = [place.released(0), place.released(1)]
     place.run("import-experts", place.preset, "resnet", "ppap_5", *paths)
@@ -234,9 +212,8 @@ def test_a_bank_whose_experts_see_different_input_is_refused(place: Place) -> No
     kept = first.read_bytes()
     place.run("import-experts", place.preset, "resnet", "ppap_5", *paths, "--input", "normalised")
     first.write_bytes(kept)
-    done = place.run("sample", place.preset, "ddim25", "resnet", "ppap_5", check=False)
-    assert done.returncode == 2
-    assert "expert_2.safetensors: sees normalised input" in done.stderr
+    line = refused("sample", place.preset, "ddim25", "resnet", "ppap_5", cwd=place.folder)
+    assert "expert_2.safetensors: sees normalised input" in line
 
 
 def test_a_guide_of_other_off_the_shelf_weights_is_reported_and_harmless(place: Place) -> None:
@@ -267,8 +244,8 @@ def test_the_workflow_uses_imported_experts_and_does_not_train_them(place: Place
     planned = snakemake(place.folder, "--dry-run", preset=preset).stdout
     assert "Sampling ddim25, guide resnet, released" in planned
     assert "expert 1 of resnet, ppap_5" in planned and "of resnet, released" not in planned
-    done = place.run("train-expert", preset, "resnet", "released", "1", check=False)
-    assert done.returncode == 2 and "its experts are imported, not trained" in done.stderr
+    line = refused("train-expert", preset, "resnet", "released", "1", cwd=place.folder)
+    assert "its experts are imported, not trained" in line
 
 
 # -- the preset imagenet256 as it stands -----------------------------------------------------------------
@@ -276,7 +253,6 @@ def test_the_workflow_uses_imported_experts_and_does_not_train_them(place: Place
 # A gradient (every eighth pixel) and logits of an expert, and logits of its teacher, by the authors' own classes, on
 # weights and an image of `full_size`; the resize of DeiT is that of the torchvision that they pinned (0.14.1).
 AUTHORS = load_file(GOLDEN / "released_gradients.safetensors")
-IMAGENET256 = ROOT / "config" / "imagenet256.yaml"
 
 
 def full_size(name: str) -> tuple[dict[str, Tensor], Tensor]:
@@ -302,7 +278,7 @@ def test_imagenet256_feeds_released_experts_and_their_teachers_as_the_authors_do
 ) -> None:
     state, image = full_size(name)
     torch.save(state, tmp_path / "0_max5.ckpt")
-    layout = Layout(presets.load(IMAGENET256), tmp_path / "results")
+    layout = Layout(presets.load(IMAGENET), tmp_path / "results")
     off_the_shelf = {
         key.removeprefix(inner).replace(".conv.", ".").replace(".linear.", "."): value
         for key, value in state.items()

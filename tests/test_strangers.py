@@ -24,12 +24,9 @@ from ppap.utils.errors import ConfigError, DataError
 from ppap.utils.weights import read_weights
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
-from tests.conftest import ROOT, ppap
+from tests.conftest import CIFAR10, IMAGENET, ppap, refused
 from tests.test_diffusers import save_pipeline
 
-CIFAR10, IMAGENET, SMOKE = (
-    ROOT / path for path in ("config/cifar10.yaml", "config/imagenet256.yaml", "tests/smoke.yaml")
-)
 Write = Callable[..., Path]
 
 
@@ -46,15 +43,6 @@ class Payload:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mknod, (str(self.made),)
-
-
-def one_line(*arguments: object, cwd: Path) -> str:
-    """The one line of a refused command; nothing of it may be torch's advice to run the file."""
-    done = ppap(*arguments, cwd=cwd, check=False)
-    lines = [line for line in done.stderr.splitlines() if line.startswith("ppap: ")]
-    assert done.returncode == 2 and len(lines) == 1, done.stderr
-    assert "Traceback" not in done.stderr and "weights_only" not in done.stderr
-    return lines[0]
 
 
 # -- pickles ---------------------------------------------------------------------------------------
@@ -75,9 +63,8 @@ def test_no_weights_file_is_unpickled(preset_file: Write, tmp_path: Path, name: 
     for suffix, reason in (("pth", "it asks to run"), ("safetensors", "not in the expected format")):
         path = tmp_path / f"weights.{suffix}"
         torch.save({"model": state}, path)
-        line = one_line("download", preset_file(IMAGENET, **{key: {"url": str(path)}}), name, cwd=tmp_path)
-        assert path.name in line and reason in line and not made.exists()
-    assert not (tmp_path / "results").exists()
+        line = refused("download", preset_file(IMAGENET, **{key: {"url": str(path)}}), name, cwd=tmp_path)
+        assert path.name in line and reason in line and "weights_only" not in line and not made.exists()
 
 
 @pytest.mark.parametrize("options", [{"checkpoint_path": "weights.pth"}, {"pretrained_cfg_overlay": {"file": "w.pth"}}])
@@ -117,7 +104,7 @@ def test_a_pipelines_own_code_never_runs(preset_file: Write, tmp_path: Path, pip
              "trust_remote_code": True, "auto_map": {"DiffusionPipeline": "mypipe.MyPipe"}}  # fmt: skip
     changed(pipeline / "model_index.json", **index, scheduler=["scheduler", "MyPipe"])
     changed(pipeline / "scheduler" / "scheduler_config.json", _class_name=["scheduler", "MyPipe"])
-    line = one_line("download", of_pipeline(preset_file, pipeline), "diffusion", cwd=tmp_path)
+    line = refused("download", of_pipeline(preset_file, pipeline), "diffusion", cwd=tmp_path)
     assert "_class_name: MyPipe; samplers here draw" in line and not (tmp_path / "made").exists()
 
 
@@ -126,7 +113,6 @@ def test_a_pipelines_own_code_never_runs(preset_file: Write, tmp_path: Path, pip
     [
         ("unet/config.json", {"_class_name": ["mypipe", "MyUNet"]}, "only UNet2DModel"),
         ("unet/config.json", {"down_block_types": ["os.system"] * 2}, "its settings make no UNet2DModel"),
-        ("unet/config.json", {"block_out_channels": [16, 16]}, "diffusion_pytorch_model.safetensors: "),
         ("scheduler/scheduler_config.json", {"num_train_timesteps": "x"}, "num_train_timesteps: 'x'"),
     ],
 )  # fmt: skip
@@ -134,15 +120,8 @@ def test_a_pipelines_settings_are_data(
     preset_file: Write, tmp_path: Path, pipeline: Path, name: str, values, message: str
 ) -> None:
     changed(pipeline / name, **values)
-    assert message in one_line("download", of_pipeline(preset_file, pipeline), "diffusion", cwd=tmp_path)
+    assert message in refused("download", of_pipeline(preset_file, pipeline), "diffusion", cwd=tmp_path)
     assert not (tmp_path / "made").exists()
-
-
-def test_a_pipelines_weights_are_not_unpickled(preset_file, tmp_path: Path, pipeline: Path) -> None:
-    (pipeline / "unet" / "diffusion_pytorch_model.safetensors").unlink()
-    torch.save({"conv_in.weight": Payload(tmp_path / "made")}, pipeline / "unet" / "diffusion_pytorch_model.bin")
-    line = one_line("download", of_pipeline(preset_file, pipeline), "diffusion", cwd=tmp_path)
-    assert "diffusion_pytorch_model.bin: " in line and not (tmp_path / "made").exists()
 
 
 def test_an_old_pipeline_of_the_hub_is_read_from_the_cache_as_diffusers_reads_it(
@@ -193,7 +172,6 @@ LOGITS = "self.fc(x.flatten(1))"
 @pytest.fixture
 def user_preset(preset_file: Write, tmp_path: Path) -> Write:
     """A preset whose guide is user:MODEL, in a folder of its own, and the module that it names."""
-    monkey = sys.modules.copy()
 
     def write(model: str = "strange_model.build", source: str = "", **changes: Any) -> Path:
         if source:
@@ -204,10 +182,7 @@ def user_preset(preset_file: Write, tmp_path: Path) -> Write:
             **({"guides__resnet__options": {}} | changes),
         )
 
-    yield write
-    for name in sys.modules.keys() - monkey.keys():
-        if "strange" in name:
-            del sys.modules[name]
+    return write
 
 
 def test_modules_of_the_users_own_lie_beside_the_preset_or_where_it_says(user_preset: Write, tmp_path: Path) -> None:
@@ -217,16 +192,11 @@ def test_modules_of_the_users_own_lie_beside_the_preset_or_where_it_says(user_pr
     (package / "nets.py").write_text("from strange_helper import *\n")
     (tmp_path / "strange_helper.py").write_text(NETWORK.format(LOGITS))
     path = user_preset("strange_package.nets.build")
-    assert "there is no strange_package/nets.py" in one_line("plan", path, cwd=tmp_path)
+    assert "there is no strange_package/nets.py" in refused("plan", path, cwd=tmp_path)
     path = user_preset("strange_package.nets.build", modules=["elsewhere"])
     before = list(sys.path)
     network = models.new_guide(Layout(presets.load(path)), "resnet").network
     assert network.fc.out_features == 10 and sys.path == before
-
-
-def test_where_modules_lie_changes_no_result(user_preset: Write) -> None:
-    here, there = (presets.load(user_preset(modules=[f])) for f in ("a", "b"))
-    assert here.stated == there.stated
 
 
 def test_tied_weights_are_written_and_read_back(user_preset: Write, tmp_path: Path) -> None:
@@ -250,9 +220,7 @@ def test_tied_weights_are_written_and_read_back(user_preset: Write, tmp_path: Pa
     ("model", "options", "message"),
     [
         ("timm:resnet50", {"no_such_option": 1}, "no_such_option"),
-        ("timm:resnet50", {"layers": "three"}, "model 'timm:resnet50': cannot be built"),
         ("torchvision:fasterrcnn_resnet50_fpn", {}, "torchvision has no classifier or segmenter 'fasterrcnn_resnet50_fpn'"),
-        ("torchvision:resnet50", {"weights": "DEFAULT"}, "cannot be built (TypeError: "),
     ],
 )  # fmt: skip
 def test_what_is_no_classifier_of_a_library_is_refused(model: str, options, message: str) -> None:
@@ -269,12 +237,8 @@ def damaged(state: dict[str, Any], damage: str) -> Any:
     name, value = next((name, value) for name, value in state.items() if value.ndim == 4)
     changed = {
         "NaN": lambda: torch.full_like(value, torch.nan),
-        "infinite": lambda: value.clone().fill_(torch.inf),
-        "bool": lambda: value > 0,
-        "complex": lambda: value.to(torch.complex64),
         "integer": lambda: value.to(torch.int32),
         "sparse": lambda: value.to_sparse(),
-        "meta": lambda: value.to("meta"),
         "list": lambda: value.tolist(),
         "shape": lambda: value[..., :-1].clone(),
     }
@@ -284,10 +248,8 @@ def damaged(state: dict[str, Any], damage: str) -> Any:
 
 
 DAMAGES = {
-    "empty": "an empty one", "integer names": "0 is no plain tensor", "NaN": "is not finite", "infinite": "is not finite",
-    "bool": "is not float32 or float16", "complex": "is no plain tensor", "integer": "or float64 but int32",
-    "sparse": "is no plain tensor", "meta": "is no plain tensor", "list": "is no plain tensor, but of type list",
-    "shape": "",
+    "empty": "an empty one", "integer names": "0 is no plain tensor", "NaN": "is not finite", "integer": "or float64 but int32",
+    "sparse": "is no plain tensor", "list": "is no plain tensor, but of type list", "shape": "",
 }  # fmt: skip
 NETWORKS = {"timm:resnet10t": lambda: timm.create_model("resnet10t"), "torchvision:squeezenet1_1": squeezenet1_1}
 
@@ -316,12 +278,12 @@ def test_adm_and_inception_weights_are_checked_when_they_are_downloaded(
     network = models.new_diffusion(Layout(presets.load(path))) if name == "diffusion" else untrained_inception()
     for damage in ("NaN", "shape"):
         torch.save(damaged(network.state_dict(), damage), tmp_path / "weights.pt")
-        assert "weights.pt: " in one_line("download", path, name, cwd=tmp_path)
+        assert "weights.pt: " in refused("download", path, name, cwd=tmp_path)
     torch.save(network.state_dict(), tmp_path / "weights.pt")
     ppap("download", path, name, cwd=tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"PK\x03\x04"])
+@pytest.mark.parametrize("content", [b"<html>not found</html>"])
 def test_a_file_of_something_else_is_refused(tmp_path: Path, content: bytes) -> None:
     for suffix in ("pth", "safetensors"):
         path = tmp_path / f"weights.{suffix}"

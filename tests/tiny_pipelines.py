@@ -272,13 +272,14 @@ def image_to_image() -> StableDiffusionImg2ImgPipeline:
     return StableDiffusionImg2ImgPipeline(**stable_diffusion().components, requires_safety_checker=False)
 
 
-def aura_flow() -> AuraFlowPipeline:
+def aura_flow(**scheduler: Any) -> AuraFlowPipeline:
     transformer = AuraFlowTransformer2DModel(
         sample_size=8, patch_size=2, in_channels=4, out_channels=4, num_mmdit_layers=1, num_single_dit_layers=1,
         attention_head_dim=8, num_attention_heads=2, joint_attention_dim=16, caption_projection_dim=16,
         pos_embed_max_size=64,
     ).eval()  # fmt: skip
-    return AuraFlowPipeline(t5_tokenizer(), t5(), autoencoder(), transformer, FlowMatchEulerDiscreteScheduler())
+    vae = autoencoder(scaling_factor=0.13025)
+    return AuraFlowPipeline(t5_tokenizer(), t5(), vae, transformer, FlowMatchEulerDiscreteScheduler(**scheduler))
 
 
 def lumina() -> Lumina2Pipeline:
@@ -291,14 +292,14 @@ def lumina() -> Lumina2Pipeline:
     return Lumina2Pipeline(transformer, FlowMatchEulerDiscreteScheduler(shift=6.0), vae, gemma(), t5_tokenizer())
 
 
-def chroma() -> ChromaPipeline:
+def chroma(**scheduler: Any) -> ChromaPipeline:
     transformer = ChromaTransformer2DModel(
         in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=8, num_attention_heads=2,
         joint_attention_dim=16, axes_dims_rope=(4, 2, 2), approximator_num_channels=8, approximator_hidden_dim=8,
         approximator_layers=1,
     ).eval()  # fmt: skip
     vae = autoencoder(scaling_factor=0.3611, shift_factor=0.1159)
-    return ChromaPipeline(FlowMatchEulerDiscreteScheduler(shift=3.0), vae, t5(), t5_tokenizer(), transformer)
+    return ChromaPipeline(FlowMatchEulerDiscreteScheduler(**scheduler), vae, t5(), t5_tokenizer(), transformer)
 
 
 def cogview() -> CogView4Pipeline:
@@ -365,7 +366,7 @@ OTHERS = {
     ),
     "AuraFlowPipeline": Tiny(aura_flow, {**_TOLD, **_MASKS, **_SIZED}, False),
     "Lumina2Pipeline": Tiny(lumina, {**_TOLD, **_MASKS, "height": 64, "width": 64}, False),
-    "ChromaPipeline": Tiny(chroma, {**_TOLD, **_WEIGHTS, "height": SIZE, "width": 2 * SIZE}, False),
+    "ChromaPipeline": Tiny(lambda: chroma(shift=3.0), {**_TOLD, **_WEIGHTS, "height": SIZE, "width": 2 * SIZE}, False),
     "CogView4Pipeline": Tiny(cogview, {**_TOLD, **_SIZED}, False),
     "ZImagePipeline": Tiny(z_image, {**_EACH, **_SIZED}, False),
     "QwenImagePipeline": Tiny(
