@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import torch
@@ -49,11 +50,16 @@ class Evaluations(NamedTuple):
     guide: int
 
 
+@dataclass
 class Guidance(ABC):
     """One kind of guidance: what it does, and as class attributes what the rest of the package knows of it.
 
     A class of the user's own need not inherit this; it states these facts where they differ from the values here.
     """
+
+    guide: GuideAt
+    objective: Objective
+    scale: float
 
     guided: ClassVar[bool] = True
     """A guide is used. Without one, all guides of a table share the samples."""
@@ -67,9 +73,6 @@ class Guidance(ABC):
     """A step depends on x_t and its noise alone; if not, on the steps before it, or on their number."""
     drawn: ClassVar[bool] = True
     """Samples are drawn; otherwise real pictures that show the targets stand in for them, the best that can be."""
-
-    def __init__(self, guide: GuideAt, objective: Objective, scale: float) -> None:
-        self.guide, self.objective, self.scale = guide, objective, scale
 
     @abstractmethod
     def __call__(self, denoiser: Denoiser, x: Tensor, step: int) -> tuple[Prediction, Tensor | None]: ...
@@ -164,6 +167,7 @@ class UnweightedEstimateGuidance(EstimateGuidance):
         return 1.0
 
 
+@dataclass(kw_only=True)
 class MPGD(EstimateGuidance):
     """The estimate of x0 moves by scale times the gradient there: manifold-preserving guided diffusion (He et al. 2023,
     arXiv 2311.16424, without its autoencoder).
@@ -174,11 +178,7 @@ class MPGD(EstimateGuidance):
     equation 7.
     """
 
-    def __init__(
-        self, guide: GuideAt, objective: Objective, scale: float, *, eps: Literal["follows", "stays"] = "follows"
-    ) -> None:
-        super().__init__(guide, objective, scale)
-        self.eps = eps
+    eps: Literal["follows", "stays"] = "follows"
 
     def weight(self, abar: float) -> float:
         """Undo what samplers do, which move x0 by (1 - abar) / sqrt(abar) times the gradient."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from ppap.diffusion.denoiser import Denoiser, Prediction
-from ppap.diffusion.guidance import GRADIENTS, Evaluations, Guidance, GuideAt, NoGuidance, Objective
+from ppap.diffusion.guidance import GRADIENTS, Evaluations, Guidance, GuideAt, NoGuidance
 from ppap.diffusion.schedules import Schedule
 from ppap.utils.errors import ConfigError
 from ppap.utils.registry import kind_of
@@ -29,12 +30,14 @@ Positive = Annotated[float, Field(gt=0)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
+@dataclass(kw_only=True)
 class Changed(Guidance):
     """Guidance of another kind whose gradient, or the steps where it acts, a subclass changes."""
 
-    def __init__(self, guide: GuideAt, objective: Objective, scale: float, *, of: Gradient = "off_the_shelf") -> None:
-        super().__init__(guide, objective, scale)
-        self.how = GRADIENTS.get(of)(guide, objective, scale)
+    of: Gradient = "off_the_shelf"
+
+    def __post_init__(self) -> None:
+        self.how = GRADIENTS.get(self.of)(self.guide, self.objective, self.scale)
 
     @classmethod
     def changes(cls) -> type[Guidance]:
@@ -64,6 +67,7 @@ class Changed(Guidance):
         return Evaluations(steps, acting * self.how.through_denoiser, acting)
 
 
+@dataclass(kw_only=True)
 class Interval(Changed):
     """Guidance where low <= sigma < high alone, with sigma = sqrt(1 - abar) / sqrt(abar): a limited interval
     (Kynkäänniemi et al. 2024, arXiv 2404.07724).
@@ -71,41 +75,37 @@ class Interval(Changed):
     The default is theirs for classifier-free guidance on ImageNet 512; on ADM's linear schedule t is 83 to 352.
     """
 
-    def __init__(
-        self,
-        guide: GuideAt,
-        objective: Objective,
-        scale: float,
-        *,
-        of: Gradient = "off_the_shelf",
-        low: NotNegative = 0.283,
-        high: NotNegative = 1.609,
-    ) -> None:
-        if low >= high:
-            raise ConfigError(f"guidance 'interval': options: low: {low:g}; less than high, {high:g}, was expected")
-        super().__init__(guide, objective, scale, of=of)
-        self.low, self.high = low, high
+    low: NotNegative = 0.283
+    high: NotNegative = 1.609
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.low >= self.high:
+            raise ConfigError(
+                f"guidance 'interval': options: low: {self.low:g}; less than high, {self.high:g}, was expected"
+            )
 
     def acts(self, schedule: Schedule, step: int) -> bool:
         return self.low <= math.exp(-float(schedule.log_snr[step]) / 2) < self.high
 
 
+@dataclass(kw_only=True)
 class EveryKthStep(Changed):
     """Guidance in every k-th step, from the first on, by k times the gradient: Compress Guidance (Dinh et al. 2024,
     arXiv 2408.11194), with steps at even distances."""
 
     stepwise = False
 
-    def __init__(
-        self, guide: GuideAt, objective: Objective, scale: float, *, of: Gradient = "off_the_shelf", k: Count = 2
-    ) -> None:
-        super().__init__(guide, objective, k * scale, of=of)
-        self.k = k
+    k: Count = 2
+
+    def __post_init__(self) -> None:
+        self.how = GRADIENTS.get(self.of)(self.guide, self.objective, self.k * self.scale)
 
     def acts(self, schedule: Schedule, step: int) -> bool:
         return (len(schedule) - 1 - step) % self.k == 0
 
 
+@dataclass(kw_only=True)
 class AdamNormalised(Changed):
     """Adam's moments of the gradient g over the sampling steps, scale m / (sqrt(v) + 1e-8) (Belardi et al. 2026,
     arXiv 2603.16797): m and v, elementwise, are averages of g and g^2, corrected for their start at 0.
@@ -116,22 +116,15 @@ class AdamNormalised(Changed):
 
     stepwise = False
 
-    def __init__(
-        self,
-        guide: GuideAt,
-        objective: Objective,
-        scale: float,
-        *,
-        of: Gradient = "off_the_shelf",
-        beta1: Decay = 0.32,
-        beta2: Decay = 0.51,
-    ) -> None:
-        super().__init__(guide, objective, 1.0, of=of)
-        self.scale, self.betas = scale, (beta1, beta2)
-        self.memory: dict[str, Tensor] = {}
+    beta1: Decay = 0.32
+    beta2: Decay = 0.51
+    memory: dict[str, Tensor] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self.how = GRADIENTS.get(self.of)(self.guide, self.objective, 1.0)
 
     def changed(self, gradient: Tensor, prediction: Prediction, schedule: Schedule, step: int) -> Tensor:
-        kept, (beta1, beta2) = self.memory, self.betas
+        kept, beta1, beta2 = self.memory, self.beta1, self.beta2
         zero = torch.zeros_like(gradient)
         kept["steps"] = kept.get("steps", zero.new_zeros(())) + 1
         kept["m"] = beta1 * kept.get("m", zero) + (1 - beta1) * gradient
@@ -140,18 +133,16 @@ class AdamNormalised(Changed):
         return self.scale * m / (v.sqrt() + 1e-8)
 
 
+@dataclass(kw_only=True)
 class AveragedGradients(Changed):
     """The moving average of the gradients over the sampling steps, m <- decay m + (1 - decay) g, from the first g on, of
     an off-the-shelf model on the estimate of x0 (Vaeth et al. 2025, arXiv 2507.00687)."""
 
     stepwise = False
 
-    def __init__(
-        self, guide: GuideAt, objective: Objective, scale: float, *, of: Gradient = "x0_gradient", decay: Decay = 0.9
-    ) -> None:
-        super().__init__(guide, objective, scale, of=of)
-        self.decay = decay
-        self.memory: dict[str, Tensor] = {}
+    of: Gradient = "x0_gradient"
+    decay: Decay = 0.9
+    memory: dict[str, Tensor] = field(default_factory=dict, init=False)
 
     def changed(self, gradient: Tensor, prediction: Prediction, schedule: Schedule, step: int) -> Tensor:
         before = self.memory.get("m", gradient)
@@ -159,6 +150,7 @@ class AveragedGradients(Changed):
         return self.memory["m"]
 
 
+@dataclass(kw_only=True)
 class EntropyScaled(Changed):
     """The gradient of each sample, times log K / H: H is the entropy of the classifier's answer of K classes (Li et al. 2022,
     ECCV, arXiv 2206.11474).
@@ -166,31 +158,22 @@ class EntropyScaled(Changed):
     The factor is 1 where the classifier knows nothing, and at `most` this: theirs has no bound.
     """
 
-    def __init__(
-        self,
-        guide: GuideAt,
-        objective: Objective,
-        scale: float,
-        *,
-        of: Gradient = "off_the_shelf",
-        most: Positive = 10.0,
-    ) -> None:
-        super().__init__(guide, self._noting(objective), scale, of=of)
-        self.most = most
+    most: Positive = 10.0
 
-    def _noting(self, objective: Objective) -> Objective:
+    def __post_init__(self) -> None:
         def noting(answers: Tensor) -> Tensor:
             logits = _logits("entropy_scaled", answers).detach().float()
             self.entropy = torch.special.entr(logits.softmax(1)).sum(1) / math.log(logits.shape[1])
-            return objective(answers)
+            return self.objective(answers)
 
-        return noting
+        self.how = GRADIENTS.get(self.of)(self.guide, noting, self.scale)
 
     def changed(self, gradient: Tensor, prediction: Prediction, schedule: Schedule, step: int) -> Tensor:
         factor = 1 / self.entropy.clamp(min=1 / self.most)
         return factor[:, None, None, None] * gradient
 
 
+@dataclass(kw_only=True)
 class EluCD(Changed):
     """A classifier calibrated at sampling (Ma et al. 2023, arXiv 2310.11311): the gradient at the estimate of x0, for that in
     x_t as it is, of tau1 f_y - log sum_i exp(tau2 f_i), where f are its logits, with Softplus of `softplus` in place of
@@ -204,25 +187,19 @@ class EluCD(Changed):
 
     stepwise = False
 
-    def __init__(
-        self,
-        guide: GuideAt,
-        objective: Objective,
-        scale: float,
-        *,
-        of: Gradient = "x0_unweighted",
-        tau1: Positive = 1.0,
-        tau2: Positive = 0.5,
-        softplus: Positive = 3.0,
-        gamma: NotNegative = 0.0,
-    ) -> None:
+    of: Gradient = "x0_unweighted"
+    tau1: Positive = 1.0
+    tau2: Positive = 0.5
+    softplus: Positive = 3.0
+    gamma: NotNegative = 0.0
+
+    def __post_init__(self) -> None:
         def calibrated(answers: Tensor) -> Tensor:
             logits = _logits("elucd", answers)
-            wanted = objective(answers) + logits.logsumexp(1)  # f_y, as the objective is log p(y)
-            return tau1 * wanted - (tau2 * logits).logsumexp(1)
+            wanted = self.objective(answers) + logits.logsumexp(1)  # f_y, as the objective is log p(y)
+            return self.tau1 * wanted - (self.tau2 * logits).logsumexp(1)
 
-        super().__init__(_Softened(guide, softplus), calibrated, scale, of=of)
-        self.gamma = gamma
+        self.how = GRADIENTS.get(self.of)(_Softened(self.guide, self.softplus), calibrated, self.scale)
 
     def changed(self, gradient: Tensor, prediction: Prediction, schedule: Schedule, step: int) -> Tensor:
         if not self.gamma:

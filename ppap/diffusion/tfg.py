@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import torch
@@ -11,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ppap.diffusion.denoiser import Denoiser, Prediction
-from ppap.diffusion.guidance import Evaluations, Guidance, GuideAt, Objective, derivative, detached, gradient_of
+from ppap.diffusion.guidance import Evaluations, Guidance, GuideAt, derivative, detached, gradient_of
 from ppap.diffusion.schedules import Schedule
 from ppap.utils.errors import ConfigError
 from ppap.utils.settings import Count
@@ -19,6 +20,7 @@ from ppap.utils.settings import Count
 NotNegative = Annotated[float, Field(ge=0)]
 
 
+@dataclass(kw_only=True)
 class TFG(Guidance):
     """Training-free guidance (Ye et al. 2024, arXiv 2409.15761, algorithm 1, without recurrence), with
     alpha_t = abar_t / abar', where abar' is that of the step's end, and w = N alpha_t / (the sum of alpha over N steps):
@@ -35,24 +37,18 @@ class TFG(Guidance):
 
     through_denoiser = True
     stepwise = False
-    noise: Callable[[int], Tensor] | None = None
+
+    rho: NotNegative = 2.0
+    mu: NotNegative = 0.5
+    sigma: NotNegative = 0.1
+    iterations: Annotated[int, Field(ge=0, le=1000)] = 4
+    draws: Count = 1
+    noise: Callable[[int], Tensor] | None = field(default=None, init=False)
     """The random numbers of the samples (B, C, H, W), by a number; sampling gives them."""
 
-    def __init__(
-        self,
-        guide: GuideAt,
-        objective: Objective,
-        scale: float,
-        *,
-        rho: NotNegative = 2.0,
-        mu: NotNegative = 0.5,
-        sigma: NotNegative = 0.1,
-        iterations: Annotated[int, Field(ge=0, le=1000)] = 4,
-        draws: Count = 1,
-    ) -> None:
-        super().__init__(guide, objective, scale)
-        self.rho, self.mu, self.sigma = scale * rho, scale * mu, sigma
-        self.iterations, self.draws = iterations, draws if sigma else 1
+    def __post_init__(self) -> None:
+        self.rho, self.mu = self.scale * self.rho, self.scale * self.mu
+        self.draws = self.draws if self.sigma else 1
 
     def __call__(self, denoiser: Denoiser, x: Tensor, step: int) -> tuple[Prediction, None]:
         schedule, log_snr = denoiser.schedule, float(denoiser.schedule.log_snr[step])

@@ -65,7 +65,7 @@ def check_own_options(what: str, named: Any, options: Mapping[str, Any]) -> None
     own = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
     if not own:
         raise ConfigError(f"{what}: takes no options")
-    hints = get_type_hints(named.__init__ if isinstance(named, type) else named, include_extras=True)  # type: ignore[misc]
+    hints = get_type_hints(named, include_extras=True)
     for name, value in options.items():
         if name not in own:
             raise ConfigError(f"{what}: takes no option '{name}' (it takes {', '.join(own)})")
