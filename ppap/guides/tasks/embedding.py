@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from ppap.diffusion.guidance import Objective
 from ppap.guides.tasks.losses import single
-from ppap.guides.tasks.task import Data, Score, Settings, Task
+from ppap.guides.tasks.task import Score, Settings, Task
 from ppap.utils import files
 from ppap.utils.errors import ConfigError, DataError
 
@@ -21,6 +22,7 @@ CONCENTRATION = 100.0
 """The kappa of `Embedding.objective`: the inverse temperature at which CLIP was trained (Radford et al. 2021, section 2.5)."""
 
 
+@dataclass(eq=False, kw_only=True)
 class Embedding(Task):
     """Answers, truths and targets are vectors (B, D). Their direction alone counts.
 
@@ -43,9 +45,7 @@ class Embedding(Task):
     own_look = True
     takes = ("dimensions",)
 
-    def __init__(self, data: Data, *, dimensions: int | None = None) -> None:
-        super().__init__(data)
-        self.dimensions = dimensions
+    dimensions: int | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

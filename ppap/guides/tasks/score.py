@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,12 +12,13 @@ from torch import Tensor
 
 from ppap.diffusion.guidance import Objective
 from ppap.guides.tasks.losses import single
-from ppap.guides.tasks.task import Data, Score, Settings, Task
+from ppap.guides.tasks.task import Score, Settings, Task
 
 ENDLESS = torch.finfo(torch.float32).max
 """The target of samples whose number is raised; they are never there. Files of targets hold no infinity."""
 
 
+@dataclass(eq=False, kw_only=True)
 class Scoring(Task):
     """Answers, truths and targets are numbers (B,); a network may give (B, 1).
 
@@ -33,9 +35,7 @@ class Scoring(Task):
     own_look = True
     takes = ("target",)
 
-    def __init__(self, data: Data, *, target: float | None = None) -> None:
-        super().__init__(data)
-        self.target = target
+    target: float | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

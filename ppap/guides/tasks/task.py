@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -53,6 +54,7 @@ class Settings(Protocol):
     def reduction(self) -> Any: ...
 
 
+@dataclass(eq=False)
 class Task(ABC):
     """One task on the images of a data set.
 
@@ -79,11 +81,9 @@ class Task(ABC):
     takes: ClassVar[tuple[str, ...]] = ()
     """Arguments that `task_options` may give; a task of the user's own takes those of its `__init__`."""
 
-    maps: Maps = "nearness"
+    data: Data
+    maps: Maps = field(default="nearness", init=False)
     """The meaning of the numbers of a depth map in a file."""
-
-    def __init__(self, data: Data) -> None:
-        self.data = data
 
     # -- a guide's answer ------------------------------------------------------------------------
 
