@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ppap.diffusion.autoencoder import Autoencoder
 from ppap.diffusion.denoiser import CLIPPED, Clip, Denoiser, Prediction
-from ppap.diffusion.goals import Goal, decoding, guidance_towards
+from ppap.diffusion.goals import Goal, guidance_towards
 from ppap.diffusion.guidance import Guidance, NoisyInputGuidance
 from ppap.diffusion.guidance_kinds import GUIDANCE
 from ppap.diffusion.networks.diffusers_latents import Arrangement, autoencoder_of
@@ -139,7 +139,7 @@ class _Guiding:
         shares: tuple[float, float],
     ) -> None:
         self.noise, self.arrangement, self.autoencoder, self.guidance = noise, arrangement, autoencoder, guidance
-        self.goals, self.shares, self.called = decoding(goals, autoencoder), shares, False
+        self.goals, self.shares, self.called = goals, shares, False
         self._targets: dict[torch.Size, list[Tensor]] = {}  # of each goal, by the shape of the images
 
     def before(self, plain: Callable[..., Any]) -> Callable[..., Any]:
@@ -175,7 +175,7 @@ class _Guiding:
         schedule = Schedule((round(float(timestep)),), np.array([1 - abar]), train_timesteps)
         clip = CLIPPED if self.autoencoder is None else Clip(None)
         denoiser = _Called(x_t, look(output), schedule, self.noise.predicts, clip)
-        guidance = guidance_towards(self.guidance, self.goals, self._targets_of(x_t))
+        guidance = guidance_towards(self.guidance, self.goals, self._targets_of(x_t), self.autoencoder)
         prediction, gradient = guidance(denoiser, x_t, 0)
         if prediction is not denoiser.prediction:
             raise ConfigError("guidance: changes what the denoiser predicts; only ppap.sample can do that")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -45,71 +44,46 @@ class Goal(Protocol):
         """Return the objective that guidance raises on a batch with these targets (B, ...)."""
 
 
-@dataclass(frozen=True)
-class DecodedGoal:
-    """A goal about pictures, asked about latents: its guide sees what they decode to."""
-
-    goal: Goal
-    autoencoder: Autoencoder
-
-    @property
-    def scale(self) -> float:
-        return self.goal.scale
-
-    def check(
-        self, log_snrs: Iterable[float], betas: Array, autoencoder: Autoencoder | None = None, predicts: str = "eps"
-    ) -> None:
-        self.goal.check(log_snrs, betas, autoencoder, predicts)
-
-    def targets(self, count: int, shape: tuple[int, int, int]) -> Tensor:
-        return self.goal.targets(count, shape)
-
-    def objective_for(self, targets: Tensor) -> Objective:
-        return self.goal.objective_for(targets)
-
-    def at(self, latents: Tensor, log_snr: float) -> Tensor:
-        """Return the guide's answers (B, ...) on the pictures of latents (B, c, h, w)."""
-        return self.goal.at(self.autoencoder.decode(latents), log_snr)
-
-
-def decoding(goals: Sequence[Goal], autoencoder: Autoencoder | None) -> list[Goal]:
-    """Return goals that can be asked about the images of a diffusion model, which may be latents."""
-    if autoencoder is None:
-        return list(goals)
-    return [goal if getattr(goal, "sees_latents", False) else DecodedGoal(goal, autoencoder) for goal in goals]
-
-
 class CombinedGuide:
     """The guides of goals as one, whose answers are a list if there are several; `sees` is what all of them look at.
 
-    ConfigError if they do not look at the same.
+    Of latents they see what the `autoencoder` decodes, each for itself, but those with a view of latents. ConfigError
+    if they do not look at the same.
     """
 
-    def __init__(self, goals: Sequence[Goal]) -> None:
+    def __init__(self, goals: Sequence[Goal], autoencoder: Autoencoder | None = None) -> None:
         sights: list[Sees] = [getattr(goal, "sees", "x_t") for goal in goals]
         if len(set(sights)) > 1:
             raise ConfigError("goals: some see x_t, others x0_hat; those of one kind guide together")
-        self.goals, self.sees = goals, sights[0]
+        self.goals, self.autoencoder, self.sees = goals, autoencoder, sights[0]
 
     def __call__(self, images: Tensor, log_snr: float) -> Any:
-        answers = [goal.at(images, log_snr) for goal in self.goals]
+        answers = [goal.at(self._seen_by(goal, images), log_snr) for goal in self.goals]
         return answers if len(answers) > 1 else answers[0]
 
+    def _seen_by(self, goal: Goal, images: Tensor) -> Tensor:
+        if self.autoencoder is None or getattr(goal, "sees_latents", False):
+            return images
+        return self.autoencoder.decode(images)
 
-def combined(goals: Sequence[Goal], targets: Sequence[Tensor]) -> tuple[GuideAt, Objective, float]:
+
+def combined(
+    goals: Sequence[Goal], targets: Sequence[Tensor], autoencoder: Autoencoder | None = None
+) -> tuple[GuideAt, Objective, float]:
     """Combine goals to a guide, objective and scale: of several goals, the gradient of scale 1 is the sum of theirs.
 
     `targets` are those of the batch, (B, ...) for each goal. The denoiser is asked once for all goals.
     """
+    guide = CombinedGuide(goals, autoencoder)
     objectives = [goal.objective_for(wanted) for goal, wanted in zip(goals, targets, strict=True)]
     if len(goals) == 1:
-        return CombinedGuide(goals), objectives[0], goals[0].scale
+        return guide, objectives[0], goals[0].scale
 
     def objective(answers: Any) -> Tensor:
         parts = zip(goals, objectives, answers, strict=True)
         return torch.stack([goal.scale * grows(answer) for goal, grows, answer in parts]).sum(0)
 
-    return CombinedGuide(goals), objective, 1.0
+    return guide, objective, 1.0
 
 
 def own_objective(named: str | Callable[..., Tensor], count: int, *targets: Tensor) -> Objective:
@@ -127,12 +101,10 @@ def own_objective(named: str | Callable[..., Tensor], count: int, *targets: Tens
     return objective
 
 
-def guidance_towards(kind: type[Guidance], goals: Sequence[Goal], targets: Sequence[Tensor]) -> GuidanceCall:
+def guidance_towards(
+    kind: type[Guidance], goals: Sequence[Goal], targets: Sequence[Tensor], autoencoder: Autoencoder | None = None
+) -> GuidanceCall:
     """Make guidance of this kind towards all goals, whose `targets` are those of a batch; without goals, none."""
     if not kind.guided:
-        return kind(None, _nothing, 0.0)  # type: ignore[arg-type]
-    return kind(*combined(goals, targets)) if goals else NoGuidance()
-
-
-def _nothing(answers: Tensor) -> Tensor:
-    raise AssertionError("guidance without a guide has no objective")
+        return kind(None, None, 0.0)  # type: ignore[arg-type]
+    return kind(*combined(goals, targets, autoencoder)) if goals else NoGuidance()

@@ -18,7 +18,7 @@ from ppap.data.images import to_tensor, to_uint8
 from ppap.diffusion.batch_sizes import AnySize, BatchSize
 from ppap.diffusion.cascade import SecondStage
 from ppap.diffusion.denoiser import Denoiser, Prediction
-from ppap.diffusion.goals import Goal, decoding, guidance_towards
+from ppap.diffusion.goals import Goal, guidance_towards
 from ppap.diffusion.guidance import GuidanceCall, NoGuidance, NoisyInputGuidance
 from ppap.diffusion.guidance_kinds import GUIDANCE
 from ppap.diffusion.model import DiffusionModel
@@ -219,11 +219,10 @@ def _guided(
     levels = denoiser.schedule.log_snr[np.isfinite(denoiser.schedule.log_snr)].tolist()
     for goal in aims if kind.guided else ():
         goal.check(levels, model.schedule.betas, model.autoencoder, model.predicts)
-    aims = decoding(aims, model.autoencoder)
 
     def of_batch(chosen: slice) -> tuple[Denoiser, GuidanceCall]:
         wanted = [each[chosen].to(model.device) for each in targets]
-        guiding = guidance_towards(kind, aims, wanted)
+        guiding = guidance_towards(kind, aims, wanted, model.autoencoder)
         if hasattr(guiding, "noise"):
             guiding.noise = StepNoise(guidance_seeds(known[chosen]), model.shape, model.device)
         return model.on(denoiser.schedule, chosen), guiding
