@@ -7,7 +7,6 @@ its own, which diffusers may import from the pipeline's folder, are never asked 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,10 +20,11 @@ from ppap.data.datasets import DatasetConfig
 from ppap.data.downloads import Downloads
 from ppap.diffusion.denoiser import Process
 from ppap.diffusion.networks.diffusers_scheduler import process_of
+from ppap.diffusion.networks.pipeline_folder import read_network, weights_in
 from ppap.diffusion.networks.sources import DiffusionSettings, Source, Trial, read_weights
 from ppap.diffusion.schedules import Schedule
 from ppap.diffusion.schedules import betas as named_betas
-from ppap.utils import files, weights
+from ppap.utils import files
 from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError, DataError, reason
 from ppap.utils.mixed_precision import hold_precision, is_cast
@@ -35,20 +35,6 @@ ImageSize = int | tuple[int, int]
 
 _LATENT = ("vae", "vqvae", "movq", "vqgan")
 _SCHEDULER = "scheduler_config.json"
-# Names from before diffusers 0.17, which most pixel pipelines on the hub still have.
-_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-_STEM = "diffusion_pytorch_model"
-# The first format that is there is read, each a file, or an index of files and these.
-_FORMATS = [
-    names
-    for kind in ("safetensors", "bin")
-    for variant in ("", ".fp16", ".bf16")
-    for names in (
-        (f"{_STEM}{variant}.{kind}",),
-        (f"{_STEM}.{kind}.index{variant}.json", f"{_STEM}{variant}-*-of-*.{kind}"),
-    )
-]
-_OLD_NAME = re.compile(rf"(attentions\.\d+)\.({'|'.join(_ATTENTION)})\.(weight|bias)$")
 
 
 class UNet(nn.Module):
@@ -132,9 +118,10 @@ def _about(file: Path) -> dict[str, Any]:
 
 
 class Published(NamedTuple):
-    """A pipeline as it is published: its folder, its U-Net without weights, its scheduler, and what that says."""
+    """A pipeline as it is published: its folder and its U-Net's, that without weights, its scheduler, and what this says."""
 
     folder: Path
+    unet: Path
     network: UNet
     shape: tuple[int, int, int]
     scheduler: dict[str, Any]
@@ -148,12 +135,11 @@ class Published(NamedTuple):
         DataError if it cannot be had or read.
         """
         _need_diffusers()
-        formats = [[*names, *(f"unet/{name}" for name in names)] for names in _FORMATS]
-        folder = hub.folder_of(pipeline, cache, ("*.json",), formats, f"pipeline '{pipeline}'")
+        folder = hub.folder_of(pipeline, cache, ("*.json",), weights_in(["unet/", ""]), f"pipeline '{pipeline}'")
         index = folder / "model_index.json"
         parts = files.read_json(index) if index.is_file() else {}
-        check_parts(f"pipeline '{pipeline}'", {part: class_in(named) for part, named in parts.items()})
-        check_parts(f"pipeline '{pipeline}'", {part.name: "" for part in folder.iterdir() if part.is_dir()})
+        there = {part.name: "" for part in folder.iterdir() if part.is_dir()}
+        check_parts(f"pipeline '{pipeline}'", there | {part: class_in(named) for part, named in parts.items()})
         place = _file(folder, "scheduler", _SCHEDULER)
         scheduler = files.read_json(place)
         scheduler["_class_name"] = class_in(parts.get("scheduler")) or scheduler.get("_class_name")
@@ -162,16 +148,12 @@ class Published(NamedTuple):
         settings = files.read_json(config)
         if settings.get("_class_name") != "UNet2DModel":
             raise ConfigError(f"{config}: _class_name: {settings.get('_class_name')}; only UNet2DModel draws")
-        return cls(folder, *network_of(sized(settings, image_size), process, config), scheduler, process)
+        network, shape = network_of(sized(settings, image_size), process, config)
+        return cls(folder, config.parent, network, shape, scheduler, process)
 
     def weights(self) -> dict[str, Tensor]:
         """Read the U-Net's weights, by the names of `network`; DataError if they are others."""
-        path = _file(self.folder, "unet", *(name for name, *_ in _FORMATS))
-        parts = _listed(path) if path.suffix == ".json" else [path]
-        read = [item for part in parts for item in weights.read_weights(part).items()]
-        tensors = {f"unet.{_OLD_NAME.sub(_new_name, name)}": value for name, value in read}
-        weights.check_weights(self.network, tensors, path)
-        return tensors
+        return UNet(read_network(type(self.network.unet), self.unet)).state_dict()
 
 
 def check_parts(pipeline: str, parts: Mapping[str, str | None]) -> None:
@@ -229,22 +211,12 @@ def _need_diffusers() -> None:
         raise ConfigError("a pipeline needs diffusers: pip install 'ppap[diffusers]'") from None
 
 
-def _listed(index: Path) -> list[Path]:
-    """List the files beside an index that it says the weights are in."""
-    listed = files.read_json(index).get("weight_map")
-    names = {str(name) for name in listed.values()} if isinstance(listed, dict) else set()
-    return [index.with_name(Path(name).name) for name in sorted(names)]
-
-
-def _file(folder: Path, part: str, *names: str) -> Path:
-    """Find the first of these files of the U-Net or the scheduler; DataError if there is none.
-
-    They lie in a folder of their own or, in the oldest pipelines, beside one another.
-    """
-    for path in (folder / where / name for where in (part, "") for name in names):
+def _file(folder: Path, part: str, name: str) -> Path:
+    """Find a file of the U-Net or the scheduler, in a folder of their own or, of the oldest pipelines, beside one another."""
+    for path in (folder / part / name, folder / name):
         if path.is_file():
             return path
-    raise DataError(f"pipeline {folder} cannot be read: no {' or '.join(names)}, nor in {part}/")
+    raise DataError(f"pipeline {folder} cannot be read: no {name}, nor in {part}/")
 
 
 def _made(kind: str, settings: Mapping[str, Any], source: object) -> Any:
@@ -262,11 +234,6 @@ def _made(kind: str, settings: Mapping[str, Any], source: object) -> Any:
 def class_in(named: object) -> str | None:
     """Return the class that model_index.json names as [library, class]; None if it names none."""
     return named[1] if isinstance(named, list) and len(named) == 2 and isinstance(named[1], str) else None
-
-
-def _new_name(old: re.Match[str]) -> str:
-    """Return the name that a weight of an attention has today."""
-    return f"{old[1]}.{_ATTENTION[old[2]]}.{old[3]}"
 
 
 def _published(settings: DiffusionSettings, images: DatasetConfig, cache: Path) -> Published:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,15 @@ def downloaded(name: str, index: Mapping[str, Any], cache: Path) -> Path:
 
     `index` is its model_index.json. Only what drawing and encoding prompts take is downloaded.
     """
-    formats = [[f"{part}/{name}" for part in _wanted(index) for name in _names(*variant)] for variant in _VARIANTS]
-    return hub.folder_of(name, cache, _SETTINGS, formats, f"pipeline '{name}'")
+    return hub.folder_of(
+        name, cache, _SETTINGS, weights_in(f"{part}/" for part in _wanted(index)), f"pipeline '{name}'"
+    )
+
+
+def weights_in(folders: Iterable[str]) -> list[list[str]]:
+    """List the files, or patterns, of networks' weights in these folders (`NAME/`) of a pipeline, format by format."""
+    within = list(folders)
+    return [[folder + name for folder in within for name in _names(*variant)] for variant in _VARIANTS]
 
 
 def files_of(folder: Path, index: Mapping[str, Any]) -> list[Path]:
@@ -102,10 +109,10 @@ def _part(folder: Path, library: Any, kind: Any, outlined: bool) -> Any:
         )
     if issubclass(made, others):
         return _read(made, folder)
-    return _outline(made, folder) if outlined else _network(made, folder)
+    return _outline(made, folder) if outlined else read_network(made, folder)
 
 
-def _network(kind: type, folder: Path) -> Any:
+def read_network(kind: type, folder: Path) -> Any:
     """Read a network in float32; DataError if it lacks weights."""
     found = _variant(folder)
     if found is None:
