@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from ppap.training.settings import Training
-from ppap.utils.errors import ConfigError, reason
+from ppap.utils.errors import ConfigError, need, reason
 from ppap.utils.settings import Count, Section
 
 Shape = tuple[int, int, int]
@@ -58,10 +58,9 @@ class AutoencoderConfig(Section):
 
     def build(self, channels: int) -> nn.Module:
         """Build the network, untrained; ConfigError if there is none with these options, or diffusers is missing."""
-        try:
-            from diffusers import AutoencoderKL
-        except ImportError:
-            raise ConfigError("diffusion.autoencoder needs diffusers: pip install 'ppap[diffusers]'") from None
+        need("diffusers", "diffusion.autoencoder", "diffusers")
+        from diffusers import AutoencoderKL
+
         try:
             network = AutoencoderKL(in_channels=channels, out_channels=channels, **self.options)
         except Exception as error:  # of a library's code

@@ -26,7 +26,7 @@ from ppap.diffusion.schedules import Schedule
 from ppap.diffusion.schedules import betas as named_betas
 from ppap.utils import files
 from ppap.utils.device import Runtime
-from ppap.utils.errors import ConfigError, DataError, reason
+from ppap.utils.errors import ConfigError, DataError, need, reason
 from ppap.utils.mixed_precision import hold_precision, is_cast
 from ppap.utils.tensor_spec import of_published
 
@@ -134,7 +134,6 @@ class Published(NamedTuple):
         ConfigError if it has no unconditional U-Net of pixels, or a scheduler that samplers here cannot honour;
         DataError if it cannot be had or read.
         """
-        _need_diffusers()
         folder = hub.folder_of(pipeline, cache, ("*.json",), weights_in(["unet/", ""]), f"pipeline '{pipeline}'")
         index = folder / "model_index.json"
         parts = files.read_json(index) if index.is_file() else {}
@@ -199,16 +198,9 @@ def sized(settings: Mapping[str, Any], image_size: ImageSize | None) -> Mapping[
 
 def read_index(pipeline: str, cache: Path) -> dict[str, Any]:
     """Read the model_index.json of a folder or, downloaded to `cache`, of the hub; nothing if it has none."""
-    _need_diffusers()
+    need("diffusers", "a pipeline", "diffusers")
     index = hub.folder_of(pipeline, cache, ("*.json",), [()], f"pipeline '{pipeline}'") / "model_index.json"
     return files.read_json(index) if index.is_file() else {}
-
-
-def _need_diffusers() -> None:
-    try:
-        import diffusers  # noqa: F401
-    except ImportError:
-        raise ConfigError("a pipeline needs diffusers: pip install 'ppap[diffusers]'") from None
 
 
 def _file(folder: Path, part: str, name: str) -> Path:
@@ -221,7 +213,7 @@ def _file(folder: Path, part: str, name: str) -> Path:
 
 def _made(kind: str, settings: Mapping[str, Any], source: object) -> Any:
     """Make an object of this class of diffusers with these settings; DataError if it does not take them."""
-    _need_diffusers()
+    need("diffusers", "a pipeline", "diffusers")
     import diffusers
 
     plain = {name: value for name, value in settings.items() if not name.startswith("_")}

@@ -17,6 +17,7 @@ from ppap.diffusion.networks.sources import DiffusionSettings, Source, Trial, ch
 from ppap.diffusion.networks.tokens import Tokens
 from ppap.utils import files, tensor_spec, weights
 from ppap.utils.device import Runtime
+from ppap.utils.errors import need
 from ppap.utils.mixed_precision import hold_precision
 from ppap.utils.settings import keys_of
 from ppap.utils.tensor_spec import TensorSpec
@@ -81,7 +82,7 @@ class PublishedGLIDE(Source):
     def check(self, settings: DiffusionSettings, images: DatasetConfig, trial: Trial) -> None:
         glide = _glide(settings)
         if glide.prompt:
-            tokens.need_tiktoken()
+            need("tiktoken", "diffusion.glide.prompt", "glide")
         base, upsampler, size = "glide.base_architecture", "glide.upsampler_architecture", glide.upsampling.image_size
 
         def base_answers() -> None:

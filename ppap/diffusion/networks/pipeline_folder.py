@@ -11,7 +11,7 @@ import torch
 
 from ppap.data import hub
 from ppap.diffusion.networks.pipeline_families import FAMILIES
-from ppap.utils.errors import ConfigError, DataError, reason
+from ppap.utils.errors import ConfigError, DataError, need, reason
 
 _SETTINGS = ("*.json", "*.txt", "*.model")
 _VARIANTS = [(kind, variant) for kind in ("safetensors", "bin") for variant in ("", ".fp16", ".bf16")]
@@ -51,7 +51,7 @@ def assembled(folder: Path, index: Mapping[str, Any], read: Container[str] | Non
     that drawing and encoding prompts take are read. If `read` names some, the other networks are on the meta device,
     without weights. ConfigError for a part of another class; DataError if one cannot be read.
     """
-    _need_transformers()
+    need("transformers", "a pipeline of latents or prompts", "transformers")
     import diffusers
 
     kind = getattr(diffusers, index["_class_name"])
@@ -69,15 +69,6 @@ def assembled(folder: Path, index: Mapping[str, Any], read: Container[str] | Non
         raise DataError(
             f"pipeline {folder} cannot be read: its parts make no {kind.__name__} ({reason(error)})"
         ) from error
-
-
-def _need_transformers() -> None:
-    try:
-        import transformers  # noqa: F401
-    except ImportError:
-        raise ConfigError(
-            "a pipeline of latents or prompts needs transformers: pip install 'ppap[transformers]'"
-        ) from None
 
 
 def _wanted(index: Mapping[str, Any]) -> dict[str, Any]:

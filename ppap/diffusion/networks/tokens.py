@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ppap.utils import files
-from ppap.utils.errors import ConfigError
+from ppap.utils.errors import ConfigError, need
 
 PADDING = 50_256
 """GPT-2's end of text, the last of the vocabulary."""
@@ -38,7 +38,7 @@ def tokens_of(prompt: str, ranks: dict[bytes, int], context: int) -> Tokens:
 
     ConfigError if they are more than `context`, or tiktoken is not installed.
     """
-    need_tiktoken()
+    need("tiktoken", "diffusion.glide.prompt", "glide")
     from tiktoken import Encoding
 
     encoding = Encoding("gpt2", pat_str=_WORDS, mergeable_ranks=ranks, special_tokens={})
@@ -54,14 +54,6 @@ def read_vocabulary(path: Path) -> Tensor:
         content = path.read_bytes()
         ranks_of(content)
     return torch.frombuffer(bytearray(content), dtype=torch.uint8)
-
-
-def need_tiktoken() -> None:
-    """Raise ConfigError if tiktoken is not installed."""
-    try:
-        import tiktoken  # noqa: F401
-    except ImportError:
-        raise ConfigError("diffusion.glide.prompt: needs tiktoken: pip install 'ppap[glide]'") from None
 
 
 def ranks_of(content: bytes) -> dict[bytes, int]:
