@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +13,15 @@ from ppap.data.downloads import Downloads
 from ppap.diffusion.denoiser import Process
 from ppap.diffusion.networks.adm import ADM
 from ppap.diffusion.networks.architectures import ADMArchitecture
-from ppap.diffusion.networks.sources import DiffusionSettings, Source, Trial, check_answer, read_weights, with_weights
+from ppap.diffusion.networks.sources import Source, Trial, check_answer, read_weights, with_weights
 from ppap.utils import weights
 from ppap.utils.device import Runtime
 from ppap.utils.errors import DataError
 from ppap.utils.settings import DIFFUSION, keys_of
 from ppap.utils.tensor_spec import of_network, of_published
+
+if TYPE_CHECKING:
+    from ppap.diffusion.settings import DiffusionConfig
 
 _ARCHITECTURE = keys_of(ADMArchitecture, f"{DIFFUSION}.architecture")
 
@@ -29,19 +33,19 @@ class TrainedADM(Source):
     is_trained = True
     described = staticmethod(of_network)
 
-    def build(self, settings: DiffusionSettings, file: Path) -> nn.Module:
+    def build(self, settings: DiffusionConfig, file: Path) -> nn.Module:
         return _new(settings)
 
-    def load(self, settings: DiffusionSettings, file: Path, how: Runtime) -> nn.Module:
+    def load(self, settings: DiffusionConfig, file: Path, how: Runtime) -> nn.Module:
         with torch.device("meta"):  # no time for initial weights that nobody needs
             network = _new(settings)
         return with_weights(network, read_weights(file, self.described(network)), how)
 
-    def process(self, settings: DiffusionSettings, file: Path) -> Process:
+    def process(self, settings: DiffusionConfig, file: Path) -> Process:
         process = super().process(settings, file)
         return process._replace(predicts="flow") if settings.noise_schedule == "flow" else process
 
-    def check(self, settings: DiffusionSettings, images: DatasetConfig, trial: Trial) -> None:
+    def check(self, settings: DiffusionConfig, images: DatasetConfig, trial: Trial) -> None:
         def answers() -> None:
             network = _new(settings)
             shape = images.shape if settings.autoencoder is None else settings.autoencoder.latent_shape(images.shape)
@@ -58,13 +62,13 @@ class PublishedADM(TrainedADM):
     is_trained = False
     predicts_any = True
 
-    def process(self, settings: DiffusionSettings, file: Path) -> Process:
+    def process(self, settings: DiffusionConfig, file: Path) -> Process:
         return Source.process(self, settings, file)
 
     described = staticmethod(of_published)
 
     def download(
-        self, settings: DiffusionSettings, images: DatasetConfig, downloads: Downloads
+        self, settings: DiffusionConfig, images: DatasetConfig, downloads: Downloads
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
         assert settings.architecture is not None and settings.weights is not None
         with downloads.file(settings.weights) as path:
@@ -91,6 +95,6 @@ def time_scale(timesteps: int, rescaled: bool) -> float:
     return 1000 / timesteps if rescaled else 1
 
 
-def _new(settings: DiffusionSettings) -> ADM:
+def _new(settings: DiffusionConfig) -> ADM:
     assert settings.architecture is not None
     return ADM(settings.architecture, time_scale=time_scale(settings.timesteps, settings.rescale_timesteps))

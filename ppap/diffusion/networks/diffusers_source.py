@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from ppap.data.downloads import Downloads
 from ppap.diffusion.denoiser import Process
 from ppap.diffusion.networks.diffusers_scheduler import process_of
 from ppap.diffusion.networks.pipeline_folder import read_network, weights_in
-from ppap.diffusion.networks.sources import DiffusionSettings, Source, Trial, read_weights
+from ppap.diffusion.networks.sources import Source, Trial, read_weights
 from ppap.diffusion.schedules import Schedule
 from ppap.diffusion.schedules import betas as named_betas
 from ppap.utils import files
@@ -29,6 +29,9 @@ from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError, DataError, need, reason
 from ppap.utils.mixed_precision import hold_precision, is_cast
 from ppap.utils.tensor_spec import of_published
+
+if TYPE_CHECKING:
+    from ppap.diffusion.settings import DiffusionConfig
 
 ImageSize = int | tuple[int, int]
 """The height and width of images, or one number for both."""
@@ -75,30 +78,30 @@ class Pipeline(Source):
     predicts_any = True
     knows_process = True
 
-    def build(self, settings: DiffusionSettings, file: Path) -> nn.Module:
+    def build(self, settings: DiffusionConfig, file: Path) -> nn.Module:
         return UNet(_made("UNet2DModel", _about(file)["unet"], file))
 
-    def load(self, settings: DiffusionSettings, file: Path, how: Runtime) -> nn.Module:
+    def load(self, settings: DiffusionConfig, file: Path, how: Runtime) -> nn.Module:
         network = self.build(settings, file)
         network.load_state_dict(read_weights(file, of_published(network)))
         return hold_precision(network, how)
 
-    def schedule(self, settings: DiffusionSettings, file: Path) -> Schedule:
+    def schedule(self, settings: DiffusionConfig, file: Path) -> Schedule:
         return self.process(settings, file).schedule
 
-    def process(self, settings: DiffusionSettings, file: Path) -> Process:
+    def process(self, settings: DiffusionConfig, file: Path) -> Process:
         about = _about(file)["scheduler"]
         process = process_of(about, about["_class_name"], f"{file}: {_SCHEDULER}")
         check_process(process, settings)  # what is stated may have changed since the download
         return process
 
-    def check(self, settings: DiffusionSettings, images: DatasetConfig, trial: Trial) -> None:
+    def check(self, settings: DiffusionConfig, images: DatasetConfig, trial: Trial) -> None:
         """Check as in Source: a pipeline in a folder is there before any download."""
         if settings.pipeline is not None and Path(settings.pipeline).is_dir():
             _published(settings, images, Path())
 
     def download(
-        self, settings: DiffusionSettings, images: DatasetConfig, downloads: Downloads
+        self, settings: DiffusionConfig, images: DatasetConfig, downloads: Downloads
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Download as in Source, from a folder or from the Hugging Face hub, which resumes and checks downloads."""
         assert settings.pipeline is not None
@@ -228,7 +231,7 @@ def class_in(named: object) -> str | None:
     return named[1] if isinstance(named, list) and len(named) == 2 and isinstance(named[1], str) else None
 
 
-def _published(settings: DiffusionSettings, images: DatasetConfig, cache: Path) -> Published:
+def _published(settings: DiffusionConfig, images: DatasetConfig, cache: Path) -> Published:
     """Read the preset's pipeline; ConfigError if its images or its scheduler are others than the preset's."""
     published = Published.read(str(settings.pipeline), cache)
     channels, *sides = published.shape
@@ -242,7 +245,7 @@ def _published(settings: DiffusionSettings, images: DatasetConfig, cache: Path) 
     return published
 
 
-def check_process(process: Process, settings: DiffusionSettings) -> None:
+def check_process(process: Process, settings: DiffusionConfig) -> None:
     """Refuse a preset that states another schedule than the pipeline's, or not its number of timesteps."""
     betas, stated = process.schedule.betas, settings.model_fields_set
     theirs = {"timesteps": len(betas), "predicts": process.predicts, "variance": process.variance}

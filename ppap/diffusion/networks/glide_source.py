@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from ppap.diffusion.networks import tokens
 from ppap.diffusion.networks.architectures import ADMArchitecture, TextArchitecture
 from ppap.diffusion.networks.glide import Networks, Prompted, PromptedUpsampler
 from ppap.diffusion.networks.glide_settings import GlideConfig
-from ppap.diffusion.networks.sources import DiffusionSettings, Source, Trial, check_answer, read_weights
+from ppap.diffusion.networks.sources import Source, Trial, check_answer, read_weights
 from ppap.diffusion.networks.tokens import Tokens
 from ppap.utils import files, tensor_spec, weights
 from ppap.utils.device import Runtime
@@ -21,6 +22,9 @@ from ppap.utils.errors import need
 from ppap.utils.mixed_precision import hold_precision
 from ppap.utils.settings import keys_of
 from ppap.utils.tensor_spec import TensorSpec
+
+if TYPE_CHECKING:
+    from ppap.diffusion.settings import DiffusionConfig
 
 # Parts of the workflow's file, and prefixes of its tensors' names.
 _BASE, _UPSAMPLER, _VOCABULARY = "base", "upsampler", "vocabulary"
@@ -40,27 +44,27 @@ class PublishedGLIDE(Source):
     upsampling = "glide.upsampling"
     upsampler_reads = (*_UPSAMPLER_KEYS, "diffusion.glide.prompt")
 
-    def build(self, settings: DiffusionSettings, file: Path) -> Prompted:
+    def build(self, settings: DiffusionConfig, file: Path) -> Prompted:
         return _untrained(_glide(settings))
 
-    def load(self, settings: DiffusionSettings, file: Path, how: Runtime) -> nn.Module:
+    def load(self, settings: DiffusionConfig, file: Path, how: Runtime) -> nn.Module:
         glide = _glide(settings)
         networks, prompt = _loaded(glide, file, _BASE), _prompt(glide, file)
         empty = tokens.no_tokens(glide.text.context)
         text = networks.told(prompt, empty) if prompt else networks.told(empty)
         return hold_precision(Prompted(networks.unet, text, glide.prompt_scale), how)
 
-    def build_upsampler(self, settings: DiffusionSettings) -> PromptedUpsampler:
+    def build_upsampler(self, settings: DiffusionConfig) -> PromptedUpsampler:
         return _untrained_upsampler(_glide(settings))
 
-    def load_upsampler(self, settings: DiffusionSettings, file: Path) -> PromptedUpsampler:
+    def load_upsampler(self, settings: DiffusionConfig, file: Path) -> PromptedUpsampler:
         glide = _glide(settings)
         networks = _loaded(glide, file, _UPSAMPLER)
         text = networks.told(_prompt(glide, file) or tokens.no_tokens(glide.text.context))
         return PromptedUpsampler(networks.unet, text)
 
     def download(
-        self, settings: DiffusionSettings, images: DatasetConfig, downloads: Downloads
+        self, settings: DiffusionConfig, images: DatasetConfig, downloads: Downloads
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
         glide = _glide(settings)
         tensors: dict[str, Tensor] = {}
@@ -79,7 +83,7 @@ class PublishedGLIDE(Source):
                 tensors[f"{_VOCABULARY}.bytes"] = tokens.read_vocabulary(path)
         return tensors, about
 
-    def check(self, settings: DiffusionSettings, images: DatasetConfig, trial: Trial) -> None:
+    def check(self, settings: DiffusionConfig, images: DatasetConfig, trial: Trial) -> None:
         glide = _glide(settings)
         if glide.prompt:
             need("tiktoken", "diffusion.glide.prompt", "glide")
@@ -97,7 +101,7 @@ class PublishedGLIDE(Source):
         trial(upsampler_answers, upsampler)
 
 
-def _glide(settings: DiffusionSettings) -> GlideConfig:
+def _glide(settings: DiffusionConfig) -> GlideConfig:
     assert settings.glide is not None
     return settings.glide
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Container
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +20,15 @@ from ppap.diffusion.networks.pipeline_families import FAMILIES
 from ppap.diffusion.networks.pipeline_folder import assembled, downloaded, files_of
 from ppap.diffusion.networks.pipeline_source import Drawn, drawn
 from ppap.diffusion.networks.prompted import Prompted
-from ppap.diffusion.networks.sources import DiffusionSettings, Trial
+from ppap.diffusion.networks.sources import Trial
 from ppap.diffusion.schedules import Schedule
 from ppap.utils import files
 from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError, DataError, PPAPError
 from ppap.utils.mixed_precision import hold_precision
+
+if TYPE_CHECKING:
+    from ppap.diffusion.settings import DiffusionConfig
 
 _NONE: tuple[str, ...] = ()
 _INDEX = "model_index.json"
@@ -37,7 +40,7 @@ class PresetPipeline(Pipeline):
     Of the former the workflow's file says the folder, and a hash of each file in it, so that jobs depend on these.
     """
 
-    def build(self, settings: DiffusionSettings, file: Path) -> nn.Module:
+    def build(self, settings: DiffusionConfig, file: Path) -> nn.Module:
         kept = Kept.read(file)
         if kept is None:
             return super().build(settings, file)
@@ -50,18 +53,18 @@ class PresetPipeline(Pipeline):
             encoders = kept.parts - {network.family.network, str(network.family.autoencoder)}
             return _told_an_example(kept.drawn(encoders).network)
 
-    def load(self, settings: DiffusionSettings, file: Path, how: Runtime) -> nn.Module:
+    def load(self, settings: DiffusionConfig, file: Path, how: Runtime) -> nn.Module:
         kept = Kept.read(file)
         if kept is None:
             return super().load(settings, file, how)
         network = kept.drawn({*kept.parts} - {str(kept.autoencoder)}).network
         return hold_precision(network, how)
 
-    def schedule(self, settings: DiffusionSettings, file: Path) -> Schedule:
+    def schedule(self, settings: DiffusionConfig, file: Path) -> Schedule:
         kept = Kept.read(file)
         return super().schedule(settings, file) if kept is None else kept.drawn(_NONE).process.schedule
 
-    def process(self, settings: DiffusionSettings, file: Path) -> Process:
+    def process(self, settings: DiffusionConfig, file: Path) -> Process:
         kept = Kept.read(file)
         if kept is None:
             return super().process(settings, file)
@@ -69,14 +72,14 @@ class PresetPipeline(Pipeline):
         check_process(process, settings)  # what is stated may have changed since the download
         return process
 
-    def autoencoder(self, settings: DiffusionSettings, file: Path, weights: bool = True) -> Autoencoder | None:
+    def autoencoder(self, settings: DiffusionConfig, file: Path, weights: bool = True) -> Autoencoder | None:
         kept = Kept.read(file)
         if kept is None or kept.autoencoder is None:
             raise DataError(f"{file}: its pipeline has no autoencoder; delete it and run snakemake again")
         found = kept.drawn({kept.autoencoder} if weights else _NONE).autoencoder
         return found if weights or found is None else found.to("meta")
 
-    def told_of_prompts(self, settings: DiffusionSettings, file: Path) -> bool | None:
+    def told_of_prompts(self, settings: DiffusionConfig, file: Path) -> bool | None:
         folder = Path(str(settings.pipeline))
         try:
             if not folder.is_dir():
@@ -89,7 +92,7 @@ class PresetPipeline(Pipeline):
             return None
         return kind is not None and kind.told_of_prompts
 
-    def check(self, settings: DiffusionSettings, images: DatasetConfig, trial: Trial) -> None:
+    def check(self, settings: DiffusionConfig, images: DatasetConfig, trial: Trial) -> None:
         """Check as in Source: a pipeline in a folder is there before any download."""
         folder = Path(str(settings.pipeline))
         index = read_index(str(folder), Path()) if folder.is_dir() else {}
@@ -101,7 +104,7 @@ class PresetPipeline(Pipeline):
             super().check(settings, images, trial)
 
     def download(
-        self, settings: DiffusionSettings, images: DatasetConfig, downloads: Downloads
+        self, settings: DiffusionConfig, images: DatasetConfig, downloads: Downloads
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Download as in Source, from a folder or from the Hugging Face hub, which resumes and checks downloads."""
         name, cache = str(settings.pipeline), downloads.folder / "huggingface"
@@ -178,7 +181,7 @@ def _told_an_example(network: nn.Module) -> nn.Module:
         return network.told([network.family.example], None, None)
 
 
-def _check_fit(folder: Path, index: dict[str, Any], settings: DiffusionSettings, images: DatasetConfig) -> None:
+def _check_fit(folder: Path, index: dict[str, Any], settings: DiffusionConfig, images: DatasetConfig) -> None:
     """Raise ConfigError unless a pipeline in a folder draws the preset's images, by the schedule that this states."""
     found = drawn(assembled(folder, index, _NONE), images.image_size)
     channels, height, _ = found.shape

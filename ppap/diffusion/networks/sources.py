@@ -5,20 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ppap.data.datasets import DatasetConfig
 from ppap.data.downloads import Downloads
-from ppap.data.settings import Download
 from ppap.diffusion.autoencoder import Autoencoder
-from ppap.diffusion.autoencoder_settings import AutoencoderConfig, LatentsConfig
 from ppap.diffusion.denoiser import CLIPPED, Clip, Network, Process
-from ppap.diffusion.networks.architectures import ADMArchitecture
-from ppap.diffusion.networks.glide_settings import GlideConfig
-from ppap.diffusion.schedules import PredictionName, Schedule, ScheduleName, VarianceName
+from ppap.diffusion.schedules import Schedule
 from ppap.utils import tensor_spec
 from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError
@@ -26,38 +22,12 @@ from ppap.utils.mixed_precision import hold_precision
 from ppap.utils.settings import DIFFUSION
 from ppap.utils.tensor_spec import Spec
 
+if TYPE_CHECKING:
+    from ppap.diffusion.settings import DiffusionConfig
+
 FLOAT32 = Runtime(precision="float32")
 Trial = Callable[[Callable[[], None], str], None]
 """Tries what builds and calls a network, without memory for its weights; its errors begin with the text."""
-
-
-class DiffusionSettings(Protocol):
-    """The section `diffusion` of a preset (`ppap.diffusion.settings.DiffusionConfig`), as far as sources read it."""
-
-    @property
-    def architecture(self) -> ADMArchitecture | None: ...
-    @property
-    def autoencoder(self) -> AutoencoderConfig | None: ...
-    @property
-    def latents(self) -> LatentsConfig | None: ...
-    @property
-    def weights(self) -> Download | None: ...
-    @property
-    def pipeline(self) -> str | None: ...
-    @property
-    def glide(self) -> GlideConfig | None: ...
-    @property
-    def noise_schedule(self) -> ScheduleName: ...
-    @property
-    def timesteps(self) -> int: ...
-    @property
-    def rescale_timesteps(self) -> bool: ...
-    @property
-    def variance(self) -> VarianceName: ...
-    @property
-    def predicts(self) -> PredictionName: ...
-    @property
-    def model_fields_set(self) -> set[str]: ...
 
 
 class Upsampler(nn.Module, ABC):
@@ -95,40 +65,40 @@ class Source(ABC):
     "The keys that building and loading the second stage reads."
 
     @abstractmethod
-    def build(self, settings: DiffusionSettings, file: Path) -> nn.Module:
+    def build(self, settings: DiffusionConfig, file: Path) -> nn.Module:
         """Build the network with untrained weights; DataError if only `file` says what it is, and is not there."""
 
     @abstractmethod
-    def load(self, settings: DiffusionSettings, file: Path, how: Runtime) -> nn.Module:
+    def load(self, settings: DiffusionConfig, file: Path, how: Runtime) -> nn.Module:
         """Load the network, its weights held as `runtime.hold_precision` has them."""
 
-    def schedule(self, settings: DiffusionSettings, file: Path) -> Schedule:
+    def schedule(self, settings: DiffusionConfig, file: Path) -> Schedule:
         """Return the noise schedule that the network was trained with: the preset's, unless `file` knows better."""
         return Schedule.create(settings.noise_schedule, settings.timesteps)
 
-    def process(self, settings: DiffusionSettings, file: Path) -> Process:
+    def process(self, settings: DiffusionConfig, file: Path) -> Process:
         """Return how the network was trained and is drawn from: as the preset says, unless `file` knows better."""
         clip = CLIPPED if settings.autoencoder is None else Clip(None)
         return Process(self.schedule(settings, file), settings.variance, settings.predicts, clip)
 
-    def autoencoder(self, settings: DiffusionSettings, file: Path, weights: bool = True) -> Autoencoder | None:
+    def autoencoder(self, settings: DiffusionConfig, file: Path, weights: bool = True) -> Autoencoder | None:
         """Load the autoencoder that the network comes with, if any; without `weights` as it is on the meta device."""
         return None
 
-    def told_of_prompts(self, settings: DiffusionSettings, file: Path) -> bool | None:
+    def told_of_prompts(self, settings: DiffusionConfig, file: Path) -> bool | None:
         """Say whether the network is told a prompt of each image; None if that is known once it is downloaded."""
         return False
 
-    def build_upsampler(self, settings: DiffusionSettings) -> Upsampler:
+    def build_upsampler(self, settings: DiffusionConfig) -> Upsampler:
         """Build the second stage of a cascade, untrained; ConfigError if the diffusion model is none."""
         raise ConfigError("the diffusion model has no second stage")
 
-    def load_upsampler(self, settings: DiffusionSettings, file: Path) -> Upsampler:
+    def load_upsampler(self, settings: DiffusionConfig, file: Path) -> Upsampler:
         """Load the second stage of a cascade in float32; ConfigError if the diffusion model is none."""
         return self.build_upsampler(settings)
 
     def download(
-        self, settings: DiffusionSettings, images: DatasetConfig, downloads: Downloads
+        self, settings: DiffusionConfig, images: DatasetConfig, downloads: Downloads
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Download somebody else's weights for images of this size, and return them with metadata about them.
 
@@ -137,7 +107,7 @@ class Source(ABC):
         raise ConfigError("the diffusion model is trained here, not downloaded")
 
     def check(  # noqa: B027, a source may have nothing to check
-        self, settings: DiffusionSettings, images: DatasetConfig, trial: Trial
+        self, settings: DiffusionConfig, images: DatasetConfig, trial: Trial
     ) -> None:
         """Raise ConfigError if the network cannot be used, as far as it is known before any download."""
 

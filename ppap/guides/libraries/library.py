@@ -7,7 +7,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -17,6 +17,9 @@ from ppap.guides.preprocessing import Interpolation
 from ppap.utils.errors import ConfigError, PPAPError, reason
 from ppap.utils.settings import CLASSIFICATION, DEPTH, EMBEDDING, SCORE, SEGMENTATION
 from ppap.utils.weights import provenance
+
+if TYPE_CHECKING:
+    from ppap.guides.libraries.settings import NetworkConfig
 
 
 class Input(NamedTuple):
@@ -49,27 +52,6 @@ class Shape(NamedTuple):
     channels: int
     classes: int
     task: str = CLASSIFICATION
-
-
-class Network(Protocol):
-    """The section of a network in a preset (`ppap.guides.libraries.settings`), as far as its library reads it."""
-
-    @property
-    def model(self) -> str: ...
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def options(self) -> dict[str, Any]: ...
-
-    @property
-    def weights(self) -> Download | None: ...
-
-    @property
-    def published(self) -> bool: ...
-
-    def completed(self, published: Callable[[], Mapping[str, Any]]) -> Input: ...
 
 
 class Library(ABC):
@@ -119,29 +101,29 @@ class Library(ABC):
         """Load the model with weights from a file in the library's format; DataError if they are others."""
         raise ConfigError(f"model '{name}': its library publishes no weights")
 
-    def options(self, spec: Network, file: Path) -> dict[str, Any]:
+    def options(self, spec: NetworkConfig, file: Path) -> dict[str, Any]:
         """Read the arguments of the model's class; DataError if only `file` says them, and it is not there."""
         return spec.options
 
-    def published_input(self, spec: Network, file: Path) -> Mapping[str, Any]:
+    def published_input(self, spec: NetworkConfig, file: Path) -> Mapping[str, Any]:
         """Read the `Input` that goes with published weights, as far as anything says it."""
         return self.pretrained(spec.name).input._asdict()
 
-    def reader(self, spec: Network, file: Path, downloads: Path) -> Callable[[str], Tensor] | None:
+    def reader(self, spec: NetworkConfig, file: Path, downloads: Path) -> Callable[[str], Tensor] | None:
         """Return what turns words into vectors (1, D) beside those of images; None if the model has no text tower.
 
         What it needs besides the workflow's file is downloaded when words are first read, into a folder there.
         """
         return None
 
-    def check(self, spec: Network, shape: Shape, key: str) -> None:
+    def check(self, spec: NetworkConfig, shape: Shape, key: str) -> None:
         """Refuse a preset whose published weights do not exist, as far as that is known before any download."""
         known = self.pretrained(spec.name)
         if spec.weights is None:
             published(known, spec.model, key, shape)
 
     def download(
-        self, spec: Network, shape: Shape, key: str, downloads: Downloads
+        self, spec: NetworkConfig, shape: Shape, key: str, downloads: Downloads
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Download the published weights: tensors, and metadata about them.
 

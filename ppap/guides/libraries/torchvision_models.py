@@ -6,15 +6,18 @@ import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from ppap.data.settings import Download
-from ppap.guides.libraries.library import Input, Library, Network, Pretrained, Shape, refuse_task
+from ppap.guides.libraries.library import Input, Library, Pretrained, Shape, refuse_task
 from ppap.utils.errors import ConfigError
 from ppap.utils.settings import CLASSIFICATION, EMBEDDING, SEGMENTATION
 from ppap.utils.weights import load_weights, read_weights
+
+if TYPE_CHECKING:
+    from ppap.guides.libraries.settings import NetworkConfig
 
 _AUXILIARY = ("aux_classifier.", "AuxLogits.", "aux1.", "aux2.")  # heads that only taught the first layers
 _INCEPTIONS = ("googlenet", "inception_v3")
@@ -52,7 +55,7 @@ class TorchvisionModels(Library):
             network._load_from_state_dict = partial(nn.Module._load_from_state_dict, network)
         return network
 
-    def options(self, spec: Network, file: Path) -> dict[str, Any]:
+    def options(self, spec: NetworkConfig, file: Path) -> dict[str, Any]:
         return {**_set_by_weights(spec.name), **spec.options} if spec.published else spec.options
 
     def pretrained(self, name: str) -> Pretrained:

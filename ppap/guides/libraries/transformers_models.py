@@ -11,20 +11,23 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from ppap.data import hub
 from ppap.data.downloads import Downloads
-from ppap.guides.libraries.library import Input, Library, Network, Shape
+from ppap.guides.libraries.library import Input, Library, Shape
 from ppap.guides.libraries.transformers_input import PROCESSOR, input_of, quiet_transformers
 from ppap.guides.libraries.transformers_words import TOKENIZER, vector_of
 from ppap.utils import files
 from ppap.utils.errors import ConfigError, DataError, reason
 from ppap.utils.settings import CLASSIFICATION, DEPTH, EMBEDDING, SCORE, SEGMENTATION
 from ppap.utils.weights import check_weights
+
+if TYPE_CHECKING:
+    from ppap.guides.libraries.settings import NetworkConfig
 
 _CONFIG = "config.json"
 _WEIGHTS = (("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"), ("pytorch_model.bin",))
@@ -68,7 +71,7 @@ class TransformersModels(Library):
         config = _config(options, shape, f"transformers:{name}")
         return _answering(_class_of(config, shape.task, name)(config), shape.task)
 
-    def options(self, spec: Network, file: Path) -> dict[str, Any]:
+    def options(self, spec: NetworkConfig, file: Path) -> dict[str, Any]:
         """Read what makes the model: the workflow's file has the last word, then the preset, then the model's folder."""
         stated, metadata = spec.options, _metadata(spec, file)
         if _SETTINGS in metadata:
@@ -86,19 +89,19 @@ class TransformersModels(Library):
     def hub_name(self, name: str) -> str | None:
         return None if name.startswith((".", "/")) or Path(name).is_dir() else name.partition("@")[0]
 
-    def published_input(self, spec: Network, file: Path) -> Mapping[str, Any]:
+    def published_input(self, spec: NetworkConfig, file: Path) -> Mapping[str, Any]:
         said = _metadata(spec, file).get(_INPUT)
         known = json.loads(said) if said else input_of(Path(spec.name))
         return {key: tuple(value) if isinstance(value, list) else value for key, value in known.items()}
 
-    def reader(self, spec: Network, file: Path, downloads: Path) -> Callable[[str], Tensor] | None:
+    def reader(self, spec: NetworkConfig, file: Path, downloads: Path) -> Callable[[str], Tensor] | None:
         """Return as in `Library` the text tower of a model of images and words: CLIP, SigLIP and their like."""
         settings = _plain(self.options(spec, file), spec.model)
         if not hasattr(quiet_transformers().AutoConfig.for_model(**settings), "text_config"):
             return None
         return partial(_read, spec.name, downloads / _CACHE)
 
-    def check(self, spec: Network, shape: Shape, key: str) -> None:
+    def check(self, spec: NetworkConfig, shape: Shape, key: str) -> None:
         """Check as in `Library`: a folder is read at once; of the hub, nothing is known before the download."""
         folder = Path(spec.name)
         if folder.is_dir():
@@ -106,7 +109,7 @@ class TransformersModels(Library):
             spec.completed(lambda: input_of(folder))
 
     def download(
-        self, spec: Network, shape: Shape, key: str, downloads: Downloads
+        self, spec: NetworkConfig, shape: Shape, key: str, downloads: Downloads
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Download as in `Library`, from a folder or from the hub, whose downloads are resumed and checked."""
         cache = downloads.folder / _CACHE
@@ -125,7 +128,7 @@ class TransformersModels(Library):
 # -- what a model is ---------------------------------------------------------------------------------
 
 
-def _metadata(spec: Network, file: Path) -> dict[str, str]:
+def _metadata(spec: NetworkConfig, file: Path) -> dict[str, str]:
     """Read what the workflow's file says of published weights; nothing if it is not there, or of another model."""
     if not (spec.published and file.is_file()):
         return {}
@@ -191,7 +194,7 @@ def _of_images(config: Any) -> Any:
     return seen
 
 
-def _published_config(spec: Network, shape: Shape, settings: dict[str, Any]) -> Any:
+def _published_config(spec: NetworkConfig, shape: Shape, settings: dict[str, Any]) -> Any:
     """Make a publisher's configuration; ConfigError unless it is for the task, and as the preset states it."""
     config = _config(settings, shape, spec.model)
     _class_of(config, shape.task, spec.name)
