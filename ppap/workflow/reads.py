@@ -12,7 +12,7 @@ from ppap.config.preset import Preset
 from ppap.config.runs import Learning, Run, computed_runs, drawn_runs, has_warm_start, streams_data, table_runs
 from ppap.config.sections import PromptsConfig
 from ppap.data.settings import Download
-from ppap.diffusion.autoencoder_settings import LatentsConfig
+from ppap.diffusion.settings import LatentsConfig
 from ppap.experts.settings import AdapterConfig
 from ppap.guides.libraries.library import Input
 from ppap.guides.libraries.settings import NetworkConfig

@@ -15,9 +15,8 @@ from ppap.config.preset import Preset
 from ppap.config.runs import trained_models
 from ppap.data.images import to_tensor
 from ppap.diffusion.autoencoder import Autoencoder
-from ppap.diffusion.autoencoder_training import scale_and_shift, train_autoencoder
 from ppap.diffusion.schedules import Schedule
-from ppap.diffusion.training import train_diffusion
+from ppap.diffusion.training import scale_and_shift, train_autoencoder, train_diffusion
 from ppap.guides.training import holdout_scores, train_guide
 from ppap.training.loop import TrainingRun
 from ppap.training.settings import Training
