@@ -17,11 +17,12 @@ from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import GuidanceCall, NoGuidance
 from ppap.diffusion.guidance_kinds import GUIDANCE
 from ppap.diffusion.samplers import State, ddim
-from ppap.diffusion.sampling import noise_state, trajectory
+from ppap.diffusion.sampling import trajectory
 from ppap.experts.distillation import train_expert
 from ppap.experts.examples import Batch, Batches
 from ppap.guides.tasks.classification import class_log_probability
 from ppap.training.loop import TrainingRun
+from ppap.utils.seeds import initial_noise
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
 
@@ -85,8 +86,8 @@ def states(setting: Setting, denoiser: Denoiser, guidance: GuidanceCall) -> Iter
 
 def _noise(setting: Setting, denoiser: Denoiser) -> State:
     """Return x_T of the batch."""
-    shape = setting.preset.dataset.shape
-    return noise_state(len(denoiser.schedule), setting.seeds, shape, setting.device)
+    x = initial_noise(setting.seeds, setting.preset.dataset.shape)
+    return State(len(denoiser.schedule), x.to(setting.device))
 
 
 def _batches(setting: Setting, denoiser: Denoiser, guidance: GuidanceCall) -> Iterator[State]:

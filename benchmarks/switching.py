@@ -56,7 +56,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     bank = bank_of(options.model, options.experts)
-    state = {name: value.clone() for name, value in bank.off_the_shelf().items()}
+    state = {name: value.clone() for name, value in bank.off_the_shelf.items()}
     order = list(reversed(bank.experts))
 
     def merging() -> None:

@@ -8,6 +8,7 @@ import inspect
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -126,21 +127,18 @@ class _Called(Denoiser):
         return self.prediction
 
 
+@dataclass
 class _Guiding:
     """Guidance of what a scheduler steps from."""
 
-    def __init__(
-        self,
-        noise: SchedulerNoise,
-        arrangement: Arrangement,
-        autoencoder: Autoencoder | None,
-        guidance: type[Guidance],
-        goals: Sequence[Goal],
-        shares: tuple[float, float],
-    ) -> None:
-        self.noise, self.arrangement, self.autoencoder, self.guidance = noise, arrangement, autoencoder, guidance
-        self.goals, self.shares, self.called = goals, shares, False
-        self._targets: dict[torch.Size, list[Tensor]] = {}  # of each goal, by the shape of the images
+    noise: SchedulerNoise
+    arrangement: Arrangement
+    autoencoder: Autoencoder | None
+    guidance: type[Guidance]
+    goals: Sequence[Goal]
+    shares: tuple[float, float]
+    called: bool = False
+    targets: dict[torch.Size, list[Tensor]] = field(default_factory=dict)  # of each goal, by the shape of the images
 
     def before(self, plain: Callable[..., Any]) -> Callable[..., Any]:
         """Return a scheduler's `step` with guidance before it; its signature, which pipelines look at, stays."""
@@ -191,7 +189,7 @@ class _Guiding:
     def _check(self, timestep: Any) -> None:
         """Raise DataError if experts know nothing of the steps that are to come."""
         ahead = [
-            _log_snr(abar)
+            math.log(abar / (1 - abar)) if abar < 1 else math.inf
             for index, abar in self.noise.ahead(timestep)
             if self._acts(index) and not self.noise.lost(abar)
         ]
@@ -200,13 +198,9 @@ class _Guiding:
 
     def _targets_of(self, images: Tensor) -> list[Tensor]:
         count, *sides = shape = images.shape
-        if shape not in self._targets:
+        if shape not in self.targets:
             picture = (sides[0], sides[1], sides[2])
             if self.autoencoder is not None:
                 picture = self.autoencoder.to(images.device).shape_of_pictures(picture)
-            self._targets[shape] = [goal.targets(count, picture).to(images.device) for goal in self.goals]
-        return self._targets[shape]
-
-
-def _log_snr(abar: float) -> float:
-    return math.log(abar / (1 - abar)) if abar < 1 else math.inf
+            self.targets[shape] = [goal.targets(count, picture).to(images.device) for goal in self.goals]
+        return self.targets[shape]

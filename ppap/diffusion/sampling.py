@@ -89,7 +89,7 @@ def sample(
     float32 (count, c, h, w): `train_experts` learns from these latents.
     """
     drawing = _guided(model, count, goals, guidance, sampler, steps, eta, seed, seeds, name)
-    finished = _pixels(model) if decode else _as_drawn
+    finished = (lambda drawn: _uint8(model.pictures(drawn))) if decode else (lambda drawn: drawn.float().cpu())
     return replace(drawing, finished=finished).images(batch_size, checkpoint, checkpoint_every)
 
 
@@ -153,11 +153,6 @@ def upsample(
         name, upsampling_seeds(seeds), second.shape, schedule, function, eta, second.device, model, second.temperature
     )
     return drawing.images(batch_size, checkpoint, checkpoint_every)
-
-
-def noise_state(steps: int, seeds: Seeds, shape: tuple[int, int, int], device: torch.device) -> State:
-    """Return x_T of each image, (len(seeds), *shape), with all steps left."""
-    return State(steps, initial_noise(seeds, shape).to(device))
 
 
 @torch.no_grad()
@@ -231,13 +226,8 @@ def _guided(
     return _Drawing(name, known, model.shape, denoiser.schedule, function, eta, model.device, of_batch)
 
 
-def _pixels(model: DiffusionModel) -> Callable[[Tensor], Tensor]:
-    """Return what makes uint8 pictures (B, H, W, C) of images that the model has drawn."""
-    return lambda images: torch.from_numpy(to_uint8(model.pictures(images)))
-
-
-def _as_drawn(images: Tensor) -> Tensor:
-    return images.float().cpu()
+def _uint8(pictures: Tensor) -> Tensor:
+    return torch.from_numpy(to_uint8(pictures))
 
 
 @dataclass(frozen=True)
@@ -253,12 +243,12 @@ class _Drawing:
     device: torch.device
     model: Callable[[slice], tuple[Denoiser, GuidanceCall]]
     temperature: float = 1.0
-    finished: Callable[[Tensor], Tensor] = lambda images: torch.from_numpy(to_uint8(images))
+    finished: Callable[[Tensor], Tensor] = _uint8
 
     def begin(self, chosen: slice) -> State:
         """Return x_T of a batch."""
-        start = noise_state(len(self.schedule), self.seeds[chosen], self.shape, self.device)
-        return start._replace(x=self.temperature * start.x)
+        noise = initial_noise(self.seeds[chosen], self.shape).to(self.device)
+        return State(len(self.schedule), self.temperature * noise)
 
     def follow(self, chosen: slice, state: State, memory: dict[str, Tensor] | None = None) -> Iterator[State]:
         """Yield the states of a batch after this one; guidance that has a `memory` of former steps keeps it there."""

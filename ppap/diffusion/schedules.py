@@ -40,14 +40,12 @@ def betas(name: ScheduleName, timesteps: int = 1000) -> Array:
         if scale * 0.02 >= 1:
             raise ConfigError(f"the linear schedule needs more than 20 timesteps, not {timesteps}")
         return np.linspace(scale * 1e-4, scale * 0.02, timesteps, dtype=np.float64)
-    if name == "cosine":
 
-        def alpha_bar(u: float) -> float:
-            return math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
+    def alpha_bar(u: float) -> float:
+        return math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
 
-        steps = [1 - alpha_bar((i + 1) / timesteps) / alpha_bar(i / timesteps) for i in range(timesteps)]
-        return np.minimum(np.array(steps), 0.999)
-    raise ConfigError(f"unknown noise schedule '{name}' (known: linear, cosine, flow)")
+    steps = [1 - alpha_bar((i + 1) / timesteps) / alpha_bar(i / timesteps) for i in range(timesteps)]
+    return np.minimum(np.array(steps), 0.999)
 
 
 def flow_betas(sigmas: Array) -> Array:
@@ -199,13 +197,9 @@ class Schedule:
         return np.append(1.0, self.alphas_cumprod[:-1])
 
     @cached_property
-    def posterior_variance(self) -> Array:
-        return self.betas * (1 - self.alphas_cumprod_prev) / (1 - self.alphas_cumprod)
-
-    @cached_property
     def posterior_log_variance_clipped(self) -> Array:
         """log of the posterior variance; the first is 0 there, so the second stands in for it."""
-        variance = self.posterior_variance
+        variance = self.betas * (1 - self.alphas_cumprod_prev) / (1 - self.alphas_cumprod)
         return np.log(np.append(variance[1] if len(variance) > 1 else self.betas[0], variance[1:]))
 
     @cached_property

@@ -22,7 +22,6 @@ from ppap.experts.expert import Expert, read_delta
 from ppap.experts.folder import folder_of, push_experts, read_experts, write_experts
 from ppap.guides.guide import Guide
 from ppap.guides.recipe import GuideRecipe, guide_for
-from ppap.guides.tasks.task import Task
 from ppap.guides.views import TRAINED, DecoderView, LinearView, look_through
 from ppap.utils.arguments import checked
 from ppap.utils.errors import ConfigError, DataError
@@ -48,12 +47,12 @@ class ExpertBank:
         self.guide, self.experts = guide, [expert.placed() for expert in experts]
         _look_as(guide, experts[0], autoencoder)
         places = self._places()
-        self._state = {name: places[name].data for name in guide.network.state_dict()}
+        self.off_the_shelf = {name: places[name].data for name in guide.network.state_dict()}
         self._merged: dict[int, dict[str, Tensor]] = {}
         self._active: Expert | None = None
         self._buffers = {name for name, _ in guide.network.named_buffers()}
         for expert in experts:
-            self._delta(expert)
+            read_delta(expert, self.off_the_shelf, self._buffers)
 
     def at(self, images: Tensor, log_snr: float) -> Tensor:
         """Return the answers (B, ...) of the expert of this noise, log(abar / (1 - abar)), on what it sees (B, C, H, W):
@@ -100,7 +99,7 @@ class ExpertBank:
         if key not in self._merged:
             self._merged[key] = self._merge(expert, places)
         others = {name for merged in self._merged.values() for name in merged}
-        weights = {name: self._state[name] for name in others} | self._merged[key]
+        weights = {name: self.off_the_shelf[name] for name in others} | self._merged[key]
         for name, value in weights.items():
             places[name].data = value.to(places[name])
         self._active = expert
@@ -111,7 +110,7 @@ class ExpertBank:
         `ppap.load_experts` reads the folder, which is a model repository as the Hugging Face hub has them. All or
         nothing; DataError if the folder cannot be written, or holds experts of a larger bank.
         """
-        state = _hash(self._state)
+        state = _hash(self.off_the_shelf)
         write_experts([expert.made_of(state) for expert in self.experts], Path(folder), GuideRecipe.of(self.guide))
 
     def push_to_hub(self, name: str, *, private: bool | None = None) -> str:
@@ -124,15 +123,6 @@ class ExpertBank:
             self.save(folder)
             return push_experts(Path(folder), name, private)
 
-    def off_the_shelf(self) -> dict[str, Tensor]:
-        """Return the guide's own parameters and buffers, whichever expert is in it."""
-        return self._state
-
-    @property
-    def task(self) -> Task | None:
-        """The guide's task, which is that of each expert."""
-        return self.guide.task
-
     def _places(self) -> dict[str, Tensor]:
         """Find the network's parameters and buffers as they are now: to move or cast it replaces buffers."""
         network = self.guide.network
@@ -143,14 +133,14 @@ class ExpertBank:
 
     def _merge(self, expert: Expert, places: dict[str, Tensor]) -> dict[str, Tensor]:
         """Merge in the precision of the off-the-shelf weights; return in that of the network, and its memory layout."""
-        merged = lora.merge(self._state, self._delta(expert), expert.header.lora_scale)
+        delta = read_delta(expert, self.off_the_shelf, self._buffers)
+        merged = lora.merge(self.off_the_shelf, delta, expert.header.lora_scale)
         return {
-            name: torch.empty_like(self._state[name], dtype=places[name].dtype, device=places[name].device).copy_(value)
+            name: torch.empty_like(
+                self.off_the_shelf[name], dtype=places[name].dtype, device=places[name].device
+            ).copy_(value)
             for name, value in merged.items()
         }
-
-    def _delta(self, expert: Expert) -> dict[str, Tensor]:
-        return read_delta(expert, self._state, self._buffers)
 
     def _owner(self, log_snr: float) -> Expert:
         if LIMIT < abs(log_snr) < math.inf:

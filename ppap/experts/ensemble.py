@@ -20,10 +20,10 @@ from ppap.diffusion.noise_ranges import Allocation, TrainedAt, noise_ranges
 from ppap.experts import lora
 from ppap.experts.bank import ExpertBank, state_hash
 from ppap.experts.distillation import train_expert
-from ppap.experts.examples import AnsweredImages, Examples, HeldOut, LabelledImages
+from ppap.experts.examples import AnsweredImages, LabelledImages
 from ppap.experts.expert import Expert, ExpertHeader, schedule_name, sight
 from ppap.experts.settings import AdapterConfig, ExpertsConfig
-from ppap.experts.teacher import TeacherAnswers, answers_on
+from ppap.experts.teacher import answers_on
 from ppap.guides.guide import Guide
 from ppap.guides.views import FITTED, DecoderView, ViewName, fitted_view, look_through
 from ppap.training.loop import TrainingRun
@@ -84,12 +84,15 @@ def train_experts(
     if model.labels and len(model.labels) != len(images):
         raise ConfigError(f"model: {len(model.labels)} prompts for {len(images)} images")
     settings = ExpertsConfig(tau=tau, held_out=held_out)
-    answers = None
-    if truths is None:
-        batches = torch.arange(len(images)).split(training.batch_size)
-        answers = answers_on(guide, ImagesInMemory(images), batches, mirror=mirror, pictures=model.pictures)
     told = torch.tensor(model.labels) if model.labels and sees == "x0_hat" else None
-    examples, unseen = _examples(guide, images, truths, answers, mirror, told, settings.held_out)
+    given: AnsweredImages | LabelledImages
+    if truths is None:
+        kept, batches = ImagesInMemory(images), torch.arange(len(images)).split(training.batch_size)
+        answers = answers_on(guide, kept, batches, mirror=mirror, pictures=model.pictures)
+        given = AnsweredImages(kept, answers, mirror, labels=told)
+    else:
+        given = LabelledImages(images, truths, guide.own_task, mirror, told)
+    examples, unseen = given.apart(settings.held_out)
     denoiser = replace(model, labels=()).on(model.schedule) if sees == "x0_hat" else None
     student = copy.deepcopy(guide)
     if isinstance(view, Autoencoder):
@@ -145,21 +148,6 @@ def _check_view(view: ViewName | Autoencoder, model: DiffusionModel) -> None:
         (channels, *_), (wanted, *_) = view.shape_of_pictures(model.shape), model.picture_shape
         if channels != wanted:
             raise ConfigError(f"view: decodes pictures of {channels} channels; {wanted} were expected")
-
-
-def _examples(
-    guide: Guide,
-    images: NDArray[Any],
-    truths: Tensor | None,
-    answers: TeacherAnswers | None,
-    mirror: bool,
-    labels: Tensor | None,
-    held_out: int,
-) -> tuple[Examples, HeldOut | None]:
-    if answers is not None:
-        return AnsweredImages(ImagesInMemory(images), answers, mirror, labels=labels).apart(held_out)
-    assert truths is not None
-    return LabelledImages(images, truths, guide.own_task, mirror, labels).apart(held_out)
 
 
 def _shares(steps: int, experts: int, warm_share: float) -> tuple[int, int]:

@@ -21,7 +21,6 @@ from ppap.diffusion.networks.pipeline_folder import assembled, downloaded, files
 from ppap.diffusion.networks.pipeline_source import Drawn, drawn
 from ppap.diffusion.networks.prompted import Prompted
 from ppap.diffusion.networks.sources import Trial
-from ppap.diffusion.schedules import Schedule
 from ppap.utils import files
 from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError, DataError, PPAPError
@@ -59,10 +58,6 @@ class PresetPipeline(Pipeline):
             return super().load(settings, file, how)
         network = kept.drawn({*kept.parts} - {str(kept.autoencoder)}).network
         return hold_precision(network, how)
-
-    def schedule(self, settings: DiffusionConfig, file: Path) -> Schedule:
-        kept = Kept.read(file)
-        return super().schedule(settings, file) if kept is None else kept.drawn(_NONE).process.schedule
 
     def process(self, settings: DiffusionConfig, file: Path) -> Process:
         kept = Kept.read(file)

@@ -13,7 +13,7 @@ from torch import Tensor
 from ppap.diffusion.guidance import Objective
 from ppap.guides.tasks.depth_and_label_maps import read_map, resized
 from ppap.guides.tasks.losses import single
-from ppap.guides.tasks.task import Score, Settings, Task
+from ppap.guides.tasks.task import Score, Task
 from ppap.utils.errors import DataError
 
 _NEARNESS: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -55,12 +55,8 @@ class Depth(Task):
         return truths.flip(-1)
 
     def supervised(self, answers: Tensor, truths: Tensor) -> Tensor:
-        """Return the mean squared error."""
-        return F.mse_loss(single(answers), truths)
-
-    def distillation(self, student: Tensor, teacher: Tensor, settings: Settings) -> Tensor:
-        """Return the mean squared error of the predicted maps (paper, section 4.2)."""
-        return F.mse_loss(single(student), single(teacher))
+        """Return the mean squared error, of distillation too (paper, section 4.2)."""
+        return F.mse_loss(single(answers), single(truths))
 
     def objective(self, targets: Tensor) -> Objective:
         """Return -1/2 the squared distance of the standardised maps: H W (r - 1), r their correlation.
@@ -96,10 +92,6 @@ class Depth(Task):
     def statistics(self, answers: Tensor, targets: Tensor) -> dict[str, Tensor]:
         near, far = answers.float().flatten(1), targets.float().flatten(1)
         return {"abs_rel": absolute_relative_error(near, far), "spearman": spearman(near, far)}
-
-    def scored(self, statistics: Mapping[str, Tensor]) -> dict[str, float]:
-        """Return the means over the samples."""
-        return {score.name: float(statistics[score.name].double().mean()) for score in self.scores}
 
     def draw(self, axis: Any, target: Tensor) -> None:
         axis.imshow(target.numpy(), cmap="magma")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ppap.diffusion.guidance import Objective
 from ppap.guides.tasks.losses import single
-from ppap.guides.tasks.task import Score, Settings, Task
+from ppap.guides.tasks.task import Score, Task
 from ppap.utils import files
 from ppap.utils.errors import ConfigError, DataError
 
@@ -69,16 +69,12 @@ class Embedding(Task):
         return vectors
 
     def supervised(self, answers: Tensor, truths: Tensor) -> Tensor:
-        """Return the mean cosine distance."""
-        return (1 - cosine(answers, truths)).mean()
-
-    def distillation(self, student: Tensor, teacher: Tensor, settings: Settings) -> Tensor:
-        """Return the mean cosine distance, 1 - cos.
+        """Return the mean cosine distance, 1 - cos; of distillation too.
 
         Guidance and nearest neighbours use directions only. The norms of CLIP's and DINO's vectors carry no meaning
         that a noisy image could be asked for, so an expert is free in them.
         """
-        return self.supervised(student, teacher)
+        return (1 - cosine(answers, truths)).mean()
 
     def objective(self, targets: Tensor) -> Objective:
         """Return kappa cos(answer, target), up to a constant log p(target | x) of von Mises and Fisher's distribution.
@@ -118,10 +114,6 @@ class Embedding(Task):
         cosines = F.normalize(single(answers)).to(wanted) @ wanted.T  # (B, M)
         own = cosines.gather(1, numbers[:, None])[:, 0]
         return {"cosine": own, "nearest": (own >= cosines.amax(dim=1)).byte()}
-
-    def scored(self, statistics: Mapping[str, Tensor]) -> dict[str, float]:
-        """Return the means over the samples."""
-        return {name: float(values.double().mean()) for name, values in statistics.items()}
 
     def draw(self, axis: Any, target: Tensor) -> None:
         axis.imshow(F.normalize(target, dim=0)[None].numpy(), cmap="coolwarm", aspect="auto")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from ppap.diffusion.guidance import Objective
 from ppap.guides.tasks.losses import single
-from ppap.guides.tasks.task import Score, Settings, Task
+from ppap.guides.tasks.task import Score, Task
 
 ENDLESS = torch.finfo(torch.float32).max
 """The target of samples whose number is raised; they are never there. Files of targets hold no infinity."""
@@ -48,9 +47,6 @@ class Scoring(Task):
         """Return the mean squared error."""
         return F.mse_loss(single(answers), single(truths))
 
-    def distillation(self, student: Tensor, teacher: Tensor, settings: Settings) -> Tensor:
-        return self.supervised(student, teacher)
-
     def objective(self, targets: Tensor) -> Objective:
         """Return -1/2 the number's squared distance from the target; where that is +-`ENDLESS`, +-the number itself."""
         endless = is_endless(targets)
@@ -79,10 +75,6 @@ class Scoring(Task):
         """Return the numbers, and their distances from the targets unless these are endless."""
         error = {} if is_endless(targets).all() else {"score_error": (answers - targets).abs()}
         return {"score": answers} | error
-
-    def scored(self, statistics: Mapping[str, Tensor]) -> dict[str, float]:
-        """Return the means over the samples."""
-        return {name: float(values.double().mean()) for name, values in statistics.items()}
 
     def draw(self, axis: Any, target: Tensor) -> None:
         text = {ENDLESS: "highest", -ENDLESS: "lowest"}.get(float(target), f"{float(target):g}")

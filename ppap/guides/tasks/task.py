@@ -125,9 +125,12 @@ class Task(ABC):
     def supervised(self, answers: Tensor, truths: Tensor) -> Tensor:
         """Compute the loss of answers beside what is true: one number."""
 
-    @abstractmethod
     def distillation(self, student: Tensor, teacher: Tensor, settings: Settings) -> Tensor:
-        """Compute the loss of a student's answers on x_t beside the teacher's on x_0: one number (paper, section 4.2)."""
+        """Compute the loss of a student's answers on x_t beside the teacher's on x_0: one number (paper, section 4.2).
+
+        By default that of answers beside the truth.
+        """
+        return self.supervised(student, teacher)
 
     # -- guidance --------------------------------------------------------------------------------
 
@@ -174,9 +177,9 @@ class Task(ABC):
         """Reduce answers on samples (B, ...) likewise; of all `targets` (M, ...) each has the one with its number (B,)."""
         return self.statistics(answers, targets[numbers])
 
-    @abstractmethod
     def scored(self, statistics: Mapping[str, Tensor]) -> dict[str, float]:
-        """Compute the scores of samples with these statistics, by name."""
+        """Compute the scores of samples with these statistics, by name; by default their means."""
+        return {name: float(values.double().mean()) for name, values in statistics.items()}
 
     # -- figures ---------------------------------------------------------------------------------
 
