@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from ppap.data.datasets import DatasetConfig
 from ppap.data.downloads import Downloads
-from ppap.diffusion.denoiser import Process
 from ppap.diffusion.networks.adm import ADM
 from ppap.diffusion.networks.architectures import ADMArchitecture
 from ppap.diffusion.networks.sources import Source, Trial, check_answer, read_weights, with_weights
@@ -41,10 +40,6 @@ class TrainedADM(Source):
             network = _new(settings)
         return with_weights(network, read_weights(file, self.described(network)), how)
 
-    def process(self, settings: DiffusionConfig, file: Path) -> Process:
-        process = super().process(settings, file)
-        return process._replace(predicts="flow") if settings.noise_schedule == "flow" else process
-
     def check(self, settings: DiffusionConfig, images: DatasetConfig, trial: Trial) -> None:
         def answers() -> None:
             network = _new(settings)
@@ -61,9 +56,6 @@ class PublishedADM(TrainedADM):
     downloads = ("weights",)
     is_trained = False
     predicts_any = True
-
-    def process(self, settings: DiffusionConfig, file: Path) -> Process:
-        return Source.process(self, settings, file)
 
     described = staticmethod(of_published)
 

@@ -78,8 +78,11 @@ class Source(ABC):
 
     def process(self, settings: DiffusionConfig, file: Path) -> Process:
         """Return how the network was trained and is drawn from: as the preset says, unless `file` knows better."""
+        predicts = settings.predicts
+        if self.is_trained and settings.noise_schedule == "flow":
+            predicts = "flow"
         clip = CLIPPED if settings.autoencoder is None else Clip(None)
-        return Process(self.schedule(settings, file), settings.variance, settings.predicts, clip)
+        return Process(self.schedule(settings, file), settings.variance, predicts, clip)
 
     def autoencoder(self, settings: DiffusionConfig, file: Path, weights: bool = True) -> Autoencoder | None:
         """Load the autoencoder that the network comes with, if any; without `weights` as it is on the meta device."""

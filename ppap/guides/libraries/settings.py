@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,16 +19,6 @@ from ppap.utils.settings import FREE, Section
 
 Mean = Annotated[float, Field(ge=-1000, le=1000)]
 Deviation = Annotated[float, Field(ge=0.001, le=1000)]
-_LARGEST_OPTION = 100_000  # libraries make lists as long as they are told
-
-
-def _numbers(values: Any) -> Iterator[int]:
-    """Go through all whole numbers in the arguments of a model."""
-    if isinstance(values, int):
-        yield values
-    elif isinstance(values, dict | list):
-        for value in values.values() if isinstance(values, dict) else values:
-            yield from _numbers(value)
 
 
 @checked
@@ -134,7 +124,4 @@ class NetworkConfig(Section):
         ours = [key for key in self.options if key in self.library.ours]
         if ours:
             raise ValueError(f"options.{ours[0]}: follows from the rest of the preset; leave it out")
-        large = [value for value in _numbers(self.options) if abs(value) > _LARGEST_OPTION]
-        if large:
-            raise ValueError(f"options: {large[0]} is more than any network has of anything")
         return self
