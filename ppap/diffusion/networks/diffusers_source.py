@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ppap.data import hub
 from ppap.data.datasets import DatasetConfig
 from ppap.data.downloads import Downloads
+from ppap.diffusion.autoencoder import Autoencoder
 from ppap.diffusion.denoiser import Process
 from ppap.diffusion.networks.diffusers_scheduler import process_of
 from ppap.diffusion.networks.pipeline_folder import read_network, weights_in
@@ -33,6 +34,7 @@ from ppap.utils.tensor_spec import of_published
 if TYPE_CHECKING:
     from ppap.diffusion.settings import DiffusionConfig
 
+Shape = tuple[int, int, int]
 ImageSize = int | tuple[int, int]
 """The height and width of images, or one number for both."""
 
@@ -126,7 +128,7 @@ class Published(NamedTuple):
     folder: Path
     unet: Path
     network: UNet
-    shape: tuple[int, int, int]
+    shape: Shape
     scheduler: dict[str, Any]
     process: Process
 
@@ -165,7 +167,7 @@ def check_parts(pipeline: str, parts: Mapping[str, str | None]) -> None:
             raise ConfigError(f"{pipeline}: {part}: its U-Net draws latents; only U-Nets of pixels can be used")
 
 
-def network_of(settings: Mapping[str, Any], process: Process, source: object) -> tuple[UNet, tuple[int, int, int]]:
+def network_of(settings: Mapping[str, Any], process: Process, source: object) -> tuple[UNet, Shape]:
     """Make a U-Net of these settings without memory for its weights, and find the shape (C, H, W) of its images.
 
     ConfigError, naming `source` and the key, if it could not draw.
@@ -234,15 +236,33 @@ def class_in(named: object) -> str | None:
 def _published(settings: DiffusionConfig, images: DatasetConfig, cache: Path) -> Published:
     """Read the preset's pipeline; ConfigError if its images or its scheduler are others than the preset's."""
     published = Published.read(str(settings.pipeline), cache)
-    channels, *sides = published.shape
-    for name, theirs, ours, key in (
-        ("sample_size", sides, [images.image_size] * 2, "dataset.image_size"),
-        ("in_channels", channels, images.channels, "dataset.channels"),
-    ):
-        if theirs != ours:
-            raise ConfigError(f"{key}: the pipeline's {name} is {theirs}, the preset needs {ours}")
-    check_process(published.process, settings)
+    check_fit(published.shape, None, published.process, settings, images)
     return published
+
+
+def check_fit(
+    shape: Shape, autoencoder: Autoencoder | None, process: Process, settings: DiffusionConfig, images: DatasetConfig
+) -> None:
+    """Raise ConfigError unless a pipeline draws the preset's images, of this shape, by the schedule that this states."""
+    channels, *sides = shape
+    if autoencoder is None:
+        if settings.latents is not None:
+            raise ConfigError("diffusion.latents: the pipeline draws pixels; leave it out")
+        for name, theirs, ours, key in (
+            ("sample_size", sides, [images.image_size] * 2, "dataset.image_size"),
+            ("in_channels", channels, images.channels, "dataset.channels"),
+        ):
+            if theirs != ours:
+                raise ConfigError(f"{key}: the pipeline's {name} is {theirs}, the preset needs {ours}")
+    else:
+        if settings.latents is None or settings.latents.latent_shape(images.shape) != shape:
+            wanted = f"{{channels: {channels}, factor: {images.image_size // sides[0]}}}"
+            raise ConfigError(f"diffusion.latents: those of the pipeline are {wanted}")
+        network: Any = autoencoder.network
+        pictures = network.config.get("out_channels") or network.config.get("in_channels")
+        if pictures != images.channels:
+            raise ConfigError(f"dataset.channels: {images.channels}, but the pipeline's pictures have {pictures}")
+    check_process(process, settings)
 
 
 def check_process(process: Process, settings: DiffusionConfig) -> None:

@@ -15,7 +15,7 @@ from ppap.data.datasets import DatasetConfig
 from ppap.data.downloads import Downloads
 from ppap.diffusion.autoencoder import Autoencoder
 from ppap.diffusion.denoiser import Process
-from ppap.diffusion.networks.diffusers_source import Pipeline, check_process, read_index
+from ppap.diffusion.networks.diffusers_source import Pipeline, check_fit, check_process, read_index
 from ppap.diffusion.networks.pipeline_families import FAMILIES
 from ppap.diffusion.networks.pipeline_folder import assembled, downloaded, files_of
 from ppap.diffusion.networks.pipeline_source import Drawn, drawn
@@ -23,7 +23,7 @@ from ppap.diffusion.networks.prompted import Prompted
 from ppap.diffusion.networks.sources import Trial
 from ppap.utils import files
 from ppap.utils.device import Runtime
-from ppap.utils.errors import ConfigError, DataError, PPAPError
+from ppap.utils.errors import DataError, PPAPError
 from ppap.utils.mixed_precision import hold_precision
 
 if TYPE_CHECKING:
@@ -93,8 +93,6 @@ class PresetPipeline(Pipeline):
         index = read_index(str(folder), Path()) if folder.is_dir() else {}
         if str(index.get("_class_name")) in FAMILIES:
             _check_fit(folder, index, settings, images)
-        elif settings.latents is not None and folder.is_dir():
-            raise ConfigError(_NO_LATENTS)
         else:
             super().check(settings, images, trial)
 
@@ -105,17 +103,12 @@ class PresetPipeline(Pipeline):
         name, cache = str(settings.pipeline), downloads.folder / "huggingface"
         index = read_index(name, cache)
         if str(index.get("_class_name")) not in FAMILIES:
-            if settings.latents is not None:
-                raise ConfigError(_NO_LATENTS)
             return super().download(settings, images, downloads)
         folder = downloaded(name, index, cache)
         _check_fit(folder, index, settings, images)
         hashes = {str(path.relative_to(folder)): files.sha256(path) for path in files_of(folder, index)}
         said = {"folder": str(folder), "image_size": str(images.image_size), "files": json.dumps(hashes)}
         return {}, hub.source_of(name, folder) | said
-
-
-_NO_LATENTS = "diffusion.latents: the pipeline draws pixels; leave it out"
 
 
 class Kept(NamedTuple):
@@ -177,21 +170,6 @@ def _told_an_example(network: nn.Module) -> nn.Module:
 
 
 def _check_fit(folder: Path, index: dict[str, Any], settings: DiffusionConfig, images: DatasetConfig) -> None:
-    """Raise ConfigError unless a pipeline in a folder draws the preset's images, by the schedule that this states."""
+    """Raise ConfigError unless a pipeline in a folder fits the preset."""
     found = drawn(assembled(folder, index, _NONE), images.image_size)
-    channels, height, _ = found.shape
-    if found.autoencoder is None:
-        if settings.latents is not None:
-            raise ConfigError(_NO_LATENTS)
-        if channels != images.channels:
-            raise ConfigError(f"dataset.channels: the pipeline's in_channels is {channels}, not {images.channels}")
-    else:
-        ours = settings.latents.latent_shape(images.shape) if settings.latents else None
-        if ours != found.shape:
-            theirs = f"{{channels: {channels}, factor: {images.image_size // height}}}"
-            raise ConfigError(f"diffusion.latents: those of the pipeline are {theirs}")
-        network: Any = found.autoencoder.network
-        pictures = network.config.get("out_channels") or network.config.get("in_channels")
-        if pictures != images.channels:
-            raise ConfigError(f"dataset.channels: {images.channels}, but the pipeline's pictures have {pictures}")
-    check_process(found.process, settings)
+    check_fit(found.shape, found.autoencoder, found.process, settings, images)
