@@ -121,6 +121,5 @@ def _tensor(answer: Any) -> Tensor:
         if isinstance(value := getattr(answer, name, None), Tensor):
             return value
     if (distribution := getattr(answer, "latent_dist", None)) is not None:
-        mode: Tensor = distribution.mode()
-        return mode
+        return distribution.mode()
     raise ConfigError(f"autoencoder: answers with {type(answer).__name__}; a tensor was expected")

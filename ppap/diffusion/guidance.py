@@ -88,8 +88,7 @@ def evaluations_of(kind: Any, schedule: Schedule) -> Evaluations:
     own = getattr(kind, "evaluations", Guidance.evaluations)
     if own is Guidance.evaluations:
         return Guidance.evaluations(kind, schedule)
-    counted: Evaluations = kind(None, None, 1.0).evaluations(schedule)  # its options matter
-    return counted
+    return kind(None, None, 1.0).evaluations(schedule)  # its options matter
 
 
 FACTS = ("guided", "experts", "through_denoiser", "sees_x_t", "stepwise", "drawn")

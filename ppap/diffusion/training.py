@@ -70,8 +70,7 @@ def train_autoencoder(
         latents = autoencoder.encode(x).latent_dist
         decoded = autoencoder.decode(latents.sample()).sample
         divergence = latents.kl().mean() / latents.mean[0].numel()
-        loss: Tensor = F.l1_loss(decoded.float(), x) + kl_weight * divergence
-        return loss
+        return F.l1_loss(decoded.float(), x) + kl_weight * divergence
 
     return train(network, loss_at, training, run)
 

@@ -64,8 +64,7 @@ class Goal:
     @property
     def sees(self) -> Sees:
         """What the guide looks at: x_t, or experts of the denoised estimate the network's estimate of x_0."""
-        sees: Sees = getattr(self.guide, "sees", "x_t")
-        return sees
+        return getattr(self.guide, "sees", "x_t")
 
     @property
     def sees_latents(self) -> bool:

@@ -45,12 +45,10 @@ class Unquantised(nn.Module):
         self.network = network
 
     def encode(self, pictures: Tensor) -> Tensor:
-        latents: Tensor = self.network.encode(pictures).latents
-        return latents
+        return self.network.encode(pictures).latents
 
     def decode(self, latents: Tensor) -> Tensor:
-        pictures: Tensor = self.network.decode(latents, force_not_quantize=True).sample
-        return pictures
+        return self.network.decode(latents, force_not_quantize=True).sample
 
 
 def autoencoder_of(pipeline: Any) -> Autoencoder | None:

@@ -81,8 +81,7 @@ class SchedulerNoise:
     @property
     def betas(self) -> Array:
         """The betas (T,) that its levels of noise come from; of a flow, which has levels of its own, none."""
-        known: Array = np.empty(0) if self.flow else self.scheduler.betas.cpu().double().numpy()
-        return known
+        return np.empty(0) if self.flow else self.scheduler.betas.cpu().double().numpy()
 
     def share(self, index: int) -> float:
         """Return the share of the steps that are done before the call of this number, of which a step may have two."""

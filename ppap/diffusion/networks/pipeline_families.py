@@ -18,8 +18,7 @@ class StableDiffusion(Family):
     """Stable Diffusion 1 and 2 (Rombach et al. 2022, arXiv 2112.10752)."""
 
     def predict(self, network: nn.Module, x: Tensor, t: Tensor, told: Sequence[Tensor], scale: float) -> Tensor:
-        answer: Tensor = network(x, t, encoder_hidden_states=told[0], return_dict=False)[0]
-        return answer
+        return network(x, t, encoder_hidden_states=told[0], return_dict=False)[0]
 
 
 class DeepFloyd(StableDiffusion):
@@ -66,8 +65,7 @@ class StableDiffusionXL(Family):
         height, width = (side * self.pipeline.vae_scale_factor for side in x.shape[2:])
         sizes = torch.tensor([[height, width, 0, 0, height, width]], dtype=x.dtype, device=x.device)
         beside = {"text_embeds": told[1], "time_ids": sizes.expand(len(x), -1)}
-        answer: Tensor = network(x, t, encoder_hidden_states=told[0], added_cond_kwargs=beside, return_dict=False)[0]
-        return answer
+        return network(x, t, encoder_hidden_states=told[0], added_cond_kwargs=beside, return_dict=False)[0]
 
 
 class StableDiffusion3(Family):
@@ -83,10 +81,9 @@ class StableDiffusion3(Family):
         return {"mu": _shift(about, tokens, 1.16)} if about.get("use_dynamic_shifting") else {}
 
     def predict(self, network: nn.Module, x: Tensor, t: Tensor, told: Sequence[Tensor], scale: float) -> Tensor:
-        answer: Tensor = network(
+        return network(
             hidden_states=x, timestep=t, encoder_hidden_states=told[0], pooled_projections=told[1], return_dict=False
         )[0]
-        return answer
 
 
 class Packed(Family):
@@ -156,8 +153,7 @@ class AuraFlow(Family):
     positive, negative = (0,), (2,)
 
     def predict(self, network: nn.Module, x: Tensor, t: Tensor, told: Sequence[Tensor], scale: float) -> Tensor:
-        answer: Tensor = network(x, encoder_hidden_states=told[0], timestep=t / 1000, return_dict=False)[0]
-        return answer
+        return network(x, encoder_hidden_states=told[0], timestep=t / 1000, return_dict=False)[0]
 
 
 class DiT(Family):
@@ -180,8 +176,7 @@ class DiT(Family):
         return (torch.tensor([self._classes]),)
 
     def predict(self, network: nn.Module, x: Tensor, t: Tensor, told: Sequence[Tensor], scale: float) -> Tensor:
-        answer: Tensor = network(x, timestep=t, class_labels=told[0], return_dict=False)[0]
-        return answer
+        return network(x, timestep=t, class_labels=told[0], return_dict=False)[0]
 
     @property
     def _classes(self) -> int:
@@ -200,11 +195,10 @@ class PixArt(Family):
             height, width = (side * self.pipeline.vae_scale_factor for side in x.shape[2:])
             beside["resolution"] = torch.tensor([[height, width]]).to(x).expand(len(x), -1)
             beside["aspect_ratio"] = torch.tensor([[height / width]]).to(x).expand(len(x), -1)
-        answer: Tensor = network(
+        return network(
             x, encoder_hidden_states=told[0], encoder_attention_mask=told[1], timestep=t,
             added_cond_kwargs=beside, return_dict=False,
         )[0]  # fmt: skip
-        return answer
 
 
 class Sana(Family):
@@ -214,11 +208,10 @@ class Sana(Family):
     positive, negative = (0, 1), (2, 3)
 
     def predict(self, network: nn.Module, x: Tensor, t: Tensor, told: Sequence[Tensor], scale: float) -> Tensor:
-        answer: Tensor = network(
+        return network(
             x, encoder_hidden_states=told[0], encoder_attention_mask=told[1],
             timestep=t * self.config["timestep_scale"], return_dict=False,
         )[0]  # fmt: skip
-        return answer
 
 
 def _packed(x: Tensor) -> Tensor:

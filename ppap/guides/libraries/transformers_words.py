@@ -34,5 +34,4 @@ def vector_of(folder: Path, words: str) -> Tensor:
     if (count := tokens.input_ids.shape[1]) > most:
         raise ConfigError(f"words: {words!r:.40} has {count} tokens; the model reads {most} at most")
     found = network.get_text_features(**tokens)
-    vector: Tensor = found.pooler_output
-    return vector
+    return found.pooler_output
