@@ -18,9 +18,9 @@ from ppap.diffusion.schedules import Schedule
 from ppap.experts import lora
 from ppap.experts.expert import Expert, ExpertHeader, NetworkInput, Purpose
 from ppap.guides.guide import Guide
-from ppap.utils import files
+from ppap.utils import files, tensor_spec
 from ppap.utils.errors import ConfigError, DataError
-from ppap.utils.weights import check_numbers, load_weights, read_weights
+from ppap.utils.weights import load_weights, read_weights
 
 log = logging.getLogger(__name__)
 _ALPHA = 8.0  # of every expert they trained
@@ -35,7 +35,6 @@ class ReleasedExpert(NamedTuple):
 
     weights: dict[str, Tensor]
     factors: dict[str, Tensor]
-    lora_scale: float
     input: NetworkInput
     of_deit: bool
 
@@ -93,48 +92,27 @@ def read_released(path: Path) -> ReleasedExpert:
             weights[f"{layer}.{last}"] = value
         else:
             weights[name] = value
-    scale = _lora_scale(weights, factors, adapted, path)
     # Their students see what the diffusion model sees. Only the wrapper of adapted DeiTs normalises.
     sees: NetworkInput = "normalised" if prefix == _DEIT_ADAPTER else "unnormalised"
-    return ReleasedExpert(weights, factors, scale, sees, of_deit=prefix in _DEITS)
+    return ReleasedExpert(weights, factors, sees, of_deit=prefix in _DEITS)
 
 
-def _lora_scale(weights: dict[str, Tensor], factors: dict[str, Tensor], adapted: set[str], path: Path) -> float:
+def _lora_scale(factors: dict[str, Tensor], base: dict[str, Tensor]) -> float:
     """Return the scale of the update B A.
 
     It is alpha / rank for convolutions. Their linear layers leave the factor out wherever they run unmerged,
     which is always: nn.Module.eval() does not call the eval() of submodules that would merge them.
     """
-    ranks = {_rank(layer, weights, factors, path) for layer in sorted(adapted)}
-    if len(ranks) > 1:
-        raise DataError(f"{path}: adapters of several ranks ({sorted(ranks)})")
-    linear = any(weights[f"{layer}.weight"].dim() == 2 for layer in adapted)
-    return 1.0 if linear or not ranks else _ALPHA / ranks.pop()
-
-
-def _rank(layer: str, weights: dict[str, Tensor], factors: dict[str, Tensor], path: Path) -> int:
-    """Return an adapter's rank; DataError unless both factors are there and fit the weight."""
-    weight = weights.get(f"{layer}.weight")
-    a, b = (factors.get(f"{layer}.weight.{factor}") for factor in _FACTORS)
-    if weight is None or a is None or b is None:
-        parts = {"weight": weight, "lora_A": a, "lora_B": b}
-        missing = next(name for name, tensor in parts.items() if tensor is None)
-        raise DataError(f"{path}: lacks {layer}.{missing}")
-    rank = max(1, len(a) // min(weight.shape[2:], default=1)) if a.dim() == 2 else 1
-    if not a.is_floating_point() or not b.is_floating_point():
-        raise DataError(f"{path}: {layer}.lora_A and lora_B are no floats")
-    if weight.dim() not in (2, 4) or (a.shape, b.shape) != lora.lora_shapes(weight.shape, rank):
-        raise DataError(
-            f"{path}: {layer}.lora_A {tuple(a.shape)} and lora_B {tuple(b.shape)} do not fit "
-            f"its weight {tuple(weight.shape)}"
-        )
-    return rank
+    linear = any(base[name].dim() == 2 for name in lora.changed_names(factors))
+    return 1.0 if linear or not factors else _ALPHA / lora.rank_of(factors, base)
 
 
 def _delta(guide: Guide, base: dict[str, Tensor], released: ReleasedExpert, path: Path) -> dict[str, Tensor]:
     """Return what the expert changes of the off-the-shelf weights `base`, which the guide holds again afterwards."""
     load_weights(guide.network, released.weights, path)
-    check_numbers(guide.network, released.factors, path)
+    factors = {name: value.float() for name, value in released.factors.items()}
+    spec = lora.delta_spec(factors, base, lora.rank_of(factors, base))
+    tensor_spec.check(path, factors, spec, remedy="")
     changed = lora.delta(guide.network, base)
     guide.network.load_state_dict(base)
     replaced = [n for n in changed if f"{n}.lora_A" in released.factors]
@@ -144,7 +122,6 @@ def _delta(guide: Guide, base: dict[str, Tensor], released: ReleasedExpert, path
             path,
             replaced[0],
         )
-    factors = {n: v.to(base[n.rpartition(".")[0]].dtype) for n, v in released.factors.items()}
     return changed | factors
 
 
@@ -162,7 +139,7 @@ def _header(
     trained = sum(value.numel() for name, value in changed.items() if name not in statistics)
     about = wanted.model_dump() | {
         "rank": lora.rank_of(changed, base) if released.factors else None,
-        "lora_scale": released.lora_scale,
+        "lora_scale": _lora_scale(released.factors, base),
     }
     return ExpertHeader(
         **about,
