@@ -198,9 +198,6 @@ def read_delta(expert: Expert, state: Mapping[str, Tensor], buffers: Collection[
     DataError unless it fits, and holds as many numbers as were trained.
     """
     path, header, delta = expert.path, expert.header, expert.tensors()
-    adapted = any(name.endswith((".lora_A", ".lora_B")) for name in delta)
-    if header.trainable is not None and adapted != (header.trainable == "adapter"):
-        raise DataError(f"{path}: {'has' if adapted else 'lacks'} adapters; {REMEDY}")
     rank = header.rank or lora.rank_of(delta, state)
     tensor_spec.check(path, delta, lora.delta_spec(delta, state, rank))
     held = sum(value.numel() for name, value in delta.items() if name not in buffers)

@@ -14,7 +14,7 @@ from ppap.diffusion.networks import tokens
 from ppap.diffusion.networks.architectures import ADMArchitecture, TextArchitecture
 from ppap.diffusion.networks.glide import Networks, Prompted, PromptedUpsampler
 from ppap.diffusion.networks.glide_settings import GlideConfig
-from ppap.diffusion.networks.sources import Source, Trial, check_answer, read_weights
+from ppap.diffusion.networks.sources import Source, Trial, read_weights
 from ppap.diffusion.networks.tokens import Tokens
 from ppap.utils import files, tensor_spec, weights
 from ppap.utils.device import Runtime
@@ -87,18 +87,17 @@ class PublishedGLIDE(Source):
         glide = _glide(settings)
         if glide.prompt:
             need("tiktoken", "diffusion.glide.prompt", "glide")
-        base, upsampler, size = "glide.base_architecture", "glide.upsampler_architecture", glide.upsampling.image_size
+        size = glide.upsampling.image_size
 
-        def base_answers() -> None:
-            check_answer(base, _untrained(glide), glide.base_architecture.out_channels, images.shape)
+        def predict() -> None:
+            _untrained(glide)(torch.randn(2, *images.shape), torch.zeros(2))
 
-        def upsampler_answers() -> None:
+        def upsample() -> None:
             network = _untrained_upsampler(glide).upsampling(torch.randn(2, *images.shape))
-            channels = glide.upsampler_architecture.out_channels
-            check_answer(upsampler, network, channels, (images.channels, size, size))
+            network(torch.randn(2, images.channels, size, size), torch.zeros(2))
 
-        trial(base_answers, base)
-        trial(upsampler_answers, upsampler)
+        trial(predict, "glide.base_architecture")
+        trial(upsample, "glide.upsampler_architecture")
 
 
 def _glide(settings: DiffusionConfig) -> GlideConfig:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from ppap.data.datasets import DatasetConfig
@@ -126,11 +125,3 @@ def with_weights(network: nn.Module, tensors: Mapping[str, Tensor], how: Runtime
     copies = {name: value.to(held[name].dtype, copy=True) for name, value in tensors.items()}
     network.load_state_dict(copies, assign=True)
     return network
-
-
-def check_answer(key: str, network: Network, channels: int, shape: tuple[int, int, int]) -> None:
-    """Raise ConfigError unless the network answers noise with as many channels as its architecture says."""
-    out = network(torch.randn(2, *shape), torch.zeros(2))
-    wanted = (2, channels, *shape[1:])
-    if out.shape != wanted:
-        raise ConfigError(f"{key}: answers with {tuple(out.shape)}, not {wanted}")
