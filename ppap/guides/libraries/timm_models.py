@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,14 @@ class TimmModels(Library):
     ours = frozenset(
         [
             *("in_chans", "num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay"),
-            *("checkpoint_path", "cache_dir", "features_only"),
+            *("checkpoint_path", "cache_dir", "features_only", "scriptable", "exportable", "no_jit"),
         ]
     )
 
     def build(self, name: str, shape: Shape, options: dict[str, Any], folders: Sequence[Path]) -> nn.Module:
         import timm
 
-        _check(name, options, shape.task)
+        _check(name, shape.task)
         classes = 0 if shape.task == EMBEDDING else shape.classes
         return timm.create_model(name, in_chans=shape.channels, num_classes=classes, **options)
 
@@ -38,7 +37,7 @@ class TimmModels(Library):
         from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
         from timm.models import get_pretrained_cfg
 
-        _check(name, {})
+        _check(name)
         try:
             known: Any = get_pretrained_cfg(name)
         except RuntimeError as error:
@@ -63,7 +62,7 @@ class TimmModels(Library):
         """
         import timm
 
-        _check(name, options, shape.task)
+        _check(name, shape.task)
         state = read_weights(weights)
         # with its classes, or timm would make up another head
         classes = self.pretrained(name).classes if shape.task == EMBEDDING else shape.classes
@@ -93,13 +92,10 @@ def _source(known: Any) -> Download | None:
     return Download(url=str(known.url)) if known.url else None
 
 
-def _check(name: str, options: dict[str, Any], task: str = CLASSIFICATION) -> None:
-    """Raise ConfigError unless this is one of timm's models, with no options but its own, and for this task."""
+def _check(name: str, task: str = CLASSIFICATION) -> None:
+    """Raise ConfigError unless this is one of timm's models, and for this task."""
     import timm
 
     if not timm.is_model(name.partition(".")[0]):
         raise ConfigError(f"timm has no model '{name}'")
-    not_the_models = inspect.signature(timm.create_model).parameters.keys() - {"kwargs"}
-    if taken := not_the_models & options.keys():
-        raise ConfigError(f"timm:{name}: options: '{min(taken)}' is no argument of the model")
     refuse_task(f"timm:{name}", task, CLASSIFICATION)
