@@ -32,7 +32,7 @@ from ppap.workflow import stored_images, targets
 from ppap.workflow.layout import Layout
 from ppap.workflow.targets import real_pictures
 from tests.conftest import ROOT, SMOKE, SMOKE_TASKS, changed, ppap, refused
-from tests.test_image_folder import encoded, sixteen_bits
+from tests.test_image_folder import encoded
 
 SIZE = 16
 RAMP = np.arange(SIZE * SIZE).reshape(SIZE, SIZE)
@@ -170,10 +170,7 @@ def test_a_painted_map_is_refused(tmp_path: Path, task, content: Image.Image, me
         task(DATA).read_target(kept(tmp_path, "a.png", content))
 
 
-def test_sixteen_bits_that_pillow_halves_and_holes_in_distances_are_refused(tmp_path: Path) -> None:
-    path = kept(tmp_path, "a.png", sixteen_bits(np.repeat(DEEP[..., None], 3, -1)))
-    with pytest.raises(DataError, match=r"a.png: is grey in several channels of 16 bits; write one channel"):
-        Depth(DATA).read_target(path)
+def test_holes_in_distances_are_refused(tmp_path: Path) -> None:
     task = Depth(DATA)
     task.maps = "metres"
     with pytest.raises(DataError, match=r"a.png: holds 0, which is no distance in metres"):

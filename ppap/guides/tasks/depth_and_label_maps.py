@@ -74,13 +74,10 @@ def read_map(path: Path, labels: int = 0) -> Tensor | None:
 def _of_image(path: Path, labels: int) -> NDArray[Any] | None:
     """Read the numbers of an image that is grey, or of labels in a palette's colours; None if it is a picture."""
     with decoding(path), Image.open(path) as image:
-        halved = ";16" in str(image.tile)
         if image.mode in _ONE_CHANNEL or (labels and image.mode == "P"):
             return np.array(image)
         pixels = np.array(image.convert("RGB"))
     if (pixels == pixels[..., :1]).all():
-        if halved:  # by Pillow
-            raise DataError(f"{path}: is grey in several channels of 16 bits; write one channel")
         return pixels[..., 0]
     if painted := _painted(pixels, labels):
         raise DataError(f"{path}: shows a map in {painted}; write its numbers")
