@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ppap.diffusion.networks.diffusers_scheduler import PREDICTIONS
+from ppap.diffusion.networks.diffusers_scheduler import FLOW, PREDICTIONS, SCHEDULERS
 from ppap.diffusion.schedules import Array, PredictionName
 from ppap.utils.errors import ConfigError
 
@@ -18,18 +18,6 @@ _SHIFTS: dict[str, Callable[[float, float], float]] = {  # of g, where x_t = a x
     "sample": lambda a, s: s**2 / a,  # x0 = (x_t - s eps) / a
     "v_prediction": lambda a, s: -s / a,  # v = a eps - s x0
     "flow_prediction": lambda a, s: -s * (a + s) / a,  # v = eps - x0
-}
-_DIFFUSION = ("epsilon", "sample", "v_prediction")
-_NO_X0 = ("epsilon", "v_prediction")
-_FLOW = ("flow_prediction",)
-_SCHEDULERS = {  # by class, those that are tested, and the predictions that they know what to do with
-    **dict.fromkeys(("DDIM", "DDIMParallel", "DDPM", "DDPMParallel", "CogVideoXDDIM", "LCM", "TCD"), _DIFFUSION),
-    **dict.fromkeys(("DPMSolverMultistep", "DPMSolverSinglestep", "DEISMultistep"), _DIFFUSION),
-    **dict.fromkeys(("UniPCMultistep", "SASolver"), _DIFFUSION),
-    **dict.fromkeys(("EulerDiscrete", "HeunDiscrete", "LMSDiscrete"), _DIFFUSION),
-    **dict.fromkeys(("EulerAncestralDiscrete", "KDPM2Discrete", "KDPM2AncestralDiscrete", "DPMSolverSDE"), _NO_X0),
-    "PNDM": _NO_X0,
-    **dict.fromkeys(("FlowMatchEulerDiscrete", "FlowMatchHeunDiscrete", "FlowMatchLCM"), _FLOW),
 }
 _OF_A_FLOW = ("epsilon", "sample", "flow_prediction")  # with use_flow_sigmas
 _HALF_STEPS: dict[str, Callable[[Any], Any]] = {  # sigma at the second call of a step, which is not that of its end
@@ -56,12 +44,12 @@ class SchedulerNoise:
     def __init__(self, scheduler: Any) -> None:
         self.scheduler, name = scheduler, type(scheduler).__name__
         classes = [each.__name__.removesuffix("Scheduler") for each in type(scheduler).__mro__]
-        kind = next((each for each in classes if each in _SCHEDULERS), None)
+        kind = next((each for each in classes if each in SCHEDULERS), None)
         if kind is None:
-            raise ConfigError(f"{name}: cannot be guided; {', '.join(sorted(_SCHEDULERS))} can")
-        self.kind, known = kind, _SCHEDULERS[kind]
-        self.flow = known is _FLOW or bool(scheduler.config.get("use_flow_sigmas"))
-        if self.flow and known is not _FLOW:
+            raise ConfigError(f"{name}: cannot be guided; {', '.join(sorted(SCHEDULERS))} can")
+        self.kind, known = kind, SCHEDULERS[kind]
+        self.flow = known is FLOW or bool(scheduler.config.get("use_flow_sigmas"))
+        if self.flow and known is not FLOW:
             known = _OF_A_FLOW
         self._predicts = scheduler.config.get("prediction_type", known[0])
         if self._predicts not in known:

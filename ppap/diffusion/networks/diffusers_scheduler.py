@@ -20,13 +20,23 @@ _VARIANCES: dict[str, VarianceName] = {
     "fixed_large": "fixed_large",
     "learned_range": "learned_range",
 }
+_DIFFUSION = ("epsilon", "sample", "v_prediction")
+_NO_X0 = ("epsilon", "v_prediction")
+FLOW = ("flow_prediction",)
+SCHEDULERS = {
+    **dict.fromkeys(("DDIM", "DDIMParallel", "DDPM", "DDPMParallel", "CogVideoXDDIM", "LCM", "TCD"), _DIFFUSION),
+    **dict.fromkeys(("DPMSolverMultistep", "DPMSolverSinglestep", "DEISMultistep"), _DIFFUSION),
+    **dict.fromkeys(("UniPCMultistep", "SASolver"), _DIFFUSION),
+    **dict.fromkeys(("EulerDiscrete", "HeunDiscrete", "LMSDiscrete"), _DIFFUSION),
+    **dict.fromkeys(("EulerAncestralDiscrete", "KDPM2Discrete", "KDPM2AncestralDiscrete", "DPMSolverSDE"), _NO_X0),
+    "PNDM": _NO_X0,
+    **dict.fromkeys(("FlowMatchEulerDiscrete", "FlowMatchHeunDiscrete", "FlowMatchLCM"), FLOW),
+}
+"""The schedulers that are tested, by class, and the predictions that they know what to do with."""
 _LIKE_DDPM = {
     f"{name}Scheduler"
-    for name in (
-        *("DDPM", "DDIM", "DDPMParallel", "DDIMParallel", "PNDM", "LMSDiscrete", "EulerDiscrete"),
-        *("EulerAncestralDiscrete", "HeunDiscrete", "KDPM2Discrete", "KDPM2AncestralDiscrete", "DEISMultistep"),
-        *("DPMSolverMultistep", "DPMSolverSinglestep", "DPMSolverSDE", "UniPCMultistep", "SASolver"),
-    )
+    for name, known in SCHEDULERS.items()
+    if known is not FLOW and name not in ("CogVideoXDDIM", "LCM", "TCD")
 }
 """The schedulers for networks that were trained as DDPM's are, on noise of given betas."""
 _FLOWS = {"FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"}
