@@ -294,7 +294,7 @@ def test_its_targets_and_scores_are_those_of_the_pages_own_code(grown: Grown) ->
 
 def test_jobs_of_a_task_from_outside_write_what_is_planned(grown: Grown) -> None:
     costs = Costs(grown.layout)
-    planned = {job: job.cost(costs).bytes for job in all_jobs(grown.layout)}
+    planned = {job: costs.of(job).bytes for job in all_jobs(grown.layout)}
     written = {job: sum(map(stored, job.outputs(grown.layout))) for job in planned if planned[job]}
     assert len(written) > 10 and {job: planned[job] for job in written} == written
 

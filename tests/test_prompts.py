@@ -28,6 +28,7 @@ from ppap.workflow.plan import flops
 from ppap.workflow.plan.costs import Costs
 from ppap.workflow.step import Step
 from ppap.workflow.steps import all_jobs
+from ppap.workflow.steps.generate import Generate
 from tests.conftest import SMOKE_LATENTS
 from tests.recorder import Recorder
 from tests.tiny_pipelines import tiny
@@ -195,7 +196,7 @@ def test_plan_counts_two_calls_a_step_for_classifier_free_guidance(done) -> None
     network, costs = networks.new_diffusion(layout), Costs(layout)
     alone = Prompted(network.network, network.family, network.outputs, network.texts)
     call = flops.forward(lambda x: alone(x, torch.zeros(len(x), device=x.device)), (1, 4, 8, 8))
-    assert costs.clean_images(0) == (4 * 2 * 2 * call, 4 * 2 * 4 * 8 * 8)
+    assert costs.of(Generate(0)) == (4 * 2 * 2 * call, 4 * 2 * 4 * 8 * 8)
     assert costs.decoder.forward > 0
 
 

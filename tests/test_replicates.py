@@ -18,7 +18,6 @@ from ppap.config.preset import Preset
 from ppap.config.runs import all_runs
 from ppap.evaluation.metrics import summarise
 from ppap.workflow.layout import Layout
-from ppap.workflow.replicates import runs
 from ppap.workflow.stages import by_stage
 from ppap.workflow.steps import all_jobs, jobs_of_all_runs
 from ppap.workflow.steps.figure import Figure
@@ -50,11 +49,11 @@ def test_a_presets_own_run_has_the_same_jobs_with_replicates_as_without(smoke: P
     with_others = Layout(repeated(0, 3))
     assert told(with_others) == told(Layout(smoke))
     assert [job for run, job in jobs_of_all_runs(Layout(smoke))] == list(all_jobs(Layout(smoke)))
-    assert runs(with_others)[0] == with_others
+    assert with_others.runs[0] == with_others
 
 
 def test_a_replicate_has_other_seeds_and_files_and_is_the_same_else() -> None:
-    own, third, fourth = map(told, runs(Layout(repeated(0, 3, 4))))
+    own, third, fourth = map(told, Layout(repeated(0, 3, 4)).runs)
     assert {name: job[:2] for name, job in third.items()} == {name: job[:2] for name, job in own.items()}
     for name in own:
         if name.startswith(("models/", "judges/", "clean/", "samples/", "experts/")):
@@ -65,18 +64,18 @@ def test_a_replicate_has_other_seeds_and_files_and_is_the_same_else() -> None:
 
 
 def test_another_replicate_or_another_key_makes_no_other_stale() -> None:
-    own, third = map(told, runs(Layout(repeated(0, 3))))
-    assert [own, third] == [told(run) for run in runs(Layout(repeated(0, 3, 4)))[:2]]
+    own, third = map(told, Layout(repeated(0, 3)).runs)
+    assert [own, third] == [told(run) for run in Layout(repeated(0, 3, 4)).runs[:2]]
     plain = yaml.safe_load(SMOKE.read_text()) | {"replicates": [0, 3]}
     plain["guides"]["vit"]["train"]["steps"] = 31
-    changed = [told(run) for run in runs(Layout(presets.validate(plain, SMOKE)))]
+    changed = [told(run) for run in Layout(presets.validate(plain, SMOKE)).runs]
     stale = [{name for name in old if old[name] != new[name]} for old, new in zip((own, third), changed, strict=True)]
     assert stale == [{"models/vit"}] * 2
 
 
 def test_what_comes_from_others_is_taken_once() -> None:
     path = ROOT / "config" / "imagenet256.yaml"
-    own, other = runs(Layout(repeated(0, 3, path=path)))
+    own, other = Layout(repeated(0, 3, path=path)).runs
     for name in ("diffusion", "resnet50", "evaluator"):
         assert other.model(name) == own.model(name)
     made = [(run, job.rule()) for run, job in jobs_of_all_runs(own)]
@@ -106,7 +105,7 @@ def test_a_dry_run_has_the_jobs_of_both_replicates(tmp_path: Path, preset_file) 
 def where(tmp_path: Path, preset_file) -> Path:
     """A folder with metrics of two replicates of the smoke preset, made up: `preset.yaml` is their preset."""
     layout = Layout(presets.load(preset_file(replicates=[0, 3])), tmp_path / "results")
-    for number, run in enumerate(runs(layout)):
+    for number, run in enumerate(layout.runs):
         for place, row in enumerate(all_runs(layout.preset)):
             path = run.metrics(row.sampler, row.guide)
             content = json.loads(path.read_text()) if path.exists() else about(run, row)

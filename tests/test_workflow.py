@@ -80,7 +80,7 @@ def test_the_plan_lists_the_jobs_that_ran_and_what_they_wrote(finished: Reposito
     ran = {str(p.relative_to(benchmarks).with_suffix("")) for p in benchmarks.rglob("*.tsv")}
     assert ran == {job.name(layout) for job in jobs}
     for job in jobs:
-        planned = job.cost(costs).bytes
+        planned = costs.of(job).bytes
         if planned is not None:
             assert planned == sum(map(stored, job.outputs(layout))), job
     plan = json.loads(ppap("plan", SMOKE, "--json", cwd=finished.where).stdout)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from ppap.config.preset import Preset
+from ppap.config.replicates import replicate
 from ppap.config.runs import (
     Learning,
     Run,
@@ -57,6 +58,12 @@ class Layout:
     @cached_property
     def root(self) -> Path:
         return self.results / self.preset.name
+
+    @property
+    def runs(self) -> list[Layout]:
+        """The layouts of a preset's replicates: its own first, then those with other seeds."""
+        others = (number for number in self.preset.replicates if number != self.preset.seed)
+        return [self, *(replace(self, preset=replicate(self.preset, number)) for number in others)]
 
     @cached_property
     def _shared(self) -> list[str]:

@@ -8,7 +8,6 @@ from ppap.report import replicates
 from ppap.report.replicates import Row
 from ppap.utils.errors import DataError
 from ppap.workflow.layout import Layout
-from ppap.workflow.replicates import runs
 from ppap.workflow.table_rows import about, metrics, table_scores
 
 
@@ -26,7 +25,7 @@ def texts(layout: Layout, name: str) -> dict[str, dict[str, str]]:
 def _values(layout: Layout, row: Run) -> dict[str, Values]:
     """Read a row's metrics by replicate and sampling seed; DataError names a replicate that lacks them."""
     by_metric: dict[str, dict[int, dict[int, float]]] = {}
-    for run in runs(layout):
+    for run in layout.runs:
         found = metrics(run, row)
         if not found:
             stored = stored_as(run.preset, row)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from snakemake.io import directory, report
 
 from ppap.workflow.layout import Layout
-from ppap.workflow.replicates import renamed
 from ppap.workflow.step import Step
 from ppap.workflow.steps import STEPS, runs_of
 
@@ -28,7 +27,9 @@ class Rule:
 
     def __init__(self, step: type[Step], runs: list[Layout], preset_file: str) -> None:
         self.step, self.runs = step, {run.preset.name: run for run in runs}
-        layout = runs[0] if len(runs) == 1 else renamed(runs[0], "{run}")
+        layout = runs[0]
+        if len(runs) > 1:
+            layout = replace(layout, preset=layout.preset.model_copy(update={"preset": "{run}"}))
         self.name, self.local = step.rule(), step.local
         self.message = step.message if len(runs) == 1 else f"{step.message}, {{wildcards.run}}"
         self.priority, self.retries = step.priority, step.retries

@@ -17,7 +17,6 @@ from tabulate import tabulate
 
 from ppap.utils.errors import ConfigError
 from ppap.workflow.layout import Layout
-from ppap.workflow.measured import seconds
 from ppap.workflow.stages import Placed, by_stage
 
 
@@ -61,7 +60,7 @@ def _mean_seconds(jobs: list[Placed]) -> dict[str, float]:
     """Average the measured times of each step's jobs."""
     times: dict[str, list[float]] = defaultdict(list)
     for run, job in jobs:
-        taken = seconds(run.benchmark(job.name(run)))
+        taken = job.seconds(run)
         if taken is not None:
             times[job.rule()].append(taken)
     return {step: mean(each) for step, each in times.items()}

@@ -5,6 +5,7 @@ Snakemake's rules, the command line, `ppap plan`, checkpoints and DVC's stages a
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import re
@@ -18,9 +19,9 @@ from typing import Any, ClassVar, NamedTuple, Self
 from ppap.config.preset import Preset
 from ppap.utils import files
 from ppap.utils.checkpoint import Checkpoint
+from ppap.utils.errors import DataError
 from ppap.workflow.keys import fingerprint, values
 from ppap.workflow.layout import Layout
-from ppap.workflow.plan.costs import Cost, Costs
 
 
 class Report(NamedTuple):
@@ -73,10 +74,6 @@ class Step(ABC):
     def keys(self, preset: Preset) -> list[str]:
         """List the leaves of the preset that the job reads, but for the free ones (see `ppap.workflow.keys`)."""
 
-    def cost(self, costs: Costs) -> Cost:
-        """Tell what the job computes and writes: by default next to nothing."""
-        return costs.nothing()
-
     @abstractmethod
     def run(self, layout: Layout) -> None:
         """Do the job."""
@@ -115,6 +112,17 @@ class Step(ABC):
     def name(self, layout: Layout) -> str:
         """Return the job's name, after its first output: that of its log, its benchmark and its checkpoint."""
         return str(self.outputs(layout)[0].relative_to(layout.root).with_suffix(""))
+
+    def seconds(self, layout: Layout) -> float | None:
+        """Return how long the job took, by Snakemake's benchmark file; None if it has not run."""
+        path = layout.benchmark(self.name(layout))
+        if not path.exists():
+            return None
+        try:
+            with path.open(encoding="utf-8") as file:
+                return [float(row["s"]) for row in csv.DictReader(file, delimiter="\t")][-1]
+        except (KeyError, ValueError, TypeError, IndexError):
+            raise DataError(f"{path}: not a benchmark file of Snakemake") from None
 
     def fingerprint(self, preset: Preset) -> str:
         """Return a hash of what the preset says of the job's result."""

@@ -15,20 +15,11 @@ from ppap.report.figures import confidence
 from ppap.report.figures.confidence import Believed, GuideRow
 from ppap.utils.seeds import balanced_classes
 from ppap.utils.settings import DIFFUSION
-from ppap.workflow import networks, prompts, targets
+from ppap.workflow import networks, prompts, reads, targets
 from ppap.workflow.experts import goals_of
 from ppap.workflow.figures.kind import FigureKind, runs_of_all_guides
 from ppap.workflow.layout import Layout
 from ppap.workflow.plan.costs import Cost, Costs
-from ppap.workflow.reads import (
-    drawing_keys,
-    drawn_keys,
-    picture_target_keys,
-    prompt_keys,
-    run_keys,
-    target_keys,
-    title_keys,
-)
 
 _BAND = (0.1, 0.9)  # quantiles
 
@@ -44,11 +35,11 @@ class Confidence(FigureKind):
     def keys(self, preset: Preset, guide: str) -> list[str]:
         own = ["figures.samples", "sampling.seeds"]
         for name in main_guides(preset):
-            numbers = [k for k in target_keys(preset, name) if k != "sampling.samples"]
-            own += [*numbers, *picture_target_keys(preset, name), *drawn_keys(preset, name)]
-        own += [*drawing_keys(preset, preset.figures.sampler), *prompt_keys(preset, "sampling")]
+            numbers = [k for k in reads.target_keys(preset, name) if k != "sampling.samples"]
+            own += [*numbers, *reads.picture_target_keys(preset, name), *reads.drawn_keys(preset, name)]
+        own += [*reads.drawing_keys(preset, preset.figures.sampler), *reads.prompt_keys(preset, "sampling")]
         runs = runs_of_all_guides(preset)
-        return [*own, *title_keys(runs), *(key for run in runs for key in run_keys(preset, *run))]
+        return [*own, *reads.title_keys(runs), *(key for run in runs for key in reads.run_keys(preset, *run))]
 
     def cost(self, costs: Costs, guide: str) -> Cost:
         """Count the samples that it draws of its own."""

@@ -18,20 +18,11 @@ from ppap.diffusion.sampling import sampling_steps
 from ppap.report.figures import gradients
 from ppap.report.figures.gradients import SampleRow
 from ppap.utils.settings import DIFFUSION
-from ppap.workflow import networks, prompts, targets
+from ppap.workflow import networks, prompts, reads, targets
 from ppap.workflow.experts import goals_of
 from ppap.workflow.figures.kind import FigureKind
 from ppap.workflow.layout import Layout
 from ppap.workflow.plan.costs import Cost, Costs
-from ppap.workflow.reads import (
-    drawing_keys,
-    drawn_keys,
-    picture_target_keys,
-    prompt_keys,
-    run_keys,
-    task_key,
-    title_keys,
-)
 
 
 class Gradients(FigureKind):
@@ -45,14 +36,14 @@ class Gradients(FigureKind):
         return [layout.model(DIFFUSION), *guiding, *layout.class_names(guide)]
 
     def keys(self, preset: Preset, guide: str) -> list[str]:
-        own = [*drawn_keys(preset, guide), "figures.timesteps", "sampling.seeds"]
-        own += [*drawing_keys(preset, preset.figures.sampler), *prompt_keys(preset, "sampling")]
+        own = [*reads.drawn_keys(preset, guide), "figures.timesteps", "sampling.seeds"]
+        own += [*reads.drawing_keys(preset, preset.figures.sampler), *reads.prompt_keys(preset, "sampling")]
         if preset.task(guide).of_pictures:
-            own += picture_target_keys(preset, guide)
+            own += reads.picture_target_keys(preset, guide)
         else:
-            own += [*task_key(preset, guide), "dataset.class_names", "dataset.classes", "figures.target_class"]
+            own += [*reads.task_key(preset, guide), "dataset.class_names", "dataset.classes", "figures.target_class"]
         runs = runs_seeing_x_t(preset, guide)
-        return [*own, *title_keys(runs), *(key for run in runs for key in run_keys(preset, *run))]
+        return [*own, *reads.title_keys(runs), *(key for run in runs for key in reads.run_keys(preset, *run))]
 
     def cost(self, costs: Costs, guide: str) -> Cost:
         """Count a sample of each method."""

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from ppap.config.preset import Preset
 from ppap.config.runs import Run, main_guides, runs_seeing_x_t
 from ppap.workflow.layout import Layout
-from ppap.workflow.plan.costs import Cost, Costs
+from ppap.workflow.plan.costs import NOTHING, Cost, Costs
 from ppap.workflow.reads import values_keys
 
 
@@ -44,7 +44,7 @@ class FigureKind(ABC):
 
     def cost(self, costs: Costs, guide: str) -> Cost:
         """Tell what it computes; most take seconds."""
-        return costs.nothing()
+        return NOTHING
 
     @abstractmethod
     def draw(self, layout: Layout, guide: str) -> Figure:

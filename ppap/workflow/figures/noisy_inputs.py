@@ -19,21 +19,11 @@ from ppap.evaluation.noisy_inputs import EmpiricalPosterior, Scored
 from ppap.report.figures import noisy_inputs as panels
 from ppap.utils.device import device_of
 from ppap.utils.settings import DIFFUSION
-from ppap.workflow import networks, prompts, stored_images
+from ppap.workflow import networks, prompts, reads, stored_images
 from ppap.workflow.experts import guide_of
 from ppap.workflow.figures.kind import FigureKind, runs_of_all_guides
 from ppap.workflow.layout import Layout
 from ppap.workflow.plan.costs import Cost, Costs
-from ppap.workflow.reads import (
-    SCHEDULE,
-    answer_keys,
-    data_keys,
-    drawing_keys,
-    drawn_keys,
-    guiding_keys,
-    prompt_keys,
-    title_keys,
-)
 
 
 class NoisyInputs(FigureKind):
@@ -49,15 +39,19 @@ class NoisyInputs(FigureKind):
     def keys(self, preset: Preset, guide: str) -> list[str]:
         sampler, layout = preset.figures.sampler, Layout(preset)
         own = ["figures.images", *(f"samplers.{sampler}.{key}" for key in ("kind", "options", "steps"))]
-        own += SCHEDULE
+        own += reads.SCHEDULE
         for name in main_guides(preset):
-            own += [*drawn_keys(preset, name), *answer_keys(preset, name)]
+            own += [*reads.drawn_keys(preset, name), *reads.answer_keys(preset, name)]
             if layout.knows_truth(name):
-                own += data_keys(preset)
+                own += reads.data_keys(preset)
             else:
-                own += [*drawing_keys(preset, sampler), *prompt_keys(preset, "sampling"), "sampling.seeds"]
+                own += [*reads.drawing_keys(preset, sampler), *reads.prompt_keys(preset, "sampling"), "sampling.seeds"]
         runs = runs_of_all_guides(preset)
-        return [*own, *title_keys(runs), *(k for run in runs for k in guiding_keys(preset, run.guide, run.method))]
+        return [
+            *own,
+            *reads.title_keys(runs),
+            *(k for run in runs for k in reads.guiding_keys(preset, run.guide, run.method)),
+        ]
 
     def cost(self, costs: Costs, guide: str) -> Cost:
         """Count the answers of every guide; of drawn images, their drawing too. The posterior takes next to nothing."""
@@ -66,7 +60,7 @@ class NoisyInputs(FigureKind):
         answers = sum(costs.guide(run.guide).forward for run in runs_of_all_guides(preset))
         drawing = 0 if all(known) else steps * costs.diffusion.forward
         each = min(noisy_inputs.TIMESTEPS, steps) * answers + drawing
-        return costs.nothing()._replace(flops=preset.figures.images * each)
+        return Cost(preset.figures.images * each, None)
 
     def draw(self, layout: Layout, guide: str) -> Figure:
         preset = layout.preset

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +30,22 @@ from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
 from ppap.workflow.plan import flops
 
+if TYPE_CHECKING:
+    from ppap.workflow.step import Step
+    from ppap.workflow.steps.download import Download
+    from ppap.workflow.steps.estimate import Estimate
+    from ppap.workflow.steps.features import Features
+    from ppap.workflow.steps.figure import Figure
+    from ppap.workflow.steps.generate import Generate
+    from ppap.workflow.steps.label import Label
+    from ppap.workflow.steps.pretrain import Pretrain
+    from ppap.workflow.steps.reference_features import ReferenceFeatures
+    from ppap.workflow.steps.sample import Sample
+    from ppap.workflow.steps.train_expert import TrainExpert
+    from ppap.workflow.steps.upsample_clean import UpsampleClean
+    from ppap.workflow.steps.upsample_samples import UpsampleSamples
+    from ppap.workflow.steps.warm_start import WarmStart
+
 _CLASS = 8  # bytes of a class
 _FLOAT = 4
 
@@ -39,6 +55,10 @@ class Cost(NamedTuple):
 
     flops: int
     bytes: int | None
+
+
+NOTHING = Cost(0, None)
+"""The cost of a job that takes seconds, and whose files depend on more than shapes."""
 
 
 @dataclass(frozen=True)
@@ -52,25 +72,28 @@ class NetworkCost:
 
 
 class Costs:
-    """The costs of a preset's jobs, asked for by the steps; every network is counted once."""
+    """The costs of a preset's jobs, a method a step; every network is counted once."""
 
     def __init__(self, layout: Layout) -> None:
         self.preset, self.layout = layout.preset, layout
         self.image, self.pixels = self.preset.dataset.shape, math.prod(self.preset.dataset.shape)
         self.x_t = self.preset.drawn_shape
+        self._latent = math.prod(self.x_t) * np.dtype(LATENT).itemsize  # bytes
         self._guides: dict[str, NetworkCost] = {}
         self._experts: dict[tuple[str, str], tuple[int, int]] = {}
 
     # -- of the jobs of each step ----------------------------------------------------------------
 
-    def nothing(self) -> Cost:
-        """Return the cost of a job that takes seconds, and whose files depend on more than shapes."""
-        return Cost(0, None)
+    def of(self, job: Step) -> Cost:
+        """Return the cost of a job; next to nothing where its step has no method here."""
+        cost: Cost = getattr(self, job.rule(), lambda job: NOTHING)(job)
+        return cost
 
-    def download(self, model: str) -> Cost:
+    def download(self, job: Download) -> Cost:
         """Count a network's bytes in float32, whatever its publisher keeps it in. The size of data is unknown."""
+        model = job.model
         if model in (REFERENCE, DATASET):
-            return Cost(0, None)
+            return NOTHING
         if model == DIFFUSION:
             second = self.upsampler.stored if self.preset.diffusion.upsampling else 0
             return Cost(0, self.diffusion.stored + second)
@@ -79,10 +102,10 @@ class Costs:
             return Cost(0, flops.stored_bytes(judges[model]))
         return Cost(0, self.guide(model).stored)
 
-    def pretraining(self, model: str) -> Cost:
+    def pretrain(self, job: Pretrain) -> Cost:
+        model, shape = job.model, self.image
         training = self.preset.training(model)
         assert training is not None
-        shape = self.image
         if model == DIFFUSION:
             network = flops.on_meta(lambda: models.new_diffusion(self.layout))
             call: flops.Call = _at_some_timestep(network)
@@ -96,47 +119,48 @@ class Costs:
         step = flops.with_weight_gradient(call, (training.batch_size, *shape), network)
         return Cost(training.steps * step, flops.stored_bytes(network))
 
-    def clean_images(self, shard: int) -> Cost:
-        count, steps = self.layout.clean_sizes[shard], self._steps(self.preset.clean_images.sampler)
-        return Cost(count * steps * self.diffusion.forward, count * self._stored_image)
+    def generate(self, job: Generate) -> Cost:
+        count, steps = self.layout.clean_sizes[job.shard], len(self.preset.schedule(self.preset.clean_images.sampler))
+        size = self._latent if self.preset.diffusion.latent_space else self.pixels
+        return Cost(count * steps * self.diffusion.forward, count * size)
 
-    def estimates(self, shard: int) -> Cost:
-        count = self.layout.clean_sizes[shard] * self.preset.clean_images.estimates
-        return Cost(count * self.diffusion.forward, count * math.prod(self.x_t) * np.dtype(LATENT).itemsize)
+    def estimate(self, job: Estimate) -> Cost:
+        count = self.layout.clean_sizes[job.shard] * self.preset.clean_images.estimates
+        return Cost(count * self.diffusion.forward, count * self._latent)
 
-    @property
-    def _stored_image(self) -> int:
-        """Bytes of a clean image, or of its latent."""
-        return math.prod(self.x_t) * np.dtype(LATENT).itemsize if self.preset.diffusion.latent_space else self.pixels
+    def upsample_clean(self, job: UpsampleClean) -> Cost:
+        return self._upsampled(self.layout.clean_sizes[job.shard])
 
-    def upsampled(self, count: int) -> Cost:
-        """Count the drawing of this number of images by the second stage of a cascade."""
+    def upsample_samples(self, job: UpsampleSamples) -> Cost:
+        return self._upsampled(self.layout.sample_sizes[job.shard])
+
+    def _upsampled(self, count: int) -> Cost:
         upsampling = self.preset.diffusion.upsampling
         assert upsampling is not None
         steps = len(upsampling.schedule(self.preset.diffusion.timesteps, self.preset.module_folders))
         pixels = math.prod(self.preset.finished_shape)
         return Cost(count * steps * self.upsampler.forward, count * pixels)
 
-    def labels(self, guide: str, part: int) -> Cost:
-        count = self.layout.label_sizes[part] * (2 if self.preset.mirrored else 1)
-        network = self.guide(guide)
+    def label(self, job: Label) -> Cost:
+        count = self.layout.label_sizes[job.part] * (2 if self.preset.mirrored else 1)
+        network = self.guide(job.guide)
         number = _FLOAT if self.preset.runtime.precision == "float32" else _FLOAT // 2
         return Cost(count * (network.forward + self.decoder.forward), count * network.answer * number)
 
-    def warm_start(self, guide: str, learning: Learning) -> Cost:
-        step, stored = self._expert(guide, learning)
-        return Cost(warm_steps(self.preset, guide) * step, stored)
+    def warm_start(self, job: WarmStart) -> Cost:
+        step, stored = self._expert(job.guide, Learning.named(job.start))
+        return Cost(warm_steps(self.preset, job.guide) * step, stored)
 
-    def expert(self, guide: str, method: str) -> Cost:
-        spec = self.preset.methods[method]
-        step, stored = self._expert(guide, Learning.of(spec))
-        return Cost(expert_steps(self.preset, guide, spec)[1] * step, stored)
+    def train_expert(self, job: TrainExpert) -> Cost:
+        spec = self.preset.methods[job.method]
+        step, stored = self._expert(job.guide, Learning.of(spec))
+        return Cost(expert_steps(self.preset, job.guide, spec)[1] * step, stored)
 
-    def samples(self, run: Run, shard: int) -> Cost:
-        count = self.layout.sample_sizes[shard]
-        return Cost(count * self._sampled_image(run), count * (self.pixels + _CLASS))
+    def sample(self, job: Sample) -> Cost:
+        count = self.layout.sample_sizes[job.shard]
+        return Cost(count * self._sampled_image(job.drawn), count * (self.pixels + _CLASS))
 
-    def reference_features(self) -> Cost:
+    def reference_features(self, job: ReferenceFeatures) -> Cost:
         """Count the real images of data that has been downloaded, or is built in."""
         if self.preset.evaluator.compared_with:
             path = self.layout.model(REFERENCE)
@@ -145,17 +169,21 @@ class Costs:
             if not self.preset.dataset.facts.downloaded or path.exists():
                 return self._extracted(len(stored_images.real(self.layout, "train").images))
         if not path.exists():
-            return Cost(0, None)
+            return NOTHING
         return self._extracted(len(tensor_spec.read(path, reference_images(), {"model": REFERENCE})[IMAGES]))
 
-    def features(self, methods: int, guides: Sequence[str]) -> Cost:
-        """Count the features of this number of methods, the answers of judges, and the archives of the samples."""
-        count = self.preset.sampling.total * methods
+    def features(self, job: Features) -> Cost:
+        """Count the features of a job's methods, the answers of judges, and the archives of the samples."""
+        count, guides = self.preset.sampling.total * len(job.methods), job.against
         judges = [judge for guide in guides if (judge := self.preset.judge(guide))]
         judged = count * sum(self.guide(judge).forward for judge in judges)
         extracted = self._extracted(count)
         beside = _CLASS + self.pixels + _CLASS + sum(map(self._statistics, guides))
         return Cost(extracted.flops + judged, (extracted.bytes or 0) + count * beside)
+
+    def figure(self, job: Figure) -> Cost:
+        kind, guide = job.kind(self.preset)
+        return kind.cost(self, guide)
 
     def drawn(self, count: int, runs: Sequence[Run]) -> Cost:
         """Count the samples of each of these runs that a figure draws for itself."""
@@ -238,7 +266,7 @@ class Costs:
         kind = self.preset.guidance(run.method)
         if not kind.drawn:
             return 0
-        steps, decoding = self._steps(run.sampler), self.decoder.forward
+        steps, decoding = len(self.preset.schedule(run.sampler)), self.decoder.forward
         if not kind.guided:
             return steps * self.diffusion.forward + decoding
         asked = evaluations_of(kind, self.preset.schedule(run.sampler))
@@ -264,9 +292,6 @@ class Costs:
 
     def _new_guide(self, name: str) -> Guide:
         return flops.on_meta(lambda: models.new_guide(self.layout, name))
-
-    def _steps(self, sampler: str) -> int:
-        return len(self.preset.schedule(sampler))
 
 
 def _at_some_timestep(network: Network) -> flops.Call:

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 from tabulate import tabulate
 
 from ppap.workflow.layout import Layout
-from ppap.workflow.measured import seconds
 from ppap.workflow.plan import gpus
 from ppap.workflow.plan.costs import Costs
 from ppap.workflow.stages import STAGES, stage_of
@@ -87,8 +86,8 @@ def _task(run: Layout, job: Step, costs: Costs, rate: float | None) -> Task:
 
     A replicate's job that has not run yet takes what the same job of the preset's own run took.
     """
-    cost, own, name = job.cost(costs), costs.layout, job.name(run)
-    measured = seconds(run.benchmark(name)) or seconds(own.benchmark(name))
+    cost = costs.of(job)
+    measured = job.seconds(run) or job.seconds(costs.layout)
     counted = cost.flops / rate if rate else None if cost.flops else 0.0
     taken = counted if measured is None else measured
     hours = None if taken is None else taken / 3600

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ppap.workflow.layout import Layout
-from ppap.workflow.replicates import runs
 from ppap.workflow.step import Step
 from ppap.workflow.steps.download import Download
 from ppap.workflow.steps.estimate import Estimate
@@ -39,7 +38,7 @@ def all_jobs(layout: Layout) -> Iterator[Step]:
 
 def runs_of(step: type[Step], layout: Layout) -> list[Layout]:
     """List the runs of a preset in which a step has jobs: all replicates, or the preset's own run alone."""
-    return [run for run in runs(layout) if not (step.once and run.preset.is_replicate)]
+    return [run for run in layout.runs if not (step.once and run.preset.is_replicate)]
 
 
 def jobs_of_all_runs(layout: Layout) -> Iterator[tuple[Layout, Step]]:

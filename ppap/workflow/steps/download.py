@@ -19,7 +19,6 @@ from ppap.utils.settings import DATASET, DIFFUSION, EVALUATOR, REFERENCE
 from ppap.utils.weights import check_weights
 from ppap.workflow import networks
 from ppap.workflow.layout import Layout
-from ppap.workflow.plan.costs import Cost, Costs
 from ppap.workflow.reads import download_keys
 from ppap.workflow.step import Step
 
@@ -53,9 +52,6 @@ class Download(Step):
 
     def keys(self, preset: Preset) -> list[str]:
         return download_keys(preset, self.model)
-
-    def cost(self, costs: Costs) -> Cost:
-        return costs.download(self.model)
 
     def run(self, layout: Layout) -> None:
         """Download, check and write; DataError if it cannot be had, or is not what it should be."""

@@ -21,7 +21,6 @@ from ppap.utils.progress import Bar
 from ppap.utils.seeds import estimate_noise
 from ppap.workflow import networks, prompts, stored_images
 from ppap.workflow.layout import Layout, size_of
-from ppap.workflow.plan.costs import Cost, Costs
 from ppap.workflow.reads import CLEAN, estimate_keys, prompt_keys
 from ppap.workflow.step import Step
 
@@ -56,15 +55,13 @@ class Estimate(Step):
             *prompt_keys(preset, "clean_images"),
         ]
 
-    def cost(self, costs: Costs) -> Cost:
-        return costs.estimates(self.shard)
-
     def run(self, layout: Layout) -> None:
         """Write them, the estimates of an image in a row."""
         preset, out = layout.preset, layout.estimates(self.shard)
         size = size_of(layout.clean_sizes, self.shard)
         files.check_writable(out)
-        seeds, images = stored_images.clean_seeds(layout, self.shard), stored_images.clean(layout, _only(self.shard))
+        seeds = stored_images.clean_seeds(layout, self.shard)
+        images = stored_images.clean(layout, range(self.shard, self.shard + 1))
         model = prompts.told(layout, "clean_images", networks.load_model(layout, preset.runtime), seeds)
         timesteps, device = estimate_timesteps(preset), model.device
         abar = torch.tensor(model.schedule.alphas_cumprod, dtype=torch.float32, device=device)
@@ -79,7 +76,3 @@ class Estimate(Step):
                 seen = denoiser.x0_hat(add_noise(x0, torch.cat(noise).to(device), abar[t]), t)
             rows[places.numpy()] = seen.float().cpu().view(len(places), *rows.shape[1:]).numpy()
         files.write_array(out, rows.reshape(-1, *preset.drawn_shape))
-
-
-def _only(shard: int) -> range:
-    return range(shard, shard + 1)

@@ -21,7 +21,6 @@ from ppap.utils.errors import DataError
 from ppap.utils.tensor_names import PICTURE, TARGET
 from ppap.workflow import evaluator, networks, stored_images, targets
 from ppap.workflow.layout import Layout
-from ppap.workflow.plan.costs import Cost, Costs
 from ppap.workflow.reads import evaluator_keys, finished_keys, network_keys, picture_target_keys, target_keys
 from ppap.workflow.step import Step
 
@@ -78,9 +77,6 @@ class Features(Step):
         samples = [*target_keys(preset, self.guide), "sampling.shard_size", *finished_keys(preset)]
         against = [key for guide in self.against for key in _compared_keys(preset, guide)]
         return [*samples, *evaluator_keys(preset), *against]
-
-    def cost(self, costs: Costs) -> Cost:
-        return costs.features(len(self.methods), self.against)
 
     def run(self, layout: Layout) -> None:
         """Write answers and statistics as METHOD/NAME, and the samples as .npz for ADM's evaluator.

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Self
 from ppap.config.preset import Preset
 from ppap.utils.mixed_precision import autocast
 from ppap.workflow.layout import Layout
-from ppap.workflow.plan.costs import Cost, Costs
 from ppap.workflow.step import Report, Step
 
 if TYPE_CHECKING:
@@ -38,16 +37,12 @@ class Figure(Step):
         return [layout.figure(self.figure), layout.figure_in_print(self.figure)]
 
     def inputs(self, layout: Layout) -> list[Path]:
-        kind, guide = self._kind(layout.preset)
+        kind, guide = self.kind(layout.preset)
         return list(dict.fromkeys(kind.inputs(layout, guide)))
 
     def keys(self, preset: Preset) -> list[str]:
-        kind, guide = self._kind(preset)
+        kind, guide = self.kind(preset)
         return kind.keys(preset, guide)
-
-    def cost(self, costs: Costs) -> Cost:
-        kind, guide = self._kind(costs.preset)
-        return kind.cost(costs, guide)
 
     def subcategory(self) -> str:
         return "Samples" if self.figure.startswith("samples_") else "Analysis"
@@ -56,13 +51,13 @@ class Figure(Step):
         """Draw the figure, and write it; ConfigError if the preset has no such figure."""
         from ppap.report import style
 
-        kind, guide = self._kind(layout.preset)
+        kind, guide = self.kind(layout.preset)
         style.use()
         with autocast(layout.preset.runtime):
             drawn = kind.draw(layout, guide)
         style.write(drawn, self.outputs(layout))
 
-    def _kind(self, preset: Preset) -> tuple[FigureKind, str]:
+    def kind(self, preset: Preset) -> tuple[FigureKind, str]:
         from ppap.workflow.figures import figure_of  # here, so that no other job waits for matplotlib
 
         return figure_of(preset, self.figure)

@@ -14,7 +14,6 @@ from ppap.utils import files
 from ppap.utils.mixed_precision import autocast
 from ppap.workflow import networks, prompts, stored_images
 from ppap.workflow.layout import Layout, size_of
-from ppap.workflow.plan.costs import Cost, Costs
 from ppap.workflow.reads import CLEAN, drawing_keys, prompt_keys
 from ppap.workflow.step import Step
 
@@ -43,9 +42,6 @@ class Generate(Step):
     def keys(self, preset: Preset) -> list[str]:
         own = [*CLEAN, "clean_images.sampler", "clean_images.seed"]
         return [*own, *drawing_keys(preset, preset.clean_images.sampler), *prompt_keys(preset, "clean_images")]
-
-    def cost(self, costs: Costs) -> Cost:
-        return costs.clean_images(self.shard)
 
     def run(self, layout: Layout) -> None:
         preset, clean = layout.preset, layout.preset.clean_images

@@ -18,7 +18,6 @@ from ppap.utils.mixed_precision import autocast
 from ppap.utils.tensor_names import IMAGE, MIRROR
 from ppap.workflow import networks, stored_images
 from ppap.workflow.layout import Layout, size_of
-from ppap.workflow.plan.costs import Cost, Costs
 from ppap.workflow.reads import CLEAN, finished_keys, latent_keys, network_keys
 from ppap.workflow.step import Step
 
@@ -52,9 +51,6 @@ class Label(Step):
         own = [*CLEAN, "clean_images.label_shards", *finished_keys(preset)]
         own += latent_keys(preset) or ["dataset.mirror"]
         return [*own, *network_keys(preset, self.guide)]
-
-    def cost(self, costs: Costs) -> Cost:
-        return costs.labels(self.guide, self.part)
 
     def run(self, layout: Layout) -> None:
         """Write the answers on the images, and on the mirror images where these are valid.

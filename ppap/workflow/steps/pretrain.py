@@ -28,7 +28,6 @@ from ppap.utils.seeds import Stream, mix, name_seed
 from ppap.utils.settings import AUTOENCODER, DIFFUSION
 from ppap.workflow import networks, stored_images
 from ppap.workflow.layout import Layout
-from ppap.workflow.plan.costs import Cost, Costs
 from ppap.workflow.reads import SCHEDULE, data_keys, diffusion_keys, latent_keys, network_keys, training_keys
 from ppap.workflow.step import Step
 
@@ -63,9 +62,6 @@ class Pretrain(Step):
         if self.model == AUTOENCODER:
             return [*common, *latent_keys(preset), "diffusion.autoencoder.kl_weight"]
         return [*common, *network_keys(preset, self.model), f"{training}.shift"]
-
-    def cost(self, costs: Costs) -> Cost:
-        return costs.pretraining(self.model)
 
     def run(self, layout: Layout) -> None:
         """Train the network, and write its weights; ConfigError if the preset trains no such network."""

@@ -21,7 +21,6 @@ from ppap.utils.settings import REFERENCE
 from ppap.utils.tensor_names import IMAGES, MU, SIGMA
 from ppap.workflow import evaluator, stored_images
 from ppap.workflow.layout import Layout
-from ppap.workflow.plan.costs import Cost, Costs
 from ppap.workflow.reads import data_keys, evaluator_keys
 from ppap.workflow.step import Step
 
@@ -46,9 +45,6 @@ class ReferenceFeatures(Step):
     def keys(self, preset: Preset) -> list[str]:
         own = [] if preset.evaluator.compared_with else [*data_keys(preset), "evaluator.compared"]
         return [*evaluator_keys(preset), *own]
-
-    def cost(self, costs: Costs) -> Cost:
-        return costs.reference_features()
 
     def run(self, layout: Layout) -> None:
         files.check_writable(layout.reference)

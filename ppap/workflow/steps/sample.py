@@ -21,7 +21,6 @@ from ppap.utils.tensor_names import TARGET
 from ppap.workflow import networks, prompts, stored_images, targets
 from ppap.workflow.experts import goals_of
 from ppap.workflow.layout import Layout, size_of
-from ppap.workflow.plan.costs import Cost, Costs
 from ppap.workflow.reads import data_keys, drawing_keys, picture_target_keys, prompt_keys, run_keys, target_keys
 from ppap.workflow.step import Step
 
@@ -64,9 +63,6 @@ class Sample(Step):
             return [*own, *drawing_keys(preset, self.sampler), *prompt_keys(preset, "sampling")]
         of_pictures = preset.task(self.guide).of_pictures
         return [*own, *(picture_target_keys(preset, self.guide) if of_pictures else data_keys(preset))]
-
-    def cost(self, costs: Costs) -> Cost:
-        return costs.samples(self.drawn, self.shard)
 
     def run(self, layout: Layout) -> None:
         run, size = self.drawn, size_of(layout.sample_sizes, self.shard)

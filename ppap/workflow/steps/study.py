@@ -13,7 +13,6 @@ from ppap.utils import files
 from ppap.utils.errors import ConfigError
 from ppap.workflow.layout import Layout
 from ppap.workflow.reads import note_keys, shown_keys
-from ppap.workflow.replicates import runs
 from ppap.workflow.step import Step
 
 SUFFIXES = ("csv", "md", "tex", "html")
@@ -41,7 +40,7 @@ class Study(Step):
     def inputs(self, layout: Layout) -> list[Path]:
         """List the metrics of the rows in every replicate."""
         stored = [stored_as(layout.preset, row) for row in computed_runs(layout.preset, self.table)]
-        return list(dict.fromkeys(run.metrics(row.sampler, row.guide) for run in runs(layout) for row in stored))
+        return list(dict.fromkeys(run.metrics(row.sampler, row.guide) for run in layout.runs for row in stored))
 
     def keys(self, preset: Preset) -> list[str]:
         return [*shown_keys(preset, self.table), *note_keys(preset, self.table), "seed", "replicates"]

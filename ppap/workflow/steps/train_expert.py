@@ -9,11 +9,11 @@ from typing import Self
 
 from ppap.config.preset import Preset
 from ppap.config.runs import Learning, banks, expert_steps, has_warm_start, warm_name
+from ppap.config.sections import OF_EXPERTS
 from ppap.experts.expert import Expert, Purpose, check_experts, read_expert
 from ppap.utils.errors import ConfigError
 from ppap.workflow.experts import purpose_of, train_and_write
 from ppap.workflow.layout import Layout
-from ppap.workflow.plan.costs import Cost, Costs
 from ppap.workflow.reads import lesson_keys, student_keys
 from ppap.workflow.step import Step
 
@@ -48,27 +48,13 @@ class TrainExpert(Step):
 
     def keys(self, preset: Preset) -> list[str]:
         method = preset.methods[self.method]
-        own = (
-            "experts_of",
-            "imported",
-            "supervision",
-            "experts",
-            "trainable",
-            "trained_at",
-            "sees",
-            "estimates",
-            "view",
-        )
         return [
-            *(f"methods.{self.method}.{key}" for key in own),
+            *(f"methods.{self.method}.{key}" for key in ("experts_of", *OF_EXPERTS)),
             *lesson_keys(preset, self.guide, Learning.of(method)),
             *student_keys(preset, self.guide, str(method.trainable)),
             *("experts.allocation", "experts.warm_start"),
             *(["experts.warm_share"] if has_warm_start(preset, method) else []),
         ]
-
-    def cost(self, costs: Costs) -> Cost:
-        return costs.expert(self.guide, self.method)
 
     def run(self, layout: Layout) -> None:
         """Train the expert, from its initialisation if it has one; write what it changes of the guide.

@@ -11,7 +11,6 @@ from ppap.config.preset import Preset
 from ppap.utils.settings import DIFFUSION
 from ppap.workflow import stored_images
 from ppap.workflow.layout import Layout, size_of
-from ppap.workflow.plan.costs import Cost, Costs
 from ppap.workflow.reads import CLEAN, IMAGE, upsampling_keys
 from ppap.workflow.step import Step
 from ppap.workflow.steps.upsample_samples import write_upsampled
@@ -42,9 +41,6 @@ class UpsampleClean(Step):
     def keys(self, preset: Preset) -> list[str]:
         own = [*CLEAN, "clean_images.seed", *IMAGE]
         return [*own, *upsampling_keys(preset)]
-
-    def cost(self, costs: Costs) -> Cost:
-        return costs.upsampled(costs.layout.clean_sizes[self.shard])
 
     def run(self, layout: Layout) -> None:
         """Write the shard; ConfigError if the diffusion model has no second stage."""

@@ -18,7 +18,6 @@ from ppap.utils.mixed_precision import autocast
 from ppap.utils.settings import DIFFUSION
 from ppap.workflow import networks, stored_images
 from ppap.workflow.layout import Layout, size_of
-from ppap.workflow.plan.costs import Cost, Costs
 from ppap.workflow.reads import IMAGE, upsampling_keys
 from ppap.workflow.step import Step
 
@@ -56,9 +55,6 @@ class UpsampleSamples(Step):
     def keys(self, preset: Preset) -> list[str]:
         own = ["sampling.samples", "sampling.seeds", "sampling.shard_size", *IMAGE]
         return [*own, *upsampling_keys(preset)]
-
-    def cost(self, costs: Costs) -> Cost:
-        return costs.upsampled(costs.layout.sample_sizes[self.shard])
 
     def run(self, layout: Layout) -> None:
         """Write the shard; ConfigError if the diffusion model has no second stage."""

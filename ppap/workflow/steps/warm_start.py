@@ -11,7 +11,6 @@ from ppap.config.preset import Preset
 from ppap.config.runs import Learning, banks, has_warm_start, warm_name, warm_steps
 from ppap.workflow.experts import purpose, train_and_write
 from ppap.workflow.layout import Layout
-from ppap.workflow.plan.costs import Cost, Costs
 from ppap.workflow.reads import lesson_keys, student_keys
 from ppap.workflow.step import Step
 
@@ -45,9 +44,6 @@ class WarmStart(Step):
         method = Learning.named(self.start)
         lesson, student = lesson_keys(preset, self.guide, method), student_keys(preset, self.guide, method.trainable)
         return [*lesson, *student, "experts.warm_share"]
-
-    def cost(self, costs: Costs) -> Cost:
-        return costs.warm_start(self.guide, Learning.named(self.start))
 
     def run(self, layout: Layout) -> None:
         """Train the shared start; write what it changes of the guide."""
