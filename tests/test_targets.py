@@ -407,7 +407,7 @@ LABELLED = [{"guides": ["vit"], "samplers": ["ddim25"], "methods": ["naive", "mu
          "guides.vit.targets: images of kind digits say nothing of depth; give a `folder`"),
         (SMOKE, {**{f"guides__vit__{key}": value for key, value in DEPTH_OF_OTHERS.items()}, "tables__main": LABELLED},
          "methods.multi_experts_5.supervision: images of kind digits say nothing of depth (vit)"),
-        (SMOKE_TASKS, NONE, "dataset.kind: images of kind none are not read as a whole, for targets"),
+        (SMOKE_TASKS, NONE, "guides.depth.targets: images of kind none are not read as a whole"),
         (SMOKE_TASKS, NONE | SHOWN, "methods.real: images of kind none are not read as a whole"),
     ],
 )  # fmt: skip

@@ -18,10 +18,10 @@ from ppap.utils.settings import DEPTH, DIFFUSION, EVALUATOR, RESERVED
 
 
 def problems(preset: Preset) -> list[str]:
-    """Yield all that does not fit together; names and kinds first, because all other rules look them up."""
+    """List all that does not fit together; names and kinds first, because all other rules look them up."""
     rules = (
         *(_timesteps, _experts, _unets, _prompts, _images, _classes, _tasks, _truths),
-        *(_targets, _real_pictures, _evaluation, _rows, _downloads),
+        *(_targets, _whole, _evaluation, _rows, _downloads),
     )
     first = list(_names(preset)) or list(_kinds(preset))
     return first or [problem for rule in rules for problem in rule(preset)]
@@ -50,6 +50,7 @@ def _names(preset: Preset) -> Iterator[str]:
         named += [(f"guides.{guide}.scales", "samplers", name) for name in spec.scales]
     for name, method in preset.methods.items():
         named += [(f"methods.{name}.experts_of", "methods", method.experts_of)] if method.experts_of else []
+        named += [(f"methods.{name}.scales", "guides", guide) for guide in method.scales]
     for key in ("clean_images", "figures"):
         named.append((f"{key}.sampler", "samplers", getattr(preset, key).sampler))
     for key, kind, name in named:
@@ -90,9 +91,6 @@ def _kinds(preset: Preset) -> Iterator[str]:
         learning = method.sees, method.supervision, method.trained_at
         if method.estimates == "stored" and learning != ("x0_hat", "teacher", "range"):
             yield f"methods.{name}.estimates: stored ones are of experts that see x0_hat, taught by a teacher, on a whole range"
-        for guide in method.scales:
-            if guide not in preset.guides:
-                yield f"methods.{name}.scales: guides has no '{guide}'"
         if method.objective and not kind.guided:
             yield f"methods.{name}.objective: belongs to guidance that has a guide"
         if other := method.experts_of:
@@ -198,9 +196,6 @@ def _images(preset: Preset) -> Iterator[str]:
                 yield f"{preset.key(name)}.{key}: {len(numbers)} numbers for images of {channels}"
         if spec.train and (shift := spec.train.shift) >= data.image_size:
             yield f"{preset.key(name)}.train.shift: {shift} pixels move an image of {data.image_size} out of sight"
-    trained = [name for name in (DIFFUSION, *preset.networks) if preset.training(name) is not None]
-    if trained and not data.facts.whole:
-        yield f"{preset.key(trained[0])}.train: images of kind {data.kind} are not read as a whole"
     if runs.needs_data(preset):
         for key, value in data.facts.sizes.items():
             if getattr(data, key) != value:
@@ -219,7 +214,7 @@ def _classes(preset: Preset) -> Iterator[str]:
 
 
 def _tasks(preset: Preset) -> Iterator[str]:
-    """Tasks have what they need: labels of label maps, and one judge each."""
+    """Yield tasks that lack what they need, such as labels of label maps, or have two judges."""
     for name, spec in preset.networks.items():
         kind = preset.task(name)
         if kind.outputs and getattr(preset.dataset, kind.outputs) is None:
@@ -247,13 +242,8 @@ def _truths(preset: Preset) -> Iterator[str]:
         if preset.methods[run.method].supervision == "labels":
             learning.setdefault(run.guide, f"methods.{run.method}.supervision")
     for name, key in learning.items():
-        if not _knows_truth(preset, name) and not (preset.task(name).own_look and key.startswith("methods.")):
+        if not runs.knows_truth(preset, name) and not (preset.task(name).own_look and key.startswith("methods.")):
             yield f"{key}: images of kind {preset.dataset.kind} say nothing of {preset.task_name(name)} ({name})"
-
-
-def _knows_truth(preset: Preset, name: str) -> bool:
-    """Say whether real images have the truths that a network should answer."""
-    return preset.task(name).own_truth or preset.task_name(name) in preset.dataset.facts.truths
 
 
 def _targets(preset: Preset) -> Iterator[str]:
@@ -265,22 +255,22 @@ def _targets(preset: Preset) -> Iterator[str]:
             yield f"guides.{guide}.targets.folder: classes are given by sampling.classes"
         if spec.targets.maps != "nearness" and spec.task != DEPTH:
             yield f"guides.{guide}.targets.maps: is said of depth maps, not of {spec.task}"
-        known = preset.task(guide).own_look or _knows_truth(preset, guide)
+        known = preset.task(guide).own_look or runs.knows_truth(preset, guide)
         if of_pictures and folder is None and not known:
             yield f"guides.{guide}.targets: images of kind {data.kind} say nothing of {spec.task}; give a `folder`"
-    shown = any(preset.guides[guide].targets.folder is None for guide in runs.guides_of_pictures(preset))
-    if shown and not data.facts.whole:
-        yield f"dataset.kind: images of kind {data.kind} are not read as a whole, for targets"
 
 
-def _real_pictures(preset: Preset) -> Iterator[str]:
-    """Yield methods whose real pictures cannot be had."""
-    data = preset.dataset
-    for method in sorted({run.method for run in runs.all_runs(preset) if not preset.guidance(run.method).drawn}):
-        if preset.diffusion.upsampling:
-            yield f"methods.{method}: a cascade has no real pictures of both sizes"
-        if not data.facts.whole:
-            yield f"methods.{method}: images of kind {data.kind} are not read as a whole"
+def _whole(preset: Preset) -> Iterator[str]:
+    """Yield what takes real pictures of a cascade, or of a data set that is not read as a whole."""
+    methods = sorted({run.method for run in runs.all_runs(preset) if not preset.guidance(run.method).drawn})
+    if preset.diffusion.upsampling:
+        yield from (f"methods.{method}: a cascade has no real pictures of both sizes" for method in methods)
+    trained = [name for name in (DIFFUSION, *preset.networks) if preset.training(name) is not None]
+    shown = [guide for guide in runs.guides_of_pictures(preset) if preset.guides[guide].targets.folder is None]
+    needing = [f"{preset.key(name)}.train" for name in trained] + [f"guides.{guide}.targets" for guide in shown]
+    if not preset.dataset.facts.whole:
+        for key in (*needing, *(f"methods.{method}" for method in methods)):
+            yield f"{key}: images of kind {preset.dataset.kind} are not read as a whole"
 
 
 # -- evaluation, tables and figures ------------------------------------------------------------------
@@ -297,7 +287,7 @@ def _evaluation(preset: Preset) -> Iterator[str]:
 
 
 def _rows(preset: Preset) -> Iterator[str]:
-    """No row stands twice, and each guide of the main table has a run that figures can show."""
+    """Yield rows that stand twice, and guides of the main table without a run that figures can show."""
     for table in preset.tables:
         for run, count in Counter(runs.table_runs(preset, table)).items():
             if count > 1:
@@ -309,7 +299,7 @@ def _rows(preset: Preset) -> Iterator[str]:
 
 
 def _downloads(preset: Preset) -> Iterator[str]:
-    """Downloads lie side by side: two of them under one name would be taken for each other."""
+    """Yield downloads of one name, which lie side by side and would be taken for each other."""
     places: dict[str, str] = {}
     for key, file in preset.files.items():
         if file.local is None and places.setdefault(file.name, file.url) != file.url:

@@ -50,6 +50,7 @@ from ppap.utils.settings import (
     Name,
     Section,
     Seed,
+    each_once,
 )
 
 
@@ -102,9 +103,7 @@ class Preset(Section):
     @field_validator("replicates")
     @classmethod
     def replicates_are_several(cls, numbers: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
-        twice = [number for number in numbers if numbers.count(number) > 1]
-        if twice:
-            raise ValueError(f"{twice[0]} is given twice")
+        each_once(numbers)
         seed = info.data.get("seed")
         if numbers and (seed not in numbers or len(numbers) < 2):
             raise ValueError(f"give two or more, `seed` ({seed}) among them")

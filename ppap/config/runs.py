@@ -109,6 +109,11 @@ def needs_data(preset: Preset) -> bool:
     return bool(_taught_by_labels(preset)) or _needs_whole(preset)
 
 
+def knows_truth(preset: Preset, model: str) -> bool:
+    """Say whether real images have the truths that a network should answer."""
+    return preset.task(model).own_truth or preset.task_name(model) in preset.dataset.facts.truths
+
+
 def streams_data(preset: Preset) -> bool:
     """Say whether experts alone need the real images, and read them as they learn: there may be too many for memory.
 

@@ -18,16 +18,11 @@ from ppap.guides.tasks.task import Maps
 from ppap.guides.views import ViewName
 from ppap.training.settings import Training
 from ppap.utils.registry import kind_of
-from ppap.utils.settings import CLASSIFICATION, FREE, Count, LocalPath, Name, Scale, Section, Seed
+from ppap.utils.settings import CLASSIFICATION, FREE, Count, LocalPath, Name, Scale, Section, Seed, each_once
 
 TaskName = Annotated[str, *kind_of(TASKS)]
 OF_EXPERTS = ("supervision", "experts", "trainable", "trained_at", "imported", "sees", "estimates", "view")
 """The keys of a method that say what its experts are."""
-
-
-def own_options(of: str) -> Any:
-    """Return a field of options for the user's own code."""
-    return Field(default_factory=dict, description=f"arguments by name of {of} of your own")
 
 
 _TASK_OPTIONS: Any = Field(
@@ -91,10 +86,8 @@ class GuideConfig(NetworkConfig):
         description="its guidance scale by sampler, in place of the sampler's own: `{ddim25: 0.5}`. One for every "
         "method",
     )
-    stands_for: str | None = Field(
-        None,
-        description="the architecture in the paper's tables whose printed values stand beside it: `resnet50`, `deit_s`, "
-        "`resnet18` or `resnet152`",
+    stands_for: Literal["resnet50", "deit_s", "resnet18", "resnet152"] | None = Field(
+        None, description="the architecture in the paper's tables whose printed values stand beside it"
     )
     adapter: AdapterConfig = Field(description="which few parameters an expert trains")
     experts: Training = Field(description="noise-aware training")
@@ -106,7 +99,7 @@ class SamplerConfig(Section):
     kind: Annotated[str, *kind_of(SAMPLERS)] = Field(
         description="`user:MODULE.FUNCTION` is [your own](../docs/extending.md)"
     )
-    options: dict[str, Any] = own_options("a sampler")
+    options: dict[str, Any] = Field(default_factory=dict, description="arguments by name of a sampler of your own")
     steps: Count = Field(description="sampling steps, out of T")
     eta: Annotated[float, Field(ge=0, le=1)] = Field(
         0.0, description="noise of DDIM and of samplers of your own; DDPM does not read it"
@@ -133,7 +126,9 @@ class MethodConfig(Section):
         description="what guidance raises in place of the task's, such as log p(target): `user:MODULE.FUNCTION`, "
         "[your own](../docs/extending.md#an-objective), of a guide's answers and the targets",
     )
-    objective_options: dict[str, Any] = own_options("an objective")
+    objective_options: dict[str, Any] = Field(
+        default_factory=dict, description="arguments by name of an objective of your own"
+    )
     title: str | None = Field(
         None, max_length=60, description="its name in tables and figures; left out: the paper's, or the method's own"
     )
@@ -234,13 +229,7 @@ class SamplingConfig(Section):
         None, min_length=1, description="target classes of classifiers, each once; left out: all"
     )
 
-    @field_validator("seeds", "classes")
-    @classmethod
-    def each_once(cls, values: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        twice = [value for value in values or () if (values or ()).count(value) > 1]
-        if twice:
-            raise ValueError(f"{twice[0]} is given twice")
-        return values
+    _each_once = field_validator("seeds", "classes")(each_once)
 
     @property
     def judged_at_once(self) -> int:

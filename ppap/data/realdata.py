@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,17 +52,13 @@ def read_archive(path: Path) -> dict[str, Tensor]:
 
 def registered(name: str, downloads: Downloads) -> dict[str, Tensor]:
     """Read a data set by its name in torch-fidelity: `images` uint8 (N, H, W, 3), and `labels` (N,) if it has any."""
-    from torch_fidelity.registry import DATASETS_REGISTRY
-
-    if name not in DATASETS_REGISTRY:
-        there = ", ".join(DATASETS_REGISTRY)
-        raise ConfigError(f"torch-fidelity has no data set '{name}' (it has {there})")
+    read = reader_of(name)
     folder = downloads.folder / "datasets"
     folder.mkdir(parents=True, exist_ok=True)
     try:
         # a preset's data set and its reference may be the same
         with only_one(folder / f".{name}.lock"):
-            data = DATASETS_REGISTRY[name](str(folder), True)
+            data = read(str(folder), True)
     except (OSError, RuntimeError) as error:
         raise DataError(
             f"{name}: cannot be downloaded ({error}). Without network: place torchvision's files of it "
@@ -70,6 +68,15 @@ def registered(name: str, downloads: Downloads) -> dict[str, Tensor]:
     tensors = {IMAGES: images.permute(0, 2, 3, 1).contiguous()}
     labels = getattr(data, "targets", None)
     return tensors if labels is None else tensors | {LABELS: torch.tensor(labels)}
+
+
+def reader_of(name: str) -> Callable[..., Any]:
+    """Return what torch-fidelity reads a data set of this name with; ConfigError if it has none."""
+    from torch_fidelity.registry import DATASETS_REGISTRY
+
+    if name not in DATASETS_REGISTRY:
+        raise ConfigError(f"torch-fidelity has no data set '{name}' (it has {', '.join(DATASETS_REGISTRY)})")
+    return DATASETS_REGISTRY[name]
 
 
 def read_folder(folder: Path, size: int) -> Tensor:

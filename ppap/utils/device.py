@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from ppap.utils.errors import PPAPError
+from ppap.utils.errors import ConfigError, PPAPError, reason
 from ppap.utils.settings import Section
 
 
@@ -50,6 +51,21 @@ def place(network: nn.Module, runtime: Runtime, channels_last: bool = False) -> 
     if runtime.compile:
         network.compile(mode=None if runtime.compile is True else runtime.compile)
     return network
+
+
+def try_network(trial: Callable[[], object], what: str) -> None:
+    """Try a network on the meta device, and on the CPU if it does not work there; ConfigError if on neither."""
+    for device in ("meta", "cpu"):
+        try:
+            with torch.device(device):
+                trial()
+        except PPAPError:
+            raise
+        except Exception as error:  # of a library's code
+            if device == "cpu":
+                raise ConfigError(f"{what} cannot be used ({reason(error)})") from error
+        else:
+            return
 
 
 def keep_compiled(folder: Path) -> None:

@@ -82,6 +82,14 @@ TAG = "kind="
 """The beginning of the tag of a kind of section, such as of evaluators; a user has not written it."""
 
 
+def each_once(values: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """Refuse a value of a field that is given twice."""
+    twice = [value for value in values or () if (values or ()).count(value) > 1]
+    if twice:
+        raise ValueError(f"{twice[0]} is given twice")
+    return values
+
+
 class Section(BaseModel):
     """A part of a preset. Every field has a description: it is the key's explanation in config/README.md."""
 

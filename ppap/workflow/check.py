@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from ppap.config import runs
 from ppap.config.preset import Preset
 from ppap.config.sections import GuideConfig, JudgeConfig
 from ppap.data.image_folder import list_files, unreadable
-from ppap.data.realdata import reference_paths
+from ppap.data.realdata import reader_of, reference_paths
 from ppap.diffusion.denoiser import Denoiser, Prediction
 from ppap.diffusion.goals import own_objective
 from ppap.diffusion.samplers import State
@@ -35,18 +35,16 @@ from ppap.guides.guide import Guide
 from ppap.guides.libraries.library import building
 from ppap.guides.libraries.settings import NetworkConfig
 from ppap.guides.target_files import target_paths, unreadable_targets
-from ppap.report.paper import printed
-from ppap.report.tables import TITLES
 from ppap.utils.arguments import has_shape
-from ppap.utils.device import Runtime
-from ppap.utils.errors import ConfigError, DataError, PPAPError, reason
+from ppap.utils.device import Runtime, try_network
+from ppap.utils.errors import ConfigError, DataError, PPAPError
 from ppap.utils.settings import DATASET, DIFFUSION, EVALUATOR, REFERENCE
 from ppap.utils.user_code import is_named
 from ppap.workflow import evaluator, prompts
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
 
-Check = Callable[[], None]
+Check = Callable[[], object]
 _IMAGES = 2  # in a batch on trial
 
 
@@ -55,25 +53,19 @@ def problems(layout: Layout, files: bool = False) -> list[PPAPError]:
     preset = layout.preset
     judged: dict[str, JudgeConfig | GuideConfig] = {**preset.judges, **preset.guides}  # of one task, a guide is tried
     tasks = {(spec.task, str(spec.task_options)): name for name, spec in judged.items() if is_named(spec.task)}
-    methods = (
-        name
-        for name, method in preset.methods.items()
-        if is_named(method.guidance) or method.options or method.objective
-    )
-    samplers = (name for name, sampler in preset.samplers.items() if is_named(sampler.kind))
-    upsampling = preset.diffusion.upsampling
-    second = [preset.diffusion.source.upsampling] if upsampling and is_named(upsampling.kind) else []
+    methods = (name for name, m in preset.methods.items() if is_named(m.guidance) or m.options or m.objective)
+    registered = {"dataset.name": preset.dataset.name}
+    if compared := preset.evaluator.compared_with:
+        registered[f"{EVALUATOR}.{REFERENCE}.registered"] = compared.registered
     checks: list[tuple[str, Check]] = [
         (DIFFUSION, partial(preset.diffusion.source.check, preset.diffusion, preset.dataset, try_network)),
         *((f"{key}.prompts", partial(prompts.check, layout, key)) for key in prompts.SECTIONS),
         *((f"{preset.key(name)}.task", partial(_own_task, preset, name)) for name in tasks.values()),
         *((f"methods.{name}", partial(_own_method, preset, name)) for name in methods),
-        *((f"samplers.{name}", partial(_own_sampler, preset, name)) for name in samplers),
-        *((f"{DIFFUSION}.{key}", partial(_own_second_sampler, preset)) for key in second),
-        (EVALUATOR, partial(_own_evaluator, layout)),
+        *_own_samplers(preset),
+        *([] if preset.evaluator.judged_by else [(EVALUATOR, partial(_own_evaluator, layout))]),
         *((preset.key(name), partial(_network, layout, name)) for name in preset.networks),
-        (DATASET, partial(_registered, preset)),
-        ("guides", partial(_stands_for, preset)),
+        *((key, partial(reader_of, name)) for key, name in registered.items() if name),
     ]
     wrong = [problem for key, check in checks if (problem := _problem(key, check))]
     return wrong + (list(_missing(layout)) if files else [])
@@ -95,38 +87,17 @@ def _problem(key: str, check: Check) -> PPAPError | None:
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
     """Keep the warnings of libraries back, and draw no other random numbers than without the check."""
-    before = logging.root.manager.disable
     with warnings.catch_warnings(action="ignore"), torch.random.fork_rng(devices=[]):
         logging.disable(logging.ERROR)
         try:
             yield
         finally:
-            logging.disable(before)
-
-
-# -- networks ----------------------------------------------------------------------------------------
-
-
-def try_network(trial: Check, what: str) -> None:
-    """Try a network on the meta device, and on the CPU if it does not work there; ConfigError if on neither."""
-    for device in ("meta", "cpu"):
-        try:
-            with torch.device(device):
-                trial()
-        except PPAPError:
-            raise
-        except Exception as error:  # of a library's code
-            if device == "cpu":
-                raise ConfigError(f"{what} cannot be used ({reason(error)})") from error
-        else:
-            return
+            logging.disable(logging.NOTSET)
 
 
 def _network(layout: Layout, name: str) -> None:
     """Try a guide, a judge or the evaluator: there is such a model, and it does what the jobs ask of it."""
-    preset = layout.preset
-    spec = preset.network(name)
-    assert spec is not None
+    preset, spec = layout.preset, layout.preset.networks[name]
     if spec.published:
         with building(spec.model):
             spec.library.check(spec, models.shape_of(preset, name), preset.key(name))
@@ -134,22 +105,23 @@ def _network(layout: Layout, name: str) -> None:
         spec.library.options(spec, layout.model(name))
     except DataError:
         return  # its download says what it is
-    trial = partial(_try_network, layout, name, spec)
+    trial = partial(_trial, layout, name, spec)
     if spec.library.of_user:
         trial()
     else:
         try_network(trial, f"model '{spec.model}'")
 
 
-def _try_network(layout: Layout, name: str, spec: NetworkConfig) -> None:
+def _trial(layout: Layout, name: str, spec: NetworkConfig) -> None:
     preset = layout.preset
     guide = models.new_guide(layout, name).eval().requires_grad_(False)
     _guides(guide, _noise(preset))
     if name == EVALUATOR:
-        _gives_features(preset, guide)
-    experts = [spec.experts] if isinstance(spec, GuideConfig) else []
-    if trainings := [*experts, *([spec.train] if spec.train else [])]:
-        sizes = (training.batch_size for training in trainings)
+        extract = preset.evaluator.extractor({EVALUATOR: guide}, Runtime(device="cpu"), None, ())
+        described = preset.evaluator.describe(_IMAGES, preset.dataset.classes)
+        check_answers(f"model '{guide.name}'", extract(_pixels(preset)), described)
+    trainings = filter(None, (spec.train, getattr(spec, "experts", None)))
+    if sizes := [training.batch_size for training in trainings]:
         _learns(guide.requires_grad_(True), _noise(preset, min(_IMAGES, *sizes)))
     adapted = any(m.trainable == "adapter" and not m.imported for m in preset.methods.values())
     if isinstance(spec, GuideConfig) and adapted:
@@ -160,6 +132,10 @@ def _noise(preset: Preset, count: int = _IMAGES) -> Tensor:
     return torch.rand(count, *preset.dataset.shape) * 2 - 1
 
 
+def _pixels(preset: Preset) -> Tensor:
+    return (_noise(preset) * 127.5 + 127.5).byte()
+
+
 def _guides(guide: Guide, images: Tensor) -> None:
     """Refuse an answer that is not finite, or has no gradient for the images."""
     answer = guide(images.requires_grad_())
@@ -167,8 +143,7 @@ def _guides(guide: Guide, images: Tensor) -> None:
         raise ConfigError(f"model '{guide.name}': its answer to noise is not finite")
     if not _reaches(answer, [images]):
         raise ConfigError(
-            f"model '{guide.name}': its answer has no gradient for the images; it must come from them, "
-            "without detach() and no_grad()"
+            f"model '{guide.name}': its answer has no gradient for the images; no_grad() and detach() cut it"
         )
 
 
@@ -198,17 +173,6 @@ def _reaches(answer: Tensor, inputs: Sequence[Tensor]) -> bool:
     return any(g is not None for g in torch.autograd.grad(answer.sum(), inputs, allow_unused=True))
 
 
-def _gives_features(preset: Preset, guide: Guide) -> None:
-    """Refuse an evaluator whose penultimate features are no vector an image, or whose logits are not those of classes."""
-    extract = preset.evaluator.extractor({EVALUATOR: guide}, Runtime(device="cpu"), None, ())
-    answers = extract((_noise(preset) * 127.5 + 127.5).byte())
-    spec = preset.evaluator.describe(_IMAGES, preset.dataset.classes)
-    check_answers(f"model '{guide.name}'", answers, spec)
-
-
-# -- code of the user's own --------------------------------------------------------------------------
-
-
 def _own_task(preset: Preset, guide: str) -> None:
     """Try a task of the user's own on answers that are noise: what experts minimise and guidance raises, the scores."""
     task = preset.task_of(guide)
@@ -222,7 +186,7 @@ def _own_task(preset: Preset, guide: str) -> None:
     }
     for what, (value, shape) in tried.items():
         has_shape(what, value, shape)
-        if not torch.isfinite(value).all():
+        if not value.isfinite().all():
             raise ConfigError(f"{what} is not finite for answers that are noise")
         if not _reaches(value, [student]):
             raise ConfigError(f"{what} has no gradient for the answers")
@@ -233,10 +197,8 @@ def _own_task(preset: Preset, guide: str) -> None:
 
 
 def _own_evaluator(layout: Layout) -> None:
-    """Have an evaluator of the user's own, which has no files, judge two images of noise."""
-    if not layout.preset.evaluator.judged_by:
-        shape = (_IMAGES, *layout.preset.dataset.shape)
-        evaluator.untrained_extractor(layout)(torch.randint(256, shape, dtype=torch.uint8))
+    """Have an evaluator of the user's own judge two images of noise."""
+    evaluator.untrained_extractor(layout)(_pixels(layout.preset))
 
 
 def _own_method(preset: Preset, method: str) -> None:
@@ -263,23 +225,23 @@ def _own_method(preset: Preset, method: str) -> None:
 
 def _answers(weights: Tensor, images: Tensor, timestep: int) -> Tensor:
     """Answer as a guide might, whose answers have the shape of these weights: by the mean of each image."""
-    means = images.flatten(1).mean(1)
-    return means.view(-1, *([1] * weights.ndim)) * weights
+    return torch.tensordot(images.flatten(1).mean(1), weights, 0)
 
 
-def _own_sampler(preset: Preset, name: str) -> None:
-    """Try a sampler of the user's own in two steps, the first of them guided."""
-    _two_steps(preset.schedule(name), preset.drawing(name), preset.drawn_shape)
-
-
-def _own_second_sampler(preset: Preset) -> None:
-    """Try the user's own sampler of a cascade's second stage in the same way."""
-    spec, folders = preset.diffusion.upsampling, preset.module_folders
-    assert spec is not None
-    _two_steps(spec.schedule(preset.diffusion.timesteps, folders), spec.drawing(folders), preset.finished_shape)
+def _own_samplers(preset: Preset) -> Iterator[tuple[str, Check]]:
+    """Yield the trials of samplers of the user's own, that of a cascade's second stage too."""
+    for name, spec in preset.samplers.items():
+        if is_named(spec.kind):
+            how, shape = preset.drawing(name), preset.drawn_shape
+            yield f"samplers.{name}", partial(_two_steps, preset.schedule(name), how, shape)
+    if (second := preset.diffusion.upsampling) and is_named(second.kind):
+        schedule = second.schedule(preset.diffusion.timesteps, preset.module_folders)
+        how, shape = second.drawing(preset.module_folders), preset.finished_shape
+        yield f"{DIFFUSION}.{preset.diffusion.source.upsampling}", partial(_two_steps, schedule, how, shape)
 
 
 def _two_steps(schedule: Schedule, how: dict[str, Any], shape: tuple[int, int, int]) -> None:
+    """Draw noise in two steps, the first of them guided."""
     denoiser = _denoiser(schedule)
     start = State(min(2, len(schedule)), torch.randn(_IMAGES, *shape))
     seeds = [(0, image) for image in range(_IMAGES)]
@@ -296,43 +258,12 @@ def _denoiser(schedule: Schedule) -> Denoiser:
     return Denoiser(lambda x, t: torch.zeros_like(x), schedule, "fixed_small")
 
 
-# -- names and files ---------------------------------------------------------------------------------
-
-
-def _registered(preset: Preset) -> None:
-    """Refuse data sets that torch-fidelity does not have."""
-    compared = preset.evaluator.compared_with
-    wanted = {
-        "dataset.name": preset.dataset.name,
-        f"{EVALUATOR}.{REFERENCE}.registered": compared.registered if compared else None,
-    }
-    if any(wanted.values()):
-        from torch_fidelity.registry import DATASETS_REGISTRY
-
-        _known(wanted, DATASETS_REGISTRY, "torch-fidelity has no data set")
-
-
-def _stands_for(preset: Preset) -> None:
-    """Refuse architectures that no table of the paper has."""
-    wanted = {f"guides.{name}.stands_for": spec.stands_for for name, spec in preset.guides.items()}
-    there = dict.fromkeys(row.architecture for table in TITLES for row in printed(table))
-    _known(wanted, there, "the paper has no")
-
-
-def _known(wanted: Mapping[str, str | None], there: Iterable[str], missing: str) -> None:
-    for key, name in wanted.items():
-        if name and name not in there:
-            raise ConfigError(f"{key}: {missing} '{name}' (it has {', '.join(there)})")
-
-
 def _missing(layout: Layout) -> Iterator[ConfigError]:
     """Look for the folders and files that the preset names by their path, and at the pictures in folders."""
-    preset = layout.preset
+    preset, compared = layout.preset, layout.preset.evaluator.compared_with
     wanted: dict[str, Path | str | None] = {f"{key}.url": source.local for key, source in preset.files.items()}
-    if compared := preset.evaluator.compared_with:
-        wanted[f"{EVALUATOR}.{REFERENCE}.folder"] = compared.folder
-    if runs.needs_data(preset):
-        wanted[f"{DATASET}.path"] = preset.dataset.path
+    wanted[f"{EVALUATOR}.{REFERENCE}.folder"] = compared.folder if compared else None
+    wanted[f"{DATASET}.path"] = preset.dataset.path if runs.needs_data(preset) else None
     for guide in runs.guides_of_pictures(preset):
         wanted[f"guides.{guide}.targets.folder"] = preset.guides[guide].targets.folder
     for key, path in wanted.items():
@@ -351,7 +282,12 @@ def _pictures(layout: Layout, key: str, folder: Path) -> Iterator[str]:
             listed, own = list_files(folder, preset.dataset.classes), list(preset.dataset.class_names)
             if sorted(own) == listed.names != own:
                 yield f"{folder}: its classes are in the order of their names, dataset.class_names in another"
-            if not all(path.exists() for path in _made_of_pictures(layout)):
+            taught = [
+                (guide, name) for guide, name in runs.banks(preset) if preset.methods[name].supervision == "labels"
+            ]
+            experts = [path for bank in taught for path in layout.experts(*bank)]
+            made = experts if runs.streams_data(preset) else [layout.model(DATASET)]
+            if not all(path.exists() for path in made):
                 yield from unreadable(listed.paths)
         elif name == REFERENCE and not layout.model(REFERENCE).exists():
             yield from unreadable(reference_paths(folder))
@@ -361,11 +297,3 @@ def _pictures(layout: Layout, key: str, folder: Path) -> Iterator[str]:
             yield from unreadable_targets(target_paths(folder, key), task)
     except DataError as error:
         yield str(error)
-
-
-def _made_of_pictures(layout: Layout) -> list[Path]:
-    """List the files whose jobs read all pictures of the data set: its own, or the experts that its labels teach."""
-    preset = layout.preset
-    taught = [(guide, name) for guide, name in runs.banks(preset) if preset.methods[name].supervision == "labels"]
-    experts = [path for guide, name in taught for path in layout.experts(guide, name)]
-    return experts if runs.streams_data(preset) else [layout.model(DATASET)]

@@ -16,6 +16,7 @@ from ppap.config.runs import (
     expert_owner,
     external_models,
     has_warm_start,
+    knows_truth,
     needs_data,
     stored_as,
     streams_data,
@@ -301,6 +302,4 @@ class Layout:
 
     def knows_truth(self, guide: str) -> bool:
         """Say whether there are held-out real images with truths for the guide's task."""
-        data, task = self.preset.dataset.facts, self.preset.task(guide)
-        known = task.own_truth or self.preset.task_name(guide) in data.truths
-        return known and needs_data(self.preset) and not streams_data(self.preset)
+        return knows_truth(self.preset, guide) and needs_data(self.preset) and not streams_data(self.preset)
