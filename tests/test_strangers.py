@@ -269,13 +269,13 @@ def test_a_file_of_no_weights_is_refused(tmp_path: Path, damage: str) -> None:
 def test_adm_and_inception_weights_are_checked_when_they_are_downloaded(
     preset_file: Write, tmp_path: Path, name: str
 ) -> None:
-    from ppap.evaluation.inception import untrained_inception
+    from ppap.evaluation.inception import inception_network
 
     small = {"model_channels": 32, "channel_mult": [1, 1], "num_res_blocks": 1,
              "attention_factors": [], "head_channels": 32}  # fmt: skip
     weights = {"url": str(tmp_path / "weights.pt")}
     path = preset_file(IMAGENET, diffusion__architecture=small, diffusion__weights=weights, evaluator__weights=weights)
-    network = models.new_diffusion(Layout(presets.load(path))) if name == "diffusion" else untrained_inception()
+    network = models.new_diffusion(Layout(presets.load(path))) if name == "diffusion" else inception_network()
     for damage in ("NaN", "shape"):
         torch.save(damaged(network.state_dict(), damage), tmp_path / "weights.pt")
         assert "weights.pt: " in refused("download", path, name, cwd=tmp_path)

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-
-import torch
-from torch import Tensor
-
-from ppap.utils.errors import DataError
 from ppap.utils.tensor_names import IMAGES, LABELS, MU, SIGMA
-from ppap.utils.tensor_spec import REMEDY, Spec, TensorSpec
+from ppap.utils.tensor_spec import Spec, TensorSpec
 
 INCEPTION_FEATURES = 2048
 _WHOLE = 1 << 62
@@ -36,11 +29,3 @@ def reference_statistics() -> Spec:
         MU: TensorSpec(("float64", "float32"), (width,), optional=True),
         SIGMA: TensorSpec(("float64", "float32"), (width, width), optional=True),
     }
-
-
-def check_statistics(path: Path, tensors: Mapping[str, Tensor], remedy: str = REMEDY) -> None:
-    """Raise DataError unless mean and covariance are there both or neither, and a covariance is symmetric."""
-    if (MU in tensors) != (SIGMA in tensors):
-        raise DataError(f"{path}: has one of {MU} and {SIGMA}, which belong together; {remedy}")
-    if SIGMA in tensors and not torch.allclose(tensors[SIGMA], tensors[SIGMA].T, rtol=1e-3):
-        raise DataError(f"{path}: {SIGMA} is not symmetric, so not a covariance; {remedy}")

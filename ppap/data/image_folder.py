@@ -58,16 +58,11 @@ class _Draw(NamedTuple):
     place: int
 
 
-def class_folders(folder: Path) -> list[str]:
-    """List the names of classes, which are those of the folders in a folder, hidden ones aside, in their order."""
-    return sorted(each.name for each in folder.glob("[!.]*") if each.is_dir() and each.name not in _JUNK)
-
-
 def list_files(folder: Path, classes: int) -> LabelledFiles:
     """List the images of a folder; DataError if it is missing, or has not `classes` folders with images."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of images (one folder a class)")
-    names = class_folders(folder)
+    names = sorted(each.name for each in folder.glob("[!.]*") if each.is_dir() and each.name not in _JUNK)
     if loose := [path for path in pictures_under(folder, deep=False) if path.is_file()]:
         raise DataError(f"{loose[0]}: lies in no class's folder; write {folder}/CLASS/{loose[0].name}")
     if len(names) != classes:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ppap.data.datasets import DatasetConfig
 from ppap.data.downloads import Downloads, only_one
-from ppap.data.image_files import check_statistics, reference_images
+from ppap.data.image_files import reference_images
 from ppap.data.image_folder import pictures_under, read_fitted
 from ppap.data.settings import ReferenceConfig
 from ppap.utils import files, tensor_spec
@@ -46,7 +46,10 @@ def read_archive(path: Path) -> dict[str, Tensor]:
     mine = {name: arrays[name] for name in spec if name in arrays}
     tensor_spec.check(path, mine, spec, _NO_REFERENCE)
     statistics = {name: torch.from_numpy(mine[name]).double() for name in (MU, SIGMA) if name in mine}
-    check_statistics(path, statistics, _NO_REFERENCE)
+    if len(statistics) == 1:
+        raise DataError(f"{path}: has one of {MU} and {SIGMA}, which belong together; {_NO_REFERENCE}")
+    if SIGMA in statistics and not torch.allclose(statistics[SIGMA], statistics[SIGMA].T, rtol=1e-3):
+        raise DataError(f"{path}: {SIGMA} is not symmetric, so not a covariance; {_NO_REFERENCE}")
     return {IMAGES: torch.from_numpy(mine[_ARCHIVED[IMAGES]])} | statistics
 
 

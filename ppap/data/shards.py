@@ -96,8 +96,7 @@ class ShardedAnswers:
 
 
 def _mapped(path: Path, size: int, shape: tuple[int, int, int], dtype: type[Any]) -> NDArray[Any]:
-    with files.readable(path):
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    array = files.map_array(path)
     if array.shape != (size, *shape) or array.dtype != dtype:
         wanted = f"{np.dtype(dtype)} {(size, *shape)}"
         raise DataError(f"{path}: holds {array.dtype} {array.shape}, expected {wanted}; {REMEDY}")

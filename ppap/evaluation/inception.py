@@ -70,11 +70,11 @@ class InceptionEvaluator(Evaluator, Section):
             return weights, provenance(path)
 
     def untrained(self) -> dict[str, nn.Module]:
-        return {EVALUATOR: untrained_inception()}
+        return {EVALUATOR: inception_network()}
 
     def load(self, paths: Mapping[str, Path]) -> dict[str, nn.Module]:
         weights = tensor_spec.read(paths[EVALUATOR], tensor_spec.of_network(_on_meta()), {"model": EVALUATOR})
-        return {EVALUATOR: _inception(weights)}
+        return {EVALUATOR: inception_network(weights)}
 
     def extractor(
         self, networks: Mapping[str, nn.Module], runtime: Runtime, classes: int | None, folders: Sequence[Path]
@@ -100,18 +100,13 @@ class InceptionEvaluator(Evaluator, Section):
         return describe(count, INCEPTION_FEATURES, CLASSES) | beside
 
 
-def untrained_inception() -> nn.Module:
-    """Build the network before it has weights, for what its shapes tell."""
-    return _inception(None)
-
-
 def _on_meta() -> nn.Module:
     with torch.device("meta"):
-        return untrained_inception()
+        return inception_network()
 
 
-def _inception(weights: dict[str, Tensor] | None) -> nn.Module:
-    """Build torch-fidelity's network, which loads its weights from a file of torch.save; None: untrained."""
+def inception_network(weights: dict[str, Tensor] | None = None) -> nn.Module:
+    """Build torch-fidelity's network, which loads its weights from a file of torch.save; without any, untrained."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     class Inception(FeatureExtractorInceptionV3):

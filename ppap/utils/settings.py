@@ -68,12 +68,8 @@ def placed_folder(name: str, info: ValidationInfo, prefix: str = "") -> str:
     return known
 
 
-def as_written(path: str) -> str:
-    """Return a path as the preset has it, so that a copied preset has the same config hashes."""
-    return path.written if isinstance(path, PlacedPath) else path
-
-
-AsWritten = PlainSerializer(as_written, return_type=str)
+AsWritten = PlainSerializer(lambda path: getattr(path, "written", path), return_type=str)
+"""Serialises a path as the preset has it, so that a copied preset has the same config hashes."""
 LocalPath = Annotated[str, AfterValidator(placed), AsWritten]
 HubOrFolder = Annotated[str, AfterValidator(placed_folder), AsWritten]
 

@@ -43,8 +43,9 @@ def leaves(section: Section, prefix: str = "", free: bool = True) -> Iterator[st
 def values(preset: Preset, keys: Iterable[str]) -> dict[str, Any]:
     """Return the values of these keys, in the order of the keys' names; those that are the default are left out.
 
-    So a new key of a later version, whose default is what was done before, makes nothing stale. A key that names code of the user's own has a hash of its module's file besides; modules which that one imports
-    are not looked at. So has one that names a file of prompts.
+    So a new key of a later version, whose default is what was done before, makes nothing stale. A key that names code of
+    the user's own has a hash of its module's file besides; modules which that one imports are not looked at. So has one
+    that names a file of prompts.
     """
     by_key: dict[str, Any] = {}
     for key in sorted(set(keys)):
@@ -52,20 +53,15 @@ def values(preset: Preset, keys: Iterable[str]) -> dict[str, Any]:
             by_key[key] = reduce(getitem, key.split("."), preset.stated)
     for key, value in by_key.items():
         if isinstance(value, str) and user_code.is_well_named(value):
-            by_key[key] = [value, _source_of(value, preset)]
+            by_key[key] = [value, _hash_of(user_code.module_file(value, preset.module_folders))]
         elif value is not None and key.endswith(".prompts.file"):
             by_key[key] = [value, _hash_of(Path(attrgetter(key)(preset)))]
     return by_key
 
 
-def _source_of(named: str, preset: Preset) -> str:
-    path = user_code.module_file(named, preset.module_folders)
-    return "" if path is None else _hash_of(path)
-
-
-def _hash_of(path: Path) -> str:
+def _hash_of(path: Path | None) -> str:
     """Hash a file; the check of the preset says if it is not there."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path and path.is_file() else ""
 
 
 def fingerprint(preset: Preset, keys: Iterable[str]) -> str:

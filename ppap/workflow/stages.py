@@ -50,20 +50,21 @@ def targets(layout: Layout) -> dict[str, list[str]]:
 
 
 def dependencies(layout: Layout) -> dict[str, dict[str, Any]]:
-    """List what each stage depends on beside its files: the keys that its jobs read, and which jobs there are."""
-    return {stage: _dependencies(layout, jobs) for stage, jobs in by_stage(layout).items()}
+    """List what each stage depends on beside its files: the keys that its jobs read, and which jobs there are.
+
+    A replicate's own values follow from the preset's, and from its number, which its jobs' names begin with.
+    """
+    depends: dict[str, dict[str, Any]] = {}
+    for stage, jobs in by_stage(layout).items():
+        keys = (key for _, job in jobs for key in job.keys(layout.preset))
+        depends[stage] = {"keys": values(layout.preset, keys), "jobs": sorted(_name(run, job) for run, job in jobs)}
+    return depends
 
 
 def write_stages(layout: Layout) -> None:
     """Write what each stage depends on, for DVC: results/PRESET/stages/STAGE.json."""
     for stage, depends in dependencies(layout).items():
         files.write_json(layout.stage(stage), depends, sort_keys=True)
-
-
-def _dependencies(layout: Layout, jobs: list[Placed]) -> dict[str, Any]:
-    """A replicate's own values follow from the preset's, and from its number, which its jobs' names begin with."""
-    keys = (key for _, job in jobs for key in job.keys(layout.preset))
-    return {"keys": values(layout.preset, keys), "jobs": sorted(_name(run, job) for run, job in jobs)}
 
 
 def _name(run: Layout, job: Step) -> str:

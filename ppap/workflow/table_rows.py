@@ -11,13 +11,12 @@ from ppap.config.guidance_scales import guidance_scale
 from ppap.config.preset import Preset
 from ppap.config.runs import Run, expert_steps, stored_as, table_runs, titles
 from ppap.evaluation import measured
-from ppap.evaluation.measured import ALWAYS, Measured, Metrics
+from ppap.evaluation.measured import Measured, Metrics
 from ppap.experts.expert import check_experts, read_expert
 from ppap.guides.tasks.task import Score
 from ppap.report import tables
 from ppap.report.tables import About, Effort, Row, Scales
 from ppap.utils.errors import DataError
-from ppap.utils.settings import UNGUIDED
 from ppap.utils.tensor_spec import REMEDY
 from ppap.workflow.experts import purpose_of
 from ppap.workflow.layout import Layout
@@ -123,14 +122,6 @@ def _read(layout: Layout, sampler: str, guide: str) -> Measured:
     for key, value in {"sampler": sampler, "guide": guide, **counts}.items():
         if getattr(file, key) != value:
             raise DataError(f"{path}: of {key} {getattr(file, key)}, not {value}; {REMEDY}")
-    unknown = sorted(file.methods.keys() - preset.methods.keys())
-    if unknown:
-        raise DataError(f"{path}: the preset has no method '{unknown[0]}'; {REMEDY}")
     for problem in file.lost:
         raise DataError(f"{path}: {problem}; {REMEDY}")
-    scores = () if guide == UNGUIDED else preset.task(guide).scores
-    names = ALWAYS | {score.name for score in scores}
-    for method, metrics in file.methods.items():
-        if odd := sorted(metrics.keys() - names):
-            raise DataError(f"{path}: {method} has an unknown {odd[0]}; {REMEDY}")
     return file

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ppap.config.preset import Preset
 from ppap.config.runs import evaluated, group, judged_guides
-from ppap.data.image_files import check_statistics, reference_statistics
+from ppap.data.image_files import reference_statistics
 from ppap.evaluation import measured, metrics
 from ppap.evaluation.features import describe_statistics
 from ppap.evaluation.metrics import over_seeds
@@ -63,7 +63,7 @@ class Metrics(Step):
         """
         preset, sampling = layout.preset, layout.preset.sampling
         reference = _read_reference(layout)
-        guides, by_method = _read_features(layout, self.sampler, self.guide, reference)
+        guides, by_method = _read_features(layout, self.sampler, self.guide)
         methods: dict[str, Any] = {}
         names: dict[str, list[str]] = {}
         shared: dict[str, dict[str, Any]] = {}
@@ -105,16 +105,13 @@ def _read_reference(layout: Layout) -> dict[str, Tensor]:
     statistics = reference_statistics() if judge.in_print else {}
     spec = {**judge.describe("images", preset.dataset.classes), **statistics}
     tensors = tensor_spec.read(path, spec)
-    check_statistics(path, tensors)
     count, needed = len(tensors[FEATURES]), judge.neighbours + 1
     if count < needed:
         raise DataError(f"{path}: features of {count} images; evaluator.neighbours needs {needed}")
     return tensors
 
 
-def _read_features(
-    layout: Layout, sampler: str, guide: str, reference: Mapping[str, Tensor]
-) -> tuple[list[str], dict[str, dict[str, Tensor]]]:
+def _read_features(layout: Layout, sampler: str, guide: str) -> tuple[list[str], dict[str, dict[str, Tensor]]]:
     """Read the features of the preset's methods, and name the guides whose targets samples were held against.
 
     DataError if there are none, or they are of another evaluator than the reference's.
@@ -134,14 +131,8 @@ def _read_features(
     mine = {method: parts for method, parts in by_method.items() if method in preset.methods}
     if not mine:
         raise DataError(f"{path}: features of no method of the preset; {REMEDY}")
-    width = reference[FEATURES].shape[1]
-    for method, parts in mine.items():
+    for parts in mine.values():
         targets.check(layout, guide, path, parts[TARGET])
-        if parts[FEATURES].shape[1] != width:
-            count = parts[FEATURES].shape[1]
-            raise DataError(
-                f"{path}: {method} has {count} features a sample, {layout.reference} {width} an image; {REMEDY}"
-            )
     return guides, mine
 
 

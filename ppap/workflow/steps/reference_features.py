@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ppap.config.preset import Preset
-from ppap.data.image_files import check_statistics, reference_images
+from ppap.data.image_files import reference_images
 from ppap.data.loading import ImagesInMemory
 from ppap.evaluation.features import features_of
 from ppap.utils import files, tensor_spec
@@ -65,6 +65,5 @@ def _reference(layout: Layout) -> tuple[NDArray[np.uint8], dict[str, Tensor]]:
         return stored_images.real(layout, "train").images[: judge.most_compared], {}
     path = layout.model(REFERENCE)
     tensors = tensor_spec.read(path, reference_images(), {"model": REFERENCE})
-    check_statistics(path, tensors)
     names = (MU, SIGMA) if judge.in_print else ()
     return tensors[IMAGES].numpy(), {name: tensors[name] for name in names if name in tensors}
