@@ -238,13 +238,10 @@ class Preset(Section):
 
     def key(self, model: str) -> str:
         """Return a model's key: diffusion, diffusion.autoencoder, evaluator, evaluator.classifier, judges.NAME, guides.NAME."""
-        if model == CLASSIFIER:
-            return f"{EVALUATOR}.{CLASSIFIER}"
-        if model == AUTOENCODER:
-            return f"{DIFFUSION}.{AUTOENCODER}"
         if model in (DIFFUSION, EVALUATOR):
             return model
-        return f"judges.{model}" if model in self.judges else f"guides.{model}"
+        inside = {CLASSIFIER: EVALUATOR, AUTOENCODER: DIFFUSION}
+        return f"{inside.get(model, 'judges' if model in self.judges else 'guides')}.{model}"
 
     def network(self, model: str) -> NetworkConfig | None:
         """Return a vision model of the preset: a guide, a judge, the evaluator, or the evaluator's classifier."""

@@ -56,6 +56,8 @@ class Evaluator:
     in_print: ClassVar[bool] = False  # its features are those whose FID, and reference statistics, papers use
     counts_classes: ClassVar[bool] = False  # it asks for the number of classes, networks aside
     tried_on: ClassVar[str] = "meta"  # the device on which it is tried without its files
+    reads: ClassVar[tuple[str, ...]] = ()
+    """Keys of its section that decide what it says of an image, beside `kind` and those of its `networks`."""
 
     # -- files -----------------------------------------------------------------------------------
 
@@ -88,11 +90,6 @@ class Evaluator:
     def downloads(self) -> dict[str, Download | None]:
         """Files of somebody else's that its section names by key, but for those of `networks`."""
         return {"reference.archive": self.compared_with.archive} if self.compared_with else {}
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """Keys of its section that decide what it says of an image, beside `kind` and those of its `networks`."""
-        return ()
 
     def identity(self, paths: Mapping[str, Path], folders: Sequence[Path]) -> dict[str, str]:
         """Tell its features from another evaluator's: hashes of its files, which lie at `paths` by name."""

@@ -90,14 +90,11 @@ class UserEvaluator(Evaluator, Section):
 
     counts_classes: ClassVar[bool] = True
     tried_on: ClassVar[str] = "cpu"
+    reads: ClassVar[tuple[str, ...]] = ("options",)
 
     @property
     def compared_with(self) -> ReferenceConfig | None:
         return self.reference
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        return ("options",)
 
     def identity(self, paths: Mapping[str, Path], folders: Sequence[Path]) -> dict[str, str]:
         """Hash its name, the file of its module, and its options: of modules that this one imports, nothing."""

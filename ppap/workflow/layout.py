@@ -91,7 +91,6 @@ class Layout:
         return self.root / "logs" / f"{job}.log"
 
     def benchmark(self, job: str) -> Path:
-        """Return the file of a job's time and memory, as Snakemake measures them."""
         return self.root / "benchmarks" / f"{job}.tsv"
 
     def stage(self, name: str) -> Path:
@@ -119,7 +118,6 @@ class Layout:
         return self.root / "clean" / f"{_shard_name(shard)}.npy"
 
     def estimates(self, shard: Index) -> Path:
-        """Return the stored estimates of a shard of clean images."""
         return self.root / "clean" / "estimates" / f"{_shard_name(shard)}.npy"
 
     def upsampled(self, images: Path) -> Path:
@@ -239,7 +237,6 @@ class Layout:
         return [self.picture_targets(guide)] if of_pictures else []
 
     def shards_of_part(self, part: int) -> range:
-        """Return the shards of clean images that a file of labels is about."""
         each = self.preset.clean_images.label_shards
         return range(len(self.clean_sizes))[part * each :][:each]
 
@@ -276,7 +273,6 @@ class Layout:
         return []
 
     def guide_and_experts(self, run: Run) -> list[Path]:
-        """List the networks of a run's guide: itself, and its experts."""
         return [self.model(run.guide), *self.experts(run.guide, run.method)]
 
     def guidance(self, run: Run) -> list[Path]:

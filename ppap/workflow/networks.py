@@ -50,7 +50,6 @@ def load_model(layout: Layout, how: Runtime = FLOAT32) -> DiffusionModel:
 
 
 def new_autoencoder(layout: Layout) -> nn.Module:
-    """Build the network of the autoencoder, untrained."""
     spec = layout.preset.diffusion.autoencoder
     assert spec is not None
     return spec.build(layout.preset.dataset.channels)
@@ -155,7 +154,6 @@ def load_guide(layout: Layout, name: str) -> Guide:
 
 
 def place_guide(layout: Layout, name: str, guide: Guide) -> None:
-    """Move a guide, in place, to the preset's device and its own memory layout."""
     place(guide, layout.preset.runtime, _spec(layout.preset, name).channels_last)
 
 

@@ -27,7 +27,6 @@ CLEAN = ["clean_images.count", "clean_images.shard_size"]
 
 
 def network_keys(preset: Preset, name: str) -> list[str]:
-    """List the keys that building and loading a guide, the evaluator or its classifier reads."""
     own = keys_of(NetworkConfig, preset.key(name))
     return [*own, "dataset.channels", *_outputs(preset, name), *answer_keys(preset, name)]
 
@@ -38,7 +37,6 @@ def _outputs(preset: Preset, name: str) -> list[str]:
 
 
 def task_key(preset: Preset, name: str) -> list[str]:
-    """List the key that names the task of a network, if there is one."""
     named = name in preset.guides or name in preset.judges
     return [f"{preset.key(name)}.{key}" for key in ("task", "task_options")] if named else []
 
@@ -50,13 +48,11 @@ def answer_keys(preset: Preset, name: str) -> list[str]:
 
 
 def finished_keys(preset: Preset) -> list[str]:
-    """List the keys that tell the size of finished images."""
     upsampling = preset.diffusion.source.upsampling
     return [*IMAGE, *([f"diffusion.{upsampling}.image_size"] if upsampling else [])]
 
 
 def diffusion_keys(preset: Preset) -> list[str]:
-    """List the keys that building and loading the diffusion network reads."""
     return list(preset.diffusion.source.reads)
 
 
@@ -73,13 +69,11 @@ def prompt_keys(preset: Preset, section: Literal["clean_images", "sampling"]) ->
 
 
 def data_keys(preset: Preset) -> list[str]:
-    """List the keys that reading the real images reads."""
     facts = preset.dataset.facts
     return [f"dataset.{key}" for key in ("kind", *(facts.listed_reads if streams_data(preset) else facts.reads))]
 
 
 def download_keys(preset: Preset, name: str) -> list[str]:
-    """List the keys that the download of a network or of data reads."""
     if name == DATASET:
         return [f"dataset.{key}" for key in preset.dataset.facts.download_reads]
     if name == REFERENCE:
@@ -100,7 +94,6 @@ def download_keys(preset: Preset, name: str) -> list[str]:
 
 
 def reference_keys(preset: Preset) -> list[str]:
-    """List the keys that the download of the images that samples are compared with reads."""
     source, key = preset.evaluator.compared_with, f"{EVALUATOR}.{REFERENCE}"
     assert source is not None  # or there is none to download
     if source.archive:
@@ -120,10 +113,8 @@ def training_keys(prefix: str) -> list[str]:
 
 def bank_keys(preset: Preset, guide: str, method: str) -> list[str]:
     """List the keys that tell whether expert files are those of a guide and method."""
-    own = [
-        f"methods.{method}.{key}"
-        for key in ("experts", "experts_of", "supervision", "trainable", "sees", "estimates", "view")
-    ]
+    named = ("experts", "experts_of", "supervision", "trainable", "sees", "estimates", "view")
+    own = [f"methods.{method}.{key}" for key in named]
     adapter = [f"guides.{guide}.adapter.{key}" for key in ("rank", "alpha")]
     adapted = preset.methods[method].trainable == "adapter"
     purpose = [f"guides.{guide}.model", *SCHEDULE, *(adapter if adapted else [])]
@@ -136,7 +127,8 @@ def lesson_keys(preset: Preset, guide: str, learning: Learning) -> list[str]:
     if learning.sees == "x0_hat":
         stored = learning.estimates == "stored"
         told = ["clean_images.estimates", "diffusion.variance", "diffusion.predicts"]
-        seen += told if stored else [*estimate_keys(preset), *clean_prompt_keys(preset)]
+        drawn = ["clean_images.seed", *prompt_keys(preset, "clean_images")] if preset.clean_images.prompts else []
+        seen += told if stored else [*estimate_keys(preset), *drawn]
     if learning.supervision == "labels":
         return [*data_keys(preset), *seen, "experts.held_out", *(CLEAN if learning.view == "linear" else [])]
     loss = [f"experts.{key}" for key in preset.task(guide).distils_with]
@@ -144,26 +136,12 @@ def lesson_keys(preset: Preset, guide: str, learning: Learning) -> list[str]:
     return [*own, *IMAGE, *answer_keys(preset, guide), *seen]
 
 
-def clean_prompt_keys(preset: Preset) -> list[str]:
-    """List the keys that decide which prompt each clean image has."""
-    told = prompt_keys(preset, "clean_images")
-    return [*told, "clean_images.seed"] if told else []
-
-
 def estimate_keys(preset: Preset) -> list[str]:
-    """List the keys that the diffusion model's estimates of x_0 depend on."""
-    return [
-        "diffusion.variance",
-        "diffusion.predicts",
-        *SCHEDULE,
-        *IMAGE,
-        *diffusion_keys(preset),
-        *latent_keys(preset),
-    ]
+    own = ["diffusion.variance", "diffusion.predicts", *SCHEDULE, *IMAGE]
+    return [*own, *diffusion_keys(preset), *latent_keys(preset)]
 
 
 def student_keys(preset: Preset, guide: str, trainable: str | None) -> list[str]:
-    """List the keys that the training of an expert of a guide reads, what it learns aside."""
     keys = ["seed", *SCHEDULE, *network_keys(preset, guide)]
     training = training_keys(f"guides.{guide}.experts")
     if trainable == "adapter":
@@ -203,7 +181,6 @@ def run_keys(preset: Preset, sampler: str, guide: str, method: str) -> list[str]
 
 
 def guiding_keys(preset: Preset, guide: str, method: str) -> list[str]:
-    """List the keys that loading a run's guide, or its experts, reads."""
     kind = preset.guidance(method)
     keys = kind_keys(method)
     keys += network_keys(preset, guide) if kind.guided and kind.drawn else []
@@ -211,7 +188,6 @@ def guiding_keys(preset: Preset, guide: str, method: str) -> list[str]:
 
 
 def kind_keys(method: str) -> list[str]:
-    """List the keys that decide which kind of guidance a method has."""
     return [f"methods.{method}.guidance", f"methods.{method}.options"]
 
 
@@ -292,5 +268,4 @@ def drawn_keys(preset: Preset, guide: str) -> list[str]:
 
 
 def title_keys(runs: Iterable[Run]) -> list[str]:
-    """List the keys that say what the methods of these runs are called."""
     return [f"methods.{run.method}.title" for run in runs]

@@ -57,7 +57,6 @@ def _current(layout: Layout, preset: Path) -> dict[str, bool]:
 
 
 def _mean_seconds(jobs: list[Placed]) -> dict[str, float]:
-    """Average the measured times of each step's jobs."""
     times: dict[str, list[float]] = defaultdict(list)
     for run, job in jobs:
         taken = job.seconds(run)
@@ -88,7 +87,6 @@ def as_json(layout: Layout, rows: list[Row]) -> dict[str, Any]:
 
 
 def as_text(layout: Layout, rows: list[Row]) -> str:
-    """Return the status for people."""
     cells = [[r.stage, f"{r.files:,} of {r.wanted:,}", f"{r.stale:,}", f"{r.jobs_left:,}", _time(r)] for r in rows]
     headers, align = ["stage", "files", "stale", "jobs left", "time left"], ["left", *["right"] * 4]
     table = tabulate(cells, headers, "simple", disable_numparse=True, colalign=align)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ from ppap.workflow.layout import Layout
 
 
 def real(layout: Layout, split: Split) -> RealImages:
-    """Load the training or the held-out part of the preset's data set."""
     return datasets.load(layout.preset.dataset, split, layout.model(DATASET))
 
 
@@ -59,7 +58,6 @@ def looked_at(layout: Layout, model: str, images: Tensor) -> Tensor:
 
 
 def clean_seeds(layout: Layout, shard: int) -> Seeds:
-    """Return the seeds of a shard of clean images."""
     clean, size = layout.preset.clean_images, layout.clean_sizes[shard]
     return [(clean.seed, shard * clean.shard_size + i) for i in range(size)]
 
@@ -155,13 +153,8 @@ def as_drawn(layout: Layout, data: RealImages) -> NDArray[Any]:
     if autoencoder is None:
         return data.images
     device = device_of(layout.preset.runtime)
-    encoded = [autoencoder.encoded(to_tensor(torch.from_numpy(few)).to(device)).cpu() for few in _some(data.images)]
-    return torch.cat(encoded).numpy()
-
-
-def _some(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-    """Yield images a thousand at a time."""
-    return (images[first : first + 1000] for first in range(0, len(images), 1000))
+    batches = torch.from_numpy(data.images).split(1000)
+    return torch.cat([autoencoder.encoded(to_tensor(few).to(device)).cpu() for few in batches]).numpy()
 
 
 def _digest(image: NDArray[Any]) -> str:

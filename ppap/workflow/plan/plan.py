@@ -138,7 +138,6 @@ def as_json(plan: Plan) -> dict[str, Any]:
 
 
 def as_text(plan: Plan) -> str:
-    """Return the plan for people."""
     headers = ["stage", "jobs", f"{plan.unit} hours", "longest job (h)", "disk", "hours are"]
     rows = [
         [row.stage, f"{sum(row.jobs.values()):,}", _hours(row.hours), _hours(row.longest_job_hours),

@@ -47,13 +47,8 @@ class Estimate(Step):
         return [*layout.drawing, layout.clean(self.shard)]
 
     def keys(self, preset: Preset) -> list[str]:
-        return [
-            *CLEAN,
-            "clean_images.seed",
-            "clean_images.estimates",
-            *estimate_keys(preset),
-            *prompt_keys(preset, "clean_images"),
-        ]
+        own = [*CLEAN, "clean_images.seed", "clean_images.estimates"]
+        return [*own, *estimate_keys(preset), *prompt_keys(preset, "clean_images")]
 
     def run(self, layout: Layout) -> None:
         """Write them, the estimates of an image in a row."""

@@ -139,7 +139,7 @@ def _read_features(layout: Layout, sampler: str, guide: str) -> tuple[list[str],
 def _described(layout: Layout, guides: Iterable[str]) -> dict[str, TensorSpec]:
     """Describe a method's part of a file of features: answers, targets, and statistics GUIDE.NAME."""
     preset, count = layout.preset, layout.preset.sampling.total
-    spec = {**layout.preset.evaluator.describe(count, preset.dataset.classes), **targets.numbers_spec(count)}
+    spec = {**preset.evaluator.describe(count, preset.dataset.classes), **targets.numbers_spec(count)}
     for guide in guides:
         each = describe_statistics(preset.task_of(guide), count)
         spec |= {f"{guide}.{name}": one for name, one in each.items()}

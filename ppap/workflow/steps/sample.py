@@ -79,7 +79,6 @@ class Sample(Step):
             files.write_all({targets_file: beside, images_file: files.array_writer(images)})
 
     def _images(self, layout: Layout, numbers: Tensor, checkpoint: Checkpoint) -> NDArray[np.uint8]:
-        """Draw the shard, guided to the targets with these numbers."""
         preset, run = layout.preset, self.drawn
         seeds = stored_images.sample_seeds(layout, self.shard)
         model = prompts.told(layout, "sampling", networks.load_model(layout, preset.runtime), seeds)

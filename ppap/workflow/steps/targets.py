@@ -73,13 +73,11 @@ class Targets(Step):
 
 
 def _held_out(layout: Layout, guide: str) -> tuple[Tensor, Tensor]:
-    """Return what is true of the first held-out real pictures, and these."""
     data = stored_images.real(layout, "holdout").first(layout.preset.guides[guide].targets.count)
     return stored_images.truth_of(layout, data, guide), torch.from_numpy(data.images)
 
 
 def _of_folder(layout: Layout, guide: str, folder: Path) -> tuple[Tensor, Tensor]:
-    """Return the targets in a folder's files, in the order of their names, and the pictures that show them."""
     paths = target_paths(folder, f"guides.{guide}.targets.folder")
     network = networks.load_guide(layout, guide)
     network.own_task.maps = layout.preset.guides[guide].targets.maps

@@ -29,8 +29,7 @@ class UpsampleClean(Step):
 
     @classmethod
     def jobs(cls, layout: Layout) -> Iterable[Self]:
-        shards = range(len(layout.clean_sizes)) if layout.preset.diffusion.upsampling else ()
-        return map(cls, shards)
+        return map(cls, range(len(layout.clean_sizes)) if layout.preset.diffusion.upsampling else ())
 
     def outputs(self, layout: Layout) -> list[Path]:
         return [layout.upsampled(layout.clean(self.shard))]
@@ -39,8 +38,7 @@ class UpsampleClean(Step):
         return [layout.model(DIFFUSION), layout.clean(self.shard)]
 
     def keys(self, preset: Preset) -> list[str]:
-        own = [*CLEAN, "clean_images.seed", *IMAGE]
-        return [*own, *upsampling_keys(preset)]
+        return [*CLEAN, "clean_images.seed", *IMAGE, *upsampling_keys(preset)]
 
     def run(self, layout: Layout) -> None:
         """Write the shard; ConfigError if the diffusion model has no second stage."""

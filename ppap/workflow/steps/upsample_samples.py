@@ -53,8 +53,7 @@ class UpsampleSamples(Step):
         return [layout.model(DIFFUSION), layout.samples(self.drawn, self.shard)]
 
     def keys(self, preset: Preset) -> list[str]:
-        own = ["sampling.samples", "sampling.seeds", "sampling.shard_size", *IMAGE]
-        return [*own, *upsampling_keys(preset)]
+        return ["sampling.samples", "sampling.seeds", "sampling.shard_size", *IMAGE, *upsampling_keys(preset)]
 
     def run(self, layout: Layout) -> None:
         """Write the shard; ConfigError if the diffusion model has no second stage."""
@@ -66,7 +65,6 @@ class UpsampleSamples(Step):
 
 
 def write_upsampled(layout: Layout, job: Step, images: ShardedImages, seeds: sampling.Seeds, name: str) -> None:
-    """Write the output of a job that draws images of the first stage larger."""
     preset, spec = layout.preset, layout.preset.diffusion.upsampling
     with job.unfinished(layout) as checkpoint:
         second = networks.load_second_stage(layout)

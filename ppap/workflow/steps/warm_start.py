@@ -46,7 +46,6 @@ class WarmStart(Step):
         return [*lesson, *student, "experts.warm_share"]
 
     def run(self, layout: Layout) -> None:
-        """Train the shared start; write what it changes of the guide."""
         preset, name = layout.preset, warm_name(self.start)
         method, weights = Learning.named(self.start), layout.model(self.guide)
         train_and_write(
