@@ -26,7 +26,7 @@ from ppap.diffusion.denoiser import Clip
 from ppap.guides.tasks.score import ENDLESS
 from ppap.guides.views import ViewName
 from ppap.utils.errors import ConfigError, DataError
-from ppap.utils.tensor_names import PICTURE, TARGET
+from ppap.utils.tensor_spec import PICTURE, TARGET
 from ppap.workflow import networks, targets
 from ppap.workflow.finished_run import FinishedRun
 from ppap.workflow.layout import Layout

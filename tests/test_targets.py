@@ -26,7 +26,7 @@ from ppap.guides.tasks.depth import Depth
 from ppap.guides.tasks.segmentation import VOID, Segmentation
 from ppap.utils import files
 from ppap.utils.errors import DataError
-from ppap.utils.tensor_names import PICTURE, TARGET
+from ppap.utils.tensor_spec import PICTURE, TARGET
 from ppap.workflow import networks as models
 from ppap.workflow import stored_images, targets
 from ppap.workflow.layout import Layout

@@ -12,19 +12,20 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from ppap.data import image_files, shapes
+from ppap.data import shapes
 from ppap.data.image_folder import LabelledFiles, list_files
 from ppap.utils import tensor_spec
 from ppap.utils.errors import ConfigError, DataError
 from ppap.utils.registry import Registry, kind_of
 from ppap.utils.seeds import Stream, mix
 from ppap.utils.settings import CLASSIFICATION, DATASET, DEPTH, EMBEDDING, SEGMENTATION, LocalPath, Section
-from ppap.utils.tensor_names import IMAGES, LABELS
+from ppap.utils.tensor_spec import IMAGES, LABELS, MU, SIGMA, Spec, TensorSpec
 
 Split = Literal["train", "holdout"]
 Images = NDArray[np.uint8]
 Truths = dict[str, NDArray[Any]]
 """The truths of images, by the names of tasks: (N, ...) each."""
+INCEPTION_FEATURES = 2048
 
 
 class DatasetKind:
@@ -108,7 +109,11 @@ class _Stored(DatasetKind):
 
     def read(self, data: DatasetConfig, file: Path | None) -> tuple[Images, Truths]:
         assert file is not None
-        tensors = tensor_spec.read(file, image_files.dataset(), {"model": DATASET})
+        spec = {
+            IMAGES: TensorSpec(("uint8",), ("images", "height", "width", "channels")),
+            LABELS: TensorSpec(("int64",), ("images",), below=1 << 62, optional=True),
+        }
+        tensors = tensor_spec.read(file, spec, {"model": DATASET})
         if LABELS not in tensors:
             raise ConfigError(f"dataset.{self.key}: '{data.name or data.path}' has no labels to learn from")
         images, labels = tensors[IMAGES], tensors[LABELS]
@@ -222,6 +227,20 @@ class DatasetConfig(Section):
         if self.class_names and len(self.class_names) != self.classes:
             raise ValueError(f"class_names: {len(self.class_names)} names for {self.classes} classes")
         return self
+
+
+def reference_images() -> Spec:
+    """Describe real images to compare with, and mean and covariance of their Inception features, if published."""
+    return {IMAGES: TensorSpec(("uint8",), ("images", "height", "width", 3)), **reference_statistics()}
+
+
+def reference_statistics() -> Spec:
+    """Describe that mean and covariance alone."""
+    width = INCEPTION_FEATURES
+    return {
+        MU: TensorSpec(("float64", "float32"), (width,), optional=True),
+        SIGMA: TensorSpec(("float64", "float32"), (width, width), optional=True),
+    }
 
 
 class RealImages(NamedTuple):

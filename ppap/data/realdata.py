@@ -10,15 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppap.data.datasets import DatasetConfig
+from ppap.data.datasets import DatasetConfig, reference_images
 from ppap.data.downloads import Downloads, only_one
-from ppap.data.image_files import reference_images
 from ppap.data.image_folder import pictures_under, read_fitted
 from ppap.data.settings import ReferenceConfig
 from ppap.utils import files, tensor_spec
 from ppap.utils.errors import ConfigError, DataError
 from ppap.utils.progress import Bar
-from ppap.utils.tensor_names import IMAGES, LABELS, MU, SIGMA
+from ppap.utils.tensor_spec import IMAGES, LABELS, MU, SIGMA
 
 _ARCHIVED = {IMAGES: "arr_0"}
 _NO_REFERENCE = "it is no reference batch of ADM's evaluator"

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from ppap.utils import files, tensor_spec
 from ppap.utils.errors import DataError
-from ppap.utils.tensor_names import IMAGE, MIRROR
-from ppap.utils.tensor_spec import REMEDY, Spec, TensorSpec
+from ppap.utils.tensor_spec import IMAGE, MIRROR, REMEDY, Spec, TensorSpec
 
 
 def answers_spec(count: int, shape: tuple[int | str, ...], mirrored: bool) -> Spec:

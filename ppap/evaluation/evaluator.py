@@ -17,8 +17,7 @@ from ppap.utils import files, tensor_spec
 from ppap.utils.device import Runtime
 from ppap.utils.errors import ConfigError
 from ppap.utils.settings import REFERENCE
-from ppap.utils.tensor_names import FEATURES, LOGITS, PREDICTED
-from ppap.utils.tensor_spec import TensorSpec
+from ppap.utils.tensor_spec import FEATURES, LOGITS, PREDICTED, TensorSpec
 
 EXPECTED = "features (B, D) and logits (B, K) were expected, and perhaps predicted classes (B,)"
 NEIGHBOURS = "k of precision and recall, less than `sampling.samples`"

@@ -31,8 +31,7 @@ from ppap.utils import files, user_code
 from ppap.utils.device import Runtime, device_of
 from ppap.utils.errors import ConfigError
 from ppap.utils.settings import EVALUATOR, TAG, Count, Section
-from ppap.utils.tensor_names import FEATURES, LOGITS, PREDICTED
-from ppap.utils.tensor_spec import TensorSpec
+from ppap.utils.tensor_spec import FEATURES, LOGITS, PREDICTED, TensorSpec
 
 _USER = f"{user_code.PREFIX}MODULE.CLASS"
 

@@ -11,9 +11,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ppap.data.datasets import DatasetConfig
+from ppap.data.datasets import INCEPTION_FEATURES, DatasetConfig
 from ppap.data.downloads import Downloads
-from ppap.data.image_files import INCEPTION_FEATURES
 from ppap.data.settings import Download, ReferenceConfig
 from ppap.evaluation.evaluator import NEIGHBOURS, Evaluator, Extractor, describe, predicted
 from ppap.guides.libraries.settings import NetworkConfig
@@ -21,8 +20,7 @@ from ppap.utils import tensor_spec
 from ppap.utils.device import Runtime
 from ppap.utils.mixed_precision import autocast
 from ppap.utils.settings import CLASSIFIER, EVALUATOR, Count, Section
-from ppap.utils.tensor_names import FEATURES, LOGITS, PREDICTED
-from ppap.utils.tensor_spec import TensorSpec
+from ppap.utils.tensor_spec import FEATURES, LOGITS, PREDICTED, TensorSpec
 from ppap.utils.weights import check_weights, provenance, read_weights
 
 CLASSES = 1008  # of its logits, which are its own

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ppap.utils.tensor_names import FEATURES, LOGITS, MU, SIGMA
+from ppap.utils.tensor_spec import FEATURES, LOGITS, MU, SIGMA
 
 
 def metrics_of(samples: Mapping[str, Tensor], reference: Mapping[str, Tensor], neighbours: int) -> dict[str, float]:

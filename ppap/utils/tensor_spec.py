@@ -15,6 +15,13 @@ from torch import Tensor, nn
 from ppap.utils import files
 from ppap.utils.errors import DataError
 
+# Names of tensors in files that one step of the workflow writes and another reads.
+IMAGES, LABELS = "images", "labels"  # of real images
+MU, SIGMA = "mu", "sigma"  # mean and covariance of their Inception features, as published
+FEATURES, LOGITS, PREDICTED = "features", "logits", "predicted"  # an evaluator's answers
+TARGET, PICTURE = "target", "picture"  # of samples, and what shows it
+IMAGE, MIRROR = "image", "mirror"  # a teacher's answers on an image, and on its mirror image
+
 REMEDY = "delete it and run snakemake again"
 _KINDS = (("float32", "float16", "bfloat16", "float64"), ("int64", "int32", "int16", "int8", "uint8"))
 

@@ -21,7 +21,7 @@ from ppap.diffusion.sampling import Seeds
 from ppap.utils import files, tensor_spec
 from ppap.utils.device import device_of
 from ppap.utils.settings import DATASET
-from ppap.utils.tensor_names import TARGET
+from ppap.utils.tensor_spec import TARGET
 from ppap.workflow import networks, targets
 from ppap.workflow.layout import Layout
 

@@ -1,4 +1,4 @@
-"""The rows of a preset's tables, gathered from the files of metrics and experts."""
+"""The rows of a preset's tables, of one run or over replicates, gathered from the files of metrics and experts."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from ppap.config.preset import Preset
 from ppap.config.runs import Run, expert_steps, stored_as, table_runs, titles
 from ppap.evaluation import measured
 from ppap.evaluation.measured import Measured, Metrics
+from ppap.evaluation.replicates import Values
 from ppap.experts.expert import check_experts, read_expert
 from ppap.guides.tasks.task import Score
-from ppap.report import tables
+from ppap.report import replicates, tables
 from ppap.report.tables import About, Effort, Row, Scales
 from ppap.utils.errors import DataError
 from ppap.utils.tensor_spec import REMEDY
@@ -125,3 +126,31 @@ def _read(layout: Layout, sampler: str, guide: str) -> Measured:
     for problem in file.lost:
         raise DataError(f"{path}: {problem}; {REMEDY}")
     return file
+
+
+def study_texts(layout: Layout, name: str) -> dict[str, dict[str, str]]:
+    """Write a table over all replicates: its means and differences, in all formats (see `ppap.report.replicates`)."""
+    preset = layout.preset
+    rows = [
+        replicates.Row(run, stored_as(preset, run), _values(layout, run) if preset.computed(run.method) else {})
+        for run in table_runs(preset, name)
+    ]
+    count = len(preset.replicates)
+    return replicates.texts(name, rows, table_scores(preset, name), about(preset, name), count)
+
+
+def _values(layout: Layout, row: Run) -> dict[str, Values]:
+    """Read a row's metrics by replicate and sampling seed; DataError names a replicate that lacks them."""
+    by_metric: dict[str, dict[int, dict[int, float]]] = {}
+    for run in layout.runs:
+        found = metrics(run, row)
+        if not found:
+            stored = stored_as(run.preset, row)
+            raise DataError(
+                f"{run.metrics(stored.sampler, stored.guide)}: replicate {run.preset.seed} has no {row.method} yet; "
+                f"snakemake --config preset={layout.preset.name} -- replicates"
+            )
+        for name, spread in found.items():
+            by_seed = dict(zip(run.preset.sampling.seeds, spread.values, strict=True))
+            by_metric.setdefault(name, {})[run.preset.seed] = by_seed
+    return dict(by_metric)

@@ -22,8 +22,7 @@ from ppap.utils.errors import ConfigError, DataError
 from ppap.utils.mixed_precision import autocast
 from ppap.utils.seeds import balanced_classes
 from ppap.utils.settings import DATASET, UNGUIDED
-from ppap.utils.tensor_names import PICTURE, TARGET
-from ppap.utils.tensor_spec import REMEDY, Spec, TensorSpec
+from ppap.utils.tensor_spec import PICTURE, REMEDY, TARGET, Spec, TensorSpec
 from ppap.workflow.layout import Layout
 
 

@@ -22,7 +22,7 @@ from ppap.evaluation.metrics import metrics_of
 from ppap.utils import files
 from ppap.utils.device import device_of
 from ppap.utils.seeds import balanced_classes
-from ppap.utils.tensor_names import TARGET
+from ppap.utils.tensor_spec import TARGET
 from ppap.workflow import evaluator, networks, targets
 from ppap.workflow.experts import goals_of
 from ppap.workflow.layout import Layout

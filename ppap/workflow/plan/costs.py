@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ppap.config.runs import Learning, Run, expert_steps, warm_steps
-from ppap.data.image_files import reference_images
+from ppap.data.datasets import reference_images
 from ppap.data.shards import LATENT
 from ppap.diffusion.autoencoder import Autoencoder
 from ppap.diffusion.denoiser import Network
@@ -24,7 +24,7 @@ from ppap.experts import lora as adapters
 from ppap.guides.guide import Guide
 from ppap.utils import tensor_spec
 from ppap.utils.settings import AUTOENCODER, DATASET, DIFFUSION, REFERENCE
-from ppap.utils.tensor_names import IMAGES, PREDICTED
+from ppap.utils.tensor_spec import IMAGES, PREDICTED
 from ppap.workflow import evaluator, stored_images
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout

@@ -18,7 +18,7 @@ from ppap.evaluation.features import class_statistics, features_of, picture_stat
 from ppap.utils import files
 from ppap.utils.device import device_of
 from ppap.utils.errors import DataError
-from ppap.utils.tensor_names import PICTURE, TARGET
+from ppap.utils.tensor_spec import PICTURE, TARGET
 from ppap.workflow import evaluator, networks, stored_images, targets
 from ppap.workflow.layout import Layout
 from ppap.workflow.reads import evaluator_keys, finished_keys, network_keys, picture_target_keys, target_keys

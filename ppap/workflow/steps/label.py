@@ -15,7 +15,7 @@ from ppap.config.runs import taught_guides
 from ppap.experts.teacher import answers_on
 from ppap.utils import files
 from ppap.utils.mixed_precision import autocast
-from ppap.utils.tensor_names import IMAGE, MIRROR
+from ppap.utils.tensor_spec import IMAGE, MIRROR
 from ppap.workflow import networks, stored_images
 from ppap.workflow.layout import Layout, size_of
 from ppap.workflow.reads import CLEAN, finished_keys, latent_keys, network_keys

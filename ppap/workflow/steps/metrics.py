@@ -12,15 +12,14 @@ from torch import Tensor
 
 from ppap.config.preset import Preset
 from ppap.config.runs import evaluated, group, judged_guides
-from ppap.data.image_files import reference_statistics
+from ppap.data.datasets import reference_statistics
 from ppap.evaluation import measured, metrics
 from ppap.evaluation.features import describe_statistics
 from ppap.evaluation.metrics import over_seeds
 from ppap.utils import files, tensor_spec
 from ppap.utils.errors import DataError
 from ppap.utils.settings import UNGUIDED
-from ppap.utils.tensor_names import FEATURES, TARGET
-from ppap.utils.tensor_spec import REMEDY, TensorSpec
+from ppap.utils.tensor_spec import FEATURES, REMEDY, TARGET, TensorSpec
 from ppap.workflow import targets
 from ppap.workflow.layout import Layout
 from ppap.workflow.reads import answer_keys, target_keys

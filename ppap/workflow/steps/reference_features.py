@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ppap.config.preset import Preset
-from ppap.data.image_files import reference_images
+from ppap.data.datasets import reference_images
 from ppap.data.loading import ImagesInMemory
 from ppap.evaluation.features import features_of
 from ppap.utils import files, tensor_spec
 from ppap.utils.device import device_of
 from ppap.utils.settings import REFERENCE
-from ppap.utils.tensor_names import IMAGES, MU, SIGMA
+from ppap.utils.tensor_spec import IMAGES, MU, SIGMA
 from ppap.workflow import evaluator, stored_images
 from ppap.workflow.layout import Layout
 from ppap.workflow.reads import data_keys, evaluator_keys

@@ -17,7 +17,7 @@ from ppap.diffusion import sampling
 from ppap.utils import files
 from ppap.utils.checkpoint import Checkpoint
 from ppap.utils.mixed_precision import autocast
-from ppap.utils.tensor_names import TARGET
+from ppap.utils.tensor_spec import TARGET
 from ppap.workflow import networks, prompts, stored_images, targets
 from ppap.workflow.experts import goals_of
 from ppap.workflow.layout import Layout, size_of

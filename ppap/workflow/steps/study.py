@@ -51,9 +51,9 @@ class Study(Step):
 
     def texts(self, layout: Layout) -> dict[Path, str]:
         """Return what the files of both tables are to hold."""
-        from ppap.workflow import replicate_rows  # here, so that no other job waits for pandas
+        from ppap.workflow import table_rows  # here, so that no other job waits for pandas
 
         if not layout.preset.replicates:
             raise ConfigError(f"preset {layout.preset.name} has no `replicates`")
-        tables = replicate_rows.texts(layout, self.table)
+        tables = table_rows.study_texts(layout, self.table)
         return {layout.table(name, s, "study"): text for name, texts in tables.items() for s, text in texts.items()}

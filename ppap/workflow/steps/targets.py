@@ -16,7 +16,7 @@ from ppap.guides.target_files import target_paths, targets_in
 from ppap.utils import files, tensor_spec
 from ppap.utils.errors import ConfigError
 from ppap.utils.mixed_precision import autocast
-from ppap.utils.tensor_names import PICTURE, TARGET
+from ppap.utils.tensor_spec import PICTURE, TARGET
 from ppap.workflow import networks, stored_images
 from ppap.workflow.layout import Layout
 from ppap.workflow.reads import IMAGE, answer_keys, data_keys, network_keys
