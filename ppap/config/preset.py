@@ -243,10 +243,6 @@ class Preset(Section):
         inside = {CLASSIFIER: EVALUATOR, AUTOENCODER: DIFFUSION}
         return f"{inside.get(model, 'judges' if model in self.judges else 'guides')}.{model}"
 
-    def network(self, model: str) -> NetworkConfig | None:
-        """Return a vision model of the preset: a guide, a judge, the evaluator, or the evaluator's classifier."""
-        return self.networks.get(model)
-
     @property
     def networks(self) -> dict[str, NetworkConfig]:
         """The preset's vision models by name: its guides, the judges, the evaluator, and the evaluator's classifier."""
@@ -268,7 +264,7 @@ class Preset(Section):
             return self.diffusion.training
         if model == AUTOENCODER:
             return self.diffusion.autoencoder.train if self.diffusion.autoencoder else None
-        spec = self.network(model)
+        spec = self.networks.get(model)
         return spec.train if spec else None
 
     def computed(self, method: str) -> bool:

@@ -50,11 +50,6 @@ def random_crop(image: Image.Image, size: int, random: Random) -> NDArray[np.uin
     return pixels[top : top + size, left : left + size]
 
 
-def randomly_mirrored(crop: NDArray[np.uint8], random: Random) -> NDArray[np.uint8]:
-    """Mirror an image (H, W, C) half of the time."""
-    return crop[:, ::-1] if random.random() < 0.5 else crop
-
-
 def _resize_shorter_side(image: Image.Image, length: int) -> Image.Image:
     """Halve with a box filter while twice too large, then resize bicubically."""
     while min(image.size) >= 2 * length:

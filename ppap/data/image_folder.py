@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ppap.data.augmentation import random_crop, randomly_mirrored
+from ppap.data.augmentation import random_crop
 from ppap.data.images import to_tensor
 from ppap.data.loading import load
 from ppap.utils.errors import DataError
@@ -162,7 +162,7 @@ class _Crops(NamedTuple):
     def _crop(self, draw: _Draw) -> NDArray[np.uint8]:
         random = Random(mix(Stream.CROP, self.seed, draw.place))
         crop = random_crop(read_image(draw.path), self.image_size, random)
-        return randomly_mirrored(crop, random) if self.mirror else crop
+        return crop[:, ::-1] if self.mirror and random.random() < 0.5 else crop
 
 
 def read_image(path: str | Path) -> Image.Image:

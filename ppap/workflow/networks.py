@@ -20,7 +20,7 @@ from ppap.guides.libraries.registry import build_network
 from ppap.guides.libraries.settings import NetworkConfig
 from ppap.utils import files, mixed_precision, tensor_spec
 from ppap.utils.device import Runtime, device_of, place
-from ppap.utils.errors import ConfigError, DataError
+from ppap.utils.errors import ConfigError
 from ppap.utils.settings import AUTOENCODER, DIFFUSION
 from ppap.workflow.layout import Layout
 
@@ -66,21 +66,16 @@ def untrained_autoencoder(layout: Layout) -> Autoencoder | None:
 def load_autoencoder(layout: Layout) -> Autoencoder | None:
     """Load the autoencoder of a latent diffusion model, on the preset's device; None of another one."""
     spec = layout.preset.diffusion
-    if spec.latents:
-        brought = spec.source.autoencoder(spec, layout.model(DIFFUSION))
-        assert brought is not None
-        place(brought, layout.preset.runtime)
-        return brought
-    if spec.autoencoder is None:
-        return None
-    network, path = new_autoencoder(layout), layout.model(AUTOENCODER)
-    network.load_state_dict(tensor_spec.read(path, tensor_spec.of_network(network), {"model": AUTOENCODER}))
-    about = files.read_metadata(path)
-    if not {"scale", "shift"} <= about.keys():
-        raise DataError(f"{path}: does not say the scale and shift of its latents; {tensor_spec.REMEDY}")
-    autoencoder = Autoencoder(network, float(about["scale"]), float(about["shift"]))
-    place(autoencoder, layout.preset.runtime)
-    return autoencoder
+    if spec.autoencoder:
+        network, path = new_autoencoder(layout), layout.model(AUTOENCODER)
+        network.load_state_dict(tensor_spec.read(path, tensor_spec.of_network(network), {"model": AUTOENCODER}))
+        about = files.read_metadata(path)
+        loaded: Autoencoder | None = Autoencoder(network, float(about["scale"]), float(about["shift"]))
+    else:
+        loaded = spec.source.autoencoder(spec, layout.model(DIFFUSION)) if spec.latents else None
+    if loaded is not None:
+        place(loaded, layout.preset.runtime)
+    return loaded
 
 
 def process(layout: Layout) -> Process:
@@ -167,7 +162,7 @@ def hold_precision(layout: Layout, name: str, guide: Guide) -> None:
 
 
 def _spec(preset: Preset, name: str) -> NetworkConfig:
-    spec = preset.network(name)
+    spec = preset.networks.get(name)
     if spec is None:
         raise ConfigError(f"{preset.name}: no model '{name}'")
     return spec

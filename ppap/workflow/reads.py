@@ -82,7 +82,7 @@ def download_keys(preset: Preset, name: str) -> list[str]:
         files = (key for name in preset.diffusion.downloads for key in keys_of(Download, f"diffusion.{name}"))
         latents = keys_of(LatentsConfig, "diffusion.latents") if preset.diffusion.latents else []
         return [*preset.diffusion.source.download_reads, *latents, *files]
-    spec, own = preset.network(name), preset.key(name)
+    spec, own = preset.networks.get(name), preset.key(name)
     if spec is None:  # of an evaluator that is no classifier
         return keys_of(Download, f"{EVALUATOR}.weights")
     built = [*keys_of(NetworkConfig, own, *Input._fields), *task_key(preset, name)]

@@ -103,12 +103,8 @@ def class_names(layout: Layout, guide: str) -> list[str]:
     if preset.dataset.class_names:
         return list(preset.dataset.class_names)
     for path in layout.class_names(guide):
-        try:
+        with files.readable(path):
             names = json.loads(files.read_metadata(path).get("class_names", "[]"))
-        except ValueError:
-            names = None
-        if not isinstance(names, list) or len(names) not in (0, preset.dataset.classes):
-            raise DataError(f"{path}: does not name the {preset.dataset.classes} classes of the preset; {REMEDY}")
         if names:
             return [str(name).partition(",")[0] for name in names]
     return []

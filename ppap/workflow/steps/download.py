@@ -66,7 +66,7 @@ class Download(Step):
 
 def downloaded(layout: Layout, downloads: Downloads, name: str) -> External:
     """Return what the preset takes from elsewhere under this name."""
-    preset, spec = layout.preset, layout.preset.network(name)
+    preset, spec = layout.preset, layout.preset.networks.get(name)
     if name == DIFFUSION:
         return preset.diffusion.source.download(preset.diffusion, preset.dataset, downloads)
     if name == REFERENCE:
