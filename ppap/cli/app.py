@@ -11,21 +11,9 @@ from typing import Annotated
 
 import typer
 
-from ppap.cli import config, experts, guide, results, steps
 from ppap.cli.arguments import Started, app
 from ppap.utils import failures
 from ppap.utils.failures import Stopped, stop_on_signals
-
-__all__ = (
-    "app",
-    "config",
-    "experts",
-    "guide",
-    "main",
-    "results",
-    "run",
-    "steps",
-)  # the modules bring the app its commands
 
 
 @app.callback()
