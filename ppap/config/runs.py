@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
+from itertools import product, starmap
 from typing import Any, NamedTuple, get_args
 
 from ppap.config.preset import Preset
@@ -153,11 +153,10 @@ class Learning(NamedTuple):
     @classmethod
     def named(cls, name: str) -> Learning:
         """Return the one of this name; ConfigError if there is none."""
-        for supervision, trainable, view, sees, estimates in itertools.product(*_LEARNINGS):
-            learning = cls(supervision, trainable, view, sees, estimates)
-            if learning.name == name:
-                return learning
-        raise ConfigError(f"no experts learn by '{name}'")
+        known = {learning.name: learning for learning in starmap(cls, product(*_LEARNINGS))}
+        if name not in known:
+            raise ConfigError(f"no experts learn by '{name}'")
+        return known[name]
 
     @property
     def name(self) -> str:

@@ -50,14 +50,6 @@ class LabelledBatch(NamedTuple):
     labels: Tensor
 
 
-class _Draw(NamedTuple):
-    """One image of a training run: its place among all that are drawn decides its crop."""
-
-    path: str
-    label: int
-    place: int
-
-
 def list_files(folder: Path, classes: int) -> LabelledFiles:
     """List the images of a folder; DataError if it is missing, or has not `classes` folders with images."""
     if not folder.is_dir():
@@ -140,8 +132,11 @@ class _Crops(NamedTuple):
     seed: int
     mirror: bool
 
-    def draws(self, step: int) -> Iterator[list[_Draw]]:
-        """Yield what is drawn in each step, from this one on, without end."""
+    def draws(self, step: int) -> Iterator[list[tuple[int, int]]]:
+        """Yield what is drawn in each step, from this one on, without end.
+
+        Each file's number comes with its place among all that are drawn, which decides its crop.
+        """
         count, epoch = len(self.files.paths), -1
         while True:
             batch = []
@@ -149,19 +144,18 @@ class _Crops(NamedTuple):
                 if place // count != epoch:
                     epoch = place // count
                     order = np.random.default_rng(mix(Stream.EPOCH, self.seed, epoch)).permutation(count)
-                file = order[place % count]
-                batch.append(_Draw(self.files.paths[file], self.files.labels[file], place))
+                batch.append((int(order[place % count]), place))
             yield batch
             step += 1
 
-    def of(self, draws: list[_Draw]) -> LabelledBatch:
+    def of(self, draws: list[tuple[int, int]]) -> LabelledBatch:
         """Make the uint8 crops (B, S, S, 3) of a batch."""
-        crops = np.stack([self._crop(draw) for draw in draws])
-        return LabelledBatch(torch.from_numpy(crops), torch.tensor([draw.label for draw in draws]))
+        crops = np.stack([self._crop(self.files.paths[file], place) for file, place in draws])
+        return LabelledBatch(torch.from_numpy(crops), torch.tensor([self.files.labels[file] for file, _ in draws]))
 
-    def _crop(self, draw: _Draw) -> NDArray[np.uint8]:
-        random = Random(mix(Stream.CROP, self.seed, draw.place))
-        crop = random_crop(read_image(draw.path), self.image_size, random)
+    def _crop(self, path: str, place: int) -> NDArray[np.uint8]:
+        random = Random(mix(Stream.CROP, self.seed, place))
+        crop = random_crop(read_image(path), self.image_size, random)
         return crop[:, ::-1] if self.mirror and random.random() < 0.5 else crop
 
 

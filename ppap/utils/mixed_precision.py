@@ -32,8 +32,7 @@ def precision(runtime: Runtime) -> torch.dtype:
     """Return the precision of the networks' arithmetic on the device at hand."""
     if runtime.precision == "auto":
         return torch.bfloat16 if _has_bfloat16(device_of(runtime)) else torch.float32
-    named = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    return named[runtime.precision]
+    return getattr(torch, runtime.precision)
 
 
 def hold_precision(network: nn.Module, runtime: Runtime) -> nn.Module:
