@@ -39,6 +39,8 @@ def _failing(key: str, call: Callable[..., object], *arguments: Any) -> Iterator
 
 def _names(preset: Preset) -> Iterator[str]:
     """Yield names that are unknown, or that stand for two things."""
+    if "main" not in preset.tables:
+        yield "tables: lack the table `main`, which the figures draw"
     named = [
         (f"tables.{table}", kind, name)
         for table, grids in preset.tables.items()

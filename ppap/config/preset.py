@@ -109,13 +109,6 @@ class Preset(Section):
             raise ValueError(f"give two or more, `seed` ({seed}) among them")
         return numbers
 
-    @field_validator("tables")
-    @classmethod
-    def main_is_there(cls, tables: dict[str, tuple[Grid, ...]]) -> dict[str, tuple[Grid, ...]]:
-        if "main" not in tables:
-            raise ValueError("lack the table `main`, which the figures draw")
-        return tables
-
     @field_validator("methods")
     @classmethod
     def experts_are_shared(cls, methods: dict[str, MethodConfig]) -> dict[str, MethodConfig]:
