@@ -33,7 +33,7 @@ class Rule:
         self.name, self.local = step.rule(), step.local
         self.message = step.message if len(runs) == 1 else f"{step.message}, {{wildcards.run}}"
         self.priority, self.retries = step.priority, step.retries
-        asked = getattr(layout.preset.resources, step.resources)
+        asked = getattr(layout.preset.resources, step.resources or step.rule())
         self.threads = asked.threads
         self.resources = {
             "mem_mb": _each_attempt(asked.mem_mb),

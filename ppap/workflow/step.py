@@ -43,8 +43,8 @@ class Step(ABC):
     """Snakemake's message about a job, with the job's wildcards in braces."""
     options: ClassVar[tuple[str, ...]] = ()
     """The fields that are options of the command, as in --shard 0; the others are its arguments."""
-    resources: ClassVar[str]
-    """The key in the preset's `resources` that says what a job asks of the machine."""
+    resources: ClassVar[str] = ""
+    """The key in the preset's `resources` that says what a job asks of the machine, if it is not the step's name."""
     gpu: ClassVar[bool] = True
     priority: ClassVar[int] = 0
     local: ClassVar[bool] = False

@@ -25,7 +25,6 @@ _BAND = (0.1, 0.9)  # quantiles
 
 
 class Confidence(FigureKind):
-    name = "confidence"
     of_x_t = True
 
     def inputs(self, layout: Layout, guide: str) -> list[Path]:

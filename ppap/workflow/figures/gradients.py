@@ -26,7 +26,6 @@ from ppap.workflow.plan.costs import Cost, Costs
 
 
 class Gradients(FigureKind):
-    name = "gradients"
     of_x_t = True
     of_guide = True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
@@ -18,13 +19,17 @@ from ppap.workflow.reads import values_keys
 class FigureKind(ABC):
     """A kind of figure, which a module of `ppap.report.figures` draws."""
 
-    name: ClassVar[str]
     of_guide: ClassVar[bool] = False
     """There is one for each guide of the main table, NAME_GUIDE; otherwise one for all."""
     of_x_t: ClassVar[bool] = False
     """It shows what guides see in x_t as a picture, which latents are none of."""
     table: ClassVar[str] = "main"
     """The table whose rows it shows; without that table there is no such figure."""
+
+    @property
+    def name(self) -> str:
+        """The figure's name: that of its class, as modules are called."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
 
     def guides(self, preset: Preset) -> list[str]:
         """List the guides that have a figure of their own; one "" where there is one for all."""

@@ -27,7 +27,6 @@ from ppap.workflow.plan.costs import Cost, Costs
 
 
 class NoisyInputs(FigureKind):
-    name = "noisy_inputs"
     of_x_t = True
 
     def inputs(self, layout: Layout, guide: str) -> list[Path]:

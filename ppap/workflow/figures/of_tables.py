@@ -16,8 +16,6 @@ from ppap.workflow.table_rows import scaled_table, table, table_scores
 
 
 class Metrics(FigureKind):
-    name = "metrics"
-
     def draw(self, layout: Layout, guide: str) -> Figure:
         preset = layout.preset
         return metrics.draw(
@@ -26,14 +24,11 @@ class Metrics(FigureKind):
 
 
 class Parameters(FigureKind):
-    name = "parameters"
-
     def draw(self, layout: Layout, guide: str) -> Figure:
         return parameters.draw(table(layout, "main"), main_guides(layout.preset), _titles(layout, "main"))
 
 
 class Tradeoff(FigureKind):
-    name = "tradeoff"
     table = "scales"
 
     def keys(self, preset: Preset, guide: str) -> list[str]:
@@ -45,8 +40,6 @@ class Tradeoff(FigureKind):
 
 
 class Scales(Tradeoff):
-    name = "scales"
-
     def keys(self, preset: Preset, guide: str) -> list[str]:
         guides, sampler = _first_scores(preset), preset.figures.sampler
         marked = [key for name in guides for key in scale_keys(preset, sampler, name)]

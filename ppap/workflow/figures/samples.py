@@ -19,7 +19,6 @@ from ppap.workflow.reads import drawn_keys, finished_keys, picture_target_keys, 
 
 
 class Samples(FigureKind):
-    name = "samples"
     of_guide = True
 
     def inputs(self, layout: Layout, guide: str) -> list[Path]:

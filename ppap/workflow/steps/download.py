@@ -31,7 +31,6 @@ class Download(Step):
     """Download a network, reference images, or a data set."""
 
     message = "Downloading {wildcards.model}"
-    resources = "download"
     once = True
     gpu = False
     priority = 50

@@ -30,7 +30,6 @@ class Features(Step):
     """Extract the features of the methods with a sampler and guide: a job for all, since a start takes as long as one."""
 
     message = "Extracting the features of {wildcards.sampler}, guide {wildcards.guide}"
-    resources = "features"
 
     sampler: str
     guide: str

@@ -21,7 +21,6 @@ class Figure(Step):
     """Draw one figure, as PNG and as PDF."""
 
     message = "Drawing figure {wildcards.figure}"
-    resources = "figure"
     once = True
     report = Report(".png", "figure.rst", "Figures")
 

@@ -24,7 +24,6 @@ class Generate(Step):
 
     message = "Drawing clean images, shard {wildcards.shard}"
     options = ("shard",)
-    resources = "generate"
     priority = 40
 
     shard: int

@@ -28,7 +28,6 @@ class Label(Step):
 
     message = "Labelling clean images with {wildcards.guide}, part {wildcards.part}"
     options = ("part",)
-    resources = "label"
     priority = 30
 
     guide: str

@@ -31,7 +31,6 @@ class Metrics(Step):
     """Compute the metrics of all methods with a sampler and guide."""
 
     message = "Computing the metrics of {wildcards.sampler}, guide {wildcards.guide}"
-    resources = "metrics"
     gpu = False
 
     sampler: str

@@ -39,7 +39,6 @@ class Pretrain(Step):
     """Train the diffusion model, its autoencoder, an off-the-shelf guide, or a network that judges samples."""
 
     message = "Training {wildcards.model} on real images"
-    resources = "pretrain"
     priority = 50
 
     model: str

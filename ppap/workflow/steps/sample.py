@@ -31,7 +31,6 @@ class Sample(Step):
 
     message = "Sampling {wildcards.sampler}, guide {wildcards.guide}, {wildcards.method}, shard {wildcards.shard}"
     options = ("shard",)
-    resources = "sample"
     priority = 10
 
     sampler: str

@@ -21,7 +21,6 @@ class Table(Step):
     """Write one table in five formats."""
 
     message = "Writing table {wildcards.table}"
-    resources = "table"
     once = True
     gpu = False
     report = Report(".html", "table.rst", "Tables")

@@ -23,7 +23,6 @@ class TrainExpert(Step):
     """Train one expert of a guide and method; they are numbered from 1, which has the least noise."""
 
     message = "Training expert {wildcards.expert} of {wildcards.guide}, {wildcards.method}"
-    resources = "train_expert"
     priority = 20
 
     guide: str
