@@ -8,16 +8,13 @@ from tabulate import tabulate
 
 from ppap.evaluation.measured import Run
 from ppap.guides.tasks.registry import TASKS
+from ppap.guides.tasks.task import Score
 from ppap.report.compare import LIMIT, Comparison, Difference
-from ppap.report.tables import HEADINGS
+from ppap.report.tables import METRICS
 from ppap.report.titles import method_title, sampler_title
 
-# of metrics by name; scores of a task of the user's own have the names that they have in files
-_TITLES = {metric: heading[:-2] for metric, heading in HEADINGS.items()}
-_FORMATS = {"fid": ".2f", "is": ".2f"}
-for _score in (score for task in TASKS for score in TASKS.get(task).scores):
-    _TITLES[_score.name] = _score.title[:-2]
-    _FORMATS[_score.name] = f".{_score.digits}{'%' if _score.unit else 'f'}"
+# by name; scores of a task of the user's own have the names that they have in files
+_SCORES = {score.name: score for score in (*METRICS, *(score for task in TASKS for score in TASKS.get(task).scores))}
 
 
 def as_text(comparison: Comparison) -> str:
@@ -92,12 +89,13 @@ def _remarks(comparison: Comparison) -> list[str]:
 
 
 def _values(difference: Difference) -> str:
-    shown = [format(v.mean, _FORMATS.get(difference.metric, ".3f")) for v in (difference.first, difference.second)]
+    score = _SCORES.get(difference.metric, Score(difference.metric, "", ""))
+    shown = [f"{score.factor * v.mean:.{score.digits}f}{score.unit}" for v in (difference.first, difference.second)]
     return f"{_title(difference.metric)} {shown[0]} instead of {shown[1]} ({difference.spreads:+.1f} spreads)"
 
 
 def _title(metric: str) -> str:
-    return _TITLES.get(metric, metric)
+    return _SCORES[metric].title[:-2] if metric in _SCORES else metric
 
 
 def _named(run: Run) -> str:

@@ -12,10 +12,9 @@ from ppap.evaluation.measured import Run
 from ppap.evaluation.replicates import Values, paired_interval, summary
 from ppap.guides.tasks.task import Score
 from ppap.report import table_formats
-from ppap.report.tables import HEADINGS, TITLES, About, scales_note
+from ppap.report.tables import METRICS, TITLES, About, scales_note
 from ppap.report.titles import sampler_title
 
-METRICS = [Score(name, title, "", 3 if name in ("precision", "recall") else 2) for name, title in HEADINGS.items()]
 PAIR = ["sampler", "first_guide", "first", "second_guide", "second"]
 
 

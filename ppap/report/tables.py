@@ -21,7 +21,12 @@ TITLES = {
     "data_free": "Label-free experts beside supervised single models (data-free table of the paper)",
     "scales": "Guidance methods at several guidance scales",
 }
-HEADINGS = {"fid": "FID ↓", "is": "IS ↑", "precision": "Precision ↑", "recall": "Recall ↑"}
+METRICS = (
+    Score("fid", "FID ↓", "", 2),
+    Score("is", "IS ↑", "", 2),
+    Score("precision", "Precision ↑", ""),
+    Score("recall", "Recall ↑", ""),
+)
 
 
 class Effort(NamedTuple):
@@ -124,16 +129,12 @@ def for_people(frame: pd.DataFrame, scores: Sequence[Score], titles: Mapping[str
             for own, guide, worse in losses
         ]
     in_print = _is_printed(frame)
-    for metric, heading in HEADINGS.items():
-        share = metric in ("precision", "recall")
-        out[heading] = _spread(frame, metric, 3 if share else 2)
-        if in_print:
-            digits = 4 if share else 2
-            out[f"{heading[:-2]} in print"] = [
-                f"{v:.{digits}f}" if pd.notna(v) else "" for v in frame[f"paper_{metric}"]
-            ]
-    for score in scores:
-        out[score.title] = _spread(frame, score.name, score.digits, score.factor, score.unit)
+    for score in (*METRICS, *scores):
+        out[score.title] = _spread(frame, score)
+        if in_print and score in METRICS:
+            digits = 2 if score.digits == 2 else 4
+            values = frame[f"paper_{score.name}"]
+            out[f"{score.title[:-2]} in print"] = [f"{v:.{digits}f}" if pd.notna(v) else "" for v in values]
     return out
 
 
@@ -183,10 +184,10 @@ def nested(frame: pd.DataFrame) -> dict[str, Any]:
     return tree
 
 
-def _spread(frame: pd.DataFrame, metric: str, digits: int, factor: float = 1, unit: str = "") -> list[str]:
+def _spread(frame: pd.DataFrame, score: Score) -> list[str]:
     cells = []
-    for mean, std in zip(frame[metric], frame[f"{metric}_std"], strict=True):
-        cell = f"{factor * mean:.{digits}f}" if pd.notna(mean) else ""
-        cell += f" ± {factor * std:.{digits}f}" if pd.notna(std) else ""
-        cells.append(cell + unit if cell else "")
+    for mean, std in zip(frame[score.name], frame[f"{score.name}_std"], strict=True):
+        cell = f"{score.factor * mean:.{score.digits}f}" if pd.notna(mean) else ""
+        cell += f" ± {score.factor * std:.{score.digits}f}" if pd.notna(std) else ""
+        cells.append(cell + score.unit if cell else "")
     return cells
