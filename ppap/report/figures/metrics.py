@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -18,18 +17,9 @@ _HEIGHT = 0.19  # inches of a method's row
 _SHIFT = 0.36  # of a row: from the first guide's marker to the last one's
 
 
-class Panel(NamedTuple):
-    """A metric: its column, its name on the axis, what values are multiplied with."""
-
-    metric: str
-    title: str
-    factor: float = 1
-
-
 def draw(frame: pd.DataFrame, guides: Sequence[str], scores: Sequence[Score], titles: Mapping[str, str]) -> Figure:
     """Draw a panel for each metric and sampler of a table (see `ppap.report.tables.table`)."""
-    panels = [Panel("fid", "FID ↓"), Panel("is", "Inception Score ↑")]
-    panels += [Panel(score.name, axis_title(score), score.factor) for score in scores]
+    panels = [Score("fid", "FID ↓", ""), Score("is", "Inception Score ↑", ""), *scores]
     samplers = list(dict.fromkeys(frame["sampler"]))
     across = min(len(panels), _PANELS)
     down = -(-len(panels) // across)  # rows of panels for each sampler
@@ -48,26 +38,26 @@ def draw(frame: pd.DataFrame, guides: Sequence[str], scores: Sequence[Score], ti
 
 
 def _draw_panel(
-    axis: Axes, frame: pd.DataFrame, panel: Panel, guides: Sequence[str], titles: Mapping[str, str], most: int
+    axis: Axes, frame: pd.DataFrame, panel: Score, guides: Sequence[str], titles: Mapping[str, str], most: int
 ) -> None:
     """Draw a metric of every method with one sampler, a marker for each guide; bars are standard deviations."""
     methods = list(titles)
-    values = panel.factor * frame[panel.metric].astype(float)
+    values = panel.factor * frame[panel.name].astype(float)
     for place, guide in enumerate(guides):
         mine = frame["guide"] == guide
         y = [methods.index(name) for name in frame.loc[mine, "method"]]
         shift = _SHIFT * (place / max(1, len(guides) - 1) - 0.5) if len(guides) > 1 else 0
         axis.errorbar(
             values[mine], [n + shift for n in y],
-            xerr=panel.factor * frame.loc[mine, f"{panel.metric}_std"].astype(float),
+            xerr=panel.factor * frame.loc[mine, f"{panel.name}_std"].astype(float),
             fmt="os^Dv"[place % 5], color=f"C{place}", elinewidth=1, label=f"guide {guide}",
         )  # fmt: skip
-    known, spread = values.dropna(), panel.factor * frame[f"{panel.metric}_std"].astype(float)
+    known, spread = values.dropna(), panel.factor * frame[f"{panel.name}_std"].astype(float)
     ends = [*known, *(values - spread).dropna(), *(values + spread).dropna()]
-    if panel.metric == "fid" and known.max() > 5 * known.min():
+    if panel.name == "fid" and known.max() > 5 * known.min():
         style.log_axis(axis, "x", [end for end in ends if end > 0])
     elif ends:
         style.few_ticks(axis, "x", ends, most)
     axis.set_yticks(range(len(methods)), [titles[name] for name in methods])
     axis.set_ylim(len(methods) - 0.5, -0.5)
-    axis.set_xlabel(panel.title)
+    axis.set_xlabel(axis_title(panel))
