@@ -24,7 +24,7 @@ from ppap.data.images import to_tensor
 from ppap.evaluation import metrics
 from ppap.evaluation.noisy_inputs import EmpiricalPosterior
 from ppap.report import pictures, style
-from ppap.report.paper import PrintedRow, printed
+from ppap.report.paper import printed
 from ppap.report.titles import METHODS
 from ppap.utils import files
 from ppap.workflow import networks as models
@@ -230,7 +230,7 @@ def test_the_papers_values_have_readable_axes_and_so_have_nearly_equal_ones(imag
         for guide in ("unguided", "resnet50", "deit_s"):
             methods = {}
             for run in runs.group(config, sampler, guide):
-                row = PrintedRow("resnet50" if guide == "unguided" else guide, sampler, run.method)
+                row = ("resnet50" if guide == "unguided" else guide, sampler, run.method)
                 if row in known:  # the group has the other tables' rows too
                     methods[run.method] = {
                         name: metrics.summarise([1 + spread * (value - 1)]) for name, value in known[row].items()

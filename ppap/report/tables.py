@@ -11,7 +11,7 @@ import pandas as pd
 from ppap.evaluation.measured import Run, Spread
 from ppap.guides.tasks.task import Score
 from ppap.report import table_formats
-from ppap.report.paper import PRINTED, PrintedRow, printed
+from ppap.report.paper import PRINTED, printed
 from ppap.report.titles import sampler_title
 from ppap.utils import files
 
@@ -92,7 +92,7 @@ def table(name: str, rows: Iterable[Row], scores: Sequence[Score]) -> pd.DataFra
             "method": method,
             **row.effort._asdict(),
         }
-        paper = known.get(PrintedRow(row.stands_for or "", sampler, method), {})
+        paper = known.get((row.stands_for or "", sampler, method), {})
         for metric in (*PRINTED, *(score.name for score in scores)):
             measured = row.metrics.get(metric)
             record[metric] = measured.mean if measured else None

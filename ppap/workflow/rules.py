@@ -73,15 +73,14 @@ class Rule:
         return self.runs[wildcards.get("run", next(iter(self.runs)))]
 
     def _output(self, path: Path) -> Any:
-        shown = self.step.report
         if not path.suffix:
             return directory(str(path))
-        if shown is None or path.suffix != shown.suffix:
+        if path.suffix != self.step.report:
             return str(path)
         return report(
             str(path),
-            caption=f"../report/{shown.caption}",
-            category=shown.category,
+            caption=f"../report/{self.name}.rst",
+            category=f"{self.name.capitalize()}s",
             subcategory=self._of(lambda job: job.subcategory()),
             labels=self._of(lambda job: {self.name: " ".join(job.arguments()).replace("_", " ")}),
         )

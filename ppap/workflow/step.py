@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 from ppap.config.preset import Preset
 from ppap.utils import files
@@ -22,14 +22,6 @@ from ppap.utils.checkpoint import Checkpoint
 from ppap.utils.errors import DataError
 from ppap.workflow.keys import fingerprint, values
 from ppap.workflow.layout import Layout
-
-
-class Report(NamedTuple):
-    """The place in Snakemake's report of outputs with this suffix: their caption's file, and their category."""
-
-    suffix: str
-    caption: str
-    category: str
 
 
 @dataclass(frozen=True)
@@ -53,7 +45,8 @@ class Step(ABC):
     """The number of times that a failed job is tried again; None: as Snakemake's profile says."""
     once: ClassVar[bool] = False
     """True if its jobs are the preset's own, and replicates do without them."""
-    report: ClassVar[Report | None] = None
+    report: ClassVar[str] = ""
+    """The suffix of the outputs that stand in Snakemake's report, with the caption in workflow/report/STEP.rst."""
 
     # -- what a step says of each job ------------------------------------------------------------
 

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from typing import NamedTuple
 
 import pandas as pd
 
 PRINTED = ("fid", "is", "precision", "recall")
 
 
-class PrintedRow(NamedTuple):
-    """The names of a row in print: architecture, sampler and guidance, in the project's words."""
-
-    architecture: str
-    sampler: str
-    method: str
-
-
-def printed(table: str) -> dict[PrintedRow, dict[str, float]]:
-    """Return the printed values of `main`, `capacity` or `data_free`, by row; of other tables none.
+def printed(table: str) -> dict[tuple[str, str, str], dict[str, float]]:
+    """Return the printed values of `main`, `capacity` or `data_free`, by architecture, sampler and guidance; of others none.
 
     The capacity table prints 109.9M parameters for ResNet50 x 5; 5 x 25.5M is 127.5M, as in the main
     table (109.9M is DeiT-S x 5). We count parameters ourselves, so the misprint does not enter.
@@ -32,6 +23,6 @@ def printed(table: str) -> dict[PrintedRow, dict[str, float]]:
     if "guidance" not in frame:
         frame["guidance"] = frame["experts"].map(lambda n: "single_noise_aware" if n == 1 else f"multi_experts_{n}")
     return {
-        PrintedRow(row["architecture"], row["sampler"], row["guidance"]): {name: float(row[name]) for name in PRINTED}
+        (row["architecture"], row["sampler"], row["guidance"]): {name: float(row[name]) for name in PRINTED}
         for row in frame.to_dict("records")
     }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 from ppap.config.preset import Preset
 from ppap.utils.mixed_precision import autocast
 from ppap.workflow.layout import Layout
-from ppap.workflow.step import Report, Step
+from ppap.workflow.step import Step
 
 if TYPE_CHECKING:
     from ppap.workflow.figures.kind import FigureKind
@@ -22,7 +22,7 @@ class Figure(Step):
 
     message = "Drawing figure {wildcards.figure}"
     once = True
-    report = Report(".png", "figure.rst", "Figures")
+    report = ".png"
 
     figure: str
 

@@ -11,7 +11,7 @@ from ppap.config.preset import Preset
 from ppap.utils import files
 from ppap.workflow.layout import Layout
 from ppap.workflow.reads import note_keys, values_keys
-from ppap.workflow.step import Report, Step
+from ppap.workflow.step import Step
 
 SUFFIXES = ("csv", "md", "tex", "html", "json")
 
@@ -23,7 +23,7 @@ class Table(Step):
     message = "Writing table {wildcards.table}"
     once = True
     gpu = False
-    report = Report(".html", "table.rst", "Tables")
+    report = ".html"
 
     table: str
 
