@@ -55,14 +55,6 @@ class Row:
     metrics: Mapping[str, Spread]
 
 
-class Scales(NamedTuple):
-    """The guidance scale of a sampler, and of guides that have their own with it."""
-
-    sampler: str
-    common: float
-    own: Mapping[str, float]
-
-
 @dataclass(frozen=True)
 class About:
     """The facts that a table's note tells of its preset."""
@@ -70,7 +62,8 @@ class About:
     preset: str
     seeds: int
     samples: int
-    scales: Sequence[Scales]
+    scales: Sequence[str]
+    """The guidance scale of each sampler, and of guides and methods that have their own with it."""
     as_in_print: bool
     """Images and evaluator are the paper's: ImageNet 256x256, Inception's features."""
     titles: Mapping[str, str]
@@ -161,12 +154,7 @@ def note(about: About, scores: Sequence[Score], in_print: bool) -> str:
 
 def scales_note(about: About) -> str:
     """Say at which guidance scales a table's rows were drawn."""
-    return f"Guidance scale: {', '.join(map(_scale, about.scales))}."
-
-
-def _scale(scales: Scales) -> str:
-    apart = ", ".join(f"{guide} {scale:g}" for guide, scale in scales.own.items())
-    return f"{sampler_title(scales.sampler)} {scales.common:g}{f' ({apart})' if apart else ''}"
+    return f"Guidance scale: {', '.join(about.scales)}."
 
 
 def _is_printed(frame: pd.DataFrame) -> bool:

@@ -16,7 +16,8 @@ from ppap.evaluation.replicates import Values
 from ppap.experts.expert import check_experts, read_expert
 from ppap.guides.tasks.task import Score
 from ppap.report import replicates, tables
-from ppap.report.tables import About, Effort, Row, Scales
+from ppap.report.tables import About, Effort, Row
+from ppap.report.titles import sampler_title
 from ppap.utils.errors import DataError
 from ppap.utils.tensor_spec import REMEDY
 from ppap.workflow.experts import purpose_of
@@ -62,8 +63,8 @@ def about(preset: Preset, name: str) -> About:
     )
 
 
-def _scales(preset: Preset, name: str) -> Iterator[Scales]:
-    """Yield the guidance scale of each of a table's samplers, and those that its guides and methods have of their own."""
+def _scales(preset: Preset, name: str) -> Iterator[str]:
+    """Yield in words the guidance scale of each of a table's samplers, and those of guides and methods with their own."""
     runs = table_runs(preset, name)
     guides = {run.guide: preset.guides[run.guide].scales for run in runs}
     for sampler in dict.fromkeys(run.sampler for run in runs):
@@ -71,7 +72,8 @@ def _scales(preset: Preset, name: str) -> Iterator[Scales]:
         for run in runs:
             if run.sampler == sampler and run.guide in (scales := preset.methods[run.method].scales):
                 own[f"{run.guide} {titles(preset, [run])[run.method]}"] = scales[run.guide]
-        yield Scales(sampler, preset.samplers[sampler].scale, own)
+        apart = ", ".join(f"{name} {scale:g}" for name, scale in own.items())
+        yield f"{sampler_title(sampler)} {preset.samplers[sampler].scale:g}{f' ({apart})' if apart else ''}"
 
 
 def _row(layout: Layout, run: Run) -> Row:
