@@ -143,7 +143,8 @@ def _guides(guide: Guide, images: Tensor) -> None:
         raise ConfigError(f"model '{guide.name}': its answer to noise is not finite")
     if not _reaches(answer, [images]):
         raise ConfigError(
-            f"model '{guide.name}': its answer has no gradient for the images; no_grad() and detach() cut it"
+            f"model '{guide.name}': its answer has no gradient for the images; it must come from them, "
+            "without detach() and no_grad()"
         )
 
 
@@ -197,7 +198,6 @@ def _own_task(preset: Preset, guide: str) -> None:
 
 
 def _own_evaluator(layout: Layout) -> None:
-    """Have an evaluator of the user's own judge two images of noise."""
     evaluator.untrained_extractor(layout)(_pixels(layout.preset))
 
 
@@ -223,7 +223,7 @@ def _own_method(preset: Preset, method: str) -> None:
                     has_shape(f"guidance: its {part}", value, tuple(x.shape))
 
 
-def _answers(weights: Tensor, images: Tensor, timestep: int) -> Tensor:
+def _answers(weights: Tensor, images: Tensor, log_snr: float) -> Tensor:
     """Answer as a guide might, whose answers have the shape of these weights: by the mean of each image."""
     return torch.tensordot(images.flatten(1).mean(1), weights, 0)
 
