@@ -34,9 +34,6 @@ def _failing(key: str, call: Callable[..., object], *arguments: Any) -> Iterator
         yield f"{key}: {error}"
 
 
-# -- names and kinds ---------------------------------------------------------------------------------
-
-
 def _names(preset: Preset) -> Iterator[str]:
     """Yield names that are unknown, or that stand for two things."""
     if "main" not in preset.tables:
@@ -103,9 +100,6 @@ def _kinds(preset: Preset) -> Iterator[str]:
                 yield f"methods.{name}.{key}: is that of {other}, whose experts it uses; leave it out"
 
 
-# -- timesteps and steps -----------------------------------------------------------------------------
-
-
 def _timesteps(preset: Preset) -> Iterator[str]:
     diffusion = preset.diffusion
     for name in preset.samplers:
@@ -138,8 +132,8 @@ def _experts(preset: Preset) -> Iterator[str]:
         for part in ranges if method.estimates == "stored" else []:
             levels = runs.estimate_timesteps(preset)
             if not any(t in part for t in levels):
-                few = f"{len(levels)} are too few; none is at timesteps {part.start} to {part.stop - 1} ({name})"
-                yield f"clean_images.estimates: {few}"
+                span = f"{part.start} to {part.stop - 1} ({name})"
+                yield f"clean_images.estimates: {len(levels)} are too few; none is at timesteps {span}"
     for guide, name in runs.banks(preset):
         method, steps = preset.methods[name], preset.guides[guide].experts.steps
         warm, each = runs.expert_steps(preset, guide, method)
@@ -148,9 +142,6 @@ def _experts(preset: Preset) -> Iterator[str]:
         if each < 1:
             after = f" after a shared start of {warm}" if warm else ""
             yield f"guides.{guide}.experts.steps: {steps} are too few for {method.experts} experts ({name}){after}"
-
-
-# -- networks and data -------------------------------------------------------------------------------
 
 
 def _unets(preset: Preset) -> Iterator[str]:
@@ -212,9 +203,6 @@ def _classes(preset: Preset) -> Iterator[str]:
             yield f"{key}: there is no class {number}; the classes are 0 to {count - 1}"
 
 
-# -- tasks -------------------------------------------------------------------------------------------
-
-
 def _tasks(preset: Preset) -> Iterator[str]:
     """Yield tasks that lack what they need, such as labels of label maps, or have two judges."""
     for name, spec in preset.networks.items():
@@ -273,9 +261,6 @@ def _whole(preset: Preset) -> Iterator[str]:
     if not preset.dataset.facts.whole:
         for key in (*needing, *(f"methods.{method}" for method in methods)):
             yield f"{key}: images of kind {preset.dataset.kind} are not read as a whole"
-
-
-# -- evaluation, tables and figures ------------------------------------------------------------------
 
 
 def _evaluation(preset: Preset) -> Iterator[str]:
