@@ -1,6 +1,5 @@
 """A cascade under the workflow: every step of a small GLIDE, guided by a classifier and a depth estimator."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +12,10 @@ from ppap.config.runs import Run
 from ppap.utils.checkpoint import Checkpoint
 from ppap.workflow.layout import Layout
 from ppap.workflow.steps import all_jobs
-from ppap.workflow.steps.download import Download
-from ppap.workflow.steps.upsample_clean import UpsampleClean
 from ppap.workflow.steps.upsample_samples import UpsampleSamples
 from tests.conftest import SMOKE_TASKS, ppap
 from tests.glide import glide_section
-from tests.recorder import Recorder
+from tests.recorder import run_jobs, undeclared
 
 NETWORKS = """
 import torch
@@ -93,32 +90,15 @@ def written(folder: Path, **upsampling: object) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Layout, list[str]]:
-    """The preset with every job done, and what jobs read or opened beside what they declare."""
+def layout(tmp_path_factory: pytest.TempPathFactory) -> Layout:
+    """The preset with every job done, each of which reads what it declares."""
     folder = tmp_path_factory.mktemp("cascade")
-    preset = presets.load(written(folder))
-    layout = Layout(preset, folder / "results", folder / "scratch", folder / "downloads")
-    recorder, odd = Recorder(preset, layout.results), []
-    for job in all_jobs(layout):
-        with recorder.recording():
-            job.run(layout)
-        mine = {path.absolute() for path in job.outputs(layout)}
-        opened = {path for path in recorder.files if path not in mine}
-        wanted = {path.absolute() for path in job.inputs(layout)}
-        if isinstance(job, Download):  # tests/test_reads.py has what downloads read
-            continue
-        if recorder.leaves != set(job.keys(preset)) or opened != wanted:
-            keys = recorder.leaves ^ set(job.keys(preset))
-            odd.append(f"{job}: {sorted(keys)}, {sorted(map(str, opened ^ wanted))}")
-    return layout, odd
+    layout = Layout(presets.load(written(folder)), folder / "results", folder / "scratch", folder / "downloads")
+    assert not undeclared(layout, run_jobs(layout, all_jobs(layout)))
+    return layout
 
 
-def test_every_job_declares_what_it_reads(finished) -> None:
-    assert not finished[1], "\n".join(finished[1])
-
-
-def test_teachers_and_judges_see_the_large_images(finished) -> None:
-    layout, _ = finished
+def test_teachers_and_judges_see_the_large_images(layout: Layout) -> None:
     run = Run("ddim25", "class", "ppap_5")
     assert np.load(layout.clean(0)).shape == (3, SMALL, SMALL, 3)
     assert np.load(layout.upsampled(layout.clean(0))).shape == (3, LARGE, LARGE, 3)
@@ -126,8 +106,7 @@ def test_teachers_and_judges_see_the_large_images(finished) -> None:
     assert np.load(layout.archive(run))["arr_0"].shape == (4, LARGE, LARGE, 3)
 
 
-def test_every_row_of_the_table_has_its_scores(finished) -> None:
-    layout, _ = finished
+def test_every_row_of_the_table_has_its_scores(layout: Layout) -> None:
     text = layout.table("main", "csv").read_text().splitlines()
     names = text[0].split(",")
     for line in text[1:]:
@@ -153,16 +132,13 @@ def stopping(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     monkeypatch.setattr(Checkpoint, "save", saved)
 
 
-@pytest.mark.parametrize(
-    ("job", "after"), [(UpsampleClean(0), 1), (UpsampleSamples("ddim25", "class", "ppap_5", 0), 4)]
-)
-def test_a_killed_second_stage_resumes_bit_for_bit(finished, job, after, monkeypatch) -> None:
-    layout, _ = finished
+def test_a_killed_second_stage_resumes_bit_for_bit(layout: Layout, monkeypatch) -> None:
+    job = UpsampleSamples("ddim25", "class", "ppap_5", 0)
     path = job.outputs(layout)[0]
     before = path.read_bytes()
     path.unlink()
     with monkeypatch.context() as patched:
-        stopping(patched, after)
+        stopping(patched, 4)
         with pytest.raises(StoppedError):
             job.run(layout)
     assert not path.exists()
@@ -171,17 +147,7 @@ def test_a_killed_second_stage_resumes_bit_for_bit(finished, job, after, monkeyp
     assert not job.checkpoint(layout).path.exists()
 
 
-def test_an_upsampled_image_does_not_depend_on_its_batch(finished, tmp_path: Path) -> None:
-    layout, _ = finished
-    alone = presets.load(written(tmp_path, batch_size=1))
-    job, path = UpsampleClean(1), layout.upsampled(layout.clean(1))
-    before = np.load(path).astype(int)
-    job.run(replace(layout, preset=alone))
-    assert np.abs(np.load(path).astype(int) - before).max() <= 1
-
-
-def test_guides_pull_together_on_demand_towards_what_was_asked(finished, tmp_path: Path) -> None:
-    layout, _ = finished
+def test_guides_pull_together_on_demand_towards_what_was_asked(layout: Layout, tmp_path: Path) -> None:
     folder, sheets = layout.root.parent.parent, []
     asked = ["--guide", "class", "--target", "2", "--scale", "1"]
     both = [*asked, "--guide", "depth", "--target", folder / "pictures" / "0.png", "--scale", "2"]

@@ -64,7 +64,7 @@ def test_without_a_run_a_notebook_says_which_file_is_missing(tmp_path: Path, run
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_is_kept_as_it_was_executed(path: Path) -> None:
+def test_a_notebook_is_kept_as_it_was_executed_and_its_links_lead_to_files(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -75,10 +75,6 @@ def test_a_notebook_is_kept_as_it_was_executed(path: Path) -> None:
     assert not re.search(r"(?<![\w.])/(home|root|tmp|work|Users)/", text)
     assert "site-packages" not in text and "0x7f" not in text
     assert path.stat().st_size < LARGEST
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_links_of_a_notebook_lead_to_files(path: Path) -> None:
-    for cell in nbformat.read(path, as_version=4).cells:
+    for cell in notebook.cells:
         for target in re.findall(r"\]\(([^)]+)\)", cell.source if cell.cell_type == "markdown" else ""):
             assert (path.parent / target).exists(), target

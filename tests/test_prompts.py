@@ -29,8 +29,8 @@ from ppap.workflow.plan.costs import Costs
 from ppap.workflow.step import Step
 from ppap.workflow.steps import all_jobs
 from ppap.workflow.steps.generate import Generate
-from tests.conftest import SMOKE_LATENTS
-from tests.recorder import Recorder
+from tests.conftest import SMOKE_LATENTS, changed
+from tests.recorder import run_jobs, undeclared
 from tests.tiny_pipelines import tiny
 
 CAPTIONS = "a red cup\n\n two blue cats\nthree dogs\n"
@@ -52,7 +52,7 @@ def preset_of(tmp_path: Path, pipelines: Path) -> Callable[..., Path]:
 
 
 def write(path: Path, pipelines: Path, kind: str = "StableDiffusionPipeline", **changes: Any) -> Path:
-    """A preset of little work, with some keys (dotted) changed; those that become None are left out."""
+    """A preset of little work, with some keys changed."""
     plain = yaml.safe_load(SMOKE_LATENTS.read_text())
     plain["dataset"]["pictures"] = 60
     plain["diffusion"] = {"pipeline": str(pipelines / kind), "latents": {"channels": 4, "factor": 2}}
@@ -74,15 +74,8 @@ def write(path: Path, pipelines: Path, kind: str = "StableDiffusionPipeline", **
     plain["clean_images"]["prompts"], plain["sampling"]["prompts"] = told, {"text": "a red cup", "negative": "dogs"}
     plain["tables"] = {"main": [{"guides": ["class"], "samplers": ["ddim2"], "methods": list(plain["methods"])}]}
     plain["figures"] = {"sampler": "ddim2"}
-    for key, value in changes.items():
-        section, last = plain, key.split("__")
-        for part in last[:-1]:
-            section = section[part]
-        section.pop(last[-1], None)
-        if value is not None:
-            section[last[-1]] = value
     (path.parent / "captions.txt").write_text(CAPTIONS)
-    path.write_text(yaml.safe_dump(plain))
+    path.write_text(yaml.safe_dump(changed(plain, **changes)))
     return path
 
 
@@ -103,29 +96,14 @@ def jobs_of(layout: Layout) -> list[Step]:
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory, pipelines: Path) -> tuple[Layout, dict[str, Any]]:
-    """A run of every job, and by its name the keys, and the files, that it declares and did not read, or the contrary."""
+def layout(tmp_path_factory: pytest.TempPathFactory, pipelines: Path) -> Layout:
+    """A run of these jobs, each of which reads what it declares."""
     layout = layout_of(write(tmp_path_factory.mktemp("done") / "preset.yaml", pipelines))
-    recorder, found = Recorder(layout.preset, layout.results), {}
-    for job in jobs_of(layout):
-        with recorder.recording():
-            job.run(layout)
-        mine, inputs = ({path.absolute() for path in paths(layout)} for paths in (job.outputs, job.inputs))
-        declared, read = set(job.keys(layout.preset)), recorder.leaves
-        if job.rule() == "download":  # which looks at what else there is to download
-            read &= declared
-        found[job.name(layout)] = declared ^ read, inputs ^ (recorder.files - mine)
-    return layout, found
+    assert not undeclared(layout, run_jobs(layout, jobs_of(layout)))
+    return layout
 
 
-def test_every_job_declares_the_keys_and_files_that_it_reads_and_no_others(done) -> None:
-    wrong = {name: different for name, different in done[1].items() if any(different)}
-    assert not wrong
-    assert {name.partition("/")[0] for name in done[1]} == {"models", "clean", "labels", "experts", "samples"}
-
-
-def test_clean_latents_are_the_pipelines_own_by_each_images_prompt(done) -> None:
-    layout, _ = done
+def test_clean_latents_are_the_pipelines_own_by_each_images_prompt(layout: Layout) -> None:
     drawn = np.concatenate([np.load(layout.clean(shard)) for shard in (0, 1)])
     assert drawn.shape == (6, 4, 8, 8) and drawn.dtype == np.float16
     seeds = [(layout.preset.clean_images.seed, place) for place in range(6)]
@@ -144,8 +122,7 @@ def test_prompts_are_balanced_in_an_order_of_the_seed_and_not_of_the_count() -> 
     assert first[:7] != first[7:14]
 
 
-def test_an_interrupted_shard_goes_on_and_other_shards_are_the_same_latents(done, preset_of) -> None:
-    layout, _ = done
+def test_an_interrupted_shard_goes_on_and_other_shards_are_the_same_latents(layout: Layout, preset_of) -> None:
     whole = np.concatenate([np.load(layout.clean(shard)) for shard in (0, 1)])
     other = layout_of(preset_of(clean_images__shard_size=6, sampling__checkpoint_every=1))
     download, generate = (
@@ -175,9 +152,8 @@ def test_an_interrupted_shard_goes_on_and_other_shards_are_the_same_latents(done
     np.testing.assert_allclose(np.load(other.clean(0)), whole, atol=2e-3, rtol=2e-3)
 
 
-def test_experts_on_the_estimate_learn_by_each_images_prompt(done, preset_of) -> None:
+def test_experts_on_the_estimate_learn_by_each_images_prompt(layout: Layout, preset_of) -> None:
     """Those that learned by other prompts, from the same latents and answers, are others."""
-    layout, _ = done
     estimates = np.load(layout.estimates(0))
     assert estimates.shape == (8, 4, 8, 8)
     told = {"text": "a red cup", "guidance_scale": 3.0}
@@ -191,8 +167,7 @@ def test_experts_on_the_estimate_learn_by_each_images_prompt(done, preset_of) ->
     assert learned[0] != learned[1]
 
 
-def test_plan_counts_two_calls_a_step_for_classifier_free_guidance(done) -> None:
-    layout, _ = done
+def test_plan_counts_two_calls_a_step_for_classifier_free_guidance(layout: Layout) -> None:
     network, costs = networks.new_diffusion(layout), Costs(layout)
     alone = Prompted(network.network, network.family, network.outputs, network.texts)
     call = flops.forward(lambda x: alone(x, torch.zeros(len(x), device=x.device)), (1, 4, 8, 8))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections import Counter
@@ -22,8 +21,8 @@ from ppap.workflow.stages import by_stage
 from ppap.workflow.steps import all_jobs, jobs_of_all_runs
 from ppap.workflow.steps.figure import Figure
 from ppap.workflow.steps.study import Study
-from tests.conftest import DIGITS, ROOT, SMOKE, ppap
-from tests.recorder import Recorder
+from tests.conftest import DIGITS, IMAGENET, ROOT, SMOKE, ppap, refused
+from tests.recorder import run_jobs, undeclared
 from tests.repository import snakemake
 
 
@@ -74,8 +73,7 @@ def test_another_replicate_or_another_key_makes_no_other_stale() -> None:
 
 
 def test_what_comes_from_others_is_taken_once() -> None:
-    path = ROOT / "config" / "imagenet256.yaml"
-    own, other = Layout(repeated(0, 3, path=path)).runs
+    own, other = Layout(repeated(0, 3, path=IMAGENET)).runs
     for name in ("diffusion", "resnet50", "evaluator"):
         assert other.model(name) == own.model(name)
     made = [(run, job.rule()) for run, job in jobs_of_all_runs(own)]
@@ -145,21 +143,11 @@ def test_tables_have_errors_over_replicates_and_paired_intervals(where: Path) ->
     assert "over 2 replicates" in text and "| 10.00 ± 0.00 | 0.71 " in text
 
 
-def test_a_table_of_one_row_has_no_differences(where: Path) -> None:
-    ppap("study", "preset.yaml", "capacity", cwd=where)
-    written = (where / "results" / "smoke" / "study" / "capacity_differences.csv").read_text()
-    assert pd.read_csv(io.StringIO(written)).empty
-
-
 def test_a_job_reads_the_files_that_it_declares_and_no_undeclared_keys(where: Path) -> None:
     preset = presets.load(where / "preset.yaml")
     layout, job = Layout(preset, where / "results"), Study("main")
-    recorder = Recorder(preset, layout.results)
-    with recorder.recording():
-        job.run(layout)
     made_of = {"clean_images.seed"}  # a replicate's preset is, whatever it is asked for
-    assert recorder.leaves - made_of == set(job.keys(preset))
-    assert recorder.files - {*job.outputs(layout)} == {*job.inputs(layout)}
+    assert undeclared(layout, run_jobs(layout, [job])) == {str(job): (made_of, set())}
 
 
 def test_published_are_the_study_and_every_replicates_metrics(where: Path) -> None:
@@ -178,8 +166,7 @@ def test_published_are_the_study_and_every_replicates_metrics(where: Path) -> No
     assert Path("replicates/3/metrics/ddim25/resnet.json") in made and Path("study/main.md") in made
     table = layout.table("main", "csv", "study")
     table.write_text(table.read_text().replace("naive", "none", 1))
-    done = ppap("publish", "preset.yaml", cwd=where, check=False)
-    assert done.returncode == 2 and "study/main.csv: older than the metrics" in done.stderr
+    assert "study/main.csv: older than the metrics" in refused("publish", "preset.yaml", cwd=where)
 
 
 # -- slips -----------------------------------------------------------------------------------------
@@ -203,18 +190,14 @@ def take_another_presets(path: Path) -> None:
 def test_a_replicate_without_results_or_with_those_of_another_preset_is_named(where: Path, damage, message) -> None:
     path = Path("results/smoke/replicates/3/metrics/ddim25/resnet.json")
     damage(where / path)
-    done = ppap("study", "preset.yaml", "main", cwd=where, check=False)
-    assert done.returncode == 2 and done.stderr.startswith(f"ppap: {path}: {message}")
-    assert len(done.stderr.splitlines()) == 1 and not (where / "results" / "smoke" / "study").exists()
+    assert refused("study", "preset.yaml", "main", cwd=where).startswith(f"ppap: {path}: {message}")
 
 
 def test_a_replicate_that_a_preset_has_not_is_refused(where: Path) -> None:
-    done = ppap("--replicate", 7, "metrics", "preset.yaml", "ddim25", "resnet", cwd=where, check=False)
-    assert (done.returncode, done.stderr) == (2, "ppap: replicates: preset smoke has no 7 (it has 0, 3)\n")
-    done = ppap("--replicate", 3, "publish", "preset.yaml", cwd=where, check=False)
-    assert done.returncode == 2 and done.stderr.startswith("ppap: --replicate: ")
-    done = ppap("study", SMOKE, "main", cwd=where, check=False)
-    assert (done.returncode, done.stderr) == (2, "ppap: preset smoke has no `replicates`\n")
+    line = refused("--replicate", 7, "metrics", "preset.yaml", "ddim25", "resnet", cwd=where)
+    assert line == "ppap: replicates: preset smoke has no 7 (it has 0, 3)"
+    assert refused("--replicate", 3, "publish", "preset.yaml", cwd=where).startswith("ppap: --replicate: ")
+    assert refused("study", SMOKE, "main", cwd=where) == "ppap: preset smoke has no `replicates`"
 
 
 def test_a_replicate_opens_in_python(where: Path) -> None:
