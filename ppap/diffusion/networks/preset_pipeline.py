@@ -27,6 +27,7 @@ from ppap.utils.errors import DataError, PPAPError
 from ppap.utils.mixed_precision import hold_precision
 
 if TYPE_CHECKING:
+    from ppap.diffusion.schedules import Schedule
     from ppap.diffusion.settings import DiffusionConfig
 
 _NONE: tuple[str, ...] = ()
@@ -58,6 +59,10 @@ class PresetPipeline(Pipeline):
             return super().load(settings, file, how)
         network = kept.drawn({*kept.parts} - {str(kept.autoencoder)}).network
         return hold_precision(network, how)
+
+    def schedule(self, settings: DiffusionConfig, file: Path) -> Schedule:
+        kept = Kept.read(file)
+        return super().schedule(settings, file) if kept is None else kept.drawn(_NONE).process.schedule
 
     def process(self, settings: DiffusionConfig, file: Path) -> Process:
         kept = Kept.read(file)
