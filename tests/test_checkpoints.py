@@ -94,8 +94,8 @@ def test_jobs_side_by_side_killed_again_and_again_end_with_the_bytes_of_undistur
     preset = preset_file(
         **{f"{network}__train__checkpoint_every": 5 for network in ("diffusion", "guides__resnet")},
         diffusion__train__steps=40, diffusion__train__batch_size=16,
-        guides__resnet__experts__steps=200, guides__resnet__experts__checkpoint_every=4,
-        samplers__ddim25__steps=25, samplers__ddpm250__steps=40, sampling__shard_size=20,
+        guides__resnet__experts__steps=80, guides__resnet__experts__checkpoint_every=4,
+        samplers__ddim25__steps=25, samplers__ddpm250__steps=20, sampling__shard_size=20,
         sampling__batch_size=10, sampling__checkpoint_every=2,
     )  # fmt: skip
 

@@ -17,7 +17,6 @@ from ppap.diffusion.networks.tokens import Tokens
 from ppap.utils import files
 from ppap.utils.errors import ConfigError, DataError
 from ppap.workflow import networks as models
-from ppap.workflow.check import problems
 from ppap.workflow.layout import Layout
 from ppap.workflow.reads import diffusion_keys, download_keys, upsampling_keys
 from ppap.workflow.steps.download import Download
@@ -147,13 +146,11 @@ def downloaded(path: Path, folder: Path) -> Layout:
     return Layout(presets.load(path), folder / "results")
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
-def test_checkpoints_in_the_public_format_load(preset_file, tmp_path: Path, dtype) -> None:
-    path = glide_preset(preset_file, tmp_path, dtype=dtype)
-    assert problems(Layout(presets.load(path))) == []
+def test_checkpoints_in_the_public_format_load(preset_file, tmp_path: Path) -> None:
+    path = glide_preset(preset_file, tmp_path, dtype=torch.float16)
     layout = downloaded(path, tmp_path)
     stored = files.read_tensors(layout.model("diffusion"), "base.")
-    assert {value.dtype for value in stored.values()} == {dtype}
+    assert {value.dtype for value in stored.values()} == {torch.float16}
     known = golden("base")
     network = models.load_diffusion(layout)
     assert all(p.dtype == torch.float32 for p in network.parameters())

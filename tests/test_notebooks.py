@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ import nbformat
 import pytest
 from matplotlib import pyplot as plt
 
+import ppap
 from notebooks.execute import executed
 from tests.conftest import ROOT, SMOKE, SMOKE_LATENTS, SMOKE_TASKS
 
@@ -34,8 +36,10 @@ def test_a_notebook_runs_in_a_kernel() -> None:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path, str], None]]:
-    """Run a notebook's code here, without the seconds that a kernel takes to start."""
+    """Run a notebook's code here, without the seconds that a kernel takes to start, and with few steps."""
     monkeypatch.chdir(ROOT / "notebooks")
+    for name in ("sample", "sampling_steps"):
+        monkeypatch.setattr(ppap, name, functools.partial(getattr(ppap, name), steps=5))
     monkeypatch.setenv("PPAP_STEPS", "40")
 
     def run(path: Path, preset: str, results: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
 from ppap.workflow.plan import flops
 from tests.conftest import IMAGENET, SMOKE, ppap, refused
-from tests.repository import snakemake
 
 ROW = {"guides": ["resnet"], "samplers": ["ddim25"]}
 FEW = {"tables": {"main": [ROW | {"methods": ["ppap_5"]}]}}  # networks to count
@@ -71,15 +69,6 @@ def test_resnet50_takes_what_the_literature_says(full_size: Preset) -> None:
     """torchvision's documentation: 4.09 GFLOPs at 224x224, multiply-adds counted as one."""
     guide = flops.on_meta(lambda: models.new_guide(Layout(full_size), "resnet")).eval()
     assert flops.forward(guide, (1, 3, 256, 256)) / 2 == pytest.approx(4.09e9, rel=0.001)
-
-
-def test_jobs_are_those_of_snakemakes_dry_run(tmp_path, preset_file) -> None:
-    preset = preset_file(experts={"warm_start": "sequential"})
-    dry = snakemake(tmp_path, "--dry-run", preset=preset).stdout
-    counts = {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", dry, re.MULTILINE)}
-    del counts["all"], counts["total"]
-    listed = sum((Counter(row["jobs"]) for row in planned(preset, cwd=tmp_path)["stages"]), Counter())
-    assert listed == counts
 
 
 def test_the_paper_at_full_size(tmp_path: Path) -> None:

@@ -152,21 +152,6 @@ def test_an_interrupted_shard_goes_on_and_other_shards_are_the_same_latents(layo
     np.testing.assert_allclose(np.load(other.clean(0)), whole, atol=2e-3, rtol=2e-3)
 
 
-def test_experts_on_the_estimate_learn_by_each_images_prompt(layout: Layout, preset_of) -> None:
-    """Those that learned by other prompts, from the same latents and answers, are others."""
-    estimates = np.load(layout.estimates(0))
-    assert estimates.shape == (8, 4, 8, 8)
-    told = {"text": "a red cup", "guidance_scale": 3.0}
-    other = layout_of(preset_of(clean_images__prompts=told))
-    shutil.copytree(layout.root, other.root)
-    for job in jobs_of(other):
-        if job.rule() == "estimate" or (job.rule() == "train_expert" and getattr(job, "method", "") == "estimate"):
-            job.run(other)
-    assert np.abs(np.load(other.estimates(0)) - estimates).max() > 1e-3
-    learned = [each.expert("class", "estimate", 1).read_bytes() for each in (layout, other)]
-    assert learned[0] != learned[1]
-
-
 def test_plan_counts_two_calls_a_step_for_classifier_free_guidance(layout: Layout) -> None:
     network, costs = networks.new_diffusion(layout), Costs(layout)
     alone = Prompted(network.network, network.family, network.outputs, network.texts)

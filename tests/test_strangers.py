@@ -192,7 +192,8 @@ def test_modules_of_the_users_own_lie_beside_the_preset_or_where_it_says(user_pr
     (package / "nets.py").write_text("from strange_helper import *\n")
     (tmp_path / "strange_helper.py").write_text(NETWORK.format(LOGITS))
     path = user_preset("strange_package.nets.build")
-    assert "there is no strange_package/nets.py" in refused("plan", path, cwd=tmp_path)
+    with pytest.raises(ConfigError, match=r"there is no strange_package/nets\.py"):
+        models.new_guide(Layout(presets.load(path)), "resnet")
     path = user_preset("strange_package.nets.build", modules=["elsewhere"])
     before = list(sys.path)
     network = models.new_guide(Layout(presets.load(path)), "resnet").network
