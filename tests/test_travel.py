@@ -155,9 +155,22 @@ def test_a_model_of_transformers_may_lie_elsewhere_by_now(tmp_path: Path) -> Non
     guide = ppap.load_guide(f"transformers:{tmp_path / 'vit'}", folder=tmp_path, **about)
     trained(guide).save(tmp_path / "bank")
     (tmp_path / "vit").rename(tmp_path / "elsewhere")
+    with pytest.raises(ppap.PPAPError, match="its guide 'transformers:vit' has weights of its own; give their file"):
+        ppap.load_experts(tmp_path / "bank", downloads=tmp_path)
     again = ppap.load_experts(tmp_path / "bank", weights=tmp_path / "elsewhere", downloads=tmp_path / "other").guide
     x = torch.randn(2, 3, 16, 16)
     assert torch.equal(again(x), guide(x))
+
+
+@pytest.mark.parametrize(("said", "name"), [("some/vit", "some/vit"), ("/home/me/vit", "own"), (None, "own")])
+def test_no_file_of_experts_says_the_path_of_their_guides_folder(
+    bank: ppap.ExpertBank, tmp_path: Path, said: str | None, name: str
+) -> None:
+    files.write_text(tmp_path / "own" / "config.json", json.dumps({"_name_or_path": said}))
+    header = bank.experts[0].header.model_copy(update={"guide": f"transformers:{tmp_path / 'own'}"})
+    ppap.ExpertBank(bank.guide, [e._replace(header=header) for e in bank.experts[:1]]).save(tmp_path / "bank")
+    assert not [p for p in (tmp_path / "bank").iterdir() if str(tmp_path).encode() in p.read_bytes()]
+    assert f"| Guide | `transformers:{name}` |" in (tmp_path / "bank" / "README.md").read_text()
 
 
 def test_code_that_experts_name_is_not_run(folder: Path, place: Path, tmp_path: Path, monkeypatch) -> None:
@@ -307,7 +320,7 @@ def test_words_and_a_score_to_raise_are_targets(place: Path, tmp_path: Path, she
         trained(given).save(tmp_path / name)
     guide(
         place, "--pipeline", tmp_path / "pipeline", "--steps", 1, "-n", 1, "--out", tmp_path / "sheet.png",
-        "--experts", tmp_path / "words", "--target", "a red car", "--weights", "",
+        "--experts", tmp_path / "words", "--target", "a red car", "--weights", tmp_path / "clip",
         "--experts", tmp_path / "score", "--target", "", "--weights", tmp_path / "score.pt",
     )  # fmt: skip
     ((words, highest), _) = sheets[0]

@@ -21,7 +21,7 @@ from ppap.experts import lora
 from ppap.experts.expert import Expert, read_delta
 from ppap.experts.folder import folder_of, push_experts, read_experts, write_experts
 from ppap.guides.guide import Guide
-from ppap.guides.recipe import GuideRecipe, guide_for
+from ppap.guides.recipe import GuideRecipe, guide_for, shared_name
 from ppap.guides.views import TRAINED, DecoderView, LinearView, look_through
 from ppap.utils.arguments import checked
 from ppap.utils.errors import ConfigError, DataError
@@ -107,11 +107,13 @@ class ExpertBank:
     def save(self, folder: str | Path) -> None:
         """Write a safetensors file for each expert, the recipe of their guide, and a card that says what they are.
 
-        `ppap.load_experts` reads the folder, which is a model repository as the Hugging Face hub has them. All or
-        nothing; DataError if the folder cannot be written, or holds experts of a larger bank.
+        `ppap.load_experts` reads the folder, which is a model repository as the Hugging Face hub has them. Of a guide
+        from a folder they say no path, but the model's name. All or nothing; DataError if the folder cannot be written, or
+        holds experts of a larger bank.
         """
-        state = _hash(self.off_the_shelf)
-        write_experts([expert.made_of(state) for expert in self.experts], Path(folder), GuideRecipe.of(self.guide))
+        name, state = shared_name(self.experts[0].header.guide), _hash(self.off_the_shelf)
+        experts = [expert.made_of(name, state) for expert in self.experts]
+        write_experts(experts, Path(folder), GuideRecipe.of(self.guide))
 
     def push_to_hub(self, name: str, *, private: bool | None = None) -> str:
         """Save the bank as the model repository USER/NAME of the Hugging Face hub, and return its address.

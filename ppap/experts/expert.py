@@ -158,9 +158,10 @@ class Expert(NamedTuple):
         low, high = log_snr_range(schedule, self.timesteps)
         return self._replace(header=self.header.model_copy(update={"log_snr_min": low, "log_snr_max": high}))
 
-    def made_of(self, state: str) -> Expert:
-        """Return it with the hash of its guide's state, which those of the workflow do not say."""
-        return self._replace(header=self.header.model_copy(update={"guide_state": self.header.guide_state or state}))
+    def made_of(self, guide: str, state: str) -> Expert:
+        """Return it with this name of its guide, and the hash of its state, which those of the workflow do not say."""
+        known = {"guide": guide, "guide_state": self.header.guide_state or state}
+        return self._replace(header=self.header.model_copy(update=known))
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what it changes, by plain parameter names (`ppap.experts.lora.delta`)."""

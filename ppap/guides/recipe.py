@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ppap.guides.guide import Guide
+from ppap.guides.libraries.library import Library
 from ppap.guides.libraries.registry import LIBRARIES, library_of
 from ppap.guides.loading import load_guide, name_of
 from ppap.guides.preprocessing import Interpolation
@@ -74,7 +75,7 @@ class GuideRecipe(BaseModel):
 
     def lacks(self, name: str) -> Literal["guide", "weights"] | None:
         """Say what of the guide of this name nobody can load who has the recipe alone."""
-        library = next((LIBRARIES.get(known) for known in LIBRARIES if name.startswith(f"{known}:")), None)
+        library = _library(name)
         if library is None or library.of_user or self.task not in list(TASKS):
             return "guide"
         return None if self.published else "weights"
@@ -86,6 +87,18 @@ class GuideRecipe(BaseModel):
         task = TASKS.get(str(self.task), options=self.task_options)
         arguments = self.model_dump(exclude={"published", "task", "task_options"})
         return load_guide(name, task, **arguments, weights=weights, folder=downloads)
+
+
+def shared_name(model: str) -> str:
+    """Return the name of a model that others may read: of a folder here no path, but what the model in it is called."""
+    library, (prefix, _, name) = _library(model), model.partition(":")
+    known = None if library is None else library.folder_name(name)
+    return model if known is None else f"{prefix}:{known}"
+
+
+def _library(model: str) -> Library | None:
+    """Look up the library of a guide's model; None for a network of the user's own, by any name."""
+    return next((LIBRARIES.get(known) for known in LIBRARIES if model.startswith(f"{known}:")), None)
 
 
 def guide_for(folder: Path, name: str, weights: str | Path | None, downloads: str | Path) -> Guide:

@@ -97,6 +97,10 @@ class Library(ABC):
         """Return the name of the model on the Hugging Face hub; None if it is not there."""
         return None
 
+    def folder_name(self, name: str) -> str | None:
+        """Return what others, who do not have this machine's folders, call a model in one; None if `name` is no folder."""
+        return None
+
     def load(self, name: str, shape: Shape, options: dict[str, Any], weights: Path) -> nn.Module:
         """Load the model with weights from a file in the library's format; DataError if they are others."""
         raise ConfigError(f"model '{name}': its library publishes no weights")

@@ -92,7 +92,7 @@ class NetworkConfig(Section):
     @property
     def from_library(self) -> bool:
         """True if its weights are those that its library publishes under its name."""
-        return self._published and self.weights is None
+        return self._published and self.weights is None and self.library.folder_name(self.name) is None
 
     def input(self, file: Path) -> Input:
         """Read its input: what is said here, else what goes with its weights, which the workflow keeps in `file`."""

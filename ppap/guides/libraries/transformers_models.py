@@ -8,6 +8,7 @@ a model is never asked for, nor are settings that would have transformers fetch 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _CONFIG = "config.json"
 _WEIGHTS = (("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"), ("pytorch_model.bin",))
 _CACHE = "huggingface"
+_HUB_NAME = r"[\w-][\w.-]*/[\w.-]+"
 _SETTINGS, _INPUT = "settings", "seen"  # in the metadata of the workflow's file
 _CLASSES = {
     CLASSIFICATION: "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING",
@@ -87,7 +89,16 @@ class TransformersModels(Library):
         )
 
     def hub_name(self, name: str) -> str | None:
-        return None if name.startswith((".", "/")) or Path(name).is_dir() else name.partition("@")[0]
+        return None if self.folder_name(name) else name.partition("@")[0]
+
+    def folder_name(self, name: str) -> str | None:
+        """Return as in `Library` the name that a folder's settings say it was published under, else the folder's own."""
+        folder = Path(name)
+        if not (name.startswith((".", "/")) or folder.is_dir()):
+            return None
+        config = folder / _CONFIG
+        published = str(files.read_json(config).get("_name_or_path")) if config.is_file() else ""
+        return published if re.fullmatch(_HUB_NAME, published) else folder.resolve().name
 
     def published_input(self, spec: NetworkConfig, file: Path) -> Mapping[str, Any]:
         said = _metadata(spec, file).get(_INPUT)
