@@ -49,7 +49,7 @@ compare: install ## how far a preset's results lie from the published ones
 
 rehearsal: PRESET = imagenet256
 rehearsal: REHEARSAL = scratch/rehearsal_$(PRESET)/rehearsal_$(PRESET).yaml
-rehearsal: install ## the whole graph of imagenet256 (or PRESET=glide, sd15) at full size on this CPU, with random weights
+rehearsal: install ## the whole graph of imagenet256 (or PRESET=glide, sd15, sd3) at full size on this CPU, with random weights
 	python workflow/scripts/rehearsal.py $(PRESET)
 	snakemake --config preset=$(REHEARSAL) --resources mem_mb=18000
 	@ppap config where $(REHEARSAL)

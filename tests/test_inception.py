@@ -101,7 +101,7 @@ def test_reference_archives_keep_their_statistics(tmp_path: Path) -> None:
     assert found["mu"].shape == (2048,) and found["sigma"].dtype == torch.float64
 
 
-@pytest.mark.parametrize("name", ["imagenet256", "glide", "sd15"])
+@pytest.mark.parametrize("name", ["imagenet256", "glide", "sd15", "sd3"])
 def test_a_rehearsal_has_the_networks_and_rows_of_its_preset(name: str, tmp_path: Path) -> None:
     """All that it names lies beside it, is written by the script, and nothing else of it is to be downloaded."""
     rehearsal, whole = script(), presets.load(ROOT / "config" / f"{name}.yaml")

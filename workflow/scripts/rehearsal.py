@@ -3,7 +3,7 @@
     python workflow/scripts/rehearsal.py PRESET
 
 writes scratch/rehearsal_PRESET: a preset that differs in counts, places, resources and precision alone, and beside it
-what that names, in the publishers' own formats: checkpoints of ADM and GLIDE (float16), a Stable Diffusion, weights of
+what that names, in the publishers' own formats: checkpoints of ADM and GLIDE (float16), Stable Diffusions, weights of
 torchvision, timm and transformers, torch-fidelity's Inception weights, a reference batch of ADM's evaluator, an
 ImageNet folder with one picture a class, and pictures. Files that exist are kept. The figures mean nothing.
 """
@@ -33,6 +33,7 @@ from ppap.diffusion.networks.adm import ADM
 from ppap.diffusion.networks.architectures import ADMArchitecture
 from ppap.diffusion.networks.glide import Networks
 from ppap.utils import files
+from ppap.utils.settings import DEPTH
 
 CLASSES, REFERENCES, FEATURES = 1000, 8, 2048
 RESOURCES = {
@@ -73,7 +74,7 @@ def rehearsed(preset: dict[str, Any], folder: Path) -> dict[str, Any]:
     if "path" in small["dataset"]:
         small["dataset"]["path"] = "imagenet"
     if "pipeline" in small["diffusion"]:
-        small["diffusion"]["pipeline"] = "./pipeline"
+        small["diffusion"]["pipeline"] = f"./{small['diffusion']['pipeline'].rpartition('/')[2]}"
     for sampler in small["samplers"].values():
         sampler["steps"] = 2
     if upsampling := small["diffusion"].get("glide", {}).get("upsampling"):
@@ -158,25 +159,70 @@ def random_weight(name: str, shape: tuple[int | str, ...]) -> torch.Tensor:
 
 
 def stable_diffusion(path: Path, preset: Preset) -> None:
-    """Write a Stable Diffusion 1.5 whose tokenizer knows letters."""
+    """Write a Stable Diffusion 1.5."""
     import diffusers
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTextModel
 
     parts: Any = diffusers  # whose classes are untyped
-    letters = [chr(ord("a") + i) for i in range(26)]
-    words = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
-    text: Any = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
-    levels = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
     noise = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
     pipeline = parts.StableDiffusionPipeline(
-        parts.AutoencoderKL(**levels, block_out_channels=(128, 256, 512, 512), layers_per_block=2, sample_size=512).half(),
-        CLIPTextModel(CLIPTextConfig(**text, projection_dim=768)).half(),
-        CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=77),
+        autoencoder(sample_size=512),
+        text_encoder(CLIPTextModel, 768, layers=12),
+        tokenizer(),
         parts.UNet2DConditionModel(sample_size=64, cross_attention_dim=768).half(),
         parts.DDIMScheduler(**noise, clip_sample=False, set_alpha_to_one=False),
         None, None, None, requires_safety_checker=False,
     )  # fmt: skip
     finished(path, pipeline.save_pretrained)
+
+
+def stable_diffusion_3(path: Path, preset: Preset) -> None:
+    """Write a Stable Diffusion 3 medium without T5, which its pipeline does without."""
+    import diffusers
+    from transformers import CLIPTextModelWithProjection
+
+    parts: Any = diffusers
+    transformer = parts.SD3Transformer2DModel(
+        num_layers=24, num_attention_heads=24, caption_projection_dim=1536, pos_embed_max_size=192
+    ).half()
+    latents = {"latent_channels": 16, "scaling_factor": 1.5305, "shift_factor": 0.0609}
+    pipeline = parts.StableDiffusion3Pipeline(
+        transformer,
+        parts.FlowMatchEulerDiscreteScheduler(shift=3.0),
+        autoencoder(sample_size=1024, **latents, use_quant_conv=False, use_post_quant_conv=False),
+        text_encoder(CLIPTextModelWithProjection, 768, layers=12),
+        tokenizer(),
+        text_encoder(CLIPTextModelWithProjection, 1280, layers=32),
+        tokenizer(),
+        None, None,
+    )  # fmt: skip
+    finished(path, pipeline.save_pretrained)
+
+
+def autoencoder(**about: Any) -> Any:
+    """Make an autoencoder of Stable Diffusion's size, of a factor of 8."""
+    import diffusers
+
+    levels = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    parts: Any = diffusers
+    return parts.AutoencoderKL(**levels, block_out_channels=(128, 256, 512, 512), layers_per_block=2, **about).half()
+
+
+def text_encoder(kind: Any, width: int, layers: int) -> Any:
+    """Make a text encoder of CLIP or OpenCLIP, with heads of 64."""
+    from transformers import CLIPTextConfig
+
+    sizes: Any = {"hidden_size": width, "intermediate_size": 4 * width, "projection_dim": width}
+    return kind(CLIPTextConfig(**sizes, num_hidden_layers=layers, num_attention_heads=width // 64)).half()
+
+
+def tokenizer() -> Any:
+    """Make a tokenizer that knows letters."""
+    from transformers import CLIPTokenizer
+
+    letters = [chr(ord("a") + i) for i in range(26)]
+    words = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
+    return CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=77)
 
 
 def transformer(path: Path, preset: Preset) -> None:
@@ -185,16 +231,13 @@ def transformer(path: Path, preset: Preset) -> None:
 
     spec = next(s for s in preset.networks.values() if Path(s.model.partition(":")[2]) == path)
     side = spec.input_size or 0
-    kind: Any = (
-        transformers.AutoModelForDepthEstimation if spec.options["model_type"] == "dpt" else transformers.AutoModel
-    )
+    depth = getattr(spec, "task", None) == DEPTH
+    kind: Any = transformers.AutoModelForDepthEstimation if depth else transformers.AutoModel
+    own: Any = transformers.DPTImageProcessor if depth else transformers.CLIPImageProcessor
     size = {"size": {"height": side, "width": side}, "crop_size": {"height": side, "width": side}}
 
     def write(folder: Path) -> None:
         kind.from_config(transformers.AutoConfig.for_model(**spec.options)).save_pretrained(folder)
-        own: Any = (
-            transformers.DPTImageProcessor if spec.options["model_type"] == "dpt" else transformers.CLIPImageProcessor
-        )
         own(**size, image_mean=spec.mean, image_std=spec.std).save_pretrained(folder)
 
     finished(path, write)
@@ -263,13 +306,17 @@ MAKERS: dict[str, Callable[[Path, Preset], None]] = {
     "256x256_diffusion_uncond.pt": adm,
     "base.pt": glide,
     "upsample.pt": glide,
-    "pipeline": stable_diffusion,
+    "stable-diffusion-v1-5": stable_diffusion,
+    "stable-diffusion-3-medium-diffusers": stable_diffusion_3,
     "deit_small_patch16_224.pth": deit,
     "inception.pth": lambda path, preset: save(path, inception().state_dict()),
     "reference.npz": reference,
     "imagenet": imagenet,
     "pictures": pictures,
-    **dict.fromkeys(("dpt-hybrid-midas", "dpt-large", "clip-vit-base-patch32", "dinov2-base"), transformer),
+    **dict.fromkeys(
+        ("dpt-hybrid-midas", "dpt-large", "clip-vit-base-patch32", "dinov2-base", "depth-anything-small-hf"),
+        transformer,
+    ),
     **dict.fromkeys(
         (
             f"{name}.pth"
