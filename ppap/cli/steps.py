@@ -94,7 +94,8 @@ def label(
 def targets(preset: PresetName, guide: Guide) -> None:
     """Read what samples of a guide are guided to, where that is what pictures show: depth, labels.
 
-    The pictures are held-out real ones, or lie in the folder `guides.NAME.targets.folder`.
+    The pictures are held-out real ones, or lie in the folder `guides.NAME.targets.folder`; or words are the targets,
+    `guides.NAME.targets.words`.
     """
 
 

@@ -243,10 +243,12 @@ def _targets(preset: Preset) -> Iterator[str]:
         of_pictures, folder = preset.task(guide).of_pictures, spec.targets.folder
         if folder is not None and not of_pictures:
             yield f"guides.{guide}.targets.folder: classes are given by sampling.classes"
+        if spec.targets.words is not None and not preset.task(guide).of_words:
+            yield f"guides.{guide}.targets.words: are targets of an embedding, not of {spec.task}"
         if spec.targets.maps != "nearness" and spec.task != DEPTH:
             yield f"guides.{guide}.targets.maps: is said of depth maps, not of {spec.task}"
         known = preset.task(guide).own_look or runs.knows_truth(preset, guide)
-        if of_pictures and folder is None and not known:
+        if of_pictures and spec.targets.held_out and not known:
             yield f"guides.{guide}.targets: images of kind {data.kind} say nothing of {spec.task}; give a `folder`"
 
 
@@ -256,11 +258,15 @@ def _whole(preset: Preset) -> Iterator[str]:
     if preset.diffusion.upsampling:
         yield from (f"methods.{method}: a cascade has no real pictures of both sizes" for method in methods)
     trained = [name for name in (DIFFUSION, *preset.networks) if preset.training(name) is not None]
-    shown = [guide for guide in runs.guides_of_pictures(preset) if preset.guides[guide].targets.folder is None]
+    shown = [guide for guide in runs.guides_of_pictures(preset) if preset.guides[guide].targets.held_out]
     needing = [f"{preset.key(name)}.train" for name in trained] + [f"guides.{guide}.targets" for guide in shown]
     if not preset.dataset.facts.whole:
         for key in (*needing, *(f"methods.{method}" for method in methods)):
             yield f"{key}: images of kind {preset.dataset.kind} are not read as a whole"
+    for run in runs.all_runs(preset):
+        spec = preset.guides.get(run.guide)
+        if spec and spec.targets.words is not None and not preset.guidance(run.method).drawn:
+            yield f"methods.{run.method}: the targets of {run.guide} are words, and no real picture shows them"
 
 
 def _evaluation(preset: Preset) -> Iterator[str]:

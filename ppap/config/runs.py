@@ -129,7 +129,7 @@ def _taught_by_labels(preset: Preset) -> list[str]:
 
 def _needs_whole(preset: Preset) -> bool:
     judged = preset.evaluator.compared_with is None
-    shown = any(preset.guides[guide].targets.folder is None for guide in guides_of_pictures(preset))
+    shown = any(preset.guides[guide].targets.held_out for guide in guides_of_pictures(preset))
     real = not all(preset.guidance(run.method).drawn for run in all_runs(preset))
     tasks = map(preset.task, _taught_by_labels(preset))
     computed = any(task.own_truth or task.own_look for task in tasks)

@@ -56,6 +56,25 @@ class TargetsConfig(Section):
         "contrary, up to scale and shift (Marigold); or `metres`, of any unit (ZoeDepth, NYU, KITTI), whose inverse is "
         "taken",
     )
+    words: tuple[Annotated[str, Field(min_length=1)], ...] | LocalPath | None = Field(
+        None,
+        description="instead of a folder, of a task `embedding` whose model reads words (CLIP, SigLIP): texts, one target each, "
+        "as a list, or a text file (UTF-8) of one a line. Samples are held against what the judge itself reads in them; of a "
+        "judge that reads no words there is no score",
+    )
+
+    @property
+    def held_out(self) -> bool:
+        """True if held-out real pictures show them."""
+        return self.folder is None and self.words is None
+
+    @model_validator(mode="after")
+    def one_is_given(self) -> TargetsConfig:
+        if self.folder is not None and self.words is not None:
+            raise ValueError("give one of folder and words")
+        if self.words == ():
+            raise ValueError("words: give one at least")
+        return self
 
 
 class JudgeConfig(NetworkConfig):

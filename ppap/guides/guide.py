@@ -53,7 +53,7 @@ class Guide(nn.Module):
         self.interpolation, self.antialias = interpolation, antialias
         self.name, self.task, self.options = name, task, dict(options or {})
         self.channels, self.published, self.class_names = channels, published, tuple(class_names)
-        self.reader: Callable[[str], Tensor] | None = None
+        self.reader: Callable[[Sequence[str]], Tensor] | None = None
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
@@ -87,7 +87,7 @@ class Guide(nn.Module):
         """
         if self.reader is None:
             raise ConfigError(f"guide '{self.name}': has no text tower, so that words are no target")
-        return self.reader(words)
+        return self.reader([words])
 
     def at(self, images: Tensor, log_snr: float) -> Tensor:
         """Answer, the same whatever the noise; a bank of experts has a method of this name too."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -157,6 +158,11 @@ def show(axis: Axes, image: NDArray[np.uint8]) -> None:
     """Show an image (H, W, C) of uint8, its pixels sharp."""
     grey = "gray" if image.shape[-1] == 1 else None
     axis.imshow(image.squeeze(), cmap=grey, vmin=0, vmax=255)
+
+
+def say(axis: Axes, text: str) -> None:
+    """Write a text into an axis, in several lines if it is long."""
+    axis.text(0.5, 0.5, "\n".join(textwrap.wrap(text, 18)), ha="center", va="center", transform=axis.transAxes)
 
 
 def write(figure: Figure, paths: Sequence[Path]) -> None:

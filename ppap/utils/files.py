@@ -202,6 +202,13 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             return dict(archive)
 
 
+def text_lines(path: Path) -> list[str]:
+    """Read the lines of a text file (UTF-8) but for blank ones; DataError if it cannot be read."""
+    with readable(path):
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    return [line.strip() for line in lines if line.strip()]
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object."""
     with readable(path):

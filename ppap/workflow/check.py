@@ -40,7 +40,7 @@ from ppap.utils.device import Runtime, try_network
 from ppap.utils.errors import ConfigError, DataError, PPAPError
 from ppap.utils.settings import DATASET, DIFFUSION, EVALUATOR, REFERENCE
 from ppap.utils.user_code import is_named
-from ppap.workflow import evaluator, prompts
+from ppap.workflow import evaluator, prompts, targets
 from ppap.workflow import networks as models
 from ppap.workflow.layout import Layout
 
@@ -61,6 +61,7 @@ def problems(layout: Layout, files: bool = False) -> list[PPAPError]:
         (DIFFUSION, partial(preset.diffusion.source.check, preset.diffusion, preset.dataset, try_network)),
         *((f"{key}.prompts", partial(prompts.check, layout, key)) for key in prompts.SECTIONS),
         *((f"{preset.key(name)}.task", partial(_own_task, preset, name)) for name in tasks.values()),
+        *((f"guides.{name}.targets", partial(_words, layout, name)) for name in runs.guides_of_pictures(preset)),
         *((f"methods.{name}", partial(_own_method, preset, name)) for name in methods),
         *_own_samplers(preset),
         *([] if preset.evaluator.judged_by else [(EVALUATOR, partial(_own_evaluator, layout))]),
@@ -126,6 +127,17 @@ def _trial(layout: Layout, name: str, spec: NetworkConfig) -> None:
     adapted = any(m.trainable == "adapter" and not m.imported for m in preset.methods.values())
     if isinstance(spec, GuideConfig) and adapted:
         _adapt(guide, spec)
+
+
+def _words(layout: Layout, guide: str) -> None:
+    """Refuse words as targets that are not there, or of a model that reads none."""
+    if targets.stated_words(layout, guide):
+        try:
+            reads = models.reader(layout, guide)
+        except DataError:
+            return  # its download says what it is
+        if reads is None:
+            raise ConfigError(f"guides.{guide}.targets.words: its model has no text tower, which reads them")
 
 
 def _noise(preset: Preset, count: int = _IMAGES) -> Tensor:

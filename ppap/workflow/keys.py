@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from functools import reduce
-from operator import attrgetter, getitem
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def values(preset: Preset, keys: Iterable[str]) -> dict[str, Any]:
 
     So a new key of a later version, whose default is what was done before, makes nothing stale. A key that names code of
     the user's own has a hash of its module's file besides; modules which that one imports are not looked at. So has one
-    that names a file of prompts.
+    that names a file of prompts or words.
     """
     by_key: dict[str, Any] = {}
     for key in sorted(set(keys)):
@@ -54,9 +54,16 @@ def values(preset: Preset, keys: Iterable[str]) -> dict[str, Any]:
     for key, value in by_key.items():
         if isinstance(value, str) and user_code.is_well_named(value):
             by_key[key] = [value, _hash_of(user_code.module_file(value, preset.module_folders))]
-        elif value is not None and key.endswith(".prompts.file"):
-            by_key[key] = [value, _hash_of(Path(attrgetter(key)(preset)))]
+        elif isinstance(value, str) and key.endswith((".prompts.file", ".targets.words")):
+            by_key[key] = [value, _hash_of(Path(_placed(preset, key)))]
     return by_key
+
+
+def _placed(section: Any, key: str) -> Any:
+    """Return the value of a key in the preset, which knows where its paths lead."""
+    for name in key.split("."):
+        section = section[name] if isinstance(section, dict) else getattr(section, name)
+    return section
 
 
 def _hash_of(path: Path | None) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ppap.config.preset import Preset
 from ppap.diffusion.autoencoder import Autoencoder
@@ -140,12 +141,20 @@ def new_guide(layout: Layout, name: str) -> Guide:
 
 
 def load_guide(layout: Layout, name: str) -> Guide:
-    """Load a guide, on the preset's device, frozen, in eval mode."""
+    """Load a guide, on the preset's device, frozen, in eval mode; of one that reads words with its text tower."""
     guide = new_guide(layout, name)
+    if layout.preset.task(name).of_words:
+        guide.reader = reader(layout, name)
     spec = tensor_spec.of_network(guide.network)
     guide.network.load_state_dict(tensor_spec.read(layout.model(name), spec, {"model": name}))
     place_guide(layout, name, guide.eval().requires_grad_(False))
     return guide
+
+
+def reader(layout: Layout, name: str) -> Callable[[Sequence[str]], Tensor] | None:
+    """Return what turns texts into vectors beside those of images; None if the model reads no words."""
+    spec = _spec(layout.preset, name)
+    return spec.library.reader(spec, layout.model(name), layout.downloads) if spec.published else None
 
 
 def place_guide(layout: Layout, name: str, guide: Guide) -> None:

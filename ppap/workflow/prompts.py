@@ -54,10 +54,9 @@ def _texts(spec: PromptsConfig, key: str) -> list[str]:
     if text is not None or file is None:
         return [str(text)]
     try:
-        with files.readable(Path(file)):
-            lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
+        texts = files.text_lines(Path(file))
     except DataError as error:
         raise DataError(f"{key}.file: {error}") from None
-    if not (texts := [line.strip() for line in lines if line.strip()]):
+    if not texts:
         raise DataError(f"{key}.file: {file}: holds no prompt; one a line was expected")
     return texts

@@ -59,6 +59,26 @@ def read(layout: Layout, guide: str) -> dict[str, Tensor]:
     return tensor_spec.read(layout.picture_targets(guide), spec, {"guide": guide})
 
 
+def words(layout: Layout, guide: str) -> list[str]:
+    """Return the texts that a guide's targets are, if they are words; else none."""
+    texts: list[str] = json.loads(files.read_metadata(layout.picture_targets(guide)).get("words", "[]"))
+    return texts
+
+
+def stated_words(layout: Layout, guide: str) -> list[str]:
+    """Return the texts that the preset states, or those of the file that it names; DataError unless that has some."""
+    given, key = layout.preset.guides[guide].targets.words, f"guides.{guide}.targets.words"
+    if not isinstance(given, str):
+        return list(given or ())
+    try:
+        texts = files.text_lines(Path(given))
+    except DataError as error:
+        raise DataError(f"{key}: {error}") from None
+    if not texts:
+        raise DataError(f"{key}: {given}: holds no words; a text a line was expected")
+    return texts
+
+
 def of_numbers(layout: Layout, guide: str, numbers: Tensor) -> Tensor:
     """Return the targets that have these numbers (B,), as the guide's task takes them: (B, ...)."""
     if not layout.preset.task(guide).of_pictures:
@@ -72,8 +92,10 @@ def compared_pictures(task: Task) -> bool:
 
 
 def shown(layout: Layout, guide: str, numbers: Tensor) -> list[Callable[..., None]]:
-    """Return what shows each of the targets with these numbers in a figure's axis: the target, or the picture itself."""
-    task, known = layout.preset.task_of(guide), read(layout, guide)
+    """Return what shows each of the targets with these numbers in a figure's axis: the target, words, or the picture."""
+    task, known, texts = layout.preset.task_of(guide), read(layout, guide), words(layout, guide)
+    if texts:
+        return [partial(style.say, text=texts[number]) for number in numbers]
     if compared_pictures(task):
         return [partial(style.show, image=picture) for picture in known[PICTURE][numbers].numpy()]
     return [partial(task.draw, target=target) for target in known[TARGET][numbers]]

@@ -113,10 +113,10 @@ class Library(ABC):
         """Read the `Input` that goes with published weights, as far as anything says it."""
         return self.pretrained(spec.name).input._asdict()
 
-    def reader(self, spec: NetworkConfig, file: Path, downloads: Path) -> Callable[[str], Tensor] | None:
-        """Return what turns words into vectors (1, D) beside those of images; None if the model has no text tower.
+    def reader(self, spec: NetworkConfig, file: Path, downloads: Path) -> Callable[[Sequence[str]], Tensor] | None:
+        """Return what turns texts into vectors (N, D) beside those of images; None if the model has no text tower.
 
-        What it needs besides the workflow's file is downloaded when words are first read, into a folder there.
+        What it needs besides the workflow's file lies in a folder there, or is downloaded when words are first read.
         """
         return None
 

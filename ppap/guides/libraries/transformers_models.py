@@ -21,7 +21,7 @@ from ppap.data import hub
 from ppap.data.downloads import Downloads
 from ppap.guides.libraries.library import Input, Library, Shape
 from ppap.guides.libraries.transformers_input import PROCESSOR, input_of, quiet_transformers
-from ppap.guides.libraries.transformers_words import TOKENIZER, vector_of
+from ppap.guides.libraries.transformers_words import TOKENIZER, vectors_of
 from ppap.utils import files
 from ppap.utils.errors import ConfigError, DataError, reason
 from ppap.utils.settings import CLASSIFICATION, DEPTH, EMBEDDING, SCORE, SEGMENTATION
@@ -105,7 +105,7 @@ class TransformersModels(Library):
         known = json.loads(said) if said else input_of(Path(spec.name))
         return {key: tuple(value) if isinstance(value, list) else value for key, value in known.items()}
 
-    def reader(self, spec: NetworkConfig, file: Path, downloads: Path) -> Callable[[str], Tensor] | None:
+    def reader(self, spec: NetworkConfig, file: Path, downloads: Path) -> Callable[[Sequence[str]], Tensor] | None:
         """Return as in `Library` the text tower of a model of images and words: CLIP, SigLIP and their like."""
         settings = _plain(self.options(spec, file), spec.model)
         if not hasattr(quiet_transformers().AutoConfig.for_model(**settings), "text_config"):
@@ -124,7 +124,8 @@ class TransformersModels(Library):
     ) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Download as in `Library`, from a folder or from the hub, whose downloads are resumed and checked."""
         cache = downloads.folder / _CACHE
-        folder = hub.folder_of(spec.name, cache, (_CONFIG, PROCESSOR), _WEIGHTS, f"model '{spec.model}'")
+        beside = TOKENIZER if shape.task == EMBEDDING else ()  # jobs that read words may have no network
+        folder = hub.folder_of(spec.name, cache, (_CONFIG, PROCESSOR, *beside), _WEIGHTS, f"model '{spec.model}'")
         settings = _read_settings(folder)
         config = _published_config(spec, shape, settings)
         seen = spec.completed(lambda: input_of(folder))
@@ -288,7 +289,7 @@ def _answer(task: str, network: Any, images: tuple[Tensor, ...], answers: Any) -
     return torch.reciprocal(answer.clamp(min=_NEAREST)) if task == DEPTH and metric else answer
 
 
-def _read(name: str, cache: Path, words: str) -> Tensor:
-    """Return the vector (1, D) of words; the files of the text tower are downloaded once."""
+def _read(name: str, cache: Path, words: Sequence[str]) -> Tensor:
+    """Return the vector of each text (N, D); the files of the text tower are downloaded once."""
     model = f"model 'transformers:{name}'"
-    return vector_of(hub.folder_of(name, cache, (_CONFIG, *TOKENIZER), _WEIGHTS, model), words)
+    return vectors_of(hub.folder_of(name, cache, (_CONFIG, *TOKENIZER), _WEIGHTS, model), words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -15,10 +16,10 @@ TOKENIZER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "voca
 
 
 @torch.no_grad()
-def vector_of(folder: Path, words: str) -> Tensor:
-    """Return the vector (1, D) of words in the space of the images' vectors, by the model in a publisher's folder.
+def vectors_of(folder: Path, words: Sequence[str]) -> Tensor:
+    """Return the vector of each text (N, D) in the space of the images' vectors, by the model in a publisher's folder.
 
-    ConfigError if the words have more tokens than the model reads; DataError if the folder holds no such model.
+    ConfigError if one has more tokens than the model reads; DataError if the folder holds no such model.
     """
     library = quiet_transformers()
     try:
@@ -29,9 +30,11 @@ def vector_of(folder: Path, words: str) -> Tensor:
     except Exception as error:  # whatever a stranger's files lead to
         raise DataError(f"{folder}: holds no model of words ({reason(error)})") from error
     most = network.config.text_config.max_position_embeddings
-    # padded, as SigLIP learned; to CLIP that is the same
-    tokens = tokenizer([words], padding="max_length", max_length=most, return_tensors="pt")
-    if (count := tokens.input_ids.shape[1]) > most:
-        raise ConfigError(f"words: {words!r:.40} has {count} tokens; the model reads {most} at most")
-    found = network.get_text_features(**tokens)
-    return found.pooler_output
+    vectors: list[Tensor] = []
+    for text in words:
+        # padded, as SigLIP learned; to CLIP that is the same
+        tokens = tokenizer([text], padding="max_length", max_length=most, return_tensors="pt")
+        if (count := tokens.input_ids.shape[1]) > most:
+            raise ConfigError(f"words: {text!r:.40} has {count} tokens; the model reads {most} at most")
+        vectors.append(network.get_text_features(**tokens).pooler_output)
+    return torch.cat(vectors)

@@ -43,6 +43,7 @@ class Embedding(Task):
     believed = "cosine to the target"
     maximised = "the cosine to the target"
     own_look = True
+    of_words = True
     takes = ("dimensions",)
 
     dimensions: int | None = None

@@ -72,6 +72,8 @@ class Task(ABC):
     """The truth of a real picture is computed from the picture; otherwise the data set has it."""
     own_look: ClassVar[bool] = False
     """What a picture shows is what a network itself sees in it: the guide's is a target, the judge's what it is held to."""
+    of_words: ClassVar[bool] = False
+    """Words may be targets, by vectors that a model gives of them and of pictures."""
     outputs: ClassVar[Literal["classes", "segments"] | None] = None
     """The key of `dataset` that says how many numbers the network gives, an image or a pixel; None: one."""
     reads: ClassVar[tuple[str, ...]] = ()

@@ -150,13 +150,21 @@ def _statistics(layout: Layout, guide: str, images: Images, classes: Tensor | No
     judge = preset.judge(guide)
     if judge is None:
         return {}
-    task, shown = preset.task_of(guide), targets.read(layout, guide)
-    looks = targets.compared_pictures(task)
+    task, network = preset.task_of(guide), networks.load_guide(layout, judge)
+    texts, shown = targets.words(layout, guide), targets.read(layout, guide)
+    if texts:
+        if network.reader is None:
+            return {}
+        wanted = network.reader(texts)
+    elif targets.compared_pictures(task):
+        wanted = stored_images.looked_at(layout, judge, shown[PICTURE])
+    else:
+        wanted = shown[TARGET]
     return picture_statistics(
         images,
-        networks.load_guide(layout, judge),
+        network,
         task,
-        stored_images.looked_at(layout, judge, shown[PICTURE]) if looks else shown[TARGET],
+        wanted,
         targets.numbers(layout, guide),
         preset.sampling.judged_at_once,
         device_of(preset.runtime),
