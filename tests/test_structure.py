@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,3 +119,9 @@ def test_a_step_has_one_word_for_its_class_its_module_its_rule_and_its_command()
         assert step.rule() == module
         assert step.__name__.lower() == module.replace("_", "")
         assert module.replace("_", "-") in commands
+
+
+def test_a_job_starts_without_what_only_figures_need() -> None:
+    code = "import sys, ppap.cli.steps, ppap.workflow.steps; print('matplotlib.pyplot' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +14,6 @@ from ppap.data import datasets
 from ppap.guides.guide import Guide
 from ppap.guides.target_files import target_in
 from ppap.guides.tasks.task import Task
-from ppap.report import style
 from ppap.utils import files, tensor_spec
 from ppap.utils.errors import ConfigError, DataError
 from ppap.utils.mixed_precision import autocast
@@ -89,16 +86,6 @@ def of_numbers(layout: Layout, guide: str, numbers: Tensor) -> Tensor:
 def compared_pictures(task: Task) -> bool:
     """Say whether samples are compared with the pictures of their targets, at which each network looks itself."""
     return task.own_look and task.standing_target is None
-
-
-def shown(layout: Layout, guide: str, numbers: Tensor) -> list[Callable[..., None]]:
-    """Return what shows each of the targets with these numbers in a figure's axis: the target, words, or the picture."""
-    task, known, texts = layout.preset.task_of(guide), read(layout, guide), words(layout, guide)
-    if texts:
-        return [partial(style.say, text=texts[number]) for number in numbers]
-    if compared_pictures(task):
-        return [partial(style.show, image=picture) for picture in known[PICTURE][numbers].numpy()]
-    return [partial(task.draw, target=target) for target in known[TARGET][numbers]]
 
 
 def real_pictures(layout: Layout, guide: str, numbers: Tensor) -> NDArray[np.uint8]:

@@ -21,6 +21,7 @@ from ppap.utils.settings import DIFFUSION
 from ppap.workflow import networks, prompts, reads, targets
 from ppap.workflow.experts import goals_of
 from ppap.workflow.figures.kind import FigureKind
+from ppap.workflow.figures.targets import shown_targets
 from ppap.workflow.layout import Layout
 from ppap.workflow.plan.costs import Cost, Costs
 
@@ -62,7 +63,7 @@ class Gradients(FigureKind):
         model, chosen = networks.load_model(layout, preset.runtime), torch.tensor([number])
         runs = runs_seeing_x_t(preset, guide)
         rows = [_sample(layout, run, model, chosen, kept, preset.sampling.seeds[0]) for run in runs]
-        target = targets.shown(layout, guide, chosen)[0] if shown else None
+        target = shown_targets(layout, guide, chosen)[0] if shown else None
         names = [] if shown else targets.class_names(layout, guide)
         own = any(preset.methods[run.method].objective for run in runs)
         wanted = "the objective" if own else task.maximised.replace("{target}", names[number] if names else str(number))

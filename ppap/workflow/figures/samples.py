@@ -14,6 +14,7 @@ from ppap.report.titles import sampler_title
 from ppap.utils.settings import UNGUIDED
 from ppap.workflow import stored_images, targets
 from ppap.workflow.figures.kind import FigureKind
+from ppap.workflow.figures.targets import shown_targets
 from ppap.workflow.layout import Layout
 from ppap.workflow.reads import drawn_keys, finished_keys, picture_target_keys, target_keys, title_keys
 
@@ -45,7 +46,7 @@ class Samples(FigureKind):
         images = {method: shard.take(places) for method, shard in stored.items()}
         names, title = titles(preset, runs), f"({sampler_title(preset.figures.sampler)}, guide {guide})"
         if preset.task(guide).of_pictures:
-            shown = targets.shown(layout, guide, numbers[places])
+            shown = shown_targets(layout, guide, numbers[places])
             return sheet.draw(images, f"Samples by target {title}", names, shown=shown)
         known = targets.class_names(layout, guide)
         classes = [known[n] if known else str(n) for n in numbers[places].tolist()]
