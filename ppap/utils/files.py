@@ -202,11 +202,16 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             return dict(archive)
 
 
-def text_lines(path: Path) -> list[str]:
-    """Read the lines of a text file (UTF-8) but for blank ones; DataError if it cannot be read."""
-    with readable(path):
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    return [line.strip() for line in lines if line.strip()]
+def text_lines(path: Path, key: str, what: str) -> list[str]:
+    """Read the lines of a text file (UTF-8) that a key names, but for blank ones; DataError if there are none."""
+    try:
+        with readable(path):
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except DataError as error:
+        raise DataError(f"{key}: {error}") from None
+    if not (texts := [line.strip() for line in lines if line.strip()]):
+        raise DataError(f"{key}: {path}: holds no {what}; one a line was expected")
+    return texts
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from ppap.config.sections import PromptsConfig
 from ppap.diffusion.model import DiffusionModel
 from ppap.diffusion.sampling import Seeds
 from ppap.utils import files
-from ppap.utils.errors import ConfigError, DataError
+from ppap.utils.errors import ConfigError
 from ppap.utils.seeds import balanced_prompts
 from ppap.utils.settings import DIFFUSION
 from ppap.workflow.layout import Layout
@@ -53,10 +53,4 @@ def _texts(spec: PromptsConfig, key: str) -> list[str]:
     file, text = spec.file, spec.text
     if text is not None or file is None:
         return [str(text)]
-    try:
-        texts = files.text_lines(Path(file))
-    except DataError as error:
-        raise DataError(f"{key}.file: {error}") from None
-    if not texts:
-        raise DataError(f"{key}.file: {file}: holds no prompt; one a line was expected")
-    return texts
+    return files.text_lines(Path(file), f"{key}.file", "prompt")

@@ -64,16 +64,10 @@ def words(layout: Layout, guide: str) -> list[str]:
 
 def stated_words(layout: Layout, guide: str) -> list[str]:
     """Return the texts that the preset states, or those of the file that it names; DataError unless that has some."""
-    given, key = layout.preset.guides[guide].targets.words, f"guides.{guide}.targets.words"
+    given = layout.preset.guides[guide].targets.words
     if not isinstance(given, str):
         return list(given or ())
-    try:
-        texts = files.text_lines(Path(given))
-    except DataError as error:
-        raise DataError(f"{key}: {error}") from None
-    if not texts:
-        raise DataError(f"{key}: {given}: holds no words; a text a line was expected")
-    return texts
+    return files.text_lines(Path(given), f"guides.{guide}.targets.words", "text")
 
 
 def of_numbers(layout: Layout, guide: str, numbers: Tensor) -> Tensor:
