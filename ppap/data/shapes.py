@@ -127,8 +127,9 @@ def arrangements(labels: Tensor) -> Tensor:
 
     The numbers are those of the 16 cells, row by row, for each of the four kinds in turn. H and W are 4 or more.
     """
-    kinds = torch.stack([labels == 1 + kind for kind in range(len(KINDS))], dim=1)
-    return F.adaptive_avg_pool2d(kinds.float(), _CELLS).flatten(1)
+    kinds = torch.arange(1, 1 + len(KINDS))[:, None, None]
+    batches = ((few[:, None] == kinds).float() for few in labels.split(_BATCH))
+    return torch.cat([F.adaptive_avg_pool2d(batch, _CELLS).flatten(1) for batch in batches])
 
 
 def _draw_floors(count: int, seed: int) -> _Floors:
