@@ -389,7 +389,7 @@ def test_a_rival_of_experts_has_their_facts_and_their_keys(preset_file: Any) -> 
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"guidance": "interval", "options": {"lo": 1}}, "guidance 'interval': takes no option 'lo' (it takes of, low, high)"),
+        ({"guidance": "interval", "options": {"lo": 1}}, "guidance 'interval': takes no option 'lo' (it takes of, low, high, outside)"),
         ({"guidance": "every_kth", "options": {"k": 0}}, "guidance 'every_kth': options: k: Input should be greater than 0"),
         ({"guidance": "tfg", "options": {"scale": 3}}, "guidance 'tfg': takes no option 'scale'"),
         ({"guidance": "interval", "options": {"of": "tfg"}}, "options: of: guidance 'tfg': write off_the_shelf, "),
@@ -418,3 +418,10 @@ def test_what_needs_all_steps_is_refused_within_a_pipeline(name: str) -> None:
     goal = ppap.Goal(None, objective=lambda images: images.flatten(1).sum(1))
     with pytest.raises(ConfigError, match=r"only ppap\.sample draws with it"):
         ppap.guided(SimpleNamespace(scheduler=None), goal, guidance=name).__enter__()
+
+
+def test_outside_an_interval_is_everywhere_else() -> None:
+    inside, outside = (guidance("interval", outside=outside) for outside in (False, True))
+    acting = [{step for step, _, gradient in along(how) if gradient is not None} for how in (inside, outside)]
+    assert acting[0] and acting[1] and acting[0].isdisjoint(acting[1])
+    assert set.union(*acting) == set(range(STEPS))

@@ -17,14 +17,14 @@ pytestmark = pytest.mark.fast
     name=st.sampled_from(["linear", "cosine"]),
     timesteps=st.integers(21, 1200),
     experts=st.integers(1, 20),
-    allocation=st.sampled_from(["uniform", "log_snr"]),
+    allocation=st.sampled_from(["uniform", "log_snr", "reference"]),
 )
 def test_ranges_partition_the_timesteps(name, timesteps, experts, allocation) -> None:
     schedule = Schedule.create(name, timesteps)
     try:
         ranges = noise_ranges(schedule, experts, allocation)
-    except ConfigError:
-        assert allocation == "log_snr"  # a steep schedule can skip a whole range
+    except ConfigError:  # a steep schedule can skip a whole range
+        assert allocation == "log_snr" or (allocation == "reference" and timesteps < 2 * experts)
         return
     assert [t for part in ranges for t in part] == list(range(timesteps))
     assert len(ranges) == experts
@@ -39,6 +39,7 @@ def test_log_snr_ranges_of_adm_are_those_of_the_design() -> None:
     assert boundaries == [17, 138, 492, 785]
     boundaries = [part.start for part in noise_ranges(schedule, 5, "uniform")][1:]
     assert boundaries == [200, 400, 600, 800]
+    assert [part.stop for part in noise_ranges(schedule, 5, "reference")] == [201, 401, 601, 801, 1000]
 
 
 def test_more_experts_than_timesteps_are_refused() -> None:

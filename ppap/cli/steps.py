@@ -232,8 +232,8 @@ def _there(preset: Preset, **wildcards: Any) -> dict[str, Any]:
     if guide is not None and (guided or guide != UNGUIDED):
         runs.known(preset, "guides", guide)
     if "start" in wildcards:
-        shared = [method for method in preset.methods.values() if runs.has_warm_start(preset, method)]
-        if wildcards["start"] not in {runs.Learning.of(method).name for method in shared}:
+        shared = [method for method in preset.methods if runs.has_warm_start(preset, method)]
+        if wildcards["start"] not in {runs.shared_start(preset, method) for method in shared}:
             raise ConfigError(f"methods: no method has a shared start '{wildcards['start']}'")
     return wildcards | ({"guide": UNGUIDED} if method and not guided else {})
 

@@ -84,12 +84,15 @@ def _kinds(preset: Preset) -> Iterator[str]:
             yield f"methods.{name}.view: " + (
                 "say how experts look at latents" if needs_view else "is of latents, only"
             )
-        for key, default in (("sees", "x_t"), ("trained_at", "range")):
+        for key, default in (("sees", "x_t"), ("trained_at", "range"), ("overrides", {})):
             if getattr(method, key) != default and not kind.experts:
                 yield f"methods.{name}.{key}: belongs to guidance: experts"
         learning = method.sees, method.supervision, method.trained_at
         if method.estimates == "stored" and learning != ("x0_hat", "teacher", "range"):
             yield f"methods.{name}.estimates: stored ones are of experts that see x0_hat, taught by a teacher, on a whole range"
+        if method.taught_on == "real" and (method.supervision, method.estimates) != ("teacher", "fresh"):
+            yield f"methods.{name}.taught_on: real images have answers of a teacher, and no stored estimates"
+        yield from _failing(f"methods.{name}.overrides", preset.trained_for, name)
         if method.objective and not kind.guided:
             yield f"methods.{name}.objective: belongs to guidance that has a guide"
         if other := method.experts_of:
@@ -117,7 +120,8 @@ def _experts(preset: Preset) -> Iterator[str]:
     """Yield experts without a timestep or a stored estimate, and experts and shared starts without a step."""
     total, spec = preset.diffusion.timesteps, preset.diffusion
     unknown = spec.source.knows_process and "noise_schedule" not in spec.model_fields_set
-    if preset.experts.allocation == "log_snr" and unknown:
+    allocations = {preset.trained_for(name).experts.allocation for name in preset.methods}
+    if "log_snr" in allocations and unknown:
         yield "diffusion.noise_schedule: state the pipeline's, by which experts.allocation: log_snr divides timesteps"
     for name, method in preset.methods.items():
         key = f"methods.{name}.experts"
@@ -125,7 +129,7 @@ def _experts(preset: Preset) -> Iterator[str]:
             yield f"{key}: {method.experts} experts over {total} timesteps leave one without any"
             continue
         try:
-            ranges = preset.ranges(method) if method.experts else []
+            ranges = preset.ranges(name) if method.experts else []
         except ConfigError as error:
             yield f"{key}: {error}"
             continue
@@ -135,9 +139,9 @@ def _experts(preset: Preset) -> Iterator[str]:
                 span = f"{part.start} to {part.stop - 1} ({name})"
                 yield f"clean_images.estimates: {len(levels)} are too few; none is at timesteps {span}"
     for guide, name in runs.banks(preset):
-        method, steps = preset.methods[name], preset.guides[guide].experts.steps
-        warm, each = runs.expert_steps(preset, guide, method)
-        if runs.has_warm_start(preset, method) and warm < 1:
+        method, steps = preset.methods[name], preset.trained_for(name).guides[guide].experts.steps
+        warm, each = runs.expert_steps(preset, guide, name)
+        if runs.has_warm_start(preset, name) and warm < 1:
             yield f"experts.warm_share: leaves the shared start of {guide} none of its {steps} steps"
         if each < 1:
             after = f" after a shared start of {warm}" if warm else ""
@@ -260,6 +264,7 @@ def _whole(preset: Preset) -> Iterator[str]:
     trained = [name for name in (DIFFUSION, *preset.networks) if preset.training(name) is not None]
     shown = [guide for guide in runs.guides_of_pictures(preset) if preset.guides[guide].targets.held_out]
     needing = [f"{preset.key(name)}.train" for name in trained] + [f"guides.{guide}.targets" for guide in shown]
+    needing += [f"methods.{name}.taught_on" for name in runs.taught_on_real(preset)]
     if not preset.dataset.facts.whole:
         for key in (*needing, *(f"methods.{method}" for method in methods)):
             yield f"{key}: images of kind {preset.dataset.kind} are not read as a whole"

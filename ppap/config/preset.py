@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
 from torch import Tensor
@@ -51,7 +51,10 @@ from ppap.utils.settings import (
     Section,
     Seed,
     each_once,
+    named_errors,
 )
+
+SectionT = TypeVar("SectionT", bound=Section)
 
 
 class Preset(Section):
@@ -91,11 +94,9 @@ class Preset(Section):
     methods: dict[Name, MethodConfig] = Field(description="the rows of the grid, by name")
     clean_images: CleanImagesConfig = Field(description="what the diffusion model draws for the teachers")
     sampling: SamplingConfig = Field(description="how many samples a run has")
-    tables: dict[
-        Literal["main", "capacity", "data_free", "scales"], Annotated[tuple[Grid, ...], Field(min_length=1)]
-    ] = Field(
-        description="which rows each of the paper's tables has, a list of grids each; `main` must be there, and the paper "
-        "does not have `scales`"
+    tables: dict[Name, Annotated[tuple[Grid, ...], Field(min_length=1)]] = Field(
+        description="which rows each table has, a list of grids each. The paper's are `main`, which must be there, `capacity` "
+        "and `data_free`; `scales` and `calibration` have figures; others have a name of your choice, which is their title"
     )
     figures: FiguresConfig = Field(description="what the figures show")
     _folder: Path = PrivateAttr(Path())
@@ -173,11 +174,11 @@ class Preset(Section):
         glide, prompts = self.diffusion.glide, self.sampling.prompts
         if prompts is not None:
             of_all = prompts.model_copy(update={"file": None, "text": prompt})
-            return self.model_copy(update={"sampling": self.sampling.model_copy(update={"prompts": of_all})})
+            return self.replaced(sampling=self.sampling.model_copy(update={"prompts": of_all}))
         if glide is None:
             raise ConfigError(f"{self.name}: its diffusion model takes no prompt")
         told = glide.model_copy(update={"prompt": prompt})
-        return self.model_copy(update={"diffusion": self.diffusion.model_copy(update={"glide": told})})
+        return self.replaced(diffusion=self.diffusion.model_copy(update={"glide": told}))
 
     def task_name(self, model: str) -> str:
         """Return the task of a guide or a judge; all other networks classify."""
@@ -269,6 +270,45 @@ class Preset(Section):
         """What is not the default, as plain values, but for the folders of modules, which differ from site to site."""
         return self.model_dump(mode="json", exclude={"modules"}, exclude_defaults=True)
 
-    def ranges(self, method: MethodConfig) -> list[range]:
+    def trained_for(self, method: str) -> Preset:
+        """Return the preset as the experts of a method have it, with what the method overrides.
+
+        ConfigError if that is no key of experts, or a value that the key cannot have.
+        """
+        preset = self
+        for key, value in self.methods[method].overrides.items():
+            preset = preset._with(key, value)
+        return preset
+
+    def _with(self, key: str, value: Any) -> Preset:
+        """Return the preset with another value of a key that is about experts."""
+        section, _, rest = key.partition(".")
+        if section == "experts":
+            return self.replaced(experts=_changed(self.experts, rest, value, key))
+        name, _, rest = rest.partition(".")
+        part, _, rest = rest.partition(".")
+        if section != "guides" or part not in ("adapter", "experts"):
+            raise ConfigError(f"{key}: no key of `experts`, nor of a guide's `adapter` or `experts`")
+        if name not in self.guides:
+            raise ConfigError(f"{key}: guides has no '{name}'")
+        guide = self.guides[name]
+        changed = guide.model_copy(update={part: _changed(getattr(guide, part), rest, value, key)})
+        return self.replaced(guides={**self.guides, name: changed})
+
+    def replaced(self, **sections: Any) -> Preset:
+        """Return the preset with other sections, which are not checked."""
+        other = self.model_copy(update=sections)
+        other.__dict__.pop("stated", None)  # which a copy keeps, if it is known already
+        return other
+
+    def ranges(self, method: str) -> list[range]:
         """List the noise range of each of the method's experts, from the least noise to the most."""
-        return noise_ranges(self.diffusion.stated_schedule, method.experts or 1, self.experts.allocation)
+        allocation = self.trained_for(method).experts.allocation
+        return noise_ranges(self.diffusion.stated_schedule, self.methods[method].experts or 1, allocation)
+
+
+def _changed(section: SectionT, name: str, value: Any, key: str) -> SectionT:
+    """Return a section with another value of one of its keys."""
+    with named_errors(key.removesuffix(name)):
+        checked = type(section).model_validate({**dict(section), name: value})
+    return section.model_copy(update={name: getattr(checked, name)})

@@ -19,13 +19,10 @@ def replicate(preset: Preset, number: int) -> Preset:
         there = ", ".join(map(str, preset.replicates or (preset.seed,)))
         raise ConfigError(f"replicates: preset {preset.name} has no {number} (it has {there})")
     clean, sampling = preset.clean_images, preset.sampling
-    changes = {
-        "preset": f"{preset.name}/replicates/{number}",
-        "seed": number,
-        "replicates": (),
-        "clean_images": clean.model_copy(update={"seed": mix(number, clean.seed)}),
-        "sampling": sampling.model_copy(update={"seeds": tuple(mix(number, seed) for seed in sampling.seeds)}),
-    }
-    other = preset.model_copy(update=changes)
-    other.__dict__.pop("stated", None)  # which a copy keeps, if it is known already
-    return other
+    return preset.replaced(
+        preset=f"{preset.name}/replicates/{number}",
+        seed=number,
+        replicates=(),
+        clean_images=clean.model_copy(update={"seed": mix(number, clean.seed)}),
+        sampling=sampling.model_copy(update={"seeds": tuple(mix(number, seed) for seed in sampling.seeds)}),
+    )

@@ -16,6 +16,8 @@ from ppap.utils.errors import ConfigError
 from ppap.utils.settings import AUTOENCODER, DATASET, DIFFUSION, UNGUIDED
 
 WARM = "warm"
+OWN = "of_"
+"""The name of a shared start begins so if it is that of one method, which follows."""
 
 
 def known(preset: Preset, kind: str, name: str) -> None:
@@ -29,7 +31,7 @@ def table_runs(preset: Preset, table: str) -> list[Run]:
     """List the table's rows: guide by guide, sampler by sampler, method by method."""
     return [
         Run(sampler, guide, method)
-        for grid in preset.tables[table]  # type: ignore[index]
+        for grid in preset.tables[table]
         for guide in grid.guides
         for sampler in grid.samplers
         for method in grid.methods
@@ -130,10 +132,15 @@ def _taught_by_labels(preset: Preset) -> list[str]:
 def _needs_whole(preset: Preset) -> bool:
     judged = preset.evaluator.compared_with is None
     shown = any(preset.guides[guide].targets.held_out for guide in guides_of_pictures(preset))
-    real = not all(preset.guidance(run.method).drawn for run in all_runs(preset))
+    real = not all(preset.guidance(run.method).drawn for run in all_runs(preset)) or bool(taught_on_real(preset))
     tasks = map(preset.task, _taught_by_labels(preset))
     computed = any(task.own_truth or task.own_look for task in tasks)
     return judged or shown or real or computed or bool(trained_models(preset))
+
+
+def taught_on_real(preset: Preset) -> list[str]:
+    """List methods whose experts learn a teacher's answers on real images."""
+    return [method for _, method in banks(preset) if preset.methods[method].taught_on == "real"]
 
 
 class Learning(NamedTuple):
@@ -144,11 +151,13 @@ class Learning(NamedTuple):
     view: ViewName | None = None
     sees: Sees = "x_t"
     estimates: str = "fresh"
+    taught_on: str = "drawn"
 
     @classmethod
     def of(cls, method: MethodConfig) -> Learning:
         """Return how a method's experts learn."""
-        return cls(str(method.supervision), str(method.trainable), method.view, method.sees, method.estimates)
+        how = str(method.supervision), str(method.trainable), method.view, method.sees
+        return cls(*how, method.estimates, method.taught_on)
 
     @classmethod
     def named(cls, name: str) -> Learning:
@@ -159,9 +168,14 @@ class Learning(NamedTuple):
         return known[name]
 
     @property
+    def real(self) -> bool:
+        """True if experts learn from real images."""
+        return self.supervision == "labels" or self.taught_on == "real"
+
+    @property
     def name(self) -> str:
         """Its name, such as teacher_adapter, or teacher_adapter_linear_x0_hat."""
-        return "_".join(str(part) for part in self if part not in (None, "x_t", "fresh"))
+        return "_".join(str(part) for part in self if part not in (None, "x_t", "fresh", "drawn"))
 
 
 _LEARNINGS: tuple[tuple[Any, ...], ...] = (
@@ -170,6 +184,7 @@ _LEARNINGS: tuple[tuple[Any, ...], ...] = (
     (None, *get_args(ViewName)),
     get_args(Sees),
     ("fresh", "stored"),
+    ("drawn", "real"),
 )
 
 
@@ -178,9 +193,25 @@ def warm_name(start: str) -> str:
     return f"{WARM}_{start}"
 
 
-def has_warm_start(preset: Preset, method: MethodConfig) -> bool:
-    several = (method.experts or 0) > 1
-    return preset.experts.warm_start == "shared" and several and not method.imported
+def has_warm_start(preset: Preset, method: str) -> bool:
+    spec = preset.methods[method]
+    shared = preset.trained_for(method).experts.warm_start == "shared"
+    return shared and (spec.experts or 0) > 1 and not spec.imported
+
+
+def shared_start(preset: Preset, method: str) -> str:
+    """Return the name of the shared start that a method's experts have, if they have one."""
+    spec = preset.methods[method]
+    return f"{OWN}{method}" if spec.overrides else Learning.of(spec).name
+
+
+def started(preset: Preset, start: str) -> tuple[Preset, Learning]:
+    """Return the preset as a shared start of this name has it, and how it learns; ConfigError if there is none."""
+    method = start.removeprefix(OWN)
+    if method == start:
+        return preset, Learning.named(start)
+    known(preset, "methods", method)
+    return preset.trained_for(method), Learning.of(preset.methods[method])
 
 
 def warm_steps(preset: Preset, guide: str) -> int:
@@ -188,10 +219,11 @@ def warm_steps(preset: Preset, guide: str) -> int:
     return round(preset.experts.warm_share * preset.guides[guide].experts.steps)
 
 
-def expert_steps(preset: Preset, guide: str, method: MethodConfig) -> tuple[int, int]:
+def expert_steps(preset: Preset, guide: str, method: str) -> tuple[int, int]:
     """Return the steps of the shared start, and of each expert; their sum over the row is its total."""
+    preset = preset.trained_for(method)
     warm = warm_steps(preset, guide) if has_warm_start(preset, method) else 0
-    return warm, (preset.guides[guide].experts.steps - warm) // (method.experts or 1)
+    return warm, (preset.guides[guide].experts.steps - warm) // (preset.methods[method].experts or 1)
 
 
 def expert_owner(preset: Preset, method: str) -> str:

@@ -21,7 +21,10 @@ from ppap.utils.registry import kind_of
 from ppap.utils.settings import CLASSIFICATION, FREE, Count, LocalPath, Name, Scale, Section, Seed, each_once
 
 TaskName = Annotated[str, *kind_of(TASKS)]
-OF_EXPERTS = ("supervision", "experts", "trainable", "trained_at", "imported", "sees", "estimates", "view")
+OF_EXPERTS = (
+    *("supervision", "experts", "trainable", "trained_at", "imported"),
+    *("taught_on", "sees", "estimates", "view", "overrides"),
+)
 """The keys of a method that say what its experts are."""
 
 
@@ -155,6 +158,11 @@ class MethodConfig(Section):
     supervision: Literal["labels", "teacher"] | None = Field(None, description="what teaches the experts")
     experts: Count | None = Field(None, description="number of noise ranges, an expert each")
     trainable: Literal["all", "adapter"] | None = Field(None, description="which parameters experts train")
+    taught_on: Literal["drawn", "real"] = Field(
+        "drawn",
+        description="what a teacher answers on: clean images, `drawn` by the diffusion model, or `real` ones, in which case "
+        "experts are no longer made without data",
+    )
     trained_at: TrainedAt = Field(
         "range",
         description="where an expert is trained: on its whole `range`, or at its `midpoint` alone. It is asked on all of it, "
@@ -180,6 +188,11 @@ class MethodConfig(Section):
         description="its guidance scale by guide, before those of the guide and of the sampler: `{class: 60}`",
     )
     imported: bool = Field(False, description="experts are not trained: `ppap import-experts` puts released ones there")
+    overrides: dict[str, Any] = Field(
+        default_factory=dict,
+        description="keys of `experts`, and of a guide's `adapter` and `experts`, that are other for this method's experts "
+        "than for all: `{experts.tau: 1.0, guides.vit.adapter.rank: 4}`",
+    )
 
 
 class PromptsConfig(Section):

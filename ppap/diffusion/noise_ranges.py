@@ -17,7 +17,7 @@ from ppap.utils.errors import ConfigError
 TrainedAt = Literal["range", "midpoint"]
 """Where in its range an expert is trained."""
 
-Allocation = Literal["uniform", "log_snr"]
+Allocation = Literal["uniform", "log_snr", "reference"]
 
 LIMIT = 30.0
 """Beyond this log-SNR, and its negative, there is no noise or no image, as far as float32 can tell."""
@@ -28,12 +28,14 @@ def noise_ranges(schedule: Schedule, experts: int, allocation: Allocation) -> li
 
     - uniform: expert n of N (from 1) owns (n-1)T/N <= t < nT/N (paper, section 4.1).
     - log_snr: ranges of equal width in log(abar / (1 - abar)), to the nearest timestep.
+    - reference: uniform, but a timestep on a boundary belongs to the expert below, which the authors' sampler asks.
 
     The ranges partition range(T); ConfigError if one would be empty.
     """
     total = schedule.train_timesteps
-    if allocation == "uniform":
-        bounds = [-(-n * total // experts) for n in range(experts + 1)]
+    if allocation != "log_snr":
+        below = allocation == "reference"
+        bounds = [0, *(-(-n * total // experts) + below for n in range(1, experts)), total]
     else:
         low = schedule.log_snr[-1] if schedule.alphas_cumprod[-1] else schedule.log_snr[-2]  # not of pure noise
         edges = np.linspace(schedule.log_snr[0], low, experts + 1)[1:-1]

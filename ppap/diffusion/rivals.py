@@ -72,11 +72,13 @@ class Interval(Changed):
     """Guidance where low <= sigma < high alone, with sigma = sqrt(1 - abar) / sqrt(abar): a limited interval
     (Kynkäänniemi et al. 2024, arXiv 2404.07724).
 
-    The default is theirs for classifier-free guidance on ImageNet 512; on ADM's linear schedule t is 83 to 352.
+    The default is theirs for classifier-free guidance on ImageNet 512; on ADM's linear schedule t is 83 to 352. With
+    `outside` there is guidance everywhere else: what an interval is worth.
     """
 
     low: NotNegative = 0.283
     high: NotNegative = 1.609
+    outside: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -86,7 +88,8 @@ class Interval(Changed):
             )
 
     def acts(self, schedule: Schedule, step: int) -> bool:
-        return self.low <= math.exp(-float(schedule.log_snr[step]) / 2) < self.high
+        inside = self.low <= math.exp(-float(schedule.log_snr[step]) / 2) < self.high
+        return inside != self.outside
 
 
 @dataclass(kw_only=True)

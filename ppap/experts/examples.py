@@ -90,9 +90,9 @@ class AnsweredImages:
         """True if its images are what an expert sees, estimates of x_0, rather than x_0."""
         return bool(self.levels)
 
-    def apart(self, wanted: int) -> tuple[Self, Self | None]:
-        """Divide them as `apart` does; None: there are too few to hold any out."""
-        kept, unseen = apart(len(self.images) // self.stored, wanted)
+    def apart(self, wanted: int, most: int | None = None) -> tuple[Self, Self | None]:
+        """Divide them, or the first `most`, as `apart` does; None: there are too few to hold any out."""
+        kept, unseen = apart(min(len(self.images) // self.stored, most or len(self.images)), wanted)
         return replace(self, chosen=kept), replace(self, chosen=unseen) if len(unseen) else None
 
     def batches(self, batch_size: int, run: TrainingRun, device: torch.device) -> Batches:

@@ -41,7 +41,9 @@ class ExpertsConfig(Section):
     """All noise-aware experts share these settings. `guides.NAME.experts` says how a guide's own are trained."""
 
     allocation: Allocation = Field(
-        "uniform", description="how T is divided into ranges: `uniform`, or `log_snr` (equal widths in log-SNR)"
+        "uniform",
+        description="how T is divided into ranges: `uniform`, `log_snr` (equal widths in log-SNR), or `reference` (uniform, "
+        "but a timestep on a boundary belongs to the expert below, which the authors' sampler asks)",
     )
     warm_start: Literal["none", "sequential", "shared"] = Field(
         "shared",
@@ -57,6 +59,10 @@ class ExpertsConfig(Section):
         "most, which experts then lack; where labels teach and all images are in memory, of those that `dataset.holdout` "
         "sets apart. An expert's loss there, and the off-the-shelf model's, are in its header and in tables; a warning "
         "says if it is worse",
+    )
+    images: Count | None = Field(
+        None,
+        description="images that a teacher has answered on, the first of them, that experts learn from; left out: all",
     )
     tau: Annotated[float, Field(ge=0.001, le=1000)] = Field(
         0.25, description="the teacher's temperature, for classes and labels"

@@ -31,6 +31,7 @@ from ppap.diffusion.sampling import trajectory
 from ppap.diffusion.schedules import Schedule
 from ppap.evaluation.evaluator import check_answers
 from ppap.experts import lora as adapters
+from ppap.experts.settings import AdapterConfig
 from ppap.guides.guide import Guide
 from ppap.guides.libraries.library import building
 from ppap.guides.libraries.settings import NetworkConfig
@@ -124,9 +125,8 @@ def _trial(layout: Layout, name: str, spec: NetworkConfig) -> None:
     trainings = filter(None, (spec.train, getattr(spec, "experts", None)))
     if sizes := [training.batch_size for training in trainings]:
         _learns(guide.requires_grad_(True), _noise(preset, min(_IMAGES, *sizes)))
-    adapted = any(m.trainable == "adapter" and not m.imported for m in preset.methods.values())
-    if isinstance(spec, GuideConfig) and adapted:
-        _adapt(guide, spec)
+    for adapter in _adapters(preset, name) if isinstance(spec, GuideConfig) else ():
+        _adapt(models.new_guide(layout, name), adapter)
 
 
 def _words(layout: Layout, guide: str) -> None:
@@ -160,14 +160,20 @@ def _guides(guide: Guide, images: Tensor) -> None:
         )
 
 
-def _adapt(guide: Guide, spec: GuideConfig) -> None:
-    """Attach the adapter; ConfigError unless its patterns fit the network."""
+def _adapters(preset: Preset, guide: str) -> list[AdapterConfig]:
+    """List the adapters of a guide that methods train, each once."""
+    training = [name for name, m in preset.methods.items() if m.trainable == "adapter" and not m.imported]
+    return list(dict.fromkeys(preset.trained_for(name).guides[guide].adapter for name in training))
+
+
+def _adapt(guide: Guide, adapter: AdapterConfig) -> None:
+    """Attach an adapter; ConfigError unless its patterns fit the network."""
     names = [name for name, _ in guide.network.named_parameters()]
-    for key in {"train", "freeze"} & spec.adapter.model_fields_set:
-        for pattern in getattr(spec.adapter, key):
+    for key in {"train", "freeze"} & adapter.model_fields_set:
+        for pattern in getattr(adapter, key):
             if not any(fnmatchcase(name, pattern) for name in names):
                 raise ConfigError(f"adapter.{key}: '{pattern}' matches no parameter")
-    adapters.attach(guide.network, spec.adapter)
+    adapters.attach(guide.network, adapter)
 
 
 def _learns(guide: Guide, images: Tensor) -> None:

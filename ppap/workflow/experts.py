@@ -13,6 +13,7 @@ from ppap.config.runs import Learning, Run, estimate_timesteps, expert_owner, st
 from ppap.data import datasets
 from ppap.data.datasets import RealImages
 from ppap.data.images import to_tensor
+from ppap.data.loading import ImagesInMemory
 from ppap.diffusion.autoencoder import Autoencoder
 from ppap.diffusion.model import DiffusionModel
 from ppap.diffusion.noise_ranges import TrainedAt
@@ -20,6 +21,7 @@ from ppap.experts.bank import ExpertBank
 from ppap.experts.distillation import train_expert
 from ppap.experts.examples import AnsweredImages, Examples, HeldOut, LabelledImages, StreamedImages
 from ppap.experts.expert import Expert, ExpertHeader, Purpose, check_experts, read_expert, sight
+from ppap.experts.teacher import TeacherAnswers, answers_on
 from ppap.guides.goal import Goal
 from ppap.guides.guide import Guide
 from ppap.guides.views import FITTED, DecoderView, LinearView, ViewName, look_through
@@ -36,7 +38,8 @@ from ppap.workflow.step import Step
 
 def purpose_of(preset: Preset, guide: str, method: str, weights: Path | None = None) -> Purpose:
     """Return what an expert of this guide and method is made for; whatever the weights if none are given."""
-    return purpose(preset, guide, expert_owner(preset, method), Learning.of(preset.methods[method]), weights)
+    learning = Learning.of(preset.methods[method])
+    return purpose(preset.trained_for(method), guide, expert_owner(preset, method), learning, weights)
 
 
 def purpose(preset: Preset, guide: str, name: str, learning: Learning, weights: Path | None = None) -> Purpose:
@@ -62,7 +65,7 @@ def bank_of(layout: Layout, guide: str, method: str, network: Guide) -> ExpertBa
     preset = layout.preset
     experts = [read_expert(path) for path in layout.experts(guide, method)]
     wanted = purpose_of(preset, guide, method, layout.model(guide))
-    check_experts(experts, wanted, preset.ranges(preset.methods[method]))
+    check_experts(experts, wanted, preset.ranges(method))
     return ExpertBank(network, experts, networks.load_autoencoder(layout))
 
 
@@ -93,22 +96,22 @@ def train_and_write(
     purpose: Purpose,
     timesteps: range,
     steps: int,
+    learning: Learning,
     initialisation: Expert | None = None,
-    stored: bool = False,
     trained_at: TrainedAt = "range",
 ) -> None:
     """Train the expert that is the output of a job, and write what it changes. The name seeds its random numbers.
 
-    With `stored` it learns from the stored estimates of clean images at these timesteps.
+    From stored estimates of clean images it learns at those of its timesteps.
     """
     preset, (out,) = layout.preset, job.outputs(layout)
     spec = preset.guides[guide]
     with job.unfinished(layout) as checkpoint:
         network = networks.load_guide(layout, guide)
-        model = _model(layout, str(purpose.supervision)) if purpose.sees == "x0_hat" and not stored else None
-        labels = torch.tensor(model.labels) if model and model.labels else None
-        examples, unseen = _examples(layout, guide, str(purpose.supervision), timesteps if stored else None, labels)
         autoencoder = networks.load_autoencoder(layout)
+        model = _model(layout, learning) if (learning.sees, learning.estimates) == ("x0_hat", "fresh") else None
+        labels = torch.tensor(model.labels) if model and model.labels else None
+        examples, unseen = _examples(layout, network, guide, learning, timesteps, labels)
         if autoencoder is not None:
             look_through(network, _view(layout, purpose.view, autoencoder))
         with autocast(preset.runtime):
@@ -142,10 +145,10 @@ def _view(layout: Layout, name: ViewName | None, autoencoder: Autoencoder) -> nn
     return LinearView.fitted(latents, autoencoder.decoded(latents))
 
 
-def _model(layout: Layout, supervision: str) -> DiffusionModel:
+def _model(layout: Layout, learning: Learning) -> DiffusionModel:
     """Load the diffusion model whose estimates experts see, told of clean images, where experts learn from these."""
     model = networks.load_model(layout, layout.preset.runtime)
-    if supervision == "labels" or layout.preset.clean_images.prompts is None:
+    if learning.real or layout.preset.clean_images.prompts is None:
         return model
     shards = range(len(layout.clean_sizes))
     seeds = [seed for shard in shards for seed in stored_images.clean_seeds(layout, shard)]
@@ -153,22 +156,27 @@ def _model(layout: Layout, supervision: str) -> DiffusionModel:
 
 
 def _examples(
-    layout: Layout, guide: str, supervision: str, estimated: range | None = None, labels: Tensor | None = None
+    layout: Layout, network: Guide, guide: str, learning: Learning, timesteps: range, labels: Tensor | None
 ) -> tuple[Examples, HeldOut | None]:
     """Open what experts learn from, and what is held out of that, if anything.
 
-    They are clean images with the teacher's answers, and `labels` of their prompts, or real ones with what is true of them.
+    They are clean images with the teacher's answers, and `labels` of their prompts, or real ones with those of the
+    `network`, or with what is true of them.
     """
     preset, data = layout.preset, layout.preset.dataset
     wanted, mirror = preset.experts.held_out, preset.mirrored
-    if supervision == "teacher":
+    most = preset.experts.images if learning.supervision == "teacher" else None
+    if learning.taught_on == "real":
+        shown = ImagesInMemory(stored_images.as_drawn(layout, stored_images.real(layout, "train")))
+        return AnsweredImages(shown, _answers(layout, network, shown), mirror).apart(wanted, most)
+    if learning.supervision == "teacher":
         images, answers = stored_images.labelled(layout, guide)
-        if estimated is None:
-            return AnsweredImages(images, answers, mirror, labels=labels).apart(wanted)
+        if learning.estimates == "fresh":
+            return AnsweredImages(images, answers, mirror, labels=labels).apart(wanted, most)
         each, levels = preset.clean_images.estimates, estimate_timesteps(preset)
-        chosen = tuple(level for level, t in enumerate(levels) if t in estimated)
+        chosen = tuple(level for level, t in enumerate(levels) if t in timesteps)
         seen_images = stored_images.estimated(layout)
-        return AnsweredImages(seen_images, answers, mirror, levels=chosen, stored=each).apart(wanted)
+        return AnsweredImages(seen_images, answers, mirror, levels=chosen, stored=each).apart(wanted, most)
     if streams_data(preset):
         return StreamedImages(data.facts.listed(data), data.image_size, preset.task_of(guide), mirror).apart(wanted)
 
@@ -179,3 +187,10 @@ def _examples(
     real = datasets.load_all(data, layout.model(DATASET))
     seen, first = real["train"], real["holdout"].first(wanted)
     return labelled(seen), labelled(first) if len(first.images) else None
+
+
+def _answers(layout: Layout, network: Guide, images: ImagesInMemory) -> TeacherAnswers:
+    """Have a guide answer on real images, or on what their latents decode to."""
+    autoencoder, batches = networks.load_autoencoder(layout), torch.arange(len(images)).split(500)
+    how = {} if autoencoder is None else {"pictures": autoencoder.decoded}
+    return answers_on(network, images, batches, mirror=layout.preset.mirrored, **how)  # type: ignore[arg-type]

@@ -34,7 +34,7 @@ def write_released(
     preset, targets = layout.preset, layout.experts(guide, method)
     if not preset.guidance(method).experts:
         raise ConfigError(f"methods.{method}: has no experts")
-    wanted = preset.ranges(preset.methods[method])
+    wanted = preset.ranges(method)
     if len(released) != len(wanted):
         raise ConfigError(f"{len(released)} files for the {len(wanted)} experts of {method}")
     if ranges and len(ranges) != len(released):

@@ -18,6 +18,7 @@ from ppap.config.runs import (
     has_warm_start,
     knows_truth,
     needs_data,
+    shared_start,
     stored_as,
     streams_data,
     trained_models,
@@ -73,6 +74,10 @@ class Layout:
             return []
         imported = (f"methods.{name}" for name, spec in self.preset.methods.items() if spec.imported)
         return [*external_models(self.preset), *imported]
+
+    def trained_for(self, method: str) -> Layout:
+        """Return the layout of the preset as the experts of a method have it (`Preset.trained_for`)."""
+        return replace(self, preset=self.preset.trained_for(method))
 
     def _root_of(self, name: str) -> Path:
         return self.results / self.preset.original if name in self._shared else self.root
@@ -253,7 +258,7 @@ class Layout:
             *dict.fromkeys([*seen, *self.autoencoder]),
             *(map(self.estimates, range(len(self.clean_sizes))) if stored else []),
         ]
-        if learning.supervision == "labels":
+        if learning.real:
             return [*self.dataset, *seen, *([self.clean(0)] if learning.view == "linear" else [])]
         labels = [self.labels(guide, part) for part in range(len(self.label_sizes))]
         return [*self._clean_shards, *labels, *seen]
@@ -265,10 +270,9 @@ class Layout:
 
     def initialisation(self, guide: str, method: str, expert: int) -> list[Path]:
         """List the expert that this one starts from, if any: the shared start, or the one before it."""
-        spec = self.preset.methods[method]
-        if has_warm_start(self.preset, spec):
-            return [self.warm(guide, warm_name(Learning.of(spec).name))]
-        if self.preset.experts.warm_start == "sequential" and expert > 1:
+        if has_warm_start(self.preset, method):
+            return [self.warm(guide, warm_name(shared_start(self.preset, method)))]
+        if self.preset.trained_for(method).experts.warm_start == "sequential" and expert > 1:
             return [self.expert(guide, method, expert - 1)]
         return []
 

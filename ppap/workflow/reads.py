@@ -113,12 +113,16 @@ def training_keys(prefix: str) -> list[str]:
 
 def bank_keys(preset: Preset, guide: str, method: str) -> list[str]:
     """List the keys that tell whether expert files are those of a guide and method."""
-    named = ("experts", "experts_of", "supervision", "trainable", "sees", "estimates", "view")
-    own = [f"methods.{method}.{key}" for key in named]
+    own = [f"methods.{method}.{key}" for key in ("experts", "experts_of", "overrides", *Learning._fields)]
     adapter = [f"guides.{guide}.adapter.{key}" for key in ("rank", "alpha")]
     adapted = preset.methods[method].trainable == "adapter"
     purpose = [f"guides.{guide}.model", *SCHEDULE, *(adapter if adapted else [])]
-    return [*own, *purpose, "experts.allocation"]
+    return [*own, *not_overridden(preset, method, [*purpose, "experts.allocation"])]
+
+
+def not_overridden(preset: Preset, method: str, keys: Iterable[str]) -> list[str]:
+    """List those of the keys that a method's experts do not have from the method's own `overrides`."""
+    return [key for key in keys if key not in preset.methods[method].overrides]
 
 
 def lesson_keys(preset: Preset, guide: str, learning: Learning) -> list[str]:
@@ -129,9 +133,12 @@ def lesson_keys(preset: Preset, guide: str, learning: Learning) -> list[str]:
         told = ["clean_images.estimates", "diffusion.variance", "diffusion.predicts"]
         drawn = ["clean_images.seed", *prompt_keys(preset, "clean_images")] if preset.clean_images.prompts else []
         seen += told if stored else [*estimate_keys(preset), *drawn]
+    real = [*data_keys(preset), *seen, "experts.held_out", *(CLEAN if learning.view == "linear" else [])]
     if learning.supervision == "labels":
-        return [*data_keys(preset), *seen, "experts.held_out", *(CLEAN if learning.view == "linear" else [])]
-    loss = [f"experts.{key}" for key in preset.task(guide).distils_with]
+        return real
+    loss = [*(f"experts.{key}" for key in preset.task(guide).distils_with), "experts.images"]
+    if learning.taught_on == "real":
+        return [*real, *loss, *answer_keys(preset, guide)]
     own = [*CLEAN, "clean_images.label_shards", "experts.held_out", *loss]
     return [*own, *IMAGE, *answer_keys(preset, guide), *seen]
 
@@ -247,9 +254,9 @@ def values_keys(preset: Preset, table: str) -> list[str]:
     for run in computed_runs(preset, table):
         if preset.guidance(run.method).experts:
             keys += [*bank_keys(preset, run.guide, run.method), f"methods.{run.method}.imported"]
-            keys += [f"guides.{run.guide}.experts.steps", "experts.warm_start"]
-            if has_warm_start(preset, preset.methods[run.method]):
-                keys.append("experts.warm_share")
+            trained = [f"guides.{run.guide}.experts.steps", "experts.warm_start"]
+            trained += ["experts.warm_share"] if has_warm_start(preset, run.method) else []
+            keys += not_overridden(preset, run.method, trained)
     return keys
 
 
@@ -265,6 +272,11 @@ def drawn_keys(preset: Preset, guide: str) -> list[str]:
     methods = (run.method for run in drawn_runs(preset, guide))
     own = [*rows_keys(preset, "main"), "figures.sampler"]
     return own + [key for method in methods for key in kind_keys(method)]
+
+
+def replicate_keys(preset: Preset) -> list[str]:
+    """List the keys that say which replicates there are."""
+    return ["replicates", *(["seed"] if preset.replicates else [])]
 
 
 def title_keys(runs: Iterable[Run]) -> list[str]:

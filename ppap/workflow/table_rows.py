@@ -91,9 +91,9 @@ def _effort(layout: Layout, run: Run) -> Effort:
     if not paths or not all(path.exists() for path in paths):
         return Effort()
     experts = [read_expert(path) for path in paths]
-    check_experts(experts, purpose_of(preset, run.guide, run.method), preset.ranges(method))
+    check_experts(experts, purpose_of(preset, run.guide, run.method), preset.ranges(run.method))
     trained = sum(expert.header.trainable_parameters for expert in experts)
-    warm, each = expert_steps(preset, run.guide, method)
+    warm, each = expert_steps(preset, run.guide, run.method)
     losses = np.array([(e.header.held_out_loss, e.header.off_the_shelf_loss) for e in experts], float)  # NaN: unknown
     own, guide = np.average(losses, axis=0, weights=[len(e.timesteps) for e in experts])
     return Effort(

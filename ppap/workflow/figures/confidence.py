@@ -51,7 +51,7 @@ class Confidence(FigureKind):
         for name in main_guides(preset):
             believed = {run.method: _believed(layout, run, model) for run in runs_seeing_x_t(preset, name)}
             rows.append(GuideRow(name, preset.task_of(name).believed, believed))
-        ranges = {name: preset.ranges(preset.methods[name]) for name in shown if preset.guidance(name).experts}
+        ranges = {name: preset.ranges(name) for name in shown if preset.guidance(name).experts}
         return confidence.draw(rows, shown, ranges, preset.diffusion.timesteps)
 
 

@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ppap.config.runs import Learning, Run, expert_steps, warm_steps
+from ppap.config.preset import Preset
+from ppap.config.runs import Learning, Run, expert_steps, started, warm_steps
+from ppap.config.sections import GuideConfig
 from ppap.data.datasets import reference_images
 from ppap.data.shards import LATENT
 from ppap.diffusion.autoencoder import Autoencoder
@@ -80,7 +82,7 @@ class Costs:
         self.x_t = self.preset.drawn_shape
         self._latent = math.prod(self.x_t) * np.dtype(LATENT).itemsize  # bytes
         self._guides: dict[str, NetworkCost] = {}
-        self._experts: dict[tuple[str, str], tuple[int, int]] = {}
+        self._experts: dict[tuple[str, str, int, str], tuple[int, int]] = {}
 
     # -- of the jobs of each step ----------------------------------------------------------------
 
@@ -148,13 +150,14 @@ class Costs:
         return Cost(count * (network.forward + self.decoder.forward), count * network.answer * number)
 
     def warm_start(self, job: WarmStart) -> Cost:
-        step, stored = self._expert(job.guide, Learning.named(job.start))
-        return Cost(warm_steps(self.preset, job.guide) * step, stored)
+        preset, learning = started(self.preset, job.start)
+        step, stored = self._expert(preset, job.guide, learning)
+        return Cost(warm_steps(preset, job.guide) * step, stored)
 
     def train_expert(self, job: TrainExpert) -> Cost:
-        spec = self.preset.methods[job.method]
-        step, stored = self._expert(job.guide, Learning.of(spec))
-        return Cost(expert_steps(self.preset, job.guide, spec)[1] * step, stored)
+        learning = Learning.of(self.preset.methods[job.method])
+        step, stored = self._expert(self.preset.trained_for(job.method), job.guide, learning)
+        return Cost(expert_steps(self.preset, job.guide, job.method)[1] * step, stored)
 
     def sample(self, job: Sample) -> Cost:
         count = self.layout.sample_sizes[job.shard]
@@ -241,16 +244,16 @@ class Costs:
             flops.stored_bytes(network),
         )
 
-    def _expert(self, guide: str, learning: Learning) -> tuple[int, int]:
-        """Return FLOPs of a training step, and bytes of the finished expert."""
-        step, stored = self._student(guide, learning.trainable)
+    def _expert(self, preset: Preset, guide: str, learning: Learning) -> tuple[int, int]:
+        """Return FLOPs of a training step, and bytes of the finished expert, by what the preset says of experts."""
+        step, stored = self._student(guide, preset.guides[guide], learning.trainable)
         beside = self.decoder.forward if learning.view == "decoder" else 0
         beside += self.diffusion.forward if learning.sees == "x0_hat" and learning.estimates == "fresh" else 0
-        return step + self.preset.guides[guide].experts.batch_size * beside, stored
+        return step + preset.guides[guide].experts.batch_size * beside, stored
 
-    def _student(self, guide: str, trainable: str) -> tuple[int, int]:
-        if (guide, trainable) not in self._experts:
-            spec = self.preset.guides[guide]
+    def _student(self, guide: str, spec: GuideConfig, trainable: str) -> tuple[int, int]:
+        key = guide, str(spec.adapter), spec.experts.batch_size, trainable
+        if key not in self._experts:
             student = self._new_guide(guide).train()
             student.network.requires_grad_(True)
             if trainable == "adapter":
@@ -258,8 +261,8 @@ class Costs:
             step = flops.with_weight_gradient(student, (spec.experts.batch_size, *self.image), student.network)
             statistics = sum(b.numel() for b in student.network.buffers() if b.is_floating_point())
             changed = adapters.trainable_parameters(student.network) + statistics
-            self._experts[guide, trainable] = step, _FLOAT * changed
-        return self._experts[guide, trainable]
+            self._experts[key] = step, _FLOAT * changed
+        return self._experts[key]
 
     def _sampled_image(self, run: Run) -> int:
         """Return FLOPs of one sample of a run."""

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Self
 
 from ppap.config.preset import Preset
-from ppap.config.runs import Learning, banks, expert_steps, has_warm_start, warm_name
+from ppap.config.runs import Learning, banks, expert_steps, has_warm_start, shared_start, warm_name
 from ppap.config.sections import OF_EXPERTS
 from ppap.experts.expert import Expert, Purpose, check_experts, read_expert
 from ppap.utils.errors import ConfigError
 from ppap.workflow.experts import purpose_of, train_and_write
 from ppap.workflow.layout import Layout
-from ppap.workflow.reads import lesson_keys, student_keys
+from ppap.workflow.reads import lesson_keys, not_overridden, student_keys
 from ppap.workflow.step import Step
 
 
@@ -47,22 +47,24 @@ class TrainExpert(Step):
 
     def keys(self, preset: Preset) -> list[str]:
         method = preset.methods[self.method]
-        return [
-            *(f"methods.{self.method}.{key}" for key in ("experts_of", *OF_EXPERTS)),
+        shared = [
             *lesson_keys(preset, self.guide, Learning.of(method)),
-            *student_keys(preset, self.guide, str(method.trainable)),
+            *student_keys(preset.trained_for(self.method), self.guide, str(method.trainable)),
             *("experts.allocation", "experts.warm_start"),
-            *(["experts.warm_share"] if has_warm_start(preset, method) else []),
+            *(["experts.warm_share"] if has_warm_start(preset, self.method) else []),
         ]
+        own = (f"methods.{self.method}.{key}" for key in ("experts_of", *OF_EXPERTS))
+        return [*own, *not_overridden(preset, self.method, shared)]
 
     def run(self, layout: Layout) -> None:
         """Train the expert, from its initialisation if it has one; write what it changes of the guide.
 
         ConfigError if the preset's method has no such expert to train.
         """
+        layout = layout.trained_for(self.method)
         preset, timesteps = layout.preset, self._timesteps(layout.preset)
         purpose = purpose_of(preset, self.guide, self.method, layout.model(self.guide))
-        _, steps = expert_steps(preset, self.guide, preset.methods[self.method])
+        _, steps = expert_steps(preset, self.guide, self.method)
         if steps < 1:
             raise ConfigError(f"guides.{self.guide}.experts.steps: too few for each expert to have one")
         train_and_write(
@@ -74,7 +76,7 @@ class TrainExpert(Step):
             timesteps=timesteps,
             steps=steps,
             initialisation=self._initialisation(layout, purpose),
-            stored=preset.methods[self.method].estimates == "stored",
+            learning=Learning.of(preset.methods[self.method]),
             trained_at=preset.methods[self.method].trained_at,
         )
 
@@ -87,7 +89,7 @@ class TrainExpert(Step):
             raise ConfigError(f"methods.{self.method}: its experts are those of {spec.experts_of}")
         if spec.imported:
             raise ConfigError(f"methods.{self.method}: its experts are imported, not trained")
-        ranges = preset.ranges(spec)
+        ranges = preset.ranges(self.method)
         if not 1 <= self.expert <= len(ranges):
             there = f"there are {len(ranges)}, counted from 1"
             raise ConfigError(f"methods.{self.method}: no expert '{self.expert}': {there}")
@@ -95,14 +97,14 @@ class TrainExpert(Step):
 
     def _initialisation(self, layout: Layout, purpose: Purpose) -> Expert | None:
         """Read what the expert starts from: what all of the method share, or the expert before it."""
-        preset, spec = layout.preset, layout.preset.methods[self.method]
+        preset = layout.preset
         for path in layout.initialisation(self.guide, self.method, self.expert):
             expert = read_expert(path)
-            if has_warm_start(preset, spec):
-                name = warm_name(Learning.of(spec).name)
+            if has_warm_start(preset, self.method):
+                name = warm_name(shared_start(preset, self.method))
                 shared = purpose.model_copy(update={"method": name})
                 check_experts([expert], shared, [range(preset.diffusion.timesteps)])
             else:
-                check_experts([expert], purpose, [preset.ranges(spec)[self.expert - 2]])
+                check_experts([expert], purpose, [preset.ranges(self.method)[self.expert - 2]])
             return expert
         return None

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 from ppap.config.preset import Preset
-from ppap.config.runs import Learning, banks, has_warm_start, warm_name, warm_steps
+from ppap.config.runs import OWN, Learning, banks, has_warm_start, shared_start, started, warm_name, warm_steps
 from ppap.workflow.experts import purpose, train_and_write
 from ppap.workflow.layout import Layout
-from ppap.workflow.reads import lesson_keys, student_keys
+from ppap.workflow.reads import lesson_keys, not_overridden, student_keys
 from ppap.workflow.step import Step
 
 
@@ -25,36 +25,43 @@ class WarmStart(Step):
 
     guide: str
     start: str
-    """What the experts have in common (`ppap.config.runs.Learning`), such as teacher_adapter."""
+    """What the experts have in common (`ppap.config.runs.Learning`), such as teacher_adapter; of_METHOD: all of that one."""
 
     @classmethod
     def jobs(cls, layout: Layout) -> Iterable[Self]:
-        pairs = ((guide, layout.preset.methods[name]) for guide, name in banks(layout.preset))
-        shared = ((guide, method) for guide, method in pairs if has_warm_start(layout.preset, method))
-        starts = (cls(guide, Learning.of(method).name) for guide, method in shared)
-        return list(dict.fromkeys(starts))
+        preset = layout.preset
+        having = ((guide, method) for guide, method in banks(preset) if has_warm_start(preset, method))
+        return list(dict.fromkeys(cls(guide, shared_start(preset, method)) for guide, method in having))
 
     def outputs(self, layout: Layout) -> list[Path]:
         return [layout.warm(self.guide, warm_name(self.start))]
 
     def inputs(self, layout: Layout) -> list[Path]:
-        return [layout.model(self.guide), *layout.examples(self.guide, Learning.named(self.start))]
+        _, learning = started(layout.preset, self.start)
+        return [layout.model(self.guide), *layout.examples(self.guide, learning)]
 
     def keys(self, preset: Preset) -> list[str]:
-        method = Learning.named(self.start)
-        lesson, student = lesson_keys(preset, self.guide, method), student_keys(preset, self.guide, method.trainable)
-        return [*lesson, *student, "experts.warm_share"]
+        varied, learning = started(preset, self.start)
+        lesson, student = (
+            lesson_keys(preset, self.guide, learning),
+            student_keys(varied, self.guide, learning.trainable),
+        )
+        keys, method = [*lesson, *student, "experts.warm_share"], self.start.removeprefix(OWN)
+        if method == self.start:
+            return keys
+        own = [f"methods.{method}.{key}" for key in ("overrides", *Learning._fields)]
+        return [*own, *not_overridden(preset, method, keys)]
 
     def run(self, layout: Layout) -> None:
-        preset, name = layout.preset, warm_name(self.start)
-        method, weights = Learning.named(self.start), layout.model(self.guide)
+        (preset, learning), name = started(layout.preset, self.start), warm_name(self.start)
+        layout, weights = replace(layout, preset=preset), layout.model(self.guide)
         train_and_write(
             self,
             layout,
             self.guide,
             name=f"{self.guide}.{name}",
-            purpose=purpose(preset, self.guide, name, method, weights),
+            purpose=purpose(preset, self.guide, name, learning, weights),
             timesteps=range(preset.diffusion.timesteps),
             steps=warm_steps(preset, self.guide),
-            stored=method.estimates == "stored",
+            learning=learning,
         )
