@@ -8,6 +8,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 from torch import nn
 
+import ppap
 from ppap.diffusion import samplers
 from ppap.diffusion.denoiser import Denoiser
 from ppap.diffusion.guidance import NoGuidance, X0Gradient
@@ -219,6 +220,31 @@ def step_by_step(skipped: int = 0, shape: slice = slice(None), least: int = 0):
             yield State(step - skipped, state.x[shape])
 
     return sampler
+
+
+def test_samples_that_diverge_are_counted_and_the_others_are_as_without_them(network: ADM, caplog) -> None:
+    class Blows:
+        """Guidance that divides by 0, for the samples of an even place."""
+
+        guided, experts = True, False
+
+        def __init__(self, guide, objective, scale: float) -> None:
+            pass
+
+        def __call__(self, denoiser, x, step: int):
+            gradient = torch.zeros_like(x)
+            gradient[::2] = np.inf if step == 4 else 0
+            return denoiser(x, step), gradient
+
+    goal = ppap.Goal(ppap.wrap_guide(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), outputs=4, image_size=8), 3)
+    how = {"steps": 10, "seeds": SEEDS, "batch_size": 4}
+    drawn = sample(model(network), 6, goal, guidance=Blows, diverging="grey", **how)
+    free = sample(model(network), 6, **how)
+    assert (drawn[1::2] == free[1::2]).all() and (drawn[::2] == 128).all()
+    assert caplog.messages == [
+        "samples: 2 of 4 samples are not finite, and grey",
+        "samples: 1 of 2 samples are not finite, and grey",
+    ]
 
 
 @pytest.mark.parametrize(

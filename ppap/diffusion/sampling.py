@@ -5,9 +5,10 @@ An image depends on its own (seed, index) and targets alone: not on its batch, n
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +31,8 @@ from ppap.utils.errors import ConfigError, NumericalError
 from ppap.utils.progress import Bar
 from ppap.utils.seeds import StepNoise, guidance_seeds, initial_noise, upsampling_seeds
 from ppap.utils.settings import Count, Seed, Share
+
+log = logging.getLogger(__name__)
 
 Seeds = list[tuple[int, int]]
 """A (seed of the run, index) for each image."""
@@ -67,6 +70,7 @@ def sample(
     checkpoint: Checkpoint | None = None,
     checkpoint_every: Count = 50,
     decode: bool = True,
+    diverging: Literal["refuse", "grey"] = "refuse",
     name: str = "samples",
 ) -> NDArray[Any]:
     """Draw `count` images, uint8 (count, H, W, C), guided to all `goals` at once; without goals, freely.
@@ -82,7 +86,8 @@ def sample(
     Image i is drawn from the random numbers of (`seed`, i), or of `seeds[i]`. With a `checkpoint`, the state is saved
     every `checkpoint_every` steps, and taken up again, bit for bit; `name` is what progress and errors call the images.
     ConfigError for a sampler, steps or targets that cannot be; DataError, before anything is drawn, for experts that
-    were trained on other noise than that of the steps; NumericalError if a sample is not finite.
+    were trained on other noise than that of the steps; NumericalError if a sample is not finite, unless such are `diverging`
+    to "grey": a warning counts them, and the others are as they would be without them.
 
     A latent diffusion model's samples are decoded: guides that look at pictures see what its latents decode to, those
     with a view of latents (`ppap.guides.views`) see these. Without `decode` the result is what the model itself draws,
@@ -90,7 +95,8 @@ def sample(
     """
     drawing = _guided(model, count, goals, guidance, sampler, steps, eta, seed, seeds, name)
     finished = (lambda drawn: _uint8(model.pictures(drawn))) if decode else (lambda drawn: drawn.float().cpu())
-    return replace(drawing, finished=finished).images(batch_size, checkpoint, checkpoint_every)
+    drawing = replace(drawing, finished=finished, finite=diverging == "refuse")
+    return drawing.images(batch_size, checkpoint, checkpoint_every)
 
 
 @checked
@@ -164,11 +170,13 @@ def trajectory(
     seeds: Seeds,
     eta: float = 0.0,
     name: str = "samples",
+    finite: bool = True,
 ) -> Iterator[State]:
     """Yield the states that follow `state`, the images last; they are the same from whichever state it begins.
 
     This is the one sampling loop. A sampler's own `eta` comes before the one given. NumericalError, with the `name` of
-    what is drawn and the timestep, if a sample is not finite; ConfigError if the sampler does not go step by step.
+    what is drawn and the timestep, if a sample is not `finite`, but is to be; ConfigError if the sampler does not go step by
+    step.
     """
     noise = StepNoise(seeds, tuple(state.x.shape[1:]), state.x.device)
     eta, left = eta if sampler.eta is None else sampler.eta, state.steps_left
@@ -179,7 +187,7 @@ def trajectory(
                 f"{name}: the sampler yields {tuple(reached.x.shape)} with {reached.steps_left} steps left; "
                 f"{tuple(state.x.shape)} with {left} was expected"
             )
-        if not torch.isfinite(reached.x).all():
+        if finite and not torch.isfinite(reached.x).all():
             t = denoiser.schedule.timesteps[left]
             raise NumericalError(f"{name}: a sample is not finite at timestep {t}")
         yield reached
@@ -244,6 +252,7 @@ class _Drawing:
     model: Callable[[slice], tuple[Denoiser, GuidanceCall]]
     temperature: float = 1.0
     finished: Callable[[Tensor], Tensor] = _uint8
+    finite: bool = True
 
     def begin(self, chosen: slice) -> State:
         """Return x_T of a batch."""
@@ -255,7 +264,7 @@ class _Drawing:
         denoiser, guidance = self.model(chosen)
         if memory is not None and hasattr(guidance, "memory"):
             guidance.memory = memory
-        return trajectory(denoiser, self.sampler, guidance, state, self.seeds[chosen], self.eta, self.name)
+        return trajectory(denoiser, self.sampler, guidance, state, self.seeds[chosen], self.eta, self.name, self.finite)
 
     def images(self, batch_size: AnySize, checkpoint: Checkpoint | None, checkpoint_every: int) -> NDArray[Any]:
         """Draw all images, finished (N, ...), from a checkpoint if there is one."""
@@ -281,9 +290,16 @@ class _Drawing:
                 bar.update()
                 if at.steps_left and (steps - at.steps_left) % checkpoint_every == 0:
                     kept.save({"done": done, "x": at.x.cpu(), "steps_left": at.steps_left, "memory": memory})
-            return self.finished(at.x)
+            return self.finished(self._without_lost(at.x))
 
         while sum(map(len, done)) < count:
             done.append(size.fitting(batch))
         bar.close()
         return torch.cat(done).numpy()
+
+    def _without_lost(self, drawn: Tensor) -> Tensor:
+        """Return what was drawn (B, C, H, W), with 0, which is grey, in place of samples that are not finite."""
+        lost = ~drawn.isfinite().flatten(1).all(1)
+        if lost.any():
+            log.warning("%s: %d of %d samples are not finite, and grey", self.name, int(lost.sum()), len(drawn))
+        return drawn.masked_fill(lost[:, None, None, None], 0.0)

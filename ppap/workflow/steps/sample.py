@@ -92,5 +92,6 @@ class Sample(Step):
                 batch_size=preset.sampling.batch_size,
                 checkpoint=checkpoint,
                 checkpoint_every=preset.sampling.checkpoint_every,
+                diverging="grey",
                 name=f"{run.guide} {run.method} {run.sampler} {self.shard}",
             )
