@@ -16,7 +16,7 @@ from tests.conftest import SMOKE, ppap, refused
 LAYOUT = Layout(presets.load(SMOKE))
 BEGIN = "<!-- published/smoke/tables/main.md: begin -->"
 END = "<!-- published/smoke/tables/main.md: end -->"
-EXCERPT = "<!-- published/smoke/tables/main.md resnet ddim25 Guidance | FID ↓ | Supervision: begin -->"
+EXCERPT = "<!-- published/smoke/tables/main.md guide=resnet sampler=ddim25 Guidance | FID ↓ | Supervision: begin -->"
 
 
 @pytest.fixture
@@ -123,7 +123,10 @@ def show(old: str, new: str) -> Callable[[Path], object]:
         (lose_figure, "results/smoke/figures/metrics.png: not computed yet"),
         (change_metrics, "results/smoke/tables/main.json: older than the metrics"),
         (show("main", "mian"), "README.md: published/smoke/tables/mian.md is shown"),
-        (show("resnet", "restnet"), "README.md: published/smoke/tables/main.md has no rows of restnet under ddim25"),
+        (
+            show("resnet", "restnet"),
+            "README.md: published/smoke/tables/main.md has no rows of guide restnet, sampler ddim25",
+        ),
     ],
 )
 def test_incomplete_results_change_nothing(where: Path, damage, message: str) -> None:

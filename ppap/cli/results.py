@@ -21,8 +21,8 @@ class Format(enum.StrEnum):
 def publish(preset: PresetName) -> None:
     """Copy a preset's finished tables, figures and metrics, of all replicates, to published/PRESET, for git.
 
-    README.md's tables that are marked with their paths are renewed with them. Refuses results that are
-    incomplete; a second time there is nothing to do.
+    The tables in README.md and docs/study.md that are marked with their paths are renewed with them. Refuses results that
+    are incomplete; a second time there is nothing to do.
     """
     from ppap.config.runs import all_runs
     from ppap.report import publish as publishing
