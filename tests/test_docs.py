@@ -169,7 +169,10 @@ def what_steps_say() -> list[tuple[str, set[str], set[str], set[str]]]:
     files = [
         DIGITS,
         SMOKE,
-        *(ROOT / "config" / f"{name}.yaml" for name in ("imagenet256", "cifar10", "glide", "latents", "study")),
+        *(
+            ROOT / "config" / f"{name}.yaml"
+            for name in ("imagenet256", "cifar10", "glide", "latents", "study", "questions")
+        ),
     ]
     layouts = [Layout(preset) for preset in [*map(presets.load, files), targets_of_a_folder()]]
 

@@ -14,8 +14,9 @@ import yaml
 from ppap import open_run
 from ppap.config import reading as presets
 from ppap.config.preset import Preset
-from ppap.config.runs import all_runs
+from ppap.config.runs import all_runs, table_runs
 from ppap.evaluation.metrics import summarise
+from ppap.report.replicates import ASKED
 from ppap.workflow.layout import Layout
 from ppap.workflow.stages import by_stage
 from ppap.workflow.steps import all_jobs, jobs_of_all_runs
@@ -39,9 +40,20 @@ def told(layout: Layout) -> dict[str, tuple]:
     }
 
 
-def test_the_preset_study_is_digits_five_times() -> None:
-    study, digits = (presets.load(path).model_dump() for path in (ROOT / "config" / "study.yaml", DIGITS))
-    assert study == digits | {"preset": "study", "replicates": (0, 1, 2, 3, 4)}
+def test_study_and_questions_are_digits_five_times_with_more_rows() -> None:
+    digits = presets.load(DIGITS)
+    for name, tables in (("study", digits.tables), ("questions", {})):
+        preset = presets.load(ROOT / "config" / f"{name}.yaml")
+        assert preset.replicates == (0, 1, 2, 3, 4) and preset.seed == digits.seed
+        for section in ("dataset", "diffusion", "evaluator", "sampling", "figures"):
+            assert getattr(preset, section) == getattr(digits, section), section
+        for section in ("guides", "samplers", "methods"):
+            named, known = getattr(preset, section), getattr(digits, section)
+            shared = named.keys() & known.keys()
+            assert [named[key] for key in shared] == [known[key] for key in shared], section
+        assert all(set(table_runs(digits, table)) <= set(table_runs(preset, table)) for table in tables)
+    assert preset.clean_images == digits.clean_images.model_copy(update={"count": 20_000})
+    assert preset.experts == digits.experts.model_copy(update={"images": digits.clean_images.count})
 
 
 def test_a_presets_own_run_has_the_same_jobs_with_replicates_as_without(smoke: Preset) -> None:
@@ -130,6 +142,8 @@ def test_tables_have_errors_over_replicates_and_paired_intervals(where: Path) ->
     for row, place in places.items():
         if row in means.index:
             assert means.loc[row, ["fid", "fid_error"]].tolist() == pytest.approx([10 + 1.5 * place, place / 2])
+    asked = means.loc[[("ddim25", "resnet", method) for method in ("naive", "x0_gradient")], ASKED]
+    assert asked.to_numpy().tolist() == [[5, 0, 5], [5, 5, 5]] and set(means["scale"].dropna()) == {4.0}
     assert means["fid_seeds"].tolist() == pytest.approx([0.5**0.5] * 9, abs=1e-5)
     pairs = pd.read_csv(study / "main_differences.csv")
     pair = pairs[(pairs["first"] == "naive") & (pairs["second"] == "ppap_5") & (pairs["first_guide"] == "resnet")]
@@ -139,6 +153,8 @@ def test_tables_have_errors_over_replicates_and_paired_intervals(where: Path) ->
     assert pair[["fid", "fid_low", "fid_high"]].to_numpy().tolist() == [pytest.approx(wanted, rel=1e-4)]
     unguided = pairs[(pairs["first"] == "none") & (pairs["second"] == "none")]
     assert unguided.empty and set(pairs["sampler"]) == {"ddim25"}
+    elsewhere = pairs[pairs["second_sampler"] == "ddpm250"]
+    assert set(elsewhere["first"]) == {preset.tables["main"][0].methods[0]} and len(elsewhere) == 1
     text = (study / "main.md").read_text()
     assert "over 2 replicates" in text and "| 10.00 ± 0.00 | 0.71 " in text
 

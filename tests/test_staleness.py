@@ -35,9 +35,14 @@ def digits() -> Preset:
     plain["diffusion"]["train"]["steps"] = 20
     plain["experts"] = {"warm_start": "sequential", "allocation": "log_snr"}
     plain["guides"]["resnet"]["adapter"]["learning_rate"] = 1.0e-2
+    others = {"experts.warm_start": "shared", "experts.images": 60, "guides.resnet.adapter.rank": 3}
+    plain["methods"]["varied"] = plain["methods"]["ppap_5"] | {"overrides": others}
+    plain["methods"]["on_real"] = plain["methods"]["ppap_5"] | {"taught_on": "real"}
     row = {"guides": ["resnet"], "samplers": ["ddim25"], "methods": ["none", "naive", "single_noise_aware", "ppap_5"]}
+    row["methods"] += ["varied", "on_real"]
     drawn = {"guides": ["resnet"], "samplers": ["ddpm250"], "methods": ["naive"]}
     plain["tables"] = {"main": [row, drawn], "data_free": [row | {"methods": ["ppap_5"]}]}
+    plain["tables"]["calibration"] = [row | {"methods": ["ppap_5", "varied"]}]
     return presets.validate(plain, SMOKE)
 
 
@@ -61,7 +66,8 @@ CHANGES = {
     "digits": {
         "dataset__class_names": list("abcdefghij"), "diffusion__noise_schedule": "linear", "supervised": True,
         "guides__resnet__adapter__learning_rate": 0.02, "guides__vit__options": {"img_size": 8, "patch_size": 4},
-        "experts__allocation": "uniform", "methods__ppap_5__experts": 3, "samplers__ddpm250__steps": 5,
+        "experts__allocation": "uniform", "methods__ppap_5__experts": 3, "guides__resnet__adapter__rank": 4,
+        "experts__warm_share": 0.25, "methods__varied__overrides": {"experts.tau": 0.5}, "samplers__ddpm250__steps": 5,
         "tables__data_free": [{"guides": ["vit"], "samplers": ["ddim25"], "methods": ["ppap_5"]}],
     },
     "tasks": {

@@ -1,4 +1,4 @@
-"""Scores of guides on noisy inputs: how well each answers on held-out images at the noise of a timestep.
+"""Scores of guides on noisy inputs: how well each answers on held-out images at the noise of a timestep, and how sure it is.
 
 Beside them stands the exact posterior of the class, where clean images are spread as the training images are.
 """
@@ -23,7 +23,7 @@ _CHUNK = 1 << 22  # distances at a time
 
 
 class Scored(NamedTuple):
-    """A guide's first score at a timestep, not multiplied by its factor; of the posterior the method is None."""
+    """A number of a guide at a timestep, not multiplied by its score's factor; of the posterior the method is None."""
 
     method: str | None
     timestep: int
@@ -75,10 +75,7 @@ def scores(
     sure as it is right, within 0.1: where it is not, the training images are too few to stand for all others, and
     its accuracy is no limit.
     """
-    for step in _evenly(len(schedule), TIMESTEPS):
-        t, abar, log_snr = schedule.timesteps[step], float(schedule.alphas_cumprod[step]), float(schedule.log_snr[step])
-        eps = noise_at(t, range(len(images)), tuple(images.shape[1:])).to(images.device)
-        x = add_noise(images, eps, images.new_tensor([abar]))
+    for t, abar, log_snr, x in _noisy(images, schedule):
         for method, guide in guides.items():
             statistics = _statistics(guide, task, x, truths, log_snr, batch_size)
             yield Scored(method, t, task.scored(statistics)[task.scores[0].name])
@@ -87,6 +84,37 @@ def scores(
             right = float((seen == truths).double().mean())
             if abs(float(sure.mean()) - right) <= _CALIBRATED:
                 yield Scored(None, t, right)
+
+
+@torch.inference_mode()
+def calibration(
+    images: Tensor, classes: Tensor, guides: Mapping[str, GuideAt], schedule: Schedule, batch_size: int
+) -> Iterator[Scored]:
+    """Yield the calibration error of classifiers, given by method, on images likewise, whose `classes` (N,) are known."""
+    for t, _, log_snr, x in _noisy(images, schedule):
+        for method, guide in guides.items():
+            logits = torch.cat([guide(part, log_snr).float() for part in x.split(batch_size)])
+            yield Scored(method, t, calibration_error(logits, classes))
+
+
+def calibration_error(logits: Tensor, classes: Tensor, bins: int = 15) -> float:
+    """Return the expected calibration error of logits (N, K), in [0, 1]: Guo et al. 2017, arXiv 1706.04599, equation 3.
+
+    Images are put into bins by the probability of the likeliest class; a bin's gap is that between the mean of these and
+    the share that is right, and the error is the mean gap over images.
+    """
+    sure, seen = logits.double().softmax(1).max(1)
+    places = (sure * bins).ceil().long().clamp(1, bins) - 1
+    gaps = torch.zeros(bins, dtype=torch.float64, device=logits.device)
+    return float(gaps.index_add(0, places, sure - (seen == classes).double()).abs().sum() / len(classes))
+
+
+def _noisy(images: Tensor, schedule: Schedule) -> Iterator[tuple[int, float, float, Tensor]]:
+    """Yield timesteps of a schedule, evenly spread, with abar, log-SNR, and the images with that noise."""
+    for step in _evenly(len(schedule), TIMESTEPS):
+        t, abar, log_snr = schedule.timesteps[step], float(schedule.alphas_cumprod[step]), float(schedule.log_snr[step])
+        eps = noise_at(t, range(len(images)), tuple(images.shape[1:])).to(images.device)
+        yield t, abar, log_snr, add_noise(images, eps, images.new_tensor([abar]))
 
 
 @torch.inference_mode()

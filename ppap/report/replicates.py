@@ -8,29 +8,38 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from ppap.diffusion.guidance import Evaluations
 from ppap.evaluation.measured import Run
 from ppap.evaluation.replicates import Values, paired_interval, summary
 from ppap.guides.tasks.task import Score
 from ppap.report import table_formats
-from ppap.report.tables import METRICS, TITLES, About, scales_note
+from ppap.report.tables import METRICS, About, title
 from ppap.report.titles import sampler_title
 
-PAIR = ["sampler", "first_guide", "first", "second_guide", "second"]
+NOT_DRAWN = Evaluations(0, 0, 0)
+ASKED = [f"evaluations_{network}" for network in Evaluations._fields]
+PAIR = ["sampler", "first_guide", "first", "second_sampler", "second_guide", "second"]
 
 
 class Row(NamedTuple):
-    """A row of a table, the run that holds its samples (without guidance all guides share one), and its metrics, if any."""
+    """A row of a table, the run that holds its samples (without guidance all guides share one), and its metrics, if any.
+
+    Of drawn samples `evaluations` are those of networks that one takes, and of guided ones there is the guidance `scale`.
+    """
 
     run: Run
     samples: Run
     metrics: Mapping[str, Values]
+    evaluations: Evaluations | None = None
+    scale: float | None = None
 
 
 def means(rows: Sequence[Row]) -> pd.DataFrame:
     """Build the table of means, a row a run; NAME_error is a metric's standard error, NAME_seeds the deviation over seeds."""
     records = []
     for row in rows:
-        record: dict[str, Any] = row.run._asdict()
+        asked = dict(zip(ASKED, row.evaluations or NOT_DRAWN, strict=True))
+        record: dict[str, Any] = row.run._asdict() | asked | {"scale": row.scale}
         for name, values in row.metrics.items():
             record[name], record[f"{name}_error"], record[f"{name}_seeds"] = summary(values)
         records.append(record)
@@ -38,14 +47,17 @@ def means(rows: Sequence[Row]) -> pd.DataFrame:
 
 
 def differences(rows: Sequence[Row]) -> pd.DataFrame:
-    """Build the table of differences, first minus second, of every two rows under one sampler; NAME_low, NAME_high: bounds."""
+    """Build the table of differences, first minus second, of every two rows under one sampler, and of the first with all.
+
+    NAME_low and NAME_high are the bounds of the interval.
+    """
     records = []
     for first, second in combinations(rows, 2):
         shared = [name for name in first.metrics if name in second.metrics]
-        if first.run.sampler != second.run.sampler or first.samples == second.samples or not shared:
+        paired = first.run.sampler == second.run.sampler or first is rows[0]
+        if not paired or first.samples == second.samples or not shared:
             continue
-        names = (first.run.sampler, first.run.guide, first.run.method, second.run.guide, second.run.method)
-        record: dict[str, Any] = dict(zip(PAIR, names, strict=True))
+        record: dict[str, Any] = dict(zip(PAIR, (*first.run, *second.run), strict=True))
         for name in shared:
             interval = paired_interval(first.metrics[name], second.metrics[name])
             record[name], record[f"{name}_low"], record[f"{name}_high"] = interval
@@ -60,17 +72,20 @@ def texts(
     of_means, of_pairs = means(rows), differences(rows)
     metrics = [score for score in (*METRICS, *scores) if score.name in of_means]
     shown, paired = _means_for_people(of_means, metrics, about), _pairs_for_people(of_pairs, metrics, about)
-    title, pairs = f"{TITLES[name]}, {count} replicates", f"{name}_differences"
+    of_all, pairs = f"{title(name)}, {count} replicates", f"{name}_differences"
     note, pairs_note = _note(about, count, scores), _pairs_note(about, count)
     return {
-        name: table_formats.texts(of_means, shown, title, note, name),
-        pairs: table_formats.texts(of_pairs, paired, f"{title}: differences", pairs_note, pairs),
+        name: table_formats.texts(of_means, shown, of_all, note, name),
+        pairs: table_formats.texts(of_pairs, paired, f"{of_all}: differences", pairs_note, pairs),
     }
 
 
 def _means_for_people(frame: pd.DataFrame, metrics: Sequence[Score], about: About) -> pd.DataFrame:
     out = pd.DataFrame({"Guide": frame["guide"], "Sampler": frame["sampler"].map(sampler_title)})
     out["Guidance"] = frame["method"].map(about.titles)
+    out["Scale"] = [f"{scale:g}" if pd.notna(scale) else "" for scale in frame["scale"]]
+    asked = zip(*(frame[name] for name in ASKED), strict=True)
+    out["Evaluations"] = [" + ".join(map(str, row)) if row != NOT_DRAWN else "" for row in asked]
     for score in metrics:
         out[score.title] = list(_cells(frame, score, "{} ± {}", "", "_error"))
         out[f"{score.title[:-2]} over seeds"] = list(_cells(frame, score, "{}", "_seeds"))
@@ -81,6 +96,8 @@ def _pairs_for_people(frame: pd.DataFrame, metrics: Sequence[Score], about: Abou
     out = pd.DataFrame({"Sampler": frame["sampler"].map(sampler_title)})
     for side in ("first", "second"):
         out[side.capitalize()] = frame[f"{side}_guide"] + ": " + frame[side].map(about.titles)
+    elsewhere = frame["sampler"] != frame["second_sampler"]
+    out["Second"] += (", " + frame["second_sampler"].map(sampler_title)).where(elsewhere, "")
     for score in metrics:
         if score.name in frame:
             out[score.title] = list(_cells(frame, score, "{} [{}, {}]", "", "_low", "_high"))
@@ -98,7 +115,8 @@ def _note(about: About, count: int, scores: Sequence[Score]) -> str:
     return (
         f"Preset `{about.preset}`. Mean ± standard error over {count} replicates: whole runs with seeds of their own, every "
         f"network trained and every image drawn anew. Over seeds: the standard deviation over the {about.seeds} sampling "
-        f"seeds, of {about.samples:,} samples each, of one replicate, whose networks are the same. {scales_note(about)} "
+        f"seeds, of {about.samples:,} samples each, of one replicate, whose networks are the same. Evaluations of networks "
+        f"that a sample takes: forward through the diffusion network, backward through it, and both through the guide. "
         f"{''.join(f'{score.meaning} ' for score in scores)}"
         "An empty cell was not computed."
     )

@@ -96,6 +96,12 @@ def line(axis: Axes, x: Any, y: Any, look: Look, label: str, marked: bool = True
     axis.plot(x, y, color=look.colour, linestyle=look.dashes, marker=marker, label=label)
 
 
+def band(axis: Axes, x: Any, y: Any, error: Any, look: Look) -> None:
+    """Draw the band of an error about a method's curve; none where the error is not known."""
+    if error.notna().any():
+        axis.fill_between(x, y - error, y + error, color=look.colour, alpha=0.25, linewidth=0)
+
+
 def legend_below(figure: Figure, axes: NDArray[Any], columns: int = 5) -> None:
     """Draw one legend of all that has a label in these axes, below the panels; in a column's width, two names a line."""
     named: dict[str, Any] = {}

@@ -70,6 +70,11 @@ class About:
     """Names of methods, for people."""
 
 
+def title(name: str) -> str:
+    """Return a table's title: by default its name."""
+    return TITLES.get(name, name.replace("_", " ").capitalize())
+
+
 def table(name: str, rows: Iterable[Row], scores: Sequence[Score]) -> pd.DataFrame:
     """Build a table, a row a run, a column a quantity; `paper_*` columns hold what the paper prints for its own model.
 
@@ -99,7 +104,7 @@ def table(name: str, rows: Iterable[Row], scores: Sequence[Score]) -> pd.DataFra
 def texts(name: str, frame: pd.DataFrame, scores: Sequence[Score], about: About) -> dict[str, str]:
     """Write a table in all formats, by the suffixes of their files."""
     readable, below = for_people(frame, scores, about.titles), note(about, scores, _is_printed(frame))
-    written = table_formats.texts(frame, readable, TITLES[name], below, name)
+    written = table_formats.texts(frame, readable, title(name), below, name)
     return written | {"json": files.json_text(nested(frame))}
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from ppap.config.guidance_scales import guidance_scale
 from ppap.config.preset import Preset
 from ppap.config.runs import Run, expert_steps, stored_as, table_runs, titles
+from ppap.diffusion.guidance import evaluations_of
 from ppap.evaluation import measured
 from ppap.evaluation.measured import Measured, Metrics
 from ppap.evaluation.replicates import Values
@@ -37,8 +38,11 @@ def texts(layout: Layout, name: str) -> dict[str, str]:
 
 
 def scaled_table(layout: Layout) -> pd.DataFrame:
-    """Build the table `scales` with each row's guidance scale, in the order of the scales."""
-    frame, preset = table(layout, "scales"), layout.preset
+    """Build the table `scales`, of all replicates if there are any, with each row's scale, in the order of the scales."""
+    preset = layout.preset
+    if preset.replicates:
+        return replicates.means(_study_rows(layout, "scales")).sort_values("scale", kind="stable")
+    frame = table(layout, "scales")
     rows = zip(frame["sampler"], frame["guide"], frame["method"], strict=True)
     frame["scale"] = [guidance_scale(preset, *row) for row in rows]
     return frame.sort_values("scale", kind="stable")
@@ -132,13 +136,19 @@ def _read(layout: Layout, sampler: str, guide: str) -> Measured:
 
 def study_texts(layout: Layout, name: str) -> dict[str, dict[str, str]]:
     """Write a table over all replicates: its means and differences, in all formats (see `ppap.report.replicates`)."""
-    preset = layout.preset
-    rows = [
-        replicates.Row(run, stored_as(preset, run), _values(layout, run) if preset.computed(run.method) else {})
-        for run in table_runs(preset, name)
-    ]
-    count = len(preset.replicates)
-    return replicates.texts(name, rows, table_scores(preset, name), about(preset, name), count)
+    preset, rows = layout.preset, _study_rows(layout, name)
+    return replicates.texts(name, rows, table_scores(preset, name), about(preset, name), len(preset.replicates))
+
+
+def _study_rows(layout: Layout, name: str) -> list[replicates.Row]:
+    preset, rows = layout.preset, []
+    for run in table_runs(preset, name):
+        values = _values(layout, run) if preset.computed(run.method) else {}
+        kind = preset.guidance(run.method)
+        asked = evaluations_of(kind, preset.schedule(run.sampler)) if kind.drawn else None
+        scale = guidance_scale(preset, *run) if kind.guided and kind.drawn else None
+        rows.append(replicates.Row(run, stored_as(preset, run), values, asked, scale))
+    return rows
 
 
 def _values(layout: Layout, row: Run) -> dict[str, Values]:

@@ -17,7 +17,7 @@ def draw(
 ) -> Figure:
     """Draw the score of each guide's task, and FID, of a table with a column `scale`; `marked` scales have a line.
 
-    `scores` and `marked` are by guide.
+    `scores` and `marked` are by guide. Over replicates bands are standard errors.
     """
     figure, axes = style.grid(2, len(scores), 1.6, sharex="col")
     looks = style.looks(frame["method"])
@@ -25,8 +25,10 @@ def draw(
         mine = frame[frame["guide"] == name]
         for axis, metric, factor in zip(column, (score.name, "fid"), (score.factor, 1), strict=True):
             for method, row in mine.groupby("method", sort=False):
-                values = factor * row[metric].astype(float)
-                style.line(axis, row["scale"], values, looks[str(method)], titles[str(method)])
+                values, look = factor * row[metric].astype(float), looks[str(method)]
+                style.line(axis, row["scale"], values, look, titles[str(method)])
+                if f"{metric}_error" in row:
+                    style.band(axis, row["scale"], values, factor * row[f"{metric}_error"], look)
             axis.axvline(marked[name], color="0.6", zorder=0)
         scales = sorted(set(mine["scale"]))
         style.log_axis(column[1], "x", scales)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ppap.config.preset import Preset
 from ppap.utils.errors import ConfigError
+from ppap.workflow.figures.calibration import Calibration
 from ppap.workflow.figures.confidence import Confidence
 from ppap.workflow.figures.gradients import Gradients
 from ppap.workflow.figures.kind import FigureKind
@@ -11,7 +12,10 @@ from ppap.workflow.figures.noisy_inputs import NoisyInputs
 from ppap.workflow.figures.of_tables import Metrics, Parameters, Scales, Tradeoff
 from ppap.workflow.figures.samples import Samples
 
-_ALL = (Confidence(), Gradients(), Metrics(), NoisyInputs(), Parameters(), Samples(), Scales(), Tradeoff())
+_ALL = (
+    *(Calibration(), Confidence(), Gradients(), Metrics(), NoisyInputs()),
+    *(Parameters(), Samples(), Scales(), Tradeoff()),
+)
 KINDS: dict[str, FigureKind] = {kind.name: kind for kind in _ALL}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from matplotlib.figure import Figure
 
 from ppap.config.guidance_scales import guidance_scale
@@ -9,6 +11,7 @@ from ppap.config.preset import Preset
 from ppap.config.runs import main_guides, table_runs, titles
 from ppap.guides.tasks.task import Score
 from ppap.report.figures import metrics, parameters, scales, tradeoff
+from ppap.workflow import reads
 from ppap.workflow.figures.kind import FigureKind
 from ppap.workflow.layout import Layout
 from ppap.workflow.reads import scale_keys
@@ -31,9 +34,12 @@ class Parameters(FigureKind):
 class Tradeoff(FigureKind):
     table = "scales"
 
+    def inputs(self, layout: Layout, guide: str) -> list[Path]:
+        return [path for run in layout.runs for path in run.table_inputs(self.table)]
+
     def keys(self, preset: Preset, guide: str) -> list[str]:
-        runs = table_runs(preset, "scales")
-        return [*super().keys(preset, guide), *(key for run in runs for key in scale_keys(preset, *run))]
+        scales = (key for run in table_runs(preset, "scales") for key in scale_keys(preset, *run))
+        return [*super().keys(preset, guide), *scales, *reads.replicate_keys(preset)]
 
     def draw(self, layout: Layout, guide: str) -> Figure:
         return tradeoff.draw(scaled_table(layout), _first_scores(layout.preset), _titles(layout, "scales"))

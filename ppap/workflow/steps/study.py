@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Self
 
 from ppap.config.preset import Preset
-from ppap.config.runs import computed_runs, stored_as
+from ppap.config.runs import computed_runs, stored_as, table_runs
 from ppap.utils import files
 from ppap.utils.errors import ConfigError
 from ppap.workflow.layout import Layout
-from ppap.workflow.reads import note_keys, shown_keys
+from ppap.workflow.reads import SCHEDULE, note_keys, shown_keys
 from ppap.workflow.step import Step
 
 SUFFIXES = ("csv", "md", "tex", "html")
@@ -43,7 +43,10 @@ class Study(Step):
         return list(dict.fromkeys(run.metrics(row.sampler, row.guide) for run in layout.runs for row in stored))
 
     def keys(self, preset: Preset) -> list[str]:
-        return [*shown_keys(preset, self.table), *note_keys(preset, self.table), "seed", "replicates"]
+        samplers = dict.fromkeys(row.sampler for row in table_runs(preset, self.table))
+        steps = [f"samplers.{name}.{key}" for name in samplers for key in ("kind", "options", "steps")]
+        shown = [*shown_keys(preset, self.table), *note_keys(preset, self.table)]
+        return [*shown, *steps, *SCHEDULE, "seed", "replicates"]
 
     def run(self, layout: Layout) -> None:
         """Write both tables in all formats, or nothing; DataError names a replicate that has no results."""
