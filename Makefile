@@ -38,8 +38,10 @@ tables: install ## the main job: rebuild the paper's tables and figures (PRESET=
 	@ppap config where "$$PRESET"
 	@ppap compare "$$PRESET" --if-published
 
-study: PRESET = study
-study: tables ## the tables of `digits` with error bars that include training: five whole runs (about an hour)
+study: install ## `digits` five times, for error bars that include training, with rivals and open questions (hours)
+	snakemake --config preset=study
+	snakemake --config preset=questions
+	@ppap config where study && ppap config where questions
 
 publish: install ## copy a preset's finished tables, figures and metrics to published/ and into README.md
 	ppap publish "$$PRESET"
