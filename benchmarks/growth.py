@@ -1,4 +1,4 @@
-"""How time and memory grow with samples, experts, shards and jobs: per unit of work, relative to the first size.
+"""Growth of time and memory with samples, experts, shards and jobs: per unit of work, relative to the first size.
 
     OMP_NUM_THREADS=1 python -m benchmarks.growth [--sizes 1 4 16] [--work samples experts shards jobs graph]
 
@@ -117,7 +117,7 @@ def experts(folder: Path, size: int) -> Growth:
 
 
 def shards(folder: Path, size: int) -> Growth:
-    """Of 200 images of 64 pixels each."""
+    """Measure 200 images of 64 pixels each."""
     count = 8 * size
     paths = [folder / f"shard_{number}.npy" for number in range(count)]
     random = np.random.default_rng(0)
@@ -192,7 +192,7 @@ def measured(units: int, work: Callable[[], object]) -> Growth:
 
 
 def peak() -> float:
-    """Of this process's memory; getrusage's would count its parent's too."""
+    """Return the peak of this process's memory; getrusage's would count its parent's too."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status["VmHWM"].split()[0]) / 1024
 

@@ -1,4 +1,4 @@
-"""What a guided step of a latent diffusion model costs beside an unguided one, for each kind of guidance.
+"""The cost of a guided step of a latent diffusion model beside an unguided one, for each kind of guidance.
 
     python -m benchmarks.latents [--sizes miniature full] [--steps 2] [--threads 2]
 

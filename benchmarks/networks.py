@@ -95,7 +95,7 @@ def _new_expert(guide: Guide, adapter: AdapterConfig, number: int, timesteps: ra
 
 
 def _random_delta(network: nn.Module, adapter: AdapterConfig) -> dict[str, torch.Tensor]:
-    """What an expert changes of this network, as if it had been trained."""
+    """Return what an expert changes of this network, as if it had been trained."""
     student = copy.deepcopy(network)
     adapters.attach(student, adapter)
     for parameter in student.parameters():

@@ -1,4 +1,4 @@
-"""What jobs of PPAP do, with random networks: the diffusion network, drawing, and the training of an expert."""
+"""The work of PPAP's jobs, with random networks: the diffusion network, drawing, and the training of an expert."""
 
 from __future__ import annotations
 

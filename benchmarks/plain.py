@@ -34,7 +34,7 @@ Score = Callable[[Tensor, Tensor], Tensor]
 
 
 class Belief(NamedTuple):
-    """What is believed of a step: the estimate of x_0, and the mean and log-variance of x_{t-1}."""
+    """The prediction of a step: the estimate of x_0, and the mean and log-variance of x_{t-1}."""
 
     x_start: Tensor
     mean: Tensor
@@ -120,7 +120,7 @@ def cond_fn(score: Score, x: Tensor, t: Tensor) -> Tensor:
 
 
 def class_score(guides: list[Guide], classes: Tensor, total: int) -> Score:
-    """Of the guide that owns the timestep, where each of several owns as many of `total`."""
+    """Return the gradient of the guide that owns the timestep, where each of several owns as many of `total`."""
 
     def score(images: Tensor, t: Tensor) -> Tensor:
         guide = guides[int(t[0]) * len(guides) // total]
@@ -131,7 +131,7 @@ def class_score(guides: list[Guide], classes: Tensor, total: int) -> Score:
 
 
 def new_score(setting: Setting, name: str, experts: bool = False) -> Score:
-    """Of a guide of the preset towards the setting's classes."""
+    """Return the gradient of a guide of the preset towards the setting's classes."""
     guide = networks.new_guide(setting.preset, name)
     hold_precision(guide, setting.preset.runtime)
     guides = [copy.deepcopy(guide) for _ in range(networks.EXPERTS)] if experts else [guide]
@@ -154,7 +154,7 @@ def forward(setting: Setting) -> Work:
 
 
 def drawing(setting: Setting, method: str, guide: str) -> Work:
-    """As `ours.drawing`."""
+    """Do what `ours.drawing` does."""
     network, preset = _new_diffusion(setting.preset), setting.preset
     diffusion = GaussianDiffusion(networks.ddim_schedule(preset))
     score = None if method == "none" else new_score(setting, guide, method == "experts")
@@ -171,7 +171,7 @@ def drawing(setting: Setting, method: str, guide: str) -> Work:
 
 
 def training(setting: Setting, guide: str) -> Work:
-    """As `ours.training`: the same parameters of the same network, on the same loss."""
+    """Do what `ours.training` does: the same parameters of the same network, on the same loss."""
     preset, spec = setting.preset, setting.preset.guides[guide]
     network = networks.new_guide(preset, guide)
     adapters.attach(network.network, spec.adapter)

@@ -1,4 +1,4 @@
-"""What is measured: a preset, how its networks run, and how many images at a time."""
+"""The setting of a measurement: a preset, how its networks run, and how many images at a time."""
 
 from __future__ import annotations
 

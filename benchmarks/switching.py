@@ -1,4 +1,4 @@
-"""What it takes to put another expert into a guide: exchanged from memory, beside merging at every switch.
+"""The time that it takes to put another expert into a guide: exchanged from memory, beside merging at every switch.
 
     python -m benchmarks.switching [--model resnet50] [--experts 5] [--rounds 5]
 
@@ -36,7 +36,7 @@ def bank_of(model: str, count: int) -> ExpertBank:
 
 @torch.no_grad()
 def merged_anew(bank: ExpertBank, state: dict[str, Tensor], expert: Expert) -> None:
-    """What a switch is without memory: low-rank updates are multiplied out, and copied into the network."""
+    """Switch without memory: multiply low-rank updates out, and copy them into the network."""
     assert expert.changed is not None
     for name, value in adapters.merge(state, expert.changed, expert.header.lora_scale).items():
         bank.guide.network.get_parameter(name).copy_(value)

@@ -25,7 +25,7 @@ def now(device: torch.device) -> float:
 
 
 def where(device: torch.device) -> str:
-    """What the device is called, and how many threads work on a CPU."""
+    """Return the device's name, and how many threads work on a CPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     about = Path("/proc/cpuinfo")
@@ -58,7 +58,7 @@ class Stopwatch:
 
     @property
     def needed(self) -> int:
-        """How many steps must be begun until all is measured."""
+        """Return how many steps must be begun until all is measured."""
         return self.warm + self.steps * self.laps + 1
 
     def tick(self) -> bool:
@@ -71,7 +71,7 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
-        """Of a step, in the best lap."""
+        """Return the time of a step, in the best lap."""
         return min(later - before for before, later in pairwise(self._marks)) / self.steps
 
 

@@ -1,1 +1,1 @@
-"""What one GPU does at full size: `python -m benchmarks.gpu`, or `make bench-gpu`."""
+"""The benchmark of one GPU at full size: `python -m benchmarks.gpu`, or `make bench-gpu`."""

@@ -67,7 +67,7 @@ class Bench:
 
 
 def figures(setting: Setting, new_work: Callable[[], Work], steps: int) -> Figures:
-    """What a step takes; in words if it fails."""
+    """Measure a step, and say in words if it fails."""
     forget_peak(setting.device)
     try:
         seconds = timed(setting, new_work(), WARM, steps)

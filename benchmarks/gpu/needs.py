@@ -1,4 +1,4 @@
-"""What the benchmark needs of the machine, found without importing any of it."""
+"""The benchmark's needs of the machine, looked for without importing any of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def missing() -> list[str]:
 
 
 def old_python() -> str | None:
-    """What is wrong with the Python, if anything is."""
+    """Say what is wrong with the Python, if anything is."""
     if sys.version_info >= PYTHON:
         return None
     return f"Python {sys.version.split()[0]} is too old: {'.'.join(map(str, PYTHON))} or later"

@@ -83,7 +83,7 @@ def options() -> dict[str, Runtime]:
 
 
 def rows(preset: Preset, chosen: list[str], sizes: Sizes) -> list[Row]:
-    """What matters most comes first; of what takes a minute to compile, the work that most time goes to."""
+    """List the rows: those that matter most first, and of those that take a minute to compile the work that takes most time."""
     found = []
     for name in chosen:
         steps = sizes.whole if name == OWN else sizes.few

@@ -15,7 +15,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one row: seconds of a step and bytes at the peak; or in words why there are none."""
+    """One row: seconds of a step and bytes at the peak, or in words why there are none."""
 
     seconds: float = 0.0
     memory: int = 0

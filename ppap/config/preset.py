@@ -267,7 +267,7 @@ class Preset(Section):
 
     @cached_property
     def stated(self) -> dict[str, Any]:
-        """What is not the default, as plain values, but for the folders of modules, which differ from site to site."""
+        """The values that are not the default, but for the folders of modules, which differ from site to site."""
         return self.model_dump(mode="json", exclude={"modules"}, exclude_defaults=True)
 
     def trained_for(self, method: str) -> Preset:

@@ -144,7 +144,7 @@ def taught_on_real(preset: Preset) -> list[str]:
 
 
 class Learning(NamedTuple):
-    """What decides how experts learn, as far as a shared start is concerned: its `name` tells one from another."""
+    """The way that experts learn, as far as a shared start is concerned: its `name` tells one from another."""
 
     supervision: str
     trainable: str

@@ -196,7 +196,7 @@ class MethodConfig(Section):
 
 
 class PromptsConfig(Section):
-    """What a pipeline that draws by prompts is told of its images: one prompt for all, or one of a file for each.
+    """Prompts of a pipeline's images: one for all, or one of a file for each.
 
     Of a file each prompt has as many images as others, but for a remainder, in a seeded order. A job encodes those of its
     own images, once each.

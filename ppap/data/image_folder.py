@@ -124,7 +124,7 @@ class TrainingBatches:
 
 
 class _Crops(NamedTuple):
-    """What is drawn in each step. It knows nothing of workers: in a cycle with them they would end ten seconds late."""
+    """The choices of each step. They know nothing of workers: in a cycle with them they would end ten seconds late."""
 
     files: LabelledFiles
     image_size: int

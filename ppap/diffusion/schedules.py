@@ -184,7 +184,7 @@ class Schedule:
 
     @property
     def times(self) -> Sequence[float]:
-        """What the network is told of each step."""
+        """The timesteps that the network is told of each step."""
         return self.timesteps if self.flow_times is None else self.flow_times.tolist()
 
     @cached_property

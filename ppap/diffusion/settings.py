@@ -133,7 +133,7 @@ class DiffusionConfig(Section):
 
     @property
     def latent_space(self) -> AutoencoderConfig | LatentsConfig | None:
-        """What says the shape of the latents that are drawn; None where pixels are."""
+        """The section that says the shape of the latents that are drawn; None where pixels are."""
         return self.autoencoder or self.latents
 
     @property

@@ -70,7 +70,7 @@ class ExpertBank:
 
     @property
     def sees(self) -> Sees:
-        """What its experts look at."""
+        """The input that its experts look at."""
         return self.experts[0].header.sees or "x_t"
 
     def check(

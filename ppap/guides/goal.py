@@ -63,7 +63,7 @@ class Goal:
 
     @property
     def sees(self) -> Sees:
-        """What the guide looks at: x_t, or experts of the denoised estimate the network's estimate of x_0."""
+        """The guide's input: x_t or, of experts of the denoised estimate, the network's estimate of x_0."""
         return getattr(self.guide, "sees", "x_t")
 
     @property

@@ -107,7 +107,7 @@ def _row(name: str, field: FieldInfo, schema: dict[str, Any], links: dict[str, s
 
 
 def _value(schema: dict[str, Any], links: dict[str, str]) -> str:
-    """What may stand there, by the JSON schema of a field."""
+    """Say what may stand there, by the JSON schema of a field."""
     if "$ref" in schema:
         return links[schema["$ref"].rpartition("/")[2]]
     if options := schema.get("anyOf") or schema.get("oneOf"):

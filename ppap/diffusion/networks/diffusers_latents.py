@@ -96,7 +96,7 @@ def _precise(network: Any) -> Any:
 
 
 class Arrangement:
-    """How a pipeline lays out what it gives to its scheduler, of which guides see images or latents (B, C, H, W).
+    """The layout in which a pipeline gives its scheduler latents or images; guides see them as (B, C, H, W).
 
     FLUX and its kin pack latents 2 by 2, as (B, L, 4 C): how high and wide they are is known from the call that
     prepares them. DiT draws everything twice, for its classifier-free guidance, and keeps the first half.

@@ -34,7 +34,7 @@ _LOST_IN_A_FLOW = 2.0**-14
 
 
 class SchedulerNoise:
-    """What a scheduler says of the noise in the samples that its `step` is given, in one frame for all of them.
+    """The noise in the samples that a scheduler's `step` is given, in one frame for all schedulers.
 
     This is x_t = sqrt(abar) x0 + sqrt(1 - abar) eps. Samples of a flow, (1 - sigma) x0 + sigma eps, and those whose
     noise explodes, x0 + sigma eps, are that times a number. ConfigError, by its name and the key, for a scheduler whose
@@ -59,7 +59,7 @@ class SchedulerNoise:
 
     @property
     def predicts(self) -> PredictionName:
-        """What the network predicts."""
+        """The prediction of the network."""
         return "flow" if self._predicts == "flow_prediction" else PREDICTIONS[self._predicts]
 
     def lost(self, abar: float) -> bool:

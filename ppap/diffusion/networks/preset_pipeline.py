@@ -117,7 +117,7 @@ class PresetPipeline(Pipeline):
 
 
 class Kept(NamedTuple):
-    """What the workflow's file says of a pipeline: its folder, its pictures' size, and the SHA-256 of each file there."""
+    """The workflow's file about a pipeline: its folder, its pictures' size, and the SHA-256 of each file there."""
 
     file: Path
     folder: Path

@@ -101,7 +101,7 @@ class Task(ABC):
 
     @property
     def numbers(self) -> int:
-        """How many numbers a network gives, an image or a pixel."""
+        """The count of numbers that a network gives, an image or a pixel."""
         return getattr(self.data, self.outputs) if self.outputs else 1
 
     def fitted(self, answers: Tensor) -> Tensor:
@@ -146,7 +146,7 @@ class Task(ABC):
 
     @property
     def standing_target(self) -> Tensor | None:
-        """What samples are guided to where no target is given (...); None: one must be."""
+        """The target of samples where none is given (...); None: one must be."""
         return None
 
     def together(self, targets: Tensor) -> Tensor:

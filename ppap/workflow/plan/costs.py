@@ -201,7 +201,7 @@ class Costs:
 
     @cached_property
     def decoder(self) -> NetworkCost:
-        """What decodes one latent; nothing where there are none."""
+        """The network that decodes one latent; nothing where there are none."""
         autoencoder = flops.on_meta(lambda: models.untrained_autoencoder(self.layout))
         if autoencoder is None:
             return NetworkCost(0, 0, 0, 0)
