@@ -35,7 +35,7 @@ def test_what_is_published_is_whole_and_the_readme_shows_seven_of_its_rows(tmp_p
     copytree(PUBLISHED, copy)
     copytree(PUBLISHED, tmp_path / "results" / "digits")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    _, _, shown = readme.partition("<!-- published/digits/tables/main.md resnet ddim25 Guidance")
+    _, _, shown = readme.partition("<!-- published/digits/tables/main.md guide=resnet sampler=ddim25 Guidance")
     shown, _, below = shown.partition("<!-- published/digits/tables/main.md: end -->")
     rows = [line.split("|")[1].strip() for line in shown.splitlines() if line.startswith("| ")]
     assert rows == ["Guidance", *(method_title(name) for name in ("none", *FAILING, *HELPING))]
