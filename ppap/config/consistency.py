@@ -12,7 +12,7 @@ from typing import Any
 
 from ppap.config import runs
 from ppap.config.preset import Preset
-from ppap.config.sections import OF_EXPERTS
+from ppap.config.rows import OF_EXPERTS
 from ppap.utils.errors import ConfigError
 from ppap.utils.settings import DEPTH, DIFFUSION, EVALUATOR, RESERVED
 

@@ -10,18 +10,8 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
 from torch import Tensor
 
-from ppap.config.sections import (
-    OF_EXPERTS,
-    CleanImagesConfig,
-    FiguresConfig,
-    Grid,
-    GuideConfig,
-    JudgeConfig,
-    MethodConfig,
-    Resources,
-    SamplerConfig,
-    SamplingConfig,
-)
+from ppap.config.rows import OF_EXPERTS, Grid, MethodConfig, SamplerConfig
+from ppap.config.sections import CleanImagesConfig, FiguresConfig, GuideConfig, JudgeConfig, Resources, SamplingConfig
 from ppap.data.datasets import DatasetConfig
 from ppap.data.settings import Download
 from ppap.diffusion.goals import OBJECTIVES

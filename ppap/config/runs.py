@@ -7,7 +7,7 @@ from itertools import product, starmap
 from typing import Any, NamedTuple, get_args
 
 from ppap.config.preset import Preset
-from ppap.config.sections import MethodConfig
+from ppap.config.rows import MethodConfig
 from ppap.diffusion.guidance import Sees
 from ppap.evaluation.measured import Run as Run
 from ppap.guides.views import ViewName

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Self
 
 from ppap.config.preset import Preset
+from ppap.config.rows import OF_EXPERTS
 from ppap.config.runs import Learning, banks, expert_steps, has_warm_start, shared_start, warm_name
-from ppap.config.sections import OF_EXPERTS
 from ppap.experts.expert import Expert, Purpose, check_experts, read_expert
 from ppap.utils.errors import ConfigError
 from ppap.workflow.experts import purpose_of, train_and_write
