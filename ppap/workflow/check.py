@@ -10,43 +10,26 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from ppap.config import runs
-from ppap.config.preset import Preset
 from ppap.config.sections import GuideConfig, JudgeConfig
 from ppap.data.image_folder import list_files, unreadable
 from ppap.data.realdata import reader_of, reference_paths
-from ppap.diffusion.denoiser import Denoiser, Prediction
-from ppap.diffusion.goals import own_objective
-from ppap.diffusion.samplers import State
-from ppap.diffusion.sampling import trajectory
-from ppap.diffusion.schedules import Schedule
-from ppap.evaluation.evaluator import check_answers
-from ppap.experts import lora as adapters
-from ppap.experts.settings import AdapterConfig
-from ppap.guides.guide import Guide
 from ppap.guides.libraries.library import building
-from ppap.guides.libraries.settings import NetworkConfig
 from ppap.guides.target_files import target_paths, unreadable_targets
-from ppap.utils.arguments import has_shape
-from ppap.utils.device import Runtime, try_network
+from ppap.utils.device import try_network
 from ppap.utils.errors import ConfigError, DataError, PPAPError
 from ppap.utils.settings import DATASET, DIFFUSION, EVALUATOR, REFERENCE
 from ppap.utils.user_code import is_named
-from ppap.workflow import evaluator, prompts, targets
 from ppap.workflow import networks as models
+from ppap.workflow import prompts, targets, trials
 from ppap.workflow.layout import Layout
-
-Check = Callable[[], object]
-_IMAGES = 2  # in a batch on trial
+from ppap.workflow.trials import Check
 
 
 def problems(layout: Layout, files: bool = False) -> list[PPAPError]:
@@ -61,11 +44,11 @@ def problems(layout: Layout, files: bool = False) -> list[PPAPError]:
     checks: list[tuple[str, Check]] = [
         (DIFFUSION, partial(preset.diffusion.source.check, preset.diffusion, preset.dataset, try_network)),
         *((f"{key}.prompts", partial(prompts.check, layout, key)) for key in prompts.SECTIONS),
-        *((f"{preset.key(name)}.task", partial(_own_task, preset, name)) for name in tasks.values()),
+        *((f"{preset.key(name)}.task", partial(trials.own_task, preset, name)) for name in tasks.values()),
         *((f"guides.{name}.targets", partial(_words, layout, name)) for name in runs.guides_of_pictures(preset)),
-        *((f"methods.{name}", partial(_own_method, preset, name)) for name in methods),
-        *_own_samplers(preset),
-        *([] if preset.evaluator.judged_by else [(EVALUATOR, partial(_own_evaluator, layout))]),
+        *((f"methods.{name}", partial(trials.own_method, preset, name)) for name in methods),
+        *trials.own_samplers(preset),
+        *([] if preset.evaluator.judged_by else [(EVALUATOR, partial(trials.own_evaluator, layout))]),
         *((preset.key(name), partial(_network, layout, name)) for name in preset.networks),
         *((key, partial(reader_of, name)) for key, name in registered.items() if name),
     ]
@@ -107,26 +90,11 @@ def _network(layout: Layout, name: str) -> None:
         spec.library.options(spec, layout.model(name))
     except DataError:
         return  # its download says what it is
-    trial = partial(_trial, layout, name, spec)
+    trial = partial(trials.network, layout, name, spec)
     if spec.library.of_user:
         trial()
     else:
         try_network(trial, f"model '{spec.model}'")
-
-
-def _trial(layout: Layout, name: str, spec: NetworkConfig) -> None:
-    preset = layout.preset
-    guide = models.new_guide(layout, name).eval().requires_grad_(False)
-    _guides(guide, _noise(preset))
-    if name == EVALUATOR:
-        extract = preset.evaluator.extractor({EVALUATOR: guide}, Runtime(device="cpu"), None, ())
-        described = preset.evaluator.describe(_IMAGES, preset.dataset.classes)
-        check_answers(f"model '{guide.name}'", extract(_pixels(preset)), described)
-    trainings = filter(None, (spec.train, getattr(spec, "experts", None)))
-    if sizes := [training.batch_size for training in trainings]:
-        _learns(guide.requires_grad_(True), _noise(preset, min(_IMAGES, *sizes)))
-    for adapter in _adapters(preset, name) if isinstance(spec, GuideConfig) else ():
-        _adapt(models.new_guide(layout, name), adapter)
 
 
 def _words(layout: Layout, guide: str) -> None:
@@ -138,142 +106,6 @@ def _words(layout: Layout, guide: str) -> None:
             return  # its download says what it is
         if reads is None:
             raise ConfigError(f"guides.{guide}.targets.words: its model has no text tower, which reads them")
-
-
-def _noise(preset: Preset, count: int = _IMAGES) -> Tensor:
-    return torch.rand(count, *preset.dataset.shape) * 2 - 1
-
-
-def _pixels(preset: Preset) -> Tensor:
-    return (_noise(preset) * 127.5 + 127.5).byte()
-
-
-def _guides(guide: Guide, images: Tensor) -> None:
-    """Refuse an answer that is not finite, or has no gradient for the images."""
-    answer = guide(images.requires_grad_())
-    if not answer.is_meta and not torch.isfinite(answer).all():
-        raise ConfigError(f"model '{guide.name}': its answer to noise is not finite")
-    if not _reaches(answer, [images]):
-        raise ConfigError(
-            f"model '{guide.name}': its answer has no gradient for the images; it must come from them, "
-            "without detach() and no_grad()"
-        )
-
-
-def _adapters(preset: Preset, guide: str) -> list[AdapterConfig]:
-    """List the adapters of a guide that methods train, each once."""
-    training = [name for name, m in preset.methods.items() if m.trainable == "adapter" and not m.imported]
-    return list(dict.fromkeys(preset.trained_for(name).guides[guide].adapter for name in training))
-
-
-def _adapt(guide: Guide, adapter: AdapterConfig) -> None:
-    """Attach an adapter; ConfigError unless its patterns fit the network."""
-    names = [name for name, _ in guide.network.named_parameters()]
-    for key in {"train", "freeze"} & adapter.model_fields_set:
-        for pattern in getattr(adapter, key):
-            if not any(fnmatchcase(name, pattern) for name in names):
-                raise ConfigError(f"adapter.{key}: '{pattern}' matches no parameter")
-    adapters.attach(guide.network, adapter)
-
-
-def _learns(guide: Guide, images: Tensor) -> None:
-    """Refuse a network of which a step of training would reach no parameter; one image may be too few for it."""
-    trained = [p for p in guide.network.parameters() if p.requires_grad]
-    if not trained:
-        raise ConfigError(f"model '{guide.name}': has no parameters to train")
-    if not _reaches(guide.train()(images), trained):
-        raise ConfigError(f"model '{guide.name}': its answer has no gradient for what is trained")
-
-
-def _reaches(answer: Tensor, inputs: Sequence[Tensor]) -> bool:
-    """Say whether an answer has a gradient for any of the inputs."""
-    if not answer.requires_grad:
-        return False
-    return any(g is not None for g in torch.autograd.grad(answer.sum(), inputs, allow_unused=True))
-
-
-def _own_task(preset: Preset, guide: str) -> None:
-    """Try a task of the user's own on answers that are noise: what experts minimise and guidance raises, the scores."""
-    task = preset.task_of(guide)
-    teacher, student = torch.randn(2, _IMAGES, *task.shape)
-    student.requires_grad_()
-    targets = task.target_of(teacher)
-    tried: dict[str, tuple[Tensor, tuple[int, ...]]] = {
-        "distillation": (task.distillation(student, teacher, preset.experts), ()),
-        "supervised": (task.supervised(student, targets), ()),
-        "the objective": (task.objective(targets)(student), (_IMAGES,)),
-    }
-    for what, (value, shape) in tried.items():
-        has_shape(what, value, shape)
-        if not value.isfinite().all():
-            raise ConfigError(f"{what} is not finite for answers that are noise")
-        if not _reaches(value, [student]):
-            raise ConfigError(f"{what} has no gradient for the answers")
-    has_shape("belief", task.belief(teacher, targets), (_IMAGES,))
-    scores, names = task.scored(task.statistics(teacher, targets)), [score.name for score in task.scores]
-    if sorted(scores) != sorted(names):
-        raise ConfigError(f"scored gives {', '.join(scores)}; {', '.join(names)} was expected")
-
-
-def _own_evaluator(layout: Layout) -> None:
-    evaluator.untrained_extractor(layout)(_pixels(layout.preset))
-
-
-def _own_method(preset: Preset, method: str) -> None:
-    """Try a method's own guidance, and its own objective with each of its guides, in one step."""
-    kind, objective = preset.guidance(method), preset.objective(method)
-    if not kind.drawn:
-        return
-    denoiser = _denoiser(preset.schedule(next(iter(preset.samplers))))
-    rows = (row for table in preset.tables for row in runs.table_runs(preset, table))
-    for guide in {row.guide for row in rows if row.method == method} or preset.guides:
-        task, x = preset.task_of(guide), _noise(preset)
-        targets = task.target_of(torch.randn(_IMAGES, *task.shape))
-        answers = partial(_answers, torch.randn(task.shape)) if kind.guided else None
-        raised = own_objective(objective, _IMAGES, targets) if objective else task.objective(targets)
-        guidance = kind(answers, raised, 1.0)  # type: ignore[arg-type]
-        if hasattr(guidance, "noise"):
-            guidance.noise = lambda number: _noise(preset)
-        for step in range(0, len(denoiser.schedule), max(1, len(denoiser.schedule) // 5)):
-            prediction, gradient = guidance(denoiser, x, step)
-            for part, value in {**prediction._asdict(), "gradient": gradient}.items():
-                if value is not None:
-                    has_shape(f"guidance: its {part}", value, tuple(x.shape))
-
-
-def _answers(weights: Tensor, images: Tensor, log_snr: float) -> Tensor:
-    """Answer as a guide might, whose answers have the shape of these weights: by the mean of each image."""
-    return torch.tensordot(images.flatten(1).mean(1), weights, 0)
-
-
-def _own_samplers(preset: Preset) -> Iterator[tuple[str, Check]]:
-    """Yield the trials of samplers of the user's own, that of a cascade's second stage too."""
-    for name, spec in preset.samplers.items():
-        if is_named(spec.kind):
-            how, shape = preset.drawing(name), preset.drawn_shape
-            yield f"samplers.{name}", partial(_two_steps, preset.schedule(name), how, shape)
-    if (second := preset.diffusion.upsampling) and is_named(second.kind):
-        schedule = second.schedule(preset.diffusion.timesteps, preset.module_folders)
-        how, shape = second.drawing(preset.module_folders), preset.finished_shape
-        yield f"{DIFFUSION}.{preset.diffusion.source.upsampling}", partial(_two_steps, schedule, how, shape)
-
-
-def _two_steps(schedule: Schedule, how: dict[str, Any], shape: tuple[int, int, int]) -> None:
-    """Draw noise in two steps, the first of them guided."""
-    denoiser = _denoiser(schedule)
-    start = State(min(2, len(schedule)), torch.randn(_IMAGES, *shape))
-    seeds = [(0, image) for image in range(_IMAGES)]
-
-    def guidance(denoiser: Denoiser, x: Tensor, step: int) -> tuple[Prediction, Tensor | None]:
-        return denoiser(x, step), None if step == 0 else 0.01 * x
-
-    for _ in trajectory(denoiser, how["sampler"], guidance, start, seeds, how["eta"], "kind"):
-        pass  # it looks at each state itself
-
-
-def _denoiser(schedule: Schedule) -> Denoiser:
-    """Make a denoiser that sees no noise in anything."""
-    return Denoiser(lambda x, t: torch.zeros_like(x), schedule, "fixed_small")
 
 
 def _missing(layout: Layout) -> Iterator[ConfigError]:
