@@ -2,8 +2,8 @@
 
     python workflow/scripts/tune_scales.py latents --scales 1 3 10 30 100 --seeds 1 2 --guides class --methods ppap_5
 
-The preset's networks and experts must be there (`snakemake --config preset=latents experts judges`). A method's best
-scale is one that the preset's judges prefer: by FID, and by the first score of the guide's task.
+The preset must have been run once, at whatever scales (`snakemake --config preset=latents`). A method's best scale is
+one that the preset's judges prefer: by FID, and by the first score of the guide's task.
 """
 
 from __future__ import annotations
