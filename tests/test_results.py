@@ -208,30 +208,63 @@ def test_experts_of_shapes_train_the_share_that_docs_results_says() -> None:
 
 # -- latents: sentences of docs/latents.md --------------------------------------------------------------
 
-
-def test_what_docs_latents_claims_is_beyond_the_noise() -> None:
-    latents = between("latents")
-
-    def beyond(guide: str, first: str, second: str, metric: str) -> float:
-        return latents((guide, "euler25", first), (guide, "euler25", second), metric)
-
-    for other in ("naive", "x0_gradient", "x0_gradient_bounded", "x0_estimate", "mpgd"):
-        assert beyond("class", "estimate_5", other, "target_rate") > NOISE
-        assert beyond("class", "estimate_5_stored", other, "target_rate") > NOISE
-        assert beyond("class", "estimate_5_stored", other, "fid") < -NOISE
-    assert beyond("class", "naive", "none", "fid") > 0
-    assert beyond("class", "estimate_5_stored", "ppap_5", "target_rate") > NOISE
-    assert beyond("class", "ppap_5", "x0_gradient", "target_rate") > NOISE
-    assert beyond("depth", "x0_gradient_bounded", "estimate_5", "abs_rel") < -NOISE
-    assert beyond("depth", "estimate_5", "ppap_5", "abs_rel") < -NOISE
+GRADIENTS = ("naive", "x0_gradient", "x0_gradient_bounded", "x0_estimate", "mpgd")
+BY_THE_DECODER = "estimate_5_by_decoder"
+LABELLED = ("single_noise_aware", "multi_experts_5")
 
 
-def test_what_docs_latents_calls_a_tie_is_within_the_noise() -> None:
-    latents = between("latents")
-    ties = [("ppap_5", "x0_gradient_bounded")]
-    ties += [
-        (labels, ours) for labels in ("single_noise_aware", "multi_experts_5") for ours in ("ppap_5", "estimate_5")
-    ]
+@pytest.fixture(scope="module")
+def latents() -> Callable[..., float]:
+    """How far one method lies above another of a guide, in spreads of both, with 25 steps or under another sampler."""
+    rows = between("latents")
+
+    def difference(guide: str, first: str, second: str, metric: str, sampler: str = "euler25") -> float:
+        return rows((guide, "euler25", first), (guide, sampler, second), metric)
+
+    return difference
+
+
+def test_what_docs_latents_claims_is_beyond_the_noise(latents) -> None:
+    assert latents("class", "ppap_5", "x0_gradient", "target_rate") > NOISE
+    for gradient in ("x0_gradient", "x0_gradient_bounded"):
+        assert latents("class", "estimate_5", gradient, "target_rate") > NOISE
+    for other in (*GRADIENTS, *LABELLED):
+        assert latents("class", BY_THE_DECODER, other, "target_rate") > NOISE
+        assert latents("class", BY_THE_DECODER, other, "fid") < -NOISE
+    assert latents("segmentation", "estimate_5_stored", "x0_gradient_bounded", "miou") > NOISE
+    assert latents("segmentation", "estimate_5_stored", "x0_gradient_bounded", "fid") < -NOISE
+    assert latents("segmentation", "estimate_5_stored", "ppap_5", "miou") > NOISE
+    assert latents("depth", "x0_gradient_bounded", "estimate_5_stored", "abs_rel") < -NOISE
+    assert latents("depth", "estimate_5_stored", "ppap_5", "abs_rel") < -NOISE
+    for ours in ("ppap_5", "estimate_5_stored"):
+        assert latents("embedding", ours, "x0_gradient_bounded", "nearest") > NOISE
+    for sampler, gradient in (("euler6", "mpgd_in_6"), ("euler4", "x0_gradient_in_4")):
+        for ours in ("estimate_5", BY_THE_DECODER):
+            assert latents("class", ours, gradient, "target_rate", sampler) > NOISE
+            assert latents("class", ours, gradient, "fid", sampler) < -NOISE
+
+
+def test_what_docs_latents_calls_a_tie_is_within_the_noise(latents) -> None:
+    ties = [("ppap_5", "x0_gradient_bounded"), ("ppap_5_by_decoder", "ppap_5"), ("estimate_5_stored", "estimate_5")]
+    ties += [("estimate_5_stored_by_decoder", BY_THE_DECODER)]
+    ties += [(labels, "estimate_5") for labels in LABELLED]
     for first, second in ties:
         for metric in ("target_rate", "fid"):
-            assert abs(latents(("class", "euler25", first), ("class", "euler25", second), metric)) < NOISE
+            assert abs(latents("class", first, second, metric)) < NOISE, (first, second, metric)
+    for labels in LABELLED:
+        assert abs(latents("class", labels, "ppap_5", "target_rate")) < NOISE
+
+
+def test_the_numbers_in_docs_latents_are_those_of_the_table() -> None:
+    frame = pd.read_csv(ROOT / "published" / "latents" / "tables" / "main.csv")
+    rows = frame[frame["sampler"] == "euler25"].set_index(["guide", "method"])
+    assert round(100 * rows.loc[("class", BY_THE_DECODER), "target_rate"]) == 99
+    assert rows.loc["class"].drop("real")["fid"].idxmin() == BY_THE_DECODER
+    real = rows.loc[("class", "real"), "fid"]
+    assert [round(rows.loc[("class", name), "fid"] / real) for name in ("none", BY_THE_DECODER)] == [46, 10]
+    found = rows.loc["embedding"]["nearest"]
+    assert found["ppap_5"] == pytest.approx(1 / 2, abs=0.05) and found["estimate_5_stored"] == pytest.approx(
+        1 / 2, abs=0.05
+    )
+    assert found["x0_gradient_bounded"] == pytest.approx(1 / 8, abs=0.02)
+    assert rows.loc[("class", "ppap_5"), "trainable_share"] == pytest.approx(1.87, abs=0.005)

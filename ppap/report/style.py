@@ -81,12 +81,15 @@ def looks(methods: Iterable[str]) -> dict[str, Look]:
     return {name: _LOOKS[place % len(_LOOKS)] for name, place in places.items()}
 
 
-def grid(rows: int, columns: int, height: float, **shared: Any) -> Any:
-    """Make a figure of panels, each row of this height in inches, and its axes (rows, columns).
+def grid(rows: int, columns: int, height: float | Sequence[float], **shared: Any) -> Any:
+    """Make a figure of panels, each row of this height in inches, or of its own, and its axes (rows, columns).
 
     A single column of panels is as wide as a column of text.
     """
-    size = (FULL if columns > 1 else COLUMN, rows * height)
+    heights = [height] * rows if isinstance(height, float) else list(height)
+    if len(set(heights)) > 1:
+        shared["height_ratios"] = heights
+    size = (FULL if columns > 1 else COLUMN, sum(heights))
     return plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **shared)
 
 

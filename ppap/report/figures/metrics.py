@@ -18,21 +18,23 @@ _SHIFT = 0.36  # of a row: from the first guide's marker to the last one's
 
 
 def draw(frame: pd.DataFrame, guides: Sequence[str], scores: Sequence[Score], titles: Mapping[str, str]) -> Figure:
-    """Draw a panel for each metric and sampler of a table (see `ppap.report.tables.table`)."""
+    """Draw a panel for each metric and sampler of a table (see `ppap.report.tables.table`) that has values."""
     panels = [Score("fid", "FID ↓", ""), Score("is", "Inception Score ↑", ""), *scores]
-    samplers = list(dict.fromkeys(frame["sampler"]))
-    across = min(len(panels), _PANELS)
-    down = -(-len(panels) // across)  # rows of panels for each sampler
-    height = _HEIGHT * len(titles) + 0.5
-    figure, axes = style.grid(down * len(samplers), across, height, sharey=True)
-    for place, sampler in enumerate(samplers):
-        row = axes[place * down : (place + 1) * down].ravel()
-        mine = frame[frame["sampler"] == sampler]
-        for axis, panel in zip(row, panels, strict=False):
-            _draw_panel(axis, mine, panel, guides, titles, most=7 - across)
-        for axis in row[len(panels) :]:
+    parts = {str(sampler): rows for sampler, rows in frame.groupby("sampler", sort=False)}
+    shown = {sampler: [p for p in panels if rows[p.name].notna().any()] for sampler, rows in parts.items()}
+    across = min(max(map(len, shown.values())), _PANELS)
+    lines = {sampler: -(-len(own) // across) for sampler, own in shown.items()}  # of panels
+    heights = [_HEIGHT * rows["method"].nunique() + 0.5 for s, rows in parts.items() for _ in range(lines[s])]
+    figure, axes = style.grid(len(heights), across, heights, sharey="row")
+    first = 0
+    for sampler, rows in parts.items():
+        block = axes[first : first + lines[sampler]].ravel()
+        for axis, panel in zip(block, shown[sampler], strict=False):
+            _draw_panel(axis, rows, panel, guides, titles, most=7 - across)
+        for axis in block[len(shown[sampler]) :]:
             axis.remove()
-        row[0].set_title(sampler_title(sampler), loc="left", fontweight="bold")
+        block[0].set_title(sampler_title(sampler), loc="left", fontweight="bold")
+        first += lines[sampler]
     style.legend_below(figure, axes[:1, :1])
     return figure
 
@@ -41,7 +43,7 @@ def _draw_panel(
     axis: Axes, frame: pd.DataFrame, panel: Score, guides: Sequence[str], titles: Mapping[str, str], most: int
 ) -> None:
     """Draw a metric of every method with one sampler, a marker for each guide; bars are standard deviations."""
-    methods = list(titles)
+    methods = [name for name in titles if name in set(frame["method"])]
     values = panel.factor * frame[panel.name].astype(float)
     for place, guide in enumerate(guides):
         mine = frame["guide"] == guide

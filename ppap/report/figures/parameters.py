@@ -15,25 +15,33 @@ from ppap.report.titles import sampler_title
 
 # the place of methods that train nothing, as a share of the fewest trained parameters
 _APART = 0.35
+_ACROSS = 3  # panels side by side, at most
+_LONG = 30  # letters of a title, of which three stand side by side
 
 
 def draw(frame: pd.DataFrame, guides: Sequence[str], titles: Mapping[str, str]) -> Figure:
-    """Draw a panel for each sampler and guide of a table (see `ppap.report.tables.table`).
+    """Draw a panel for each guide, and each sampler under which anything was trained, of a table (`ppap.report.tables`).
 
     Methods that train nothing stand at 0, left of the logarithmic axis.
     """
-    samplers = list(dict.fromkeys(frame["sampler"]))
-    looks = style.looks(frame["method"])
-    figure, axes = style.grid(len(samplers), len(guides), 1.9, sharex="col")
-    for row, sampler in zip(axes, samplers, strict=True):
-        for axis, name in zip(row, guides, strict=True):
-            mine = frame[(frame["sampler"] == sampler) & (frame["guide"] == name)]
-            _draw_panel(axis, mine[mine["fid"].notna()], looks, titles)
-            axis.set_title(f"{sampler_title(sampler)}, guide {name}")
+    trained = frame["trainable_parameters"].notna().groupby(frame["sampler"]).transform("any")
+    frame = frame[trained] if trained.any() else frame
+    samplers, looks = list(dict.fromkeys(frame["sampler"])), style.looks(frame["method"])
+    whole = len(guides) <= _ACROSS  # a line of panels for each sampler
+    across = len(guides) if whole else _ACROSS - 1
+    panels = [(sampler, guide) for sampler in samplers for guide in guides]
+    figure, axes = style.grid(-(-len(panels) // across), across, 1.9, sharex="col" if whole else False)
+    for axis in axes.ravel()[len(panels) :]:
+        axis.remove()
+    for axis, (sampler, name) in zip(axes.flat, panels, strict=False):
+        mine = frame[(frame["sampler"] == sampler) & (frame["guide"] == name)]
+        _draw_panel(axis, mine[mine["fid"].notna()], looks, titles)
+        axis.set_title(f"{sampler_title(sampler)}, guide {name}")
+    for row in axes:
         row[0].set_ylabel("FID ↓")
     for axis in axes[-1]:
         axis.set_xlabel("trained parameters, all experts")
-    style.legend_below(figure, axes, 4)
+    style.legend_below(figure, axes, 4 if frame["method"].map(titles).str.len().max() < _LONG else 3)
     return figure
 
 
