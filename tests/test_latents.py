@@ -89,6 +89,17 @@ def test_the_linear_view_is_the_least_squares_one() -> None:
     torch.testing.assert_close(view(latents), pictures, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_a_view_is_resized_under_autocast_as_without(model: ppap.DiffusionModel, interpolation: str) -> None:
+    latents = torch.randn(70, *SHAPE)
+    view = LinearView.fitted(latents, model.pictures(latents))
+    guide = ppap.Guide(nn.Identity(), 32, (0.5,) * 3, (0.5,) * 3, interpolation=interpolation, view=view)
+    with torch.autocast("cpu", torch.bfloat16):
+        seen = guide.prepare(latents)
+    assert seen.dtype == torch.float32
+    torch.testing.assert_close(seen, guide.prepare(latents), atol=0.05, rtol=0.05)
+
+
 @pytest.mark.parametrize("sees", ["x_t", "x0_hat"])
 @pytest.mark.parametrize("view", ["linear", "decoder"])
 def test_experts_of_latents_are_saved_with_all_that_they_look_at(

@@ -99,7 +99,8 @@ class Guide(nn.Module):
 
     def prepare(self, images: Tensor, normalise: bool = True) -> Tensor:
         """Resize and normalise images in [-1, 1], or the view of latents, for the network."""
-        return self._prepared(images if self.view is None else self.view(images), normalise)
+        # in the precision of the latents: under autocast a view answers in half, in which a CPU resizes nothing
+        return self._prepared(images if self.view is None else self.view(images).to(images.dtype), normalise)
 
     def _prepared(self, images: Tensor, normalise: bool) -> Tensor:
         seen = resized(images, self.input_size, self.interpolation, self.antialias)
