@@ -22,6 +22,7 @@ from ppap.workflow.stages import by_stage
 from ppap.workflow.steps import all_jobs, jobs_of_all_runs
 from ppap.workflow.steps.figure import Figure
 from ppap.workflow.steps.study import Study
+from ppap.workflow.steps.study_figure import StudyFigure
 from tests.conftest import DIGITS, IMAGENET, ROOT, SMOKE, ppap, refused
 from tests.recorder import run_jobs, undeclared
 from tests.repository import snakemake
@@ -120,7 +121,9 @@ def where(tmp_path: Path, preset_file) -> Path:
             path = run.metrics(row.sampler, row.guide)
             content = json.loads(path.read_text()) if path.exists() else about(run, row)
             fid = 10 + place * (1 + number)
-            content["methods"][row.method] = dict.fromkeys(("is", "precision", "recall"), summarise([0.5, 0.5]))
+            content["methods"][row.method] = dict.fromkeys(
+                ("is", "precision", "recall", "target_rate"), summarise([0.5, 0.5])
+            )
             content["methods"][row.method]["fid"] = summarise([fid - 0.5, fid + 0.5])
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(content))
@@ -164,6 +167,18 @@ def test_a_job_reads_the_files_that_it_declares_and_no_undeclared_keys(where: Pa
     layout, job = Layout(preset, where / "results"), Study("main")
     made_of = {"clean_images.seed"}  # a replicate's preset is, whatever it is asked for
     assert undeclared(layout, run_jobs(layout, [job])) == {str(job): (made_of, set())}
+
+
+def test_a_figure_over_replicates_is_drawn_beside_their_tables(where: Path, preset_file) -> None:
+    row = {"guides": ["resnet"], "samplers": ["ddim25"], "methods": ["naive", "ppap_5"]}
+    preset = presets.load(preset_file(replicates=[0, 3], tables__scales=[row]))
+    layout = Layout(preset, where / "results")
+    assert [job.figure for job in StudyFigure.jobs(layout)] == ["scales", "tradeoff"]
+    assert not {"scales", "tradeoff"} & {job.figure for job in Figure.jobs(layout)}
+    made_of = {"clean_images.seed"}
+    for job in StudyFigure.jobs(layout):
+        assert undeclared(layout, run_jobs(layout, [job])) == {str(job): (made_of, set())}
+        assert all(path.is_file() and path.parent == layout.root / "study" for path in job.outputs(layout))
 
 
 def test_published_are_the_study_and_every_replicates_metrics(where: Path) -> None:

@@ -191,6 +191,13 @@ def figure(
     """Draw one of the figures."""
 
 
+@step
+def study_figure(
+    preset: PresetName, figure: Annotated[str, typer.Argument(help="scales, tradeoff or calibration")]
+) -> None:
+    """Draw one of the figures over all replicates: means, and bands of their standard errors."""
+
+
 @app.command()
 def import_experts(
     preset: PresetName,

@@ -300,6 +300,11 @@ class Layout:
         experts = [path for run in runs for path in self.experts(run.guide, run.method)]
         return list(dict.fromkeys([*metrics, *experts]))
 
+    def study_inputs(self, table: str) -> list[Path]:
+        """List the metrics of a table's rows in every replicate."""
+        stored = [stored_as(self.preset, run) for run in computed_runs(self.preset, table)]
+        return list(dict.fromkeys(run.metrics(row.sampler, row.guide) for run in self.runs for row in stored))
+
     def knows_truth(self, guide: str) -> bool:
         """Say whether there are held-out real images with truths for the guide's task."""
         return knows_truth(self.preset, guide) and needs_data(self.preset) and not streams_data(self.preset)

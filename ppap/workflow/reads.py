@@ -274,6 +274,14 @@ def drawn_keys(preset: Preset, guide: str) -> list[str]:
     return own + [key for method in methods for key in kind_keys(method)]
 
 
+def study_keys(preset: Preset, table: str) -> list[str]:
+    """List the keys that a table's values over all replicates depend on, scales and evaluations of networks among them."""
+    runs = table_runs(preset, table)
+    steps = [f"samplers.{name}.{key}" for name in {run.sampler for run in runs} for key in ("kind", "options", "steps")]
+    scales = [key for run in runs if preset.guidance(run.method).guided for key in scale_keys(preset, *run)]
+    return [*shown_keys(preset, table), *steps, *SCHEDULE, *scales, *replicate_keys(preset)]
+
+
 def replicate_keys(preset: Preset) -> list[str]:
     """List the keys that say which replicates there are."""
     return ["replicates", *(["seed"] if preset.replicates else [])]

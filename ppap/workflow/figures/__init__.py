@@ -19,9 +19,11 @@ _ALL = (
 KINDS: dict[str, FigureKind] = {kind.name: kind for kind in _ALL}
 
 
-def figure_names(preset: Preset) -> list[str]:
-    """List the figures of a preset."""
-    return [kind.title(guide) for kind in KINDS.values() if _has(preset, kind) for guide in kind.guides(preset)]
+def figure_names(preset: Preset, of_replicates: bool = False) -> list[str]:
+    """List the figures of a preset's own run, or of all its replicates."""
+    kinds = (kind for kind in KINDS.values() if _has(preset, kind))
+    chosen = (kind for kind in kinds if (kind.of_replicates and bool(preset.replicates)) == of_replicates)
+    return [kind.title(guide) for kind in chosen for guide in kind.guides(preset)]
 
 
 def _has(preset: Preset, kind: FigureKind) -> bool:
@@ -34,4 +36,5 @@ def figure_of(preset: Preset, name: str) -> tuple[FigureKind, str]:
         guide = name.removeprefix(kind.name).removeprefix("_")
         if kind.title(guide) == name and _has(preset, kind) and guide in kind.guides(preset):
             return kind, guide
-    raise ConfigError(f"no figure '{name}' (there are {', '.join(figure_names(preset))})")
+    there = ", ".join(figure_names(preset) + figure_names(preset, of_replicates=True))
+    raise ConfigError(f"no figure '{name}' (there are {there})")

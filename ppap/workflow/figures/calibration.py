@@ -25,6 +25,7 @@ from ppap.workflow.plan.costs import Cost, Costs
 
 class Calibration(FigureKind):
     of_x_t = True
+    of_replicates = True
     table = "calibration"
 
     def inputs(self, layout: Layout, guide: str) -> list[Path]:

@@ -23,6 +23,8 @@ class FigureKind(ABC):
     """There is one for each guide of the main table, NAME_GUIDE; otherwise one for all."""
     of_x_t: ClassVar[bool] = False
     """It shows what guides see in x_t as a picture, which latents are none of."""
+    of_replicates: ClassVar[bool] = False
+    """It shows all replicates, where a preset has some: a figure of the step `study_figure`, then."""
     table: ClassVar[str] = "main"
     """The table whose rows it shows; without that table there is no such figure."""
 

@@ -32,14 +32,17 @@ class Parameters(FigureKind):
 
 
 class Tradeoff(FigureKind):
+    of_replicates = True
     table = "scales"
 
     def inputs(self, layout: Layout, guide: str) -> list[Path]:
-        return [path for run in layout.runs for path in run.table_inputs(self.table)]
+        return layout.study_inputs(self.table) if layout.preset.replicates else super().inputs(layout, guide)
 
     def keys(self, preset: Preset, guide: str) -> list[str]:
-        scales = (key for run in table_runs(preset, "scales") for key in scale_keys(preset, *run))
-        return [*super().keys(preset, guide), *scales, *reads.replicate_keys(preset)]
+        if preset.replicates:
+            return reads.study_keys(preset, self.table)
+        scales = (key for run in table_runs(preset, self.table) for key in scale_keys(preset, *run))
+        return [*super().keys(preset, guide), *scales, "replicates"]
 
     def draw(self, layout: Layout, guide: str) -> Figure:
         return tradeoff.draw(scaled_table(layout), _first_scores(layout.preset), _titles(layout, "scales"))

@@ -188,6 +188,8 @@ class Costs:
         kind, guide = job.kind(self.preset)
         return kind.cost(self, guide)
 
+    study_figure = figure
+
     def drawn(self, count: int, runs: Sequence[Run]) -> Cost:
         """Count the samples of each of these runs that a figure draws for itself."""
         return Cost(count * sum(map(self._sampled_image, runs)), None)

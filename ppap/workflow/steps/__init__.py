@@ -17,6 +17,7 @@ from ppap.workflow.steps.pretrain import Pretrain
 from ppap.workflow.steps.reference_features import ReferenceFeatures
 from ppap.workflow.steps.sample import Sample
 from ppap.workflow.steps.study import Study
+from ppap.workflow.steps.study_figure import StudyFigure
 from ppap.workflow.steps.table import Table
 from ppap.workflow.steps.targets import Targets
 from ppap.workflow.steps.train_expert import TrainExpert
@@ -26,7 +27,7 @@ from ppap.workflow.steps.warm_start import WarmStart
 
 STEPS: tuple[type[Step], ...] = (
     *(Download, Pretrain, Generate, UpsampleClean, Estimate, Label, Targets, WarmStart, TrainExpert, Sample),
-    *(UpsampleSamples, ReferenceFeatures, Features, Metrics, Table, Figure, Study),
+    *(UpsampleSamples, ReferenceFeatures, Features, Metrics, Table, Figure, Study, StudyFigure),
 )
 
 

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Self
 
 from ppap.config.preset import Preset
-from ppap.config.runs import computed_runs, stored_as, table_runs
 from ppap.utils import files
 from ppap.utils.errors import ConfigError
 from ppap.workflow.layout import Layout
-from ppap.workflow.reads import SCHEDULE, note_keys, shown_keys
+from ppap.workflow.reads import note_keys, study_keys
 from ppap.workflow.step import Step
 
 SUFFIXES = ("csv", "md", "tex", "html")
@@ -38,15 +37,10 @@ class Study(Step):
         return [layout.table(name, suffix, "study") for name in names for suffix in SUFFIXES]
 
     def inputs(self, layout: Layout) -> list[Path]:
-        """List the metrics of the rows in every replicate."""
-        stored = [stored_as(layout.preset, row) for row in computed_runs(layout.preset, self.table)]
-        return list(dict.fromkeys(run.metrics(row.sampler, row.guide) for run in layout.runs for row in stored))
+        return layout.study_inputs(self.table)
 
     def keys(self, preset: Preset) -> list[str]:
-        samplers = dict.fromkeys(row.sampler for row in table_runs(preset, self.table))
-        steps = [f"samplers.{name}.{key}" for name in samplers for key in ("kind", "options", "steps")]
-        shown = [*shown_keys(preset, self.table), *note_keys(preset, self.table)]
-        return [*shown, *steps, *SCHEDULE, "seed", "replicates"]
+        return [*study_keys(preset, self.table), *note_keys(preset, self.table)]
 
     def run(self, layout: Layout) -> None:
         """Write both tables in all formats, or nothing; DataError names a replicate that has no results."""
