@@ -22,7 +22,7 @@ from ppap.config.preset import Preset
 from ppap.config.runs import runs_seeing_x_t
 from ppap.data.images import to_tensor
 from ppap.evaluation import metrics
-from ppap.evaluation.noisy_inputs import EmpiricalPosterior
+from ppap.evaluation.noisy_inputs import EmpiricalPosterior, calibration_error
 from ppap.report import pictures, style
 from ppap.report.paper import printed
 from ppap.report.titles import METHODS
@@ -237,3 +237,13 @@ def ticks(axis: Axes) -> list[Text]:
     """The labels of the ticks that are inside."""
     low, high = axis.get_xlim()
     return [text for text in axis.get_xticklabels() if low <= text.get_position()[0] <= high]
+
+
+@pytest.mark.parametrize(("sure", "right"), [(0.9, 60), (0.7, 70), (0.97, 100)])
+def test_the_calibration_error_is_how_far_confidence_is_from_what_is_right(sure: float, right: int) -> None:
+    logits = torch.tensor([sure, 1 - sure]).log().expand(100, 2)
+    classes = (torch.arange(100) >= right).long()
+    assert calibration_error(logits, classes) == pytest.approx(abs(sure - right / 100), abs=1e-6)
+    doubtful = torch.tensor([0.5, 0.5 - 1e-6]).log().expand(100, 2)  # of another bin, right as often as it says
+    both, truths = torch.cat([logits, doubtful]), torch.cat([classes, torch.arange(100) % 2])
+    assert calibration_error(both, truths) == pytest.approx(abs(sure - right / 100) / 2, abs=1e-5)
