@@ -239,6 +239,14 @@ def ticks(axis: Axes) -> list[Text]:
     return [text for text in axis.get_xticklabels() if low <= text.get_position()[0] <= high]
 
 
+def test_calibration_is_shown_of_classifiers_alone() -> None:
+    preset = presets.load(SMOKE_TASKS)
+    for guide, there in (("class", True), ("depth", False)):
+        row = preset.tables["main"][0].model_copy(update={"guides": [guide]})
+        own = preset.model_copy(update={"tables": preset.tables | {"calibration": [row]}, "replicates": (0, 1)})
+        assert ("calibration" in figure_names(own, of_replicates=True)) == there
+
+
 @pytest.mark.parametrize(("sure", "right"), [(0.9, 60), (0.7, 70), (0.97, 100)])
 def test_the_calibration_error_is_how_far_confidence_is_from_what_is_right(sure: float, right: int) -> None:
     logits = torch.tensor([sure, 1 - sure]).log().expand(100, 2)

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ppap.config.preset import Preset
-from ppap.config.runs import Run, table_runs, titles
+from ppap.config.runs import Run, knows_truth, table_runs, titles
 from ppap.data.images import to_tensor
 from ppap.evaluation import noisy_inputs
 from ppap.evaluation.noisy_inputs import Scored
@@ -27,6 +27,9 @@ class Calibration(FigureKind):
     of_x_t = True
     of_replicates = True
     table = "calibration"
+
+    def guides(self, preset: Preset) -> list[str]:
+        return super().guides(preset) if _runs(preset) else []
 
     def inputs(self, layout: Layout, guide: str) -> list[Path]:
         runs = _runs(layout.preset)
@@ -56,10 +59,10 @@ class Calibration(FigureKind):
 
 
 def _runs(preset: Preset) -> list[Run]:
-    """List the rows whose guides see x_t, and classify."""
+    """List the rows whose guides see x_t, and classify held-out images whose classes are known."""
     rows = table_runs(preset, Calibration.table)
     shown = (run for run in rows if preset.guidance(run.method).sees_x_t and preset.computed(run.method))
-    return [run for run in shown if preset.task_name(run.guide) == CLASSIFICATION]
+    return [r for r in shown if preset.task_name(r.guide) == CLASSIFICATION and knows_truth(preset, r.guide)]
 
 
 def _guides(preset: Preset) -> list[str]:
