@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 
 class Means(nn.Module):
-    """The one that is."""
+    """The model that is a guide."""
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ def has_no_parameters(channels: int, classes: int) -> nn.Module:
 
 
 def gives_features(channels: int, classes: int) -> nn.Module:
-    """As an evaluator must."""
+    """Build a model with the features that an evaluator needs."""
 
     class Model(Means):
         def forward_features(self, images):

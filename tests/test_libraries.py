@@ -71,7 +71,7 @@ TORCHVISION = [
 
 
 def old_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """As in DenseNet's published files, which are of 2017: norm.1 for norm1, and no counts of batches."""
+    """Rename weights as in DenseNet's published files of 2017: norm.1 for norm1, and no counts of batches."""
     for old, new in ((f"{part}.{n}.", f"{part}{n}.") for part in ("norm", "conv") for n in "12"):
         state = {key.replace(f".{new}", f".{old}") if "denselayer" in key else key: v for key, v in state.items()}
     return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}

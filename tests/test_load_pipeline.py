@@ -81,7 +81,7 @@ def model_of(pipeline: Any, **options: Any) -> ppap.DiffusionModel:
 
 
 def theirs(pipeline: Any, x: Tensor, monkeypatch: pytest.MonkeyPatch, **call: Any) -> tuple[Tensor, Tensor]:
-    """What the pipeline's own call draws from this noise: its images or latents, and pictures in [0, 1]."""
+    """Call the pipeline on this noise: return its images or latents, and pictures in [0, 1]."""
     about, reached = EVERY[type(pipeline).__name__], []
     monkeypatch.setattr(sys.modules[type(pipeline).__module__], "randn_tensor", lambda *_, **__: x)
     step = pipeline.scheduler.step

@@ -28,7 +28,7 @@ LARGEST = 400_000  # bytes
 
 
 def test_a_notebook_runs_in_a_kernel() -> None:
-    """The one that reads what is published."""
+    """The notebook that reads published results runs to its end."""
     (path,) = (path for path in NOTEBOOKS if path.stem == READS)
     cells = [cell for cell in executed(path).cells if cell.cell_type == "code"]
     assert sum("image/png" in each.get("data", {}) for cell in cells for each in cell.outputs) == 2

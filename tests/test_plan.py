@@ -1,4 +1,4 @@
-"""What a preset takes before it is run: operations, jobs, hours, disk, and the longest chain."""
+"""`ppap plan`: operations, jobs, hours, disk, and the longest chain, before anything is run."""
 
 import json
 import re
@@ -72,7 +72,7 @@ def test_resnet50_takes_what_the_literature_says(full_size: Preset) -> None:
 
 
 def test_the_paper_at_full_size(tmp_path: Path) -> None:
-    """Of its guides one, so that fewer networks are built."""
+    """Leave one guide in a preset, so that fewer networks are built."""
     data = yaml.safe_load(IMAGENET.read_text())
     data["guides"] = {"resnet18": data["guides"]["resnet18"]}
     row = {"guides": ["resnet18"], "samplers": ["ddim25"], "methods": list(data["methods"])}

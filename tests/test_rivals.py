@@ -127,7 +127,7 @@ def test_every_kth_step_has_k_times_the_gradient() -> None:
 
 
 def test_adam_is_that_of_torch_and_begins_with_the_sign() -> None:
-    """Of torch.optim.Adam the learning rate is the scale, and an update goes against the gradient."""
+    """Adam-normalised guidance is torch.optim.Adam: its learning rate is the scale, its gradient has the other sign."""
     place = torch.zeros(3, *SHAPE, requires_grad=True)
     adam = torch.optim.Adam([place], lr=0.02, betas=(0.32, 0.51), eps=1e-8)
     gradients = {step: gradient for step, _, gradient in along(guidance("off_the_shelf", 1.0))}

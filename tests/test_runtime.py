@@ -1,4 +1,4 @@
-"""How networks run: each option gives float32's result but for rounding, and `auto` asks the processor."""
+"""Options of the runtime: each gives the result of float32 but for rounding, and `auto` asks the processor."""
 
 import os
 import shutil

@@ -95,7 +95,7 @@ def indexed(labels: Any, palette: Any = None) -> Image.Image:
 
 
 def pfm(values: Any) -> bytes:
-    """As MiDaS writes it: from the bottom row, little-endian."""
+    """Write a map as MiDaS does: little-endian, from the bottom row."""
     return b"Pf\n%d %d\n-1.000000\n" % values.shape[::-1] + np.flipud(values).astype("<f4").tobytes()
 
 
@@ -252,7 +252,7 @@ def test_real_pictures_of_classes_show_these_classes_each_in_its_turn(tmp_path: 
 
 
 class Touch:
-    """What unpickling would run."""
+    """A pickle that makes a file when it is read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -70,13 +70,13 @@ SIZE = 16
 
 
 def clip_tokenizer() -> CLIPTokenizer:
-    """Of letters."""
+    """Build a tokenizer of single letters."""
     words = ["<|startoftext|>", "<|endoftext|>", *ALPHABET, *(f"{letter}</w>" for letter in ALPHABET)]
     return CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=16)
 
 
 def t5_tokenizer() -> T5TokenizerFast:
-    """Of letters."""
+    """Build a tokenizer of single letters."""
     special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
     return T5TokenizerFast(vocab=[*special, *((c, -2.0) for c in "▁" + ALPHABET)], extra_ids=0, model_max_length=16)
 
@@ -100,7 +100,7 @@ def gemma() -> Gemma2Model:
 
 
 def autoencoder(kind: type = AutoencoderKL, levels: int = 2, **options: Any) -> Any:
-    """Of a factor of 2 for each level after the first; 4 latent channels."""
+    """Build an autoencoder with 4 latent channels, which halves the size with each level after the first."""
     return kind(
         block_out_channels=(8,) * levels, norm_num_groups=4, latent_channels=4, sample_size=SIZE,
         down_block_types=("DownEncoderBlock2D",) * levels, up_block_types=("UpDecoderBlock2D",) * levels, **options,
@@ -119,7 +119,7 @@ def conditional_unet(**options: Any) -> UNet2DConditionModel:
 
 
 def steady(**options: Any) -> dict[str, Any]:
-    """What the schedulers of Stable Diffusion say."""
+    """Return the configuration of Stable Diffusion's schedulers."""
     return {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "clip_sample": False, **options}
 
 

@@ -23,7 +23,7 @@ _NO_GRADIENT = (
     "'x0_estimate' need none"
 )
 _NO_AUTOGRAD = re.compile("requires grad|Inference tensors")
-"""What torch says of numpy on the way, and of weights that were made in inference mode."""
+"""Torch's errors where numpy breaks the graph, and where weights were made in inference mode."""
 
 
 class Clip(NamedTuple):

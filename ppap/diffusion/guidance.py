@@ -21,7 +21,7 @@ from ppap.utils.errors import ConfigError
 from ppap.utils.registry import Registry
 
 Sees = Literal["x_t", "x0_hat"]
-"""What an expert looks at: x_t, as in the paper, or the diffusion network's estimate of x_0 in it."""
+"""An expert's input: x_t, as in the paper, or the diffusion network's estimate of x_0 from it."""
 
 Objective = Callable[[Tensor], Tensor]
 """The objective that guidance raises: a guide's answers to one number a sample, (B,)."""

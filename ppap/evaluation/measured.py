@@ -47,9 +47,9 @@ class Measured(_Strict):
     seeds: list[int]
     methods: dict[str, Metrics]
     shared: dict[str, dict[str, Metrics]] = {}
-    """By guide the scores of samples that guides share."""
+    """The scores of samples that guides share, by guide."""
     scores: dict[str, list[str]] = {}
-    """By guide what scores all methods have, so that none is lost unnoticed."""
+    """The names of the scores that all methods have, by guide: with them, a lost score is noticed."""
 
     @model_validator(mode="after")
     def is_complete(self) -> Self:

@@ -81,7 +81,7 @@ class AnsweredImages:
     chosen: Tensor | None = None
     labels: Tensor | None = None
     levels: tuple[int, ...] = ()
-    """Of stored estimates, `stored` rows of `images` for each answer, those that the expert sees."""
+    """The indices of the stored estimates that the expert sees, among `stored` rows of `images` for each answer."""
     stored: int = 1
     from_teacher = True
 

@@ -16,7 +16,7 @@ ViewName = Literal["linear", "decoder"]
 FITTED = 64
 """Latents that a linear view is fitted to: each has hundreds of pixels."""
 TRAINED = "latent_view_"
-"""How the parameters of a guide's network begin that are a view's, which experts train along with it."""
+"""The prefix of a view's parameters in a guide's network; experts train them along with the network's."""
 
 
 class LinearView(nn.Module):

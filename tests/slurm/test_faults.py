@@ -1,4 +1,4 @@
-"""What befalls jobs on a cluster, all in one run: its results are an undisturbed run's, and it ends by itself."""
+"""All faults of a cluster in one run: its results are those of an undisturbed run, and it ends by itself."""
 
 import shutil
 from pathlib import Path
@@ -38,7 +38,7 @@ class Storm:
         return self.tries(f"rule_generate_wildcards_{shard:04d}")
 
     def at_work(self, *shards: int) -> dict[int, str]:
-        """Those of the shards whose job runs and has kept a checkpoint, and its number."""
+        """Return the number of the job of each shard whose job runs and has kept a checkpoint."""
         found = {}
         for shard in shards:
             tries = self.of_shard(shard)

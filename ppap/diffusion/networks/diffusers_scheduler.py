@@ -43,7 +43,7 @@ _FLOWS = {"FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"}
 """The schedulers for flows; some of those above take one's levels as well, with `use_flow_sigmas`."""
 
 Asked = Callable[[int], Mapping[str, Any]]
-"""What a pipeline says to its scheduler, besides the number of steps, when it sets the timesteps for so many."""
+"""The arguments of `set_timesteps` that a pipeline adds to a number of steps."""
 
 
 class _Settings(BaseModel):

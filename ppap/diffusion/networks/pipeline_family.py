@@ -14,7 +14,7 @@ from ppap.utils.arguments import shown
 from ppap.utils.errors import ConfigError
 
 Told = tuple[Tensor, ...]
-"""What a network is told of images: tensors with one row for each."""
+"""A network's conditioning: tensors with one row for each image."""
 
 
 class Family(ABC):

@@ -71,7 +71,7 @@ class Task(ABC):
     own_truth: ClassVar[bool] = False
     """The truth of a real picture is computed from the picture; otherwise the data set has it."""
     own_look: ClassVar[bool] = False
-    """What a picture shows is what a network itself sees in it: the guide's is a target, the judge's what it is held to."""
+    """A picture's truth is each network's own answer: the guide's is a target, and the judge's is what it compares with."""
     of_words: ClassVar[bool] = False
     """Words may be targets, by vectors that a model gives of them and of pictures."""
     outputs: ClassVar[Literal["classes", "segments"] | None] = None

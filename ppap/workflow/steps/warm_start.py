@@ -25,7 +25,7 @@ class WarmStart(Step):
 
     guide: str
     start: str
-    """What the experts have in common (`ppap.config.runs.Learning`), such as teacher_adapter; of_METHOD: all of that one."""
+    """The `Learning` that experts share, such as teacher_adapter; of_METHOD where a method has a start of its own."""
 
     @classmethod
     def jobs(cls, layout: Layout) -> Iterable[Self]:
