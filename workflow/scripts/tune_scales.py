@@ -1,4 +1,4 @@
-"""Print what each method of a preset's main table reaches at several guidance scales, on sampling seeds of their own.
+"""Print what each method of a preset's table reaches at several guidance scales, on sampling seeds of their own.
 
     python workflow/scripts/tune_scales.py latents --scales 1 3 10 30 100 --seeds 1 2 --guides class --methods ppap_5
 
@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 
 from ppap.config import reading as presets
-from ppap.config.runs import Run, known, main_guides, table_runs
+from ppap.config.runs import Run, known, table_runs
 from ppap.data.loading import ImagesInMemory
 from ppap.diffusion import sampling
 from ppap.evaluation.features import class_statistics, features_of, picture_statistics
@@ -34,21 +34,21 @@ def main() -> None:
     parser.add_argument("--scales", type=float, nargs="+", default=[1, 3, 10, 30, 100, 300])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--samples", type=int, default=200, help="of each seed and scale")
+    parser.add_argument("--table", default="main")
     parser.add_argument("--guides", nargs="+")
     parser.add_argument("--samplers", nargs="+")
     parser.add_argument("--methods", nargs="+")
     asked = parser.parse_args()
     layout = Layout(presets.load(presets.find(asked.preset)))
-    for guide in asked.guides or main_guides(layout.preset):
-        known(layout.preset, "guides", guide)
-        for run in table_runs(layout.preset, "main"):
-            wanted = all(
-                names is None or name in names
-                for names, name in ((asked.samplers, run.sampler), (asked.methods, run.method))
-            )
-            kind = layout.preset.guidance(run.method)
-            if run.guide == guide and wanted and kind.guided and kind.drawn:
-                tune(layout, run, asked.scales, asked.seeds, asked.samples)
+    chosen = {"samplers": asked.samplers, "guides": asked.guides, "methods": asked.methods}
+    for kind, names in (("tables", [asked.table]), *chosen.items()):
+        for name in names or ():
+            known(layout.preset, kind, name)
+    for run in table_runs(layout.preset, asked.table):
+        wanted = all(names is None or name in names for name, names in zip(run, chosen.values(), strict=True))
+        guidance = layout.preset.guidance(run.method)
+        if wanted and guidance.guided and guidance.drawn:
+            tune(layout, run, asked.scales, asked.seeds, asked.samples)
 
 
 def tune(layout: Layout, run: Run, scales: list[float], seeds: list[int], samples: int) -> None:
