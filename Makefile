@@ -60,7 +60,7 @@ notebooks: install ## execute the notebooks in place (digits and shapes must hav
 	python notebooks/execute.py
 
 test-fast: install ## run the tests marked fast
-	pytest -m fast -n 2
+	pytest -m fast -n 2 --dist loadfile $$(grep -l mark.fast tests/*.py)
 
 test: install ## run the tests (7 to 11 minutes)
 	pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
