@@ -2,7 +2,7 @@
 
 Snakemake (9.27) keeps to its rate of jobs by a timer after each look for new jobs, and looks again when one fires. A
 job that ends adds a look, and so a timer that stays until the run's end: after a thousand jobs a thousand threads look
-for new jobs, and take a core. At its end Snakemake waits for the last of them. One timer at a time is enough.
+for new jobs. At its end Snakemake waits for the last of them. One timer at a time is enough.
 """
 
 from __future__ import annotations
