@@ -73,8 +73,9 @@ STAGES = [
     [["pretrain", "diffusion"], ["pretrain", "resnet"]],
     [["generate", "--shard", "0"], ["generate", "--shard", "1"]],
     [["label", "resnet"]],
-    [["warm-start", "resnet", "teacher_adapter"]],
-    [["train-expert", "resnet", "ppap_5", part] for part in ("1", "2")],
+    [["warm-start", "resnet", what] for what in ("teacher_adapter", "labels_all")],
+    [["train-expert", "resnet", method, "1"] for method in ("ppap_5", "multi_experts_5")]
+    + [["train-expert", "resnet", "ppap_5", "2"]],
     [["sample", "ddpm250", "resnet", "ppap_5", "--shard", shard] for shard in ("0", "1")],
 ]
 

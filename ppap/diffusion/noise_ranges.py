@@ -15,7 +15,7 @@ from ppap.diffusion.schedules import Schedule
 from ppap.utils.errors import ConfigError
 
 TrainedAt = Literal["range", "midpoint"]
-"""Where in its range an expert is trained."""
+"""The place in its range at which an expert is trained."""
 
 Allocation = Literal["uniform", "log_snr", "reference"]
 

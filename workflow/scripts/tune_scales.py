@@ -1,4 +1,4 @@
-"""Print what each method of a preset's table reaches at several guidance scales, on sampling seeds of their own.
+"""Print what each method of a table reaches at several guidance scales, on sampling seeds of their own.
 
     python workflow/scripts/tune_scales.py latents --scales 1 3 10 30 100 --seeds 1 2 --guides class --methods ppap_5
 

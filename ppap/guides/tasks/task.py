@@ -71,7 +71,7 @@ class Task(ABC):
     own_truth: ClassVar[bool] = False
     """The truth of a real picture is computed from the picture; otherwise the data set has it."""
     own_look: ClassVar[bool] = False
-    """A picture's truth is each network's own answer: the guide's is a target, and the judge's is what it compares with."""
+    """A picture's truth is a network's answer on it: the guide's is the target; a judge holds samples to its own."""
     of_words: ClassVar[bool] = False
     """Words may be targets, by vectors that a model gives of them and of pictures."""
     outputs: ClassVar[Literal["classes", "segments"] | None] = None
