@@ -185,7 +185,7 @@ def error_after_training(how: Runtime, folder: Path) -> tuple[float, dict]:
     """Train a network; its mean squared error on noise that all devices share, and the scaler's state on the way."""
     student = place(network(), how).requires_grad_(True)
     images = ppap.to_tensor(stripes(64)).to(device_of(how))
-    training = ppap.Training(steps=80, batch_size=16, learning_rate=3e-3, clip=1.0, checkpoint_every=40)
+    training = ppap.Training(steps=80, batch_size=4, learning_rate=3e-3, clip=1.0, checkpoint_every=40)
     checkpoint = Checkpoint(folder / "training.ckpt", "mine")
     with autocast(how):
         train_diffusion(student.train(), images, SCHEDULE, training, TrainingRun("student", 0, checkpoint))
@@ -214,7 +214,7 @@ def test_training_in_half_precision_learns_as_much(option: dict, scaled: bool, t
     """A GPU draws other random numbers, so that the errors are those of two trainings."""
     plain, _ = error_after_training(FLOAT32, tmp_path / "plain")
     error, scaler = error_after_training(Runtime(**option), tmp_path / "option")
-    assert error == pytest.approx(plain, abs=0.1)  # 0.408 on the CPU, 0.408 in bfloat16; 1.0 where nothing is learned
+    assert error == pytest.approx(plain, abs=0.1)  # 0.446 on the CPU, 0.446 in bfloat16; 1.0 where nothing is learned
     assert bool(scaler) == scaled and (not scaled or scaler["scale"] > 1)
 
 

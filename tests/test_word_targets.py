@@ -68,15 +68,15 @@ def write(path: Path, words: Any = "words.txt", judge: str = "judge", **changes:
     return path
 
 
-def layout_of(path: Path) -> Layout:
-    places = (path.parent / path.stem / name for name in ("results", "scratch", "downloads"))
-    return Layout(presets.load(path), *places)
+def layout_of(path: Path, where: Path) -> Layout:
+    return Layout(presets.load(path), *(where / name for name in ("results", "scratch", "downloads")))
 
 
 @pytest.fixture(scope="module", params=["judge", "wordless"])
-def layout(folder: Path, request: pytest.FixtureRequest) -> Layout:
+def layout(folder: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Layout:
     """A run of every job, each of which read what it declares."""
-    layout = layout_of(write(folder / f"{request.param}.yaml", judge=request.param))
+    path = write(folder / f"{request.param}.yaml", judge=request.param)
+    layout = layout_of(path, tmp_path_factory.mktemp("run"))
     for job, keys, paths in run_jobs(layout, all_jobs(layout)):
         if job.rule() != "download":  # which asks what there is to download at all
             assert keys <= set(job.keys(layout.preset)), job
@@ -131,10 +131,12 @@ def test_another_line_in_the_file_makes_the_targets_stale(preset_of, folder: Pat
          "guides.clip.targets.words: are targets of an embedding, not of depth"),
     ],
 )  # fmt: skip
-def test_words_that_are_no_targets_are_refused_in_one_line(preset_of, changes: dict[str, Any], said: str) -> None:
+def test_words_that_are_no_targets_are_refused_in_one_line(
+    preset_of, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
     path = preset_of("wrong.yaml", **changes)
     try:
-        lines = [str(problem) for problem in problems(layout_of(path))]
+        lines = [str(problem) for problem in problems(layout_of(path, tmp_path))]
     except ConfigError as error:
         lines = str(error).splitlines()
     assert len([line for line in lines if said in line]) == 1, lines
