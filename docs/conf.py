@@ -31,8 +31,17 @@ extensions = [
     "site_extensions.tables",
 ]
 root_doc = "docs/index"
-include_patterns = ["*.md", "config/README.md", "docs/**.md", "published/*/tables/*.md"]
-exclude_patterns = [".*", "build", "downloads", "results", "scratch", "*.egg-info"]
+include_patterns = ["*.md", "config/README.md", "docs/**.md", "published/*/tables/*.md", "published/*/study/*.md"]
+exclude_patterns = [
+    ".*",
+    "build",
+    "downloads",
+    "results",
+    "scratch",
+    "*.egg-info",
+    "published/study/tables",
+    "published/questions/tables",
+]
 
 # -- Markdown --------------------------------------------------------------------------------------
 myst_enable_extensions = ["dollarmath", "html_image"]
