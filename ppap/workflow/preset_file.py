@@ -13,6 +13,7 @@ from ppap.config import reading as presets
 from ppap.config.preset import Preset
 from ppap.utils import failures
 from ppap.utils.errors import ConfigError, PPAPError
+from ppap.workflow import fork_server
 
 _UNSAFE = re.compile(r"[^\w ./+@,=%~:-]|^[-~]")
 
@@ -39,22 +40,26 @@ def preset_file(named: Any) -> Path:
     return presets.find(str(named))
 
 
-def check_before_first_job(workflow: Any, preset: str) -> None:
+def prepare_first_job(workflow: Any, file: str, preset: Preset) -> None:
     """Have Snakemake check a preset in full before the first job of a run, in a process of its own.
 
     It ends with the check's lines and exit code if something is wrong. Dry runs have no such hook, nor have
     the processes that Snakemake starts for single jobs. Snakemake runs the `onstart:` of the outermost
     Snakefile only, and this workflow is a module of that, in a clone and wherever it is deployed: hence not
     the directive. What such a Snakefile does in its own `onstart:` comes after.
+
+    Jobs on this machine's processor start by a fork server. CUDA does not outlive a fork, and jobs on a GPU are long.
     """
     after = workflow._onstart
 
-    def check(log: Any) -> None:
+    def prepare(log: Any) -> None:
         if not workflow.touch:
-            command = [sys.executable, "-P", "-m", "ppap", "config", "check", preset, "--files"]
-            done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+            if workflow.local_exec and preset.runtime.device == "cpu":
+                os.environ.update(fork_server.environment())
+            ppap = ["ppap"] if "PPAP_FORK_SERVER" in os.environ else [sys.executable, "-P", "-m", "ppap"]
+            done = subprocess.run([*ppap, "config", "check", file, "--files"], stdout=subprocess.DEVNULL, check=False)
             if done.returncode:
                 raise SystemExit(done.returncode)  # gives the folder's lock back on its way
         after(log)
 
-    workflow._onstart = check
+    workflow._onstart = prepare
