@@ -38,10 +38,11 @@ tables: install ## the main job: rebuild the paper's tables and figures (PRESET=
 	@ppap config where "$$PRESET"
 	@ppap compare "$$PRESET" --if-published
 
-study: install ## `digits` five times, for error bars that include training, with rivals and open questions (hours)
+study: install ## `digits` five times, for error bars that include training, with rivals and open questions (three hours)
 	snakemake --config preset=study
 	snakemake --config preset=questions
-	@ppap config where study && ppap config where questions
+	snakemake --config preset=scales
+	@ppap config where study && ppap config where questions && ppap config where scales
 
 publish: install ## copy a preset's finished tables, figures and metrics to published/ and into README.md
 	ppap publish "$$PRESET"

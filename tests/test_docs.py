@@ -148,7 +148,7 @@ def test_the_python_that_runs_a_step_works_up_to_the_work_itself() -> None:
 
 def test_the_questions_are_answered_by_names_in_one_file_each() -> None:
     *answers, kinds = [answer for _, answer in rows(ARCHITECTURE, "Where is ...?")]
-    assert len(answers) == 24
+    assert len(answers) == 25
     for answer in answers:
         [file] = re.findall(r"\]\(\.\./(ppap/\S+\.py)\)", answer)
         module = pkgutil.resolve_name(file.removesuffix(".py").replace("/", "."))
@@ -171,7 +171,7 @@ def what_steps_say() -> list[tuple[str, set[str], set[str], set[str]]]:
         SMOKE,
         *(
             ROOT / "config" / f"{name}.yaml"
-            for name in ("imagenet256", "cifar10", "glide", "latents", "study", "questions")
+            for name in ("imagenet256", "cifar10", "glide", "latents", "study", "questions", "scales")
         ),
     ]
     layouts = [Layout(preset) for preset in [*map(presets.load, files), targets_of_a_folder()]]
@@ -239,7 +239,9 @@ def test_troubleshooting_quotes_what_the_code_says() -> None:
 
 def test_results_has_every_table_and_figure_that_is_published() -> None:
     page = read(DOCS / "results.md")
-    repeated = [ROOT / "published" / name for name in ("study", "questions")]  # what matters there is of all replicates
+    repeated = [
+        ROOT / "published" / name for name in ("study", "questions", "scales")
+    ]  # what matters there is of all replicates
     published = (path for path in (ROOT / "published").glob("*/*/*") if path.parents[1] not in repeated)
     wanted = {f"../{path.relative_to(ROOT)}" for path in published if path.suffix in (".md", ".png")}
     included = re.findall(r"^```\{include\} (\S+)$", page, re.MULTILINE)

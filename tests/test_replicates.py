@@ -41,20 +41,24 @@ def told(layout: Layout) -> dict[str, tuple]:
     }
 
 
-def test_study_and_questions_are_digits_five_times_with_more_rows() -> None:
+def test_study_questions_and_scales_are_digits_several_times_with_more_rows() -> None:
     digits = presets.load(DIGITS)
-    for name, tables in (("study", digits.tables), ("questions", {})):
+    for name, replicates, tables in (("study", 5, digits.tables), ("questions", 5, {}), ("scales", 3, {})):
         preset = presets.load(ROOT / "config" / f"{name}.yaml")
-        assert preset.replicates == (0, 1, 2, 3, 4) and preset.seed == digits.seed
-        for section in ("dataset", "diffusion", "evaluator", "sampling", "figures"):
+        assert preset.replicates == tuple(range(replicates)) and preset.seed == digits.seed
+        for section in ("dataset", "diffusion", "evaluator"):
             assert getattr(preset, section) == getattr(digits, section), section
         for section in ("guides", "samplers", "methods"):
             named, known = getattr(preset, section), getattr(digits, section)
             shared = named.keys() & known.keys()
             assert [named[key] for key in shared] == [known[key] for key in shared], section
+        assert (
+            preset.sampling.samples == digits.sampling.samples and preset.sampling.seeds[0] == digits.sampling.seeds[0]
+        )
         assert all(set(table_runs(digits, table)) <= set(table_runs(preset, table)) for table in tables)
-    assert preset.clean_images == digits.clean_images.model_copy(update={"count": 20_000})
-    assert preset.experts == digits.experts.model_copy(update={"images": digits.clean_images.count})
+    questions = presets.load(ROOT / "config" / "questions.yaml")
+    assert questions.clean_images == digits.clean_images.model_copy(update={"count": 20_000})
+    assert questions.experts == digits.experts.model_copy(update={"images": digits.clean_images.count})
 
 
 def test_a_presets_own_run_has_the_same_jobs_with_replicates_as_without(smoke: Preset) -> None:
