@@ -32,16 +32,7 @@ extensions = [
 ]
 root_doc = "docs/index"
 include_patterns = ["*.md", "config/README.md", "docs/**.md", "published/*/tables/*.md", "published/*/study/*.md"]
-exclude_patterns = [
-    ".*",
-    "build",
-    "downloads",
-    "results",
-    "scratch",
-    "*.egg-info",
-    "published/study/tables",
-    "published/questions/tables",
-]
+exclude_patterns = [".*", "build", "downloads", "results", "scratch", "*.egg-info"]
 
 # -- Markdown --------------------------------------------------------------------------------------
 myst_enable_extensions = ["dollarmath", "html_image"]

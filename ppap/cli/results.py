@@ -19,9 +19,9 @@ class Format(enum.StrEnum):
 
 @app.command()
 def publish(preset: PresetName) -> None:
-    """Copy a preset's finished tables, figures and metrics, of all replicates, to published/PRESET, for git.
+    """Copy a preset's finished tables, figures and metrics to published/PRESET, for git.
 
-    The tables in README.md and docs/study.md that are marked with their paths are renewed with them. Refuses results that
+    Of a preset with `replicates`: the tables and figures over all of them, and the metrics of each. The tables in README.md and docs/study.md that are marked with their paths are renewed with them. Refuses results that
     are incomplete; a second time there is nothing to do.
     """
     from ppap.config.runs import all_runs
@@ -31,12 +31,14 @@ def publish(preset: PresetName) -> None:
     from ppap.workflow.steps.figure import Figure
     from ppap.workflow.steps.metrics import Metrics
     from ppap.workflow.steps.study import Study
+    from ppap.workflow.steps.study_figure import StudyFigure
     from ppap.workflow.steps.table import Table
 
     layout = open_preset(preset)
     if layout.preset.is_replicate:
         raise ConfigError("--replicate: a preset's replicates are published together, without it")
-    placed = [(run, job) for run, job in jobs_of_all_runs(layout) if isinstance(job, Table | Figure | Metrics | Study)]
+    kinds = Study | StudyFigure | Metrics if layout.preset.replicates else Table | Figure | Metrics
+    placed = [(run, job) for run, job in jobs_of_all_runs(layout) if isinstance(job, kinds)]
     tables = [job for _, job in placed if isinstance(job, Table | Study)]
     written = ((job, *item) for job in tables for item in job.texts(layout).items())
     changed = publishing.publish(

@@ -88,7 +88,8 @@ def _means_for_people(frame: pd.DataFrame, metrics: Sequence[Score], about: Abou
     out["Evaluations"] = [" + ".join(map(str, row)) if row != NOT_DRAWN else "" for row in asked]
     for score in metrics:
         out[score.title] = list(_cells(frame, score, "{} ± {}", "", "_error"))
-        out[f"{score.title[:-2]} over seeds"] = list(_cells(frame, score, "{}", "_seeds"))
+        if about.seeds > 1:
+            out[f"{score.title[:-2]} over seeds"] = list(_cells(frame, score, "{}", "_seeds"))
     return out
 
 
@@ -112,10 +113,14 @@ def _cells(frame: pd.DataFrame, score: Score, form: str, *columns: str) -> Itera
 
 
 def _note(about: About, count: int, scores: Sequence[Score]) -> str:
+    one = f"One sampling seed, {about.samples:,} samples"
+    several = (
+        f"Over seeds: the standard deviation over the {about.seeds} sampling seeds, of {about.samples:,} samples each, of one "
+        "replicate, whose networks are the same"
+    )
     return (
         f"Preset `{about.preset}`. Mean ± standard error over {count} replicates: whole runs with seeds of their own, every "
-        f"network trained and every image drawn anew. Over seeds: the standard deviation over the {about.seeds} sampling "
-        f"seeds, of {about.samples:,} samples each, of one replicate, whose networks are the same. Evaluations of networks "
+        f"network trained and every image drawn anew. {several if about.seeds > 1 else one}. Evaluations of networks "
         f"that a sample takes: forward through the diffusion network, backward through it, and both through the guide. "
         f"{''.join(f'{score.meaning} ' for score in scores)}"
         "An empty cell was not computed."
@@ -123,8 +128,8 @@ def _note(about: About, count: int, scores: Sequence[Score]) -> str:
 
 
 def _pairs_note(about: About, count: int) -> str:
+    of_each = f" of the mean over {about.seeds} sampling seeds" if about.seeds > 1 else ""
     return (
         f"Preset `{about.preset}`. First minus second, paired by replicate and sampling seed, and Student's 95% interval "
-        f"over {count} replicates of the mean over {about.seeds} sampling seeds. Each interval stands for itself: of twenty, "
-        "one misses the truth."
+        f"over {count} replicates{of_each}. Each interval stands for itself: of twenty, one misses the truth."
     )
