@@ -38,7 +38,7 @@ tables: install ## the main job: rebuild the paper's tables and figures (PRESET=
 	@ppap config where "$$PRESET"
 	@ppap compare "$$PRESET" --if-published
 
-study: install ## `digits` five times, for error bars that include training, with rivals and open questions (three hours)
+study: install ## `digits` five times, for error bars that include training, with rivals and open questions (three to four hours)
 	snakemake --config preset=study
 	snakemake --config preset=questions
 	snakemake --config preset=scales
