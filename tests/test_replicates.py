@@ -52,11 +52,16 @@ def test_study_questions_and_scales_are_digits_several_times_with_more_rows() ->
             named, known = getattr(preset, section), getattr(digits, section)
             shared = named.keys() & known.keys()
             assert [named[key] for key in shared] == [known[key] for key in shared], section
-        assert (
-            preset.sampling.samples == digits.sampling.samples and preset.sampling.seeds[0] == digits.sampling.seeds[0]
-        )
         assert all(set(table_runs(digits, table)) <= set(table_runs(preset, table)) for table in tables)
-    questions = presets.load(ROOT / "config" / "questions.yaml")
+    study, questions, scales = (
+        presets.load(ROOT / "config" / f"{name}.yaml") for name in ("study", "questions", "scales")
+    )
+    for preset in (study, questions):
+        assert preset.sampling == digits.sampling and preset.figures == digits.figures
+    one = {"seeds": digits.sampling.seeds[:1], "shard_size": digits.sampling.samples}
+    assert scales.sampling == digits.sampling.model_copy(update=one)
+    for preset in (study, scales):
+        assert preset.clean_images == digits.clean_images and preset.experts == digits.experts
     assert questions.clean_images == digits.clean_images.model_copy(update={"count": 20_000})
     assert questions.experts == digits.experts.model_copy(update={"images": digits.clean_images.count})
 

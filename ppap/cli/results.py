@@ -21,8 +21,9 @@ class Format(enum.StrEnum):
 def publish(preset: PresetName) -> None:
     """Copy a preset's finished tables, figures and metrics to published/PRESET, for git.
 
-    Of a preset with `replicates`: the tables and figures over all of them, and the metrics of each. The tables in README.md and docs/study.md that are marked with their paths are renewed with them. Refuses results that
-    are incomplete; a second time there is nothing to do.
+    Of a preset with `replicates`: the tables and figures over all of them, and the metrics of each. The tables in
+    README.md and docs/study.md that are marked with their paths are renewed with them. Refuses results that are
+    incomplete; a second time there is nothing to do.
     """
     from ppap.config.runs import all_runs
     from ppap.report import publish as publishing

@@ -117,7 +117,7 @@ def _run(connection: socket.socket) -> NoReturn:
     torch.set_num_threads(int(variables.get("OMP_NUM_THREADS", 1)))
     (entry,) = importlib.metadata.entry_points(group="console_scripts", name=program)
     sys.argv = [str(Path(sys.executable).with_name(program)), *arguments]
-    sys.path[0] = str(Path(sys.executable).parent)
+    sys.path.insert(0, str(Path(sys.executable).parent))
     try:
         code = entry.load()()
     except SystemExit as end:
