@@ -1,5 +1,6 @@
 """The command line: help, and what bad input gets (one line, exit code 2, nothing half-written)."""
 
+import importlib.metadata
 import json
 import shutil
 from pathlib import Path
@@ -26,6 +27,10 @@ def copy(made: Path, tmp_path: Path) -> Path:
     """A copy of it to spoil."""
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     return tmp_path
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert ppap("--version").stdout == f"{importlib.metadata.version('ppap')}\n"
 
 
 @pytest.mark.parametrize(

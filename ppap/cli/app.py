@@ -11,9 +11,16 @@ from typing import Annotated
 
 import typer
 
+from ppap import __version__
 from ppap.cli.arguments import Started, app
 from ppap.utils import failures
 from ppap.utils.failures import Stopped, stop_on_signals
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
 
 
 @app.callback()
@@ -27,6 +34,9 @@ def start(
     replicate: Annotated[
         int | None, typer.Option(min=0, help="the replicate of the preset to work on, one of its `replicates`")
     ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_say_version, help="print the version and end")
+    ] = False,
 ) -> None:
     Started.step = context.invoked_subcommand or ""
     Started.results, Started.scratch, Started.downloads = results, scratch, downloads
