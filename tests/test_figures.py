@@ -7,6 +7,7 @@ from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from matplotlib import pyplot as plt
@@ -23,7 +24,9 @@ from ppap.config.runs import runs_seeing_x_t
 from ppap.data.images import to_tensor
 from ppap.evaluation import metrics
 from ppap.evaluation.noisy_inputs import EmpiricalPosterior, calibration_error
+from ppap.guides.tasks.classification import Classification
 from ppap.report import pictures, style
+from ppap.report.figures import tradeoff
 from ppap.report.paper import printed
 from ppap.report.titles import METHODS
 from ppap.utils import files
@@ -141,6 +144,25 @@ def test_pictures_are_enlarged_by_a_whole_factor(tmp_path: Path, size: int, coun
         sharp = image.repeat(factor, axis=0).repeat(factor, axis=1)
         inner = slice(2, -2)  # the frame lies on the outermost pixels
         np.testing.assert_array_equal(page[top:bottom, left:right][inner, inner], sharp[inner, inner])
+
+
+@pytest.mark.parametrize("rates", [(0.1, 0.45, 0.97, 0.99, 0.995), (0.0, 0.5, 1.0), (0.961, 0.962), (0.9,)])
+def test_every_rate_is_on_the_axis_of_rates_also_none_and_all(rates: tuple[float, ...]) -> None:
+    (score,) = Classification.scores
+    rows = {"guide": "resnet", "method": "ppap_5", score.name: rates, "fid": 3.0}
+    style.use()
+    figure = tradeoff.draw(pd.DataFrame(rows), {"resnet": score}, {"ppap_5": "PPAP-5"})
+    figure.canvas.draw()
+    (axis,) = figure.axes
+    low, high = axis.get_xlim()
+    shown = np.asarray(axis.collections[0].get_offsets())[:, 0]
+    np.testing.assert_allclose(shown, rates, atol=0.001)
+    assert ((low < shown) & (shown < high)).all()
+    texts = {text.get_text(): place for text, place in zip(axis.get_xticklabels(), axis.get_xticks(), strict=True)}
+    inside = {text for text, place in texts.items() if low < place < high}
+    assert len(inside) >= 2 and all(float(text) == pytest.approx(100 * texts[text]) for text in inside)
+    assert not overlap(axis.get_xticklabels())
+    plt.close(figure)
 
 
 # -- the exact posterior -----------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -26,6 +27,8 @@ Side = Literal["x", "y"]
 COLUMN, FULL = 3.25, 6.75  # inches: the widths of a column, and of a page's text
 DPI = 200
 SMALL = 7  # points: ticks and legends
+RATES = 0.001, 0.999
+"""The least and the greatest rate that a logit axis shows; it has no place for 0 and 1."""
 TIME = "timestep t, from noise to image"
 _SETTINGS = {
     "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "figure.titlesize": 8.5,
@@ -143,6 +146,17 @@ def few_ticks(axis: Axes, which: Side, values: Iterable[float], most: int = 3) -
     getattr(axis, f"{which}axis").set_major_locator(MaxNLocator(most, min_n_ticks=2))
 
 
+def rate_axis(axis: Axes, which: Side, rates: Iterable[float]) -> None:
+    """Set a logit axis of these rates, which lie between those of `RATES`; its ticks are in percent."""
+    known = list(rates)
+    low, high = (math.log(rate / (1 - rate)) for rate in (min(known), max(known)))
+    around = max(0.08 * (high - low), 0.05)
+    low, high = (1 / (1 + math.exp(-end)) for end in (low - around, high + around))
+    axis.set(**{f"{which}scale": "logit", f"{which}lim": (low, high)})
+    ticks = _rate_ticks(low, high, 8)
+    set_ticks(axis, which, ticks, [f"{100 * tick:g}" for tick in ticks])
+
+
 def set_ticks(axis: Axes, which: Side, ticks: Sequence[float], names: Sequence[str]) -> None:
     """Set these ticks and no others."""
     chosen = getattr(axis, f"{which}axis")
@@ -160,7 +174,22 @@ def log_ticks(low: float, high: float, most: int) -> list[float]:
     powers = [10.0**d for d in decades if low <= 10.0**d <= high]
     if len(powers) > most:
         return powers[:: -(-len(powers) // most)]
-    return [float(v) for v in MaxNLocator(most - 1).tick_values(low, high) if low <= v <= high]
+    return _even_ticks(low, high, most)
+
+
+def _rate_ticks(low: float, high: float, most: int) -> list[float]:
+    """Choose round rates between two, about evenly spread on a logit axis: the most that are allowed."""
+    for half in ((0.1, 0.5, 1, 2, 5, 10, 20), (0.1, 1, 10)):  # percent
+        known = [*half, 50, *(100 - percent for percent in reversed(half))]
+        ticks = [percent / 100 for percent in known if low < percent / 100 < high]
+        if 2 <= len(ticks) <= most:
+            return ticks
+    return _even_ticks(low, high, 4)
+
+
+def _even_ticks(low: float, high: float, most: int) -> list[float]:
+    """Choose round numbers between two, evenly spread on a linear axis."""
+    return [float(tick) for tick in MaxNLocator(most - 1).tick_values(low, high) if low <= tick <= high]
 
 
 def show(axis: Axes, image: NDArray[np.uint8]) -> None:
