@@ -127,6 +127,7 @@ def spearman(answers: Tensor, targets: Tensor) -> Tensor:
 
 def ranks(values: Tensor) -> Tensor:
     """Rank each value in its row (B, n), from 0; equal values get the mean of their ranks."""
+    values = values.contiguous()  # or each search copies them, and warns
     ordered = values.sort(dim=1).values
     first = torch.searchsorted(ordered, values)
     last = torch.searchsorted(ordered, values, right=True) - 1
