@@ -63,7 +63,7 @@ notebooks: install ## execute the notebooks in place (digits and shapes must hav
 test-fast: install ## run the tests marked fast
 	pytest -m fast -n 2 --dist loadfile $$(grep -l mark.fast tests/*.py)
 
-test: install ## run the tests (7 to 15 minutes)
+test: install ## run the tests (7 to 16 minutes)
 	pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # An environment of its own over that of `make install`, whose torch it shares: to fetch another takes minutes.

@@ -18,12 +18,7 @@ from tests.conftest import ROOT, SMOKE, SMOKE_LATENTS, SMOKE_TASKS
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 READS = "4_read_results"
-LATENTS = "5_latents"  # the run that it needs takes a minute
-SMALL = [
-    pytest.param(path, marks=[pytest.mark.exhaustive] if path.stem == LATENTS else [])
-    for path in NOTEBOOKS
-    if path.stem != READS
-]
+SMALL = [path for path in NOTEBOOKS if path.stem != READS]
 LARGEST = 400_000  # bytes
 
 
@@ -54,7 +49,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path, str], None]
     plt.close("all")
 
 
-@pytest.mark.parametrize("path", SMALL, ids=[path.stem for path in NOTEBOOKS if path.stem != READS])
+@pytest.mark.parametrize("path", SMALL, ids=[path.stem for path in SMALL])
 def test_a_notebook_runs_on_a_small_preset(path: Path, run, request: pytest.FixtureRequest) -> None:
     small = {"3": (SMOKE_TASKS, "built_tasks"), "5": (SMOKE_LATENTS, "built_latents")}
     preset, built = small.get(path.stem[0], (SMOKE, "built"))
