@@ -89,7 +89,7 @@ test-lowest: $(OLD)/.installed ## run the tests of what other libraries give wit
 test-exhaustive: install ## run the tests that repeat others for every class of pipelines (minutes)
 	pytest -m exhaustive -n 2
 
-test-slurm: install ## run the workflow under a real, private Slurm (about 10 minutes; needs slurm-wlm and munge); SLURM=FILE
+test-slurm: install ## run the workflow under a real, private Slurm (10 to 22 minutes; needs slurm-wlm and munge); SLURM=FILE
 	pytest -m slurm $(SLURM)
 
 # one thread each, so that the figures of several machines can be compared

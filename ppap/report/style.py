@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import matplotlib
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 
 from ppap.report.titles import METHODS
 from ppap.utils import files
@@ -148,10 +148,9 @@ def few_ticks(axis: Axes, which: Side, values: Iterable[float], most: int = 3) -
 
 def rate_axis(axis: Axes, which: Side, rates: Iterable[float]) -> None:
     """Set a logit axis of these rates, which lie between those of `RATES`; its ticks are in percent."""
-    known = list(rates)
-    low, high = (math.log(rate / (1 - rate)) for rate in (min(known), max(known)))
+    low, high = logit([min(rates := list(rates)), max(rates)])
     around = max(0.08 * (high - low), 0.05)
-    low, high = (1 / (1 + math.exp(-end)) for end in (low - around, high + around))
+    low, high = expit([low - around, high + around]).tolist()
     axis.set(**{f"{which}scale": "logit", f"{which}lim": (low, high)})
     ticks = _rate_ticks(low, high, 8)
     set_ticks(axis, which, ticks, [f"{100 * tick:g}" for tick in ticks])

@@ -17,7 +17,8 @@ def draw(frame: pd.DataFrame, scores: Mapping[str, Score], titles: Mapping[str, 
     """Draw a panel for each guide, of a table whose rows are in the order of their scales; `scores` are by guide.
 
     A curve goes from its smallest scale to its largest, where its marker is largest. Over replicates bars are standard
-    errors. Rates are on a logit axis, since the best ones are all near 100%.
+    errors. Rates are on a logit axis, since the best ones are all near 100%. It ends at `style.RATES`, where 0% and 100% are
+    drawn.
     """
     figure, axes = style.grid(1, len(scores), 2.4)
     looks = style.looks(frame["method"])
